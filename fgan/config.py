@@ -1,0 +1,366 @@
+"""What a run is: frozen dataclasses, TOML files that hold only what differs from them, and checks at the door.
+
+`load` reads a file, `changed` applies overrides by dotted name, `to_toml` writes the resolved whole. Unknown keys,
+wrong types and impossible values raise ConfigError naming the file, the line and the nearest name.
+
+Imports nothing heavy: the command line shows its help from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SIZE_LIMIT = 1 << 20  # bytes of a config file; an honest one has a few hundred
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message is one line with the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the real samples come from."""
+
+    name: Literal["mixture_1d", "two_modes", "ring", "digits", "samples"] = "ring"
+    """A target of estimators.targets, the digits, or your own file of samples."""
+    path: str = ""
+    """The file, for name = samples: .npy .npz .csv .tsv .parquet, IDX (.gz)."""
+    key: str = ""
+    """Which member of an .npz to read."""
+    nan_policy: Literal["raise", "omit"] = "raise"
+    """What to do with rows that hold NaN or inf."""
+    flatten: bool = False
+    """Flatten image stacks to rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """The generator network."""
+
+    kind: Literal["mlp", "location_scale", "image"] = "mlp"
+    """location_scale is μ + σz, the f-GAN paper's toy; image an MLP with upsampling convolutions."""
+    features: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    nonlinearity: str = "relu"
+    """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
+    latent: int = 2
+    """Dimension of the noise z ~ N(0, I)."""
+    start: tuple[float, float] = (0.0, 1.0)
+    """(μ, σ) at the start, for location_scale."""
+    average: float = 0.0
+    """Decay of the exponential moving average that `sample` uses; 0 switches it off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critic:
+    """The critic network and its bound."""
+
+    kind: Literal["mlp", "image"] = "mlp"
+    """image: strided convolutions below the MLP."""
+    features: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    nonlinearity: str = "tanh"
+    """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
+    activation: Literal["default", "log_ratio", "paper"] = "default"
+    """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
+    bound: Literal["fenchel", "donsker_varadhan"] = "fenchel"
+    """The variational bound; donsker_varadhan for kl only."""
+    divergence: str = ""
+    """Train the critic under another divergence than the generator; the generator then works through the ratio.
+    Empty: the same (js for total_variation and hockey_stick, whose own critic gives the generator no gradient)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """How the two networks meet."""
+
+    objective: Literal["minimax", "alternative", "ratio"] = "minimax"
+    """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), or the named divergence
+    through the critic's ratio."""
+    update: Literal["alternating", "simultaneous"] = "alternating"
+    """simultaneous is the paper's single-step method."""
+    critic_steps: int = 1
+    """Critic updates a generator update, when alternating."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Gradient penalties on the critic."""
+
+    names: tuple[str, ...] = ()
+    """Any of r1, r2; several add up."""
+    weight: float = 1.0
+    """λ, the factor of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """An optax optimiser by name."""
+
+    name: Literal["adam", "optimistic_adam", "adamw", "rmsprop", "sgd", "lion"] = "adam"
+    learning_rate: float = 1e-3
+    b1: float = 0.5
+    """First moment's decay (adam family, lion); momentum for sgd."""
+    b2: float = 0.9
+    """Second moment's decay (adam family, lion, rmsprop)."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    final: float = 0.0
+    """Share of the learning rate that the schedule ends at."""
+    clip: float = 0.0
+    """Global gradient norm to clip at; 0 never clips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """What a run writes, and when."""
+
+    every: int = 100
+    """Steps a metrics line, and a compiled call; must divide the others."""
+    evaluate: int = 1000
+    """Steps between evaluations and figures."""
+    checkpoint: int = 1000
+    """Steps between checkpoints."""
+    samples: int = 2500
+    """Generated samples an evaluation scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run."""
+
+    divergence: str = "js"
+    """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5)."""
+    seed: int = 0
+    seeds: int = 1
+    """How many seeds to train at once (vmapped): seed, seed + 1, …"""
+    steps: int = 10_000
+    """Generator updates."""
+    batch: int = 256
+    """Samples of P and of Q an update, over all devices together."""
+    data: Data = field(default_factory=Data)
+    generator: Generator = field(default_factory=Generator)
+    critic: Critic = field(default_factory=Critic)
+    game: Game = field(default_factory=Game)
+    penalty: Penalty = field(default_factory=Penalty)
+    generator_optimizer: Optimizer = field(default_factory=Optimizer)
+    critic_optimizer: Optimizer = field(default_factory=Optimizer)
+    log: Log = field(default_factory=Log)
+
+
+def load(path: str | Path) -> Config:
+    """The Config in a TOML file. Raises ConfigError naming file, line and nearest name."""
+    file = Path(path)
+    if not file.is_file():
+        found = sorted(str(p) for p in Path("configs").glob("*.toml"))
+        choices = f"; the shipped ones are {', '.join(found)}" if found else ""
+        raise ConfigError(f"{path}: no such config file{choices}")
+    if file.stat().st_size > SIZE_LIMIT:
+        raise ConfigError(f"{path}: {file.stat().st_size} bytes is no config; at most {SIZE_LIMIT} are read")
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return _build(Config, table, "", _Place(str(path), text))
+
+
+def from_toml(text: str, name: str = "config.toml") -> Config:
+    """The Config in TOML text."""
+    return _build(Config, tomllib.loads(text), "", _Place(name, text))
+
+
+def to_toml(config: Config) -> str:
+    """Every field of `config` as TOML, tables last, so that from_toml(to_toml(c)) == c."""
+    lines: list[str] = []
+    nested = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            nested.append((f.name, value))
+        else:
+            lines.append(f"{f.name} = {_literal(value)}")
+    for name, group in nested:
+        lines += ["", f"[{name}]"]
+        lines += [f"{f.name} = {_literal(getattr(group, f.name))}" for f in dataclasses.fields(group)]
+    return "\n".join(lines) + "\n"
+
+
+def check(config: Config) -> Config:
+    """`config` itself, if it can be run. Raises ConfigError for the first value that cannot be."""
+    from estimators.bounds import BOUNDS
+    from estimators.critics import NONLINEARITIES
+    from estimators.divergences import divergence
+    from fgan.penalties import PENALTIES
+
+    row = divergence(config.divergence)  # UnknownDivergence is a ValueError with its own remedy
+    if config.critic.divergence:
+        divergence(config.critic.divergence)
+    if config.critic.bound not in BOUNDS:
+        raise ConfigError(f"critic.bound = {config.critic.bound!r}: choose from {', '.join(BOUNDS)}")
+    if config.critic.bound == "donsker_varadhan" and (config.critic.divergence or row.name) != "kl":
+        raise ConfigError("critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl")
+    for group in ("generator", "critic"):
+        name = getattr(config, group).nonlinearity
+        if name not in NONLINEARITIES:
+            raise ConfigError(f"{group}.nonlinearity = {name!r}: {_nearest(name, NONLINEARITIES)}")
+    for name in config.penalty.names:
+        if name not in PENALTIES:
+            raise ConfigError(f"penalty.names: {name!r}: {_nearest(name, PENALTIES)}")
+    if config.data.name == "samples" and not config.data.path:
+        raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
+    if config.game.update == "simultaneous" and config.game.critic_steps != 1:
+        raise ConfigError("game.critic_steps must be 1 when game.update = simultaneous")
+    for name, low in _AT_LEAST.items():
+        value = get(config, name)
+        if any(not math.isfinite(v) or v < low for v in (value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(f"{name} = {value}: must be finite and at least {low}")
+    for group in ("generator_optimizer", "critic_optimizer"):
+        optimizer = getattr(config, group)
+        if not (math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0.0):
+            raise ConfigError(f"{group}.learning_rate = {optimizer.learning_rate}: must be positive and finite")
+        if not (0.0 <= optimizer.b1 < 1.0 and 0.0 <= optimizer.b2 < 1.0):
+            raise ConfigError(f"{group}: b1 = {optimizer.b1} and b2 = {optimizer.b2} must lie in [0, 1)")
+    if not 0.0 <= config.generator.average < 1.0:
+        raise ConfigError(f"generator.average = {config.generator.average}: must lie in [0, 1)")
+    if config.generator.start[1] <= 0.0:
+        raise ConfigError(f"generator.start = {config.generator.start}: σ must be positive")
+    for name in ("log.evaluate", "log.checkpoint"):
+        if get(config, name) % config.log.every:
+            raise ConfigError(f"{name} = {get(config, name)} must be a multiple of log.every = {config.log.every}")
+    return config
+
+
+_AT_LEAST: Mapping[str, float] = {
+    "seed": 0,
+    "seeds": 1,
+    "steps": 1,
+    "batch": 1,
+    "generator.latent": 1,
+    "generator.features": 1,
+    "critic.features": 1,
+    "game.critic_steps": 1,
+    "penalty.weight": 0.0,
+    "generator_optimizer.final": 0.0,
+    "critic_optimizer.final": 0.0,
+    "generator_optimizer.clip": 0.0,
+    "critic_optimizer.clip": 0.0,
+    "log.every": 1,
+    "log.evaluate": 1,
+    "log.checkpoint": 1,
+    "log.samples": 2,
+}
+
+
+def get(config: Config, dotted: str) -> Any:
+    """The value of a field by its dotted name, as in `get(config, "log.every")`."""
+    value: Any = config
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def names(cls: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every field's dotted name."""
+    for f, kind in _fields(cls):
+        if dataclasses.is_dataclass(kind):
+            yield from names(kind, f"{prefix}{f.name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + f.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Place(typing.NamedTuple):
+    """A file and its text, to say where a key stands."""
+
+    name: str
+    text: str
+
+    def of(self, dotted: str) -> str:
+        table, _, key = dotted.rpartition(".")
+        section = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if header := re.match(r"\s*\[\s*([\w.]+)\s*\]", line):
+                section = header[1]
+                if section == dotted:
+                    return f"{self.name}:{number}"
+            elif section == table and re.match(rf"\s*{re.escape(key)}\s*=", line):
+                return f"{self.name}:{number}"
+        return self.name
+
+
+def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> Any:
+    known = {f.name: kind for f, kind in _fields(cls)}
+    values = {}
+    for key, value in table.items():
+        dotted = prefix + key
+        if key not in known:
+            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {_nearest(dotted, list(names()))}")
+        if dataclasses.is_dataclass(known[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
+            values[key] = _build(known[key], value, dotted + ".", place)  # type: ignore[arg-type]
+        else:
+            values[key] = _typed(known[key], value, dotted, place)
+    return cls(**values)
+
+
+def _fields(cls: type):
+    hints = typing.get_type_hints(cls)
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls)]
+
+
+def _typed(kind: Any, value: Any, dotted: str, place: _Place) -> Any:
+    """`value` as `kind`: no silent conversion but int → float and list → tuple."""
+
+    def wrong(expected):
+        return ConfigError(f"{place.of(dotted)}: {dotted} = {value!r}: expected {expected}")
+
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise wrong(f"one of {', '.join(map(str, choices))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise wrong("a list")
+        inner = typing.get_args(kind)
+        item = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        if len(item) != len(value):
+            raise wrong(f"{len(item)} values")
+        return tuple(_typed(k, v, dotted, place) for k, v in zip(item, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise wrong({int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}[kind])
+    return value
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case tuple():
+            return "[" + ", ".join(_literal(v) for v in value) + "]"
+        case float() | int():
+            return repr(value)
+    raise TypeError(f"no TOML for {value!r} of {type(value)}")
+
+
+def _nearest(name: str, choices) -> str:
+    choices = list(choices)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(choices)}"

