@@ -142,11 +142,16 @@ class FDivergence:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _as_float(u) -> jax.Array:
+    """u in its own precision, float32 at least; a bare number in the precision that is on."""
+    return jnp.asarray(u, dtype=jnp.promote_types(jnp.result_type(u, float), jnp.float32))
+
+
 def derivative(function: Function) -> Function:
     """The elementwise derivative of `function`, by forward-mode automatic differentiation."""
 
     def prime(u):
-        u = jnp.asarray(u, dtype=jnp.result_type(u, jnp.float32))
+        u = _as_float(u)
         return jax.jvp(function, (u,), (jnp.ones_like(u),))[1]
 
     return prime
@@ -193,10 +198,12 @@ def legendre(divergence: FDivergence) -> Function:
     def _(primals, tangents):
         (t,), (dt,) = primals, tangents
         s = log_maximiser(t)
-        return s, dt / jnp.maximum(jnp.exp(s) * second(jnp.exp(s)), jnp.finfo(t.dtype).tiny)
+        curvature = jnp.exp(s) * second(jnp.exp(s))
+        bends = curvature > 0.0  # at a kink the maximiser stands still
+        return s, jnp.where(bends, dt / jnp.where(bends, curvature, 1.0), 0.0)
 
     def conjugate(t):
-        t = jnp.asarray(t, dtype=jnp.result_type(t, jnp.float32))
+        t = _as_float(t)
         s = log_maximiser(t)
         u = jnp.exp(s)
         value = u * t - f(u)
@@ -301,7 +308,7 @@ def log_lambert(z):
 
     y + e^y is convex and increasing, so Newton's steps from a point above the root fall onto it monotonically.
     """
-    z = jnp.asarray(z, dtype=jnp.result_type(z, jnp.float32))
+    z = _as_float(z)
     start = jnp.where(z > 1.0, jnp.log(jnp.maximum(z, 1.0)), z)
 
     def newton(_, y):
@@ -364,7 +371,7 @@ def alpha(a: float) -> FDivergence:
     else:
         paper = Activation(output=_identity, conjugate=conjugate, log_ratio=lambda v: log_base(v) / (a - 1.0))
     return FDivergence(
-        name=f"alpha({a:g})",
+        name=f"alpha({a:.15g})",
         f=lambda u: (u**a - 1.0 - a * (u - 1.0)) / (a * (a - 1.0)),
         source="Cichocki & Amari 2010; f''(1) = 1, so alpha(2) is half of pearson, alpha(0.5) twice squared_hellinger",
         formula="(u^α − 1 − α(u−1)) / (α(α−1))",
@@ -401,7 +408,7 @@ def js_weighted(pi: float) -> FDivergence:
         return softplus(-v) / pi
 
     return FDivergence(
-        name=f"js_weighted({pi:g})",
+        name=f"js_weighted({pi:.15g})",
         f=lambda u: pi * xlogy(u, u) - (rest + pi * u) * jnp.log(rest + pi * u),
         source="Lin 1991; π is the weight of P, js_weighted(0.5) is the textbook js",
         formula="π u log u − (1−π+πu) log(1−π+πu)",
@@ -433,11 +440,11 @@ def hockey_stick(gamma: float) -> FDivergence:
         raise ValueError(f"hockey_stick({gamma:g}): needs a finite γ ≥ 1, else f(1) is not 0")
     centre = math.log(gamma)
     return FDivergence(
-        name=f"hockey_stick({gamma:g})",
+        name=f"hockey_stick({gamma:.15g})",
         f=lambda u: jnp.maximum(u - gamma, 0.0),
         source="Sason & Verdú 2016, eq. 53; γ = 1 is total variation",
         formula="max(u − γ, 0)",
-        prime=lambda u: jnp.where(u > gamma, 1.0, 0.0),
+        prime=lambda u: jnp.where(u > gamma, jnp.ones_like(u), 0.0),
         second=jnp.zeros_like,
         conjugate=lambda t: jnp.where(t <= 1.0, gamma * jnp.maximum(t, 0.0), jnp.inf),
         value_at_zero=0.0,
@@ -687,7 +694,8 @@ def divergence(name: str | FDivergence) -> FDivergence:
     """
     if isinstance(name, FDivergence):
         return name
-    key = str(name).strip().lower().replace("-", "_") if "(" not in str(name) else str(name).strip().lower()
+    family, bracket, rest = str(name).strip().lower().partition("(")
+    key = family.replace("-", "_") + bracket + rest  # a minus inside the brackets is a sign
     key = _ALIASES.get(key, key)
     if key in DIVERGENCES:
         return DIVERGENCES[key]

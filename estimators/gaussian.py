@@ -80,7 +80,7 @@ def alpha(
 
     Args:
         mean_p, cov_p, mean_q, cov_q: as in `kl`.
-        alpha: any real but 0 and 1; where the integral diverges the value is +inf as in `renyi`. Not checked when traced.
+        alpha: any real but 0 and 1; +inf where the integral diverges, as in `renyi`. Not checked when traced.
 
     Raises:
         ValueError: alpha = 1 (use `kl`) or 0 (use `reverse_kl`), or shapes that do not belong together.

@@ -110,7 +110,7 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
     whether the tail integrates is at stake.
     """
     with jax.enable_x64(True):
-        slope = float(d.prime(jnp.float64(1.0))) if d.smooth else 0.0
+        slope = float(d.prime(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
         curvature = float(d.second(jnp.float64(1.0))) if d.smooth else 0.0
 
         def excess(ratio):  # f̃(e^ratio) ≥ 0; the difference cancels near ratio = 0, its Taylor term does not
@@ -118,7 +118,7 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
             exact = jnp.maximum(d.f(jnp.exp(ratio)) - d.value_at_one - slope * shift, 0.0)
             return jnp.where((jnp.abs(ratio) < 1e-5) & d.smooth, 0.5 * curvature * shift**2, exact)
 
-        low, high = (_Tail.of(excess, sign) for sign in (-1.0, 1.0))
+        low, high = _Tail.of(lambda r: excess(-r)), _Tail.of(lambda r: jnp.exp(-r) * excess(r))
     at_zero = math.log(zero) if (zero := d.value_at_zero - d.value_at_one + slope) > 0.0 else -math.inf
     at_infinity = math.log(steep) if (steep := d.slope_at_infinity - slope) > 0.0 else -math.inf
 
@@ -126,8 +126,8 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
         both = jnp.isfinite(log_p) & jnp.isfinite(log_q)
         ratio = jnp.where(both, log_p - log_q, 0.0)
         inner = log_q + jnp.log(excess(jnp.clip(ratio, -low.reach, high.reach)))
-        above = log_p + at_infinity if math.isfinite(at_infinity) else log_q + high.log_excess(ratio)
-        below = log_q + at_zero if math.isfinite(at_zero) else log_q + low.log_excess(-ratio)
+        above = log_p + (at_infinity if math.isfinite(at_infinity) else high.log_value(ratio))
+        below = log_q + (at_zero if math.isfinite(at_zero) else low.log_value(-ratio))
         value = jnp.where(ratio > high.reach, above, jnp.where(ratio < -low.reach, below, inner))
         only_p, only_q = jnp.isfinite(log_p) & ~both, jnp.isfinite(log_q) & ~both
         value = jnp.where(both, value, -jnp.inf)
@@ -138,7 +138,10 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
 
 
 class _Tail(NamedTuple):
-    """f̃(e^{±r}) ≈ e^{height} e^{k(r − L)} (r/L)^m for r beyond L = reach."""
+    """e^{height} e^{k(r − L)} (r/L)^m beyond L = reach: f̃(e^{−r}), the cost per unit of q, or e^{−r} f̃(e^r), per p.
+
+    Each is added to the logarithm of its own density: log q + r would lose log p where log q is huge.
+    """
 
     reach: float
     height: float
@@ -146,18 +149,18 @@ class _Tail(NamedTuple):
     m: float
 
     @classmethod
-    def of(cls, excess, sign: float) -> _Tail:
+    def of(cls, cost: Callable[[jax.Array], jax.Array]) -> _Tail:
         def value(r):
-            return float(excess(jnp.float64(sign * r)))
+            return float(cost(jnp.float64(r)))
 
         reach = next((r for r in (300.0, 150.0, 75.0, 30.0) if math.isfinite(value(r))), 10.0)
-        if not value(reach) > 0.0:  # f̃ vanishes on this side, as for the hockey stick
+        if not value(reach) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
             return cls(reach=reach, height=-math.inf, k=0.0, m=0)
         steep, steeper = (0.5 * math.log(value(r) / value(r - 2.0)) for r in (0.5 * reach, reach))
         m = round((steep - steeper) * reach)
         return cls(reach=reach, height=math.log(value(reach)), k=round(steeper - m / reach, 3), m=m)
 
-    def log_excess(self, r):
+    def log_value(self, r):
         return self.height + self.k * (r - self.reach) + self.m * jnp.log(jnp.maximum(r, self.reach) / self.reach)
 
 
@@ -206,7 +209,9 @@ def exact_bound(
 
     def integrand(x):
         v = jnp.asarray(critic(x), jnp.float64)
-        return jnp.exp(log_p(x)) * g.output(v) - jnp.exp(log_q(x)) * g.conjugate(v)
+        p, q = jnp.exp(log_p(x)), jnp.exp(log_q(x))
+        on_p = jnp.where(p > 0.0, p * g.output(v), 0.0)  # far out a density is 0 before T leaves float64
+        return on_p - jnp.where(q > 0.0, q * g.conjugate(v), 0.0)
 
     return integrate(integrand, support, tol=1e-9)
 

@@ -35,8 +35,12 @@ class Mixture:
     def __post_init__(self):
         if not len(self.weights) == len(self.means) == len(self.sigmas) > 0:
             raise ValueError("a mixture needs as many weights as means and sigmas, at least one")
-        if abs(sum(self.weights) - 1.0) > 1e-9 or min(self.weights) <= 0.0 or min(self.sigmas) <= 0.0:
-            raise ValueError("mixture weights must be positive and sum to 1, and sigmas be positive")
+        if not (all(w > 0.0 for w in self.weights) and abs(sum(self.weights) - 1.0) <= 1e-9):
+            raise ValueError(f"mixture weights {self.weights}: they must be positive and sum to 1")
+        if not all(0.0 < s < math.inf for s in self.sigmas):
+            raise ValueError(f"mixture sigmas {self.sigmas}: they must be positive and finite")
+        if len({len(mean) for mean in self.means}) > 1 or not all(math.isfinite(m) for mean in self.means for m in mean):
+            raise ValueError(f"mixture means {self.means}: they must be finite, with as many coordinates each")
 
     @property
     def dim(self) -> int:
@@ -44,7 +48,7 @@ class Mixture:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """log density at x: [n, d] → [n], or [n] → [n] on the line. In the precision of x."""
-        x = jnp.asarray(x, dtype=jnp.result_type(x, jnp.float32))
+        x = jnp.asarray(x, dtype=jnp.result_type(x, float))
         points = x[..., None] if self.dim == 1 and x.ndim < 2 else x
         means, sigmas, weights = (jnp.asarray(np.array(v), x.dtype) for v in (self.means, self.sigmas, self.weights))
         squares = jnp.sum((points[..., None, :] - means[(None,) * (points.ndim - 1)]) ** 2, axis=-1)
@@ -57,7 +61,7 @@ class Mixture:
         pick, noise = jax.random.split(key)
         means, sigmas, weights = (jnp.asarray(np.array(v), jnp.float32) for v in (self.means, self.sigmas, self.weights))
         k = jax.random.categorical(pick, jnp.log(weights), shape=(n,))
-        return means[k] + sigmas[k][:, None] * jax.random.normal(noise, (n, self.dim))
+        return means[k] + sigmas[k][:, None] * jax.random.normal(noise, (n, self.dim), jnp.float32)
 
     def moments(self) -> tuple[float, float]:
         """(mean, standard deviation) on the line."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 import tomllib
@@ -167,15 +168,18 @@ def load(path: str | Path) -> Config:
         raise ConfigError(f"{path}: {file.stat().st_size} bytes is no config; at most {SIZE_LIMIT} are read")
     try:
         text = file.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return _build(Config, table, "", _Place(str(path), text))
+    return from_toml(text, str(path))
 
 
 def from_toml(text: str, name: str = "config.toml") -> Config:
-    """The Config in TOML text."""
-    return _build(Config, tomllib.loads(text), "", _Place(name, text))
+    """The Config in TOML text, called `name` in messages. Raises ConfigError."""
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # besides its own error: integers too long, brackets too deep
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    return _build(Config, table, "", _Place(name, text))
 
 
 def to_toml(config: Config) -> str:
@@ -202,11 +206,10 @@ def check(config: Config) -> Config:
     from fgan.penalties import PENALTIES
 
     row = divergence(config.divergence)  # UnknownDivergence is a ValueError with its own remedy
-    if config.critic.divergence:
-        divergence(config.critic.divergence)
+    trained = divergence(config.critic.divergence or row)
     if config.critic.bound not in BOUNDS:
         raise ConfigError(f"critic.bound = {config.critic.bound!r}: choose from {', '.join(BOUNDS)}")
-    if config.critic.bound == "donsker_varadhan" and (config.critic.divergence or row.name) != "kl":
+    if config.critic.bound == "donsker_varadhan" and trained.name != "kl":
         raise ConfigError("critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl")
     for group in ("generator", "critic"):
         name = getattr(config, group).nonlinearity
@@ -231,8 +234,12 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{group}: b1 = {optimizer.b1} and b2 = {optimizer.b2} must lie in [0, 1)")
     if not 0.0 <= config.generator.average < 1.0:
         raise ConfigError(f"generator.average = {config.generator.average}: must lie in [0, 1)")
-    if config.generator.start[1] <= 0.0:
-        raise ConfigError(f"generator.start = {config.generator.start}: σ must be positive")
+    if not (all(map(math.isfinite, config.generator.start)) and config.generator.start[1] > 0.0):
+        raise ConfigError(f"generator.start = {config.generator.start}: must be finite, σ positive")
+    if config.seed + config.seeds >= 2**32:
+        raise ConfigError(f"seed = {config.seed}, seeds = {config.seeds}: must stay below 2^32, as uint32")
+    if config.steps >= 2**31:
+        raise ConfigError(f"steps = {config.steps}: must be below 2^31, as int32")
     for name in ("log.evaluate", "log.checkpoint"):
         if get(config, name) % config.log.every:
             raise ConfigError(f"{name} = {get(config, name)} must be a multiple of log.every = {config.log.every}")
@@ -287,16 +294,19 @@ class _Place(typing.NamedTuple):
     text: str
 
     def of(self, dotted: str) -> str:
-        table, _, key = dotted.rpartition(".")
+        """file:line of a key, of the table that holds it inline, or the file alone."""
         section = ""
         for number, line in enumerate(self.text.splitlines(), 1):
             if header := re.match(r"\s*\[\s*([\w.]+)\s*\]", line):
-                section = header[1]
-                if section == dotted:
-                    return f"{self.name}:{number}"
-            elif section == table and re.match(rf"\s*{re.escape(key)}\s*=", line):
+                section = here = header[1]
+            elif key := re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line):
+                here = f"{section}.{key[1]}" if section else key[1]
+            else:
+                continue
+            if here == dotted:
                 return f"{self.name}:{number}"
-        return self.name
+        table = dotted.rpartition(".")[0]
+        return self.of(table) if table else self.name
 
 
 def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> Any:
@@ -305,7 +315,8 @@ def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> A
     for key, value in table.items():
         dotted = prefix + key
         if key not in known:
-            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {_nearest(dotted, list(names()))}")
+            choices = dict.fromkeys([*(prefix + k for k in known), *names()])
+            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {_nearest(dotted, choices)}")
         if dataclasses.is_dataclass(known[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
@@ -340,7 +351,7 @@ def _typed(kind: Any, value: Any, dotted: str, place: _Place) -> Any:
         if len(item) != len(value):
             raise wrong(f"{len(item)} values")
         return tuple(_typed(k, v, dotted, place) for k, v in zip(item, value, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise wrong({int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}[kind])
@@ -352,7 +363,7 @@ def _literal(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON leaves DEL, TOML may not
         case tuple():
             return "[" + ", ".join(_literal(v) for v in value) + "]"
         case float() | int():

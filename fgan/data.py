@@ -58,8 +58,9 @@ class Dataset:
         return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
 
     def fingerprint(self) -> str:
-        """SHA-256 of what is drawn from, so that a resumed run can tell that its data changed."""
-        return hashlib.sha256(repr(self.target).encode() + np.ascontiguousarray(self.rows).tobytes()).hexdigest()
+        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
+        arrays = b"".join(array.tobytes() for array in (self.rows, self.offset, self.scale))
+        return hashlib.sha256(repr(self.target).encode() + arrays).hexdigest()
 
 
 def load(data: config.Data) -> Dataset:

@@ -150,7 +150,7 @@ class FGAN:
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)
         change, optimizer = self.critic_optimizer.update(gradient, state.critic_optimizer, state.critic)
-        metrics["critic_gradient"] = optax.global_norm(gradient)
+        metrics["critic_gradient"] = optax.tree.norm(gradient)
         return optax.apply_updates(state.critic, change), optimizer, metrics
 
     def own_bound(self, v_p: jax.Array, v_q: jax.Array, value: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from estimators.fitting import ALONE, Replicas
@@ -61,7 +62,14 @@ def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tu
     function = chunk(replicas(n))
     if n == 1:
         return jax.jit(function).lower(*arguments).compile()
+    devices = jnp.arange(n)  # pmap wants an argument that is mapped; the replicated ones do not count
     spread = jax.pmap(
-        function, AXIS, in_axes=None, out_axes=None, axis_size=n, devices=jax.local_devices()[:n]
+        lambda _, *replicated: function(*replicated),
+        AXIS,
+        in_axes=(0, *(None for _ in arguments)),
+        out_axes=None,
+        devices=jax.local_devices()[:n],
     )
-    return spread.lower(*arguments).compile()
+    compiled = spread.lower(devices, *arguments).compile()
+    everywhere = compiled.input_shardings[0][1:]  # a restored state comes from one device, a returned one from all
+    return lambda *replicated: compiled(devices, *jax.device_put(replicated, everywhere))

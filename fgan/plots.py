@@ -2,6 +2,7 @@
 
     training   a run's bound (and exact divergence, where it is known) against steps
     samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
+    modes      the covering-to-seeking picture of `fgan reproduce modes`
 
 One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
 
@@ -76,6 +77,73 @@ def samples(run: str | Path, step: int) -> Path:
         else:
             figure = _points(drawn, config.data.name, title)
         return _save(figure, run / "figures" / f"samples-{step:08d}.png")
+
+
+def modes(path: str | Path) -> Path:
+    """Draw modes.png beside a modes.json: every fit from covering to seeking, and two modes from two starts."""
+    path = Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = sorted((r for r in result["rows"] if r["sigma"] is not None), key=lambda r: -r["optimum"]["sigma"])
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(12.5, 8.6))
+        left, right = figure.subfigures(1, 2, width_ratios=(1.45, 1.0))
+        _ridges(left, rows)
+        _two_modes(right, result["two_modes"])
+        return _save(figure, path.with_suffix(".png"))
+
+
+def _ridges(figure, rows) -> None:
+    """One strip a divergence, widest fit first: target, learned density, exact optimum."""
+    x = np.linspace(-5.0, 7.5, 600)
+    target = np.exp(np.asarray(TARGETS["mixture_1d"].log_prob(x)))
+    axes = figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    figure.suptitle("A Gaussian fitted to two unequal modes, from covering to seeking", fontsize=12)
+    widths = [r["sigma"] for r in rows]
+    for axis, r in zip(axes, rows, strict=True):
+        shade = (max(widths) - r["sigma"]) / max(max(widths) - min(widths), 1e-9)
+        colour = plt.get_cmap("viridis")(0.85 * shade)
+        axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0, label="target (data)")
+        axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, label="learned by the f-GAN")
+        best = r["optimum"]
+        axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), color="black", lw=1, ls=(0, (3, 2)), label="exact optimum")
+        axis.set(yticks=[], xlim=(x[0], x[-1]), ylim=(0, 0.56))
+        axis.spines["left"].set_visible(False)
+        axis.text(0.005, 0.42, r["divergence"].replace("_", " "), transform=axis.transAxes, fontsize=10, weight="bold")
+        numbers = f"σ = {r['sigma']:.3f}   (exact {best['sigma']:.3f})\nexcess {r['excess']:.0e} nats"
+        axis.text(0.995, 0.38, numbers, transform=axis.transAxes, ha="right", fontsize=8)
+    axes[0].annotate("covers", (0.0, 1.0), xycoords="axes fraction", fontsize=9, style="italic", color=DATA, va="bottom")
+    axes[-1].annotate("seeks", (0.0, -0.1), xycoords="axes fraction", fontsize=9, style="italic", color=DATA, va="top")
+    axes[-1].set_xlabel("x")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+
+
+def _two_modes(figure, fits) -> None:
+    """Two equal modes: forward KL above, reverse KL below, each from a start on either side."""
+    x = np.linspace(-6.0, 6.0, 600)
+    target = np.exp(np.asarray(TARGETS["two_modes"].log_prob(x)))
+    axes = figure.subplots(2, 1, sharex=True)
+    figure.suptitle("Two equal modes, two starts", fontsize=12)
+    titles = {
+        "kl": "KL(data‖model) spreads over both, from either start",
+        "reverse_kl": "KL(model‖data) settles on the mode it starts near",
+    }
+    for axis, name in zip(axes, titles, strict=True):
+        axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0)
+        for colour, style, r in zip(PALETTE, ("-", (0, (4, 3))), [r for r in fits if r["divergence"] == name], strict=False):
+            best, start = r["optimum"], r["start"]["mu"]
+            axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), color="black", lw=1, ls=(0, (3, 2)), zorder=4)
+            label = f"start μ = {start:+g}: learned μ = {r['mu']:+.2f}, σ = {r['sigma']:.2f}"
+            axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, ls=style, label=label)
+            axis.plot(start, 0.0, marker="^", ms=11, color=colour, mec="white", clip_on=False, zorder=5)
+        axis.set(title=titles[name], yticks=[], ylim=(0, 0.48 if name == "kl" else 0.95))
+        axis.spines["left"].set_visible(False)
+        axis.legend(frameon=False, loc="upper center", fontsize=9)
+    axes[-1].set_xlabel("x     (▲ where the generator starts; dashed black: exact optimum)")
+
+
+def _gaussian(x: np.ndarray, mu: float, sigma: float) -> np.ndarray:
+    return np.exp(-0.5 * ((x - mu) / sigma) ** 2) / (sigma * math.sqrt(2.0 * math.pi))
 
 
 def _images(rows: np.ndarray, side: int, title: str):

@@ -28,7 +28,7 @@ LOCK = "run.lock"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
 STATES = ("running", "finished", "preempted", "failed")
-CHANGEABLE = ("steps", "logging")
+CHANGEABLE = ("steps", "log")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -95,7 +95,7 @@ class RunDirectory:
         Args:
             config_toml: the resolved configuration. On resume it replaces the stored one.
             overwrite: rename an existing run to ``<name>.old-<k>`` and start anew.
-            changeable: keys such as ``"steps"`` or tables such as ``"logging"`` that may differ on resume.
+            changeable: keys such as ``"steps"`` or tables such as ``"log"`` that may differ on resume.
 
         Raises:
             RunLocked, ConfigConflict (naming each differing key with both values), ResourceError.

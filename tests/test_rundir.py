@@ -25,7 +25,7 @@ seed = 0
 divergence = "kl"
 [critic]
 width = 64
-[logging]
+[log]
 every = 10
 """
 
@@ -90,15 +90,15 @@ def test_another_configuration_conflicts(path, config, differences):
 def test_what_may_change_is_for_the_caller_to_say(path):
     RunDirectory.open(path, CONFIG, changeable=()).close()
     assert "steps was 100, is 7" in refused(ConfigConflict, path, changed("100", "7"), changeable=())
-    line = refused(ConfigConflict, path, changed("every = 10", "every = 1"), changeable=("log", "logging.ever"))
-    assert "logging.every" in line
+    line = refused(ConfigConflict, path, changed("every = 10", "every = 1"), changeable=("lo", "log.ever"))
+    assert "log.every" in line
     with RunDirectory.open(path, changed("64", "8"), changeable=("critic.width",)) as run:
         assert run.resumed
 
 
 def test_layout_of_the_toml_does_not_matter(path):
     RunDirectory.open(path, CONFIG).close()
-    table = "critic = {width = 0x40} # another hand\nlogging.every = 10\n"
+    table = "critic = {width = 0x40} # another hand\nlog.every = 10\n"
     with RunDirectory.open(path, table + 'divergence = "kl"\nseed = 0\nsteps = 100') as run:
         assert run.resumed
 

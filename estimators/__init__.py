@@ -1,0 +1,40 @@
+"""f-divergences between distributions given as samples, densities or parameters.
+
+import estimators as est
+    est.DIVERGENCES                       the table
+    est.divergence("alpha(0.5)")          a row of it
+    est.estimate(x, y, "kl")              from samples, with an interval
+    est.exact_divergence(log_p, log_q, d) from densities on the line
+
+Importing does no work: names are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "divergences": ("DIVERGENCES", "FAMILIES", "Activation", "FDivergence", "UnknownDivergence")
+    + ("alpha", "divergence", "from_generator", "hockey_stick", "js_weighted"),
+    "quadrature": ("BestFit", "best_fit", "exact_bound", "exact_divergence", "integrate"),
+    "bounds": ("BOUNDS",),
+    "targets": ("TARGETS", "Mixture", "normal", "ring"),
+    "estimation": ("METHODS", "estimate"),
+    "result": ("Estimate",),
+    "samples": ("DataError", "Samples", "as_samples", "check_pair", "read_samples"),
+    "critics": ("MLP",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

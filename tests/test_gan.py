@@ -1,0 +1,461 @@
+"""The f-GAN step is pure, follows the gradients of its formulas, counts, and never applies what is not finite."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from scipy.stats import norm
+
+from estimators.bounds import BOUNDS, mean
+from estimators.critics import MLP
+from estimators.divergences import DIVERGENCES, divergence
+from estimators.fitting import steps
+from estimators.quadrature import exact_bound, exact_divergence
+from estimators.targets import normal
+from fgan.config import Optimizer
+from fgan.gan import FGAN
+from fgan.networks import Bounded, ImageCritic, ImageGenerator, LocationScale, depth_to_space, patches
+from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
+from fgan.penalties import PENALTIES
+
+BATCH = 16
+KEY = jax.random.key(0)
+
+
+def toy(name: str = "js", **changes) -> FGAN:
+    """A small f-GAN in the plane."""
+    defaults = dict(
+        generator=MLP((8,), "relu", 2),
+        critic=MLP((8,), "tanh"),
+        divergence=divergence(name),
+        dim=2,
+        latent=2,
+        batch=BATCH,
+        generator_optimizer=optax.adam(1e-2),
+        critic_optimizer=optax.adam(1e-2),
+    )
+    return FGAN(**(defaults | changes))
+
+
+def line(name: str = "js", **changes) -> FGAN:
+    """The smallest one: generator μ + σz, critic w·x + b, plain gradient descent of rate 1."""
+    defaults = dict(generator=LocationScale((0.5, 1.5)), critic=MLP((), "tanh"), dim=1, latent=1)
+    return toy(name, **(defaults | dict(generator_optimizer=optax.sgd(1.0), critic_optimizer=optax.sgd(1.0)) | changes))
+
+
+def real(gan: FGAN, seed: int = 1) -> jax.Array:
+    """A batch for one step, P = N(1, ¼)."""
+    return 1.0 + 0.5 * jax.random.normal(jax.random.key(seed), (gan.critic_steps, gan.batch, gan.dim))
+
+
+def as_float64(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def leaves(tree) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(leaves(one), leaves(other), strict=True))
+
+
+def close(one, other, **tolerance) -> None:
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_pure_and_compiled_once():
+    gan, traces = toy(), []
+
+    @jax.jit
+    def chunk(key, state, start):
+        traces.append(start)
+        return steps(gan.step, lambda k: jax.random.normal(k, (1, BATCH, 2)), key, state, start, 3)
+
+    before = jax.jit(gan.init)(KEY)
+    copied = jax.tree.map(jnp.copy, before)
+    first, metrics = chunk(KEY, before, 0)
+    again, _ = chunk(KEY, before, 0)
+    state = first
+    for start in (3, 6):
+        state, _ = chunk(KEY, state, start)
+    assert len(traces) == 1
+    assert same(before, copied) and same(first, again) and not same(first.generator, before.generator)
+    assert int(state.step) == 9 and {m.shape for m in metrics.values()} == {(3,)}
+
+
+ROWS = {name: name for name in DIVERGENCES} | {"total_variation by js": "total_variation"}
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_takes_steps_under_every_objective(name, update):
+    plain = dict(generator_optimizer=optax.sgd(0.01), critic_optimizer=optax.sgd(0.01), update=update)
+    other = {"critic_divergence": divergence("js")} if name not in DIVERGENCES else {}
+    state = toy(**plain).init(KEY)
+    for tried, objective in enumerate(("minimax", "alternative", "ratio"), 1):
+        gan, before = toy(ROWS[name], objective=objective, **plain, **other), state
+        state, metrics = gan.step(jax.random.key(tried), before, real(gan, tried))
+        assert all(np.isfinite(x).all() for x in leaves((state, metrics)))
+        assert (float(metrics["skipped"]), int(state.step)) == (0.0, tried)
+        assert not same(state.critic, before.critic) and not same(state.generator, before.generator)
+        assert float(metrics["bound"]) <= gan.divergence.upper_limit() + 1e-6
+
+
+@pytest.mark.parametrize("name", [*(row for row in DIVERGENCES if row != "gan"), "donsker_varadhan"])
+def test_critic_gradient_is_that_of_the_bound_less_the_penalty(x64, name):
+    """Against T and f* composed by hand; a linear critic's r1 is ½‖w‖² exactly."""
+    bound = {"bound": BOUNDS["donsker_varadhan"]} if name in BOUNDS else {}
+    gan = line("kl" if bound else name, penalty=lambda *batch: 0.3 * PENALTIES["r1"](*batch), **bound)
+    state = as_float64(gan.init(KEY))
+    x_p, x_q = real(gan)[0], jax.random.normal(jax.random.key(7), (BATCH, 1))
+
+    def loss(critic):
+        w, b = critic["params"]["Dense_0"]["kernel"], critic["params"]["Dense_0"]["bias"]
+        v_p, v_q = (x[:, 0] * w[0, 0] + b[0] for x in (x_p, x_q))
+        output = gan.divergence.activation().output
+        if bound:
+            value = jnp.mean(v_p) - jnp.log(jnp.mean(jnp.exp(v_q)))
+        else:
+            value = jnp.mean(output(v_p)) - jnp.mean(gan.divergence.conjugate(output(v_q)))
+        return -value + 0.3 * 0.5 * jnp.sum(w**2)
+
+    expected = jax.grad(loss)(state.critic)
+    critic, _, metrics = gan.critic_update(state, x_p, x_q)
+    close(jax.tree.map(jnp.subtract, state.critic, critic), expected, atol=1e-9, rtol=1e-7)
+    assert float(metrics["critic_gradient"]) == pytest.approx(float(optax.tree.norm(expected)), rel=1e-7)
+    assert float(metrics["penalty"] - metrics["bound"]) == pytest.approx(float(loss(state.critic)), rel=1e-9)
+
+
+def losses(gan: FGAN):
+    """The generator's objectives by their definitions, from the outputs v [b] on its samples."""
+    d, g = gan.divergence, gan.trained.activation()
+
+    def ratio(v):  # f*(f'(u)) at the critic's ratio u
+        return -np.mean(d.conjugate(d.prime(np.exp(g.log_ratio(v)))))
+
+    return {
+        "minimax": lambda v: -np.mean(gan.trained.conjugate(g.output(v))),
+        "alternative": lambda v: -np.mean(g.output(v)),
+        "ratio": ratio,
+    }
+
+
+GENERATORS = [
+    (name, objective, None)
+    for name in ("kl", "reverse_kl", "js", "pearson", "jeffreys", "triangular", "alpha(0.5)", "squared_hellinger")
+    for objective in ("minimax", "alternative", "ratio")
+]
+GENERATORS += [("kl", "minimax", "js"), ("pearson", "alternative", "kl")]  # trained by another row: always the ratio
+
+
+@pytest.mark.parametrize("name, objective, other", GENERATORS)
+def test_generator_gradient_against_finite_differences(x64, name, objective, other):
+    gan = line(name, objective=objective, critic_divergence=other and divergence(other))
+    state = as_float64(gan.init(KEY))
+    z = gan.noise(KEY)
+    loss = losses(gan)["ratio" if other else objective]
+
+    def at(mu, log_sigma):
+        x = mu + jnp.exp(log_sigma) * z
+        return float(loss(gan.critic.apply(state.critic, x)))
+
+    mu, log_sigma = (float(state.generator["params"][k]) for k in ("mu", "log_sigma"))
+    h = 1e-5
+    expected = [
+        (at(mu + h, log_sigma) - at(mu - h, log_sigma)) / (2 * h),
+        (at(mu, log_sigma + h) - at(mu, log_sigma - h)) / (2 * h),
+    ]
+    new = gan.generator_update(state, state.critic, KEY).generator["params"]
+    np.testing.assert_allclose([mu - new["mu"], log_sigma - new["log_sigma"]], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_donsker_varadhan_leads_the_generator(x64):
+    """The generator descends −log E_Q[e^ℓ]: the part of the bound on Q."""
+    gan = line("kl", bound=BOUNDS["donsker_varadhan"])
+    state = as_float64(gan.init(KEY))
+    z = gan.noise(KEY)
+
+    def loss(g):
+        v = gan.critic.apply(state.critic, g["params"]["mu"] + jnp.exp(g["params"]["log_sigma"]) * z)
+        return -jnp.log(jnp.mean(jnp.exp(v)))
+
+    new = gan.generator_update(state, state.critic, KEY).generator
+    close(jax.tree.map(jnp.subtract, state.generator, new), jax.grad(loss)(state.generator), rtol=1e-9)
+
+
+def with_critic_rate(update: str, rate: float) -> FGAN:
+    return toy(update=update, critic_optimizer=optax.sgd(rate))
+
+
+def test_simultaneous_updates_see_the_critic_from_before():
+    quick, frozen = with_critic_rate("simultaneous", 0.5), with_critic_rate("simultaneous", 0.0)
+    start = quick.init(KEY)
+    moved, still = (gan.step(KEY, start, real(gan))[0] for gan in (quick, frozen))
+    assert same(moved.generator, still.generator) and not same(moved.critic, still.critic)
+
+
+def test_alternating_updates_see_the_updated_critic():
+    gan, simultaneous = with_critic_rate("alternating", 0.5), with_critic_rate("simultaneous", 0.5)
+    start = gan.init(KEY)
+    new, _ = gan.step(KEY, start, real(gan))
+    against_new, _ = simultaneous.step(KEY, start._replace(critic=new.critic), real(gan))
+    against_old, _ = simultaneous.step(KEY, start, real(gan))
+    close(new.generator, against_new.generator, rtol=1e-6, atol=1e-7)
+    assert not same(new.generator, against_old.generator)
+
+
+def test_critic_steps_counts_and_uses_every_batch():
+    gan = toy(critic_steps=3)
+    start, batch = gan.init(KEY), real(toy(critic_steps=3))
+    state, _ = gan.step(KEY, start, batch)
+    count = optax.tree_utils.tree_get
+    assert int(count(state.critic_optimizer, "count")) == 3
+    assert int(count(state.generator_optimizer, "count")) == int(state.step) == 1
+    for k in range(3):
+        other, _ = gan.step(KEY, start, batch.at[k].add(1.0))
+        assert not same(other.critic, state.critic)
+    with pytest.raises(ValueError, match="zip"):
+        gan.step(KEY, start, batch[:2])
+
+
+def test_each_critic_step_draws_its_own_noise():
+    """Three updates on the same real batch from a critic that cannot move: the third bound differs from the first."""
+    one, three = (toy(critic_steps=k, critic_optimizer=optax.sgd(0.0)) for k in (1, 3))
+    start = one.init(KEY)
+    seen = {float(gan.step(KEY, start, jnp.ones((gan.critic_steps, BATCH, 2)))[1]["bound"]) for gan in (one, three)}
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_non_finite_step_is_left_out_and_counted(update, poison):
+    gan = toy("kl", update=update, average=0.9, generator=MLP((8,), "relu", 2), critic=MLP((8,), "relu"))
+    start, _ = gan.step(KEY, gan.init(KEY), real(gan))
+    state = start
+    for tried in (1, 2):
+        state, metrics = gan.step(KEY, state, real(gan).at[0, 3, 1].set(poison))
+        assert (int(state.skipped), float(metrics["skipped"])) == (tried, 1.0)
+    assert int(state.step) == 3
+    assert same(state._replace(step=0, skipped=0), start._replace(step=0, skipped=0))
+    state, metrics = gan.step(KEY, state, real(gan))
+    assert (int(state.skipped), float(metrics["skipped"])) == (0, 0.0) and not same(state.critic, start.critic)
+
+
+def test_average_is_the_moving_average_with_its_warm_up():
+    gan = line(average=0.25, generator_optimizer=optax.sgd(0.5))
+    state = gan.init(KEY)
+    assert same(state.average, state.generator)
+    expected = leaves(state.generator)
+    for i in range(5):
+        state, _ = gan.step(jax.random.key(i), state, real(gan, i))
+        decay = min(0.25, (1 + i) / (10 + i))
+        expected = [decay * a + (1 - decay) * g for a, g in zip(expected, leaves(state.generator), strict=True)]
+    close(state.average, expected, rtol=1e-5)
+
+
+def test_sample_uses_the_average_where_there_is_one():
+    mu = {"params": {"mu": jnp.float32(9.0), "log_sigma": jnp.float32(-20.0)}}
+    for average, expected in ((0.0, 0.5), (0.9, 9.0)):
+        gan = line(average=average, generator=LocationScale((0.5, 1e-9)))
+        state = gan.init(KEY)._replace(average=mu)
+        x = gan.sample(state, KEY, 5)
+        assert x.shape == (5, 1) and same(x, gan.sample(state, KEY, 5))
+        np.testing.assert_allclose(x, expected, atol=1e-6)
+
+
+# --- a critic trained by one divergence, read by another -------------------------------------------------------------
+
+
+def test_a_js_critic_gives_a_valid_bound_on_total_variation():
+    p, q = normal(0.0, 1.0), normal(1.5, 1.0)
+    gan = line("total_variation", critic_divergence=divergence("js"), critic=MLP((8,), "tanh"))
+    gan = dataclasses.replace(
+        gan, generator=LocationScale((1.5, 1.0)), generator_optimizer=optax.sgd(0.0), critic_optimizer=optax.adam(0.03)
+    )
+    state = gan.init(KEY)
+    exact = exact_divergence(p.log_prob, q.log_prob, "total_variation")
+
+    def by_quadrature(critic):
+        def v(x):
+            return gan.critic.apply(critic, x[:, None])
+
+        return exact_bound(p.log_prob, q.log_prob, v, "total_variation", activation="log_ratio", support=(-8.0, 10.0))
+
+    def own(critic):  # own_bound, on as good as the whole of P and Q
+        points = (np.arange(4000) + 0.5) / 4000
+        x_p, x_q = (jnp.asarray(norm.ppf(points, m)[:, None], jnp.float32) for m in (0.0, 1.5))
+        v_p, v_q = gan.critic.apply(critic, x_p), gan.critic.apply(critic, x_q)
+        return float(gan.own_bound(v_p, v_q, jnp.nan))
+
+    train = jax.jit(lambda s: steps(gan.step, lambda k: p.sample(k, BATCH)[None], KEY, s, 0, 400)[0])
+    for s in (state, train(state)):
+        assert own(s.critic) == pytest.approx(by_quadrature(s.critic), abs=2e-3)
+        assert by_quadrature(s.critic) <= exact + 1e-9
+    assert by_quadrature(s.critic) > 0.9 * exact  # and after training it is no empty one
+
+
+def test_own_bound_is_the_trained_one_unless_another_trains():
+    v = jnp.linspace(-1.0, 1.0, 5)
+    assert float(toy("kl").own_bound(v, v, jnp.float32(0.7))) == pytest.approx(0.7)
+    js_on_kl = toy("kl", critic_divergence=divergence("js"))
+    expected = np.mean(1.0 + v) - np.mean(np.exp(v))
+    assert float(js_on_kl.own_bound(v, v, jnp.nan)) == pytest.approx(float(expected), rel=1e-6)
+
+
+# --- penalties --------------------------------------------------------------------------------------------------------
+
+MATRIX = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -1.0], [0.0, -1.0, 3.0]])
+SLOPE = np.array([1.0, -2.0, 0.5])
+POINTS = {"r1": np.arange(12.0).reshape(4, 3) / 5, "r2": np.arange(15.0).reshape(5, 3) / 7 - 1}
+CRITICS = {
+    "linear": (lambda x: x @ SLOPE + 3.0, lambda x: np.broadcast_to(SLOPE, x.shape)),
+    "quadratic": (lambda x: 0.5 * jnp.einsum("ni,ij,nj->n", x, MATRIX, x), lambda x: x @ MATRIX),
+}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("critic", CRITICS)
+def test_penalties_are_exact(dtype, name, critic):
+    v, gradient = CRITICS[critic]
+    x_p, x_q = (jnp.asarray(POINTS[k], dtype) for k in ("r1", "r2"))
+    expected = 0.5 * np.mean(np.sum(gradient(POINTS[name]) ** 2, axis=1))
+    assert float(PENALTIES[name](v, x_p, x_q, mean)) == pytest.approx(expected, rel=10 * float(np.finfo(dtype).eps))
+
+
+def test_a_penalty_takes_its_means_through_expectation():
+    v, _ = CRITICS["quadratic"]
+    x = jnp.asarray(POINTS["r1"])
+    for penalty in PENALTIES.values():
+        assert float(penalty(v, x, x, lambda values: 10.0 * jnp.mean(values))) == pytest.approx(
+            10.0 * float(penalty(v, x, x, mean)), rel=1e-6
+        )
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "side, size, stride, pad", [(7, 3, 1, 1), (8, 4, 2, 1), (5, 3, 1, 0), (9, 4, 3, 2), (6, 1, 1, 0)]
+)
+def test_patches_times_a_matrix_is_a_convolution(side, size, stride, pad):
+    rng = np.random.default_rng(side)
+    x = rng.normal(size=(2, side, side + 1, 3)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 3, 5)).astype(np.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(patches(x, size, stride, pad) @ kernel.reshape(-1, 5), expected, atol=1e-5)
+
+
+def test_depth_to_space_makes_two_by_two_blocks():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 20))
+    y = np.asarray(depth_to_space(jnp.asarray(x)))
+    assert y.shape == (2, 6, 8, 5)
+    for a in (0, 1):
+        for b in (0, 1):
+            np.testing.assert_array_equal(y[:, a::2, b::2], x[..., 5 * (2 * a + b) :][..., :5].astype(y.dtype))
+
+
+@pytest.mark.parametrize("side", [4, 8, 28])
+def test_image_networks_take_and_return_rows(side):
+    generator, critic = ImageGenerator(side, (6, 4)), ImageCritic(side, (4, 6))
+    x, _ = jax.eval_shape(generator.init_with_output, KEY, jnp.zeros((3, 5)))
+    v, _ = jax.eval_shape(critic.init_with_output, KEY, x)
+    assert (x.shape, v.shape) == ((3, side**2), (3,))
+
+
+def test_generated_images_lie_between_minus_one_and_one():
+    network, z = ImageGenerator(8, (6, 4)), 100.0 * jax.random.normal(KEY, (3, 5))
+    x, _ = jax.jit(network.init_with_output)(KEY, z)
+    assert float(jnp.abs(x).max()) <= 1.0 and float(jnp.ptp(x)) > 0.1 and not np.allclose(x[0], x[1])
+
+
+def test_an_image_critic_sees_every_pixel_and_one_image_at_a_time():
+    network, x = ImageCritic(8, (4, 6)), jax.random.normal(KEY, (3, 64))
+
+    @jax.jit
+    def second(x):
+        weights = network.init(KEY, x)
+        return jax.grad(lambda x: network.apply(weights, x)[1])(x)
+
+    gradient = np.asarray(second(x))
+    assert gradient[1].all() and not gradient[[0, 2]].any()
+
+
+def test_bounded_rows_lie_between_minus_one_and_one():
+    network = Bounded((8,), "relu", 3)
+    x = network.apply(network.init(KEY, jnp.zeros((1, 2))), 50.0 * jax.random.normal(KEY, (100, 2)))
+    assert x.shape == (100, 3) and float(jnp.abs(x).max()) <= 1.0
+
+
+def test_location_scale_is_mu_plus_sigma_z():
+    network = LocationScale((-2.0, 0.5))
+    z = jnp.linspace(-3.0, 3.0, 7)[:, None]
+    np.testing.assert_allclose(network.apply(network.init(KEY, z), z), -2.0 + 0.5 * z, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "network, shape", [(MLP((8,)), (4,)), (MLP((), "relu", 3), (4, 3)), (MLP((2, 2), "elu", 1), (4, 1))]
+)
+def test_mlp_shapes(network: nn.Module, shape):
+    x = jnp.ones((4, 5))
+    assert network.apply(network.init(KEY, x), x).shape == shape
+
+
+# --- optimisers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_steps_downhill(name):
+    made = optimizer(Optimizer(name=name, learning_rate=0.1), 10)
+    x = {"w": jnp.array([1.0, -2.0, 0.5])}
+    gradient = jax.tree.map(lambda v: 2.0 * v, x)
+    change, _ = made.update(gradient, made.init(x), x)
+    assert np.all(np.sign(change["w"]) == -np.sign(x["w"]))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_goes_from_the_rate_to_its_final_share(name):
+    rate = SCHEDULES[name](0.3, 0.25, 40)
+    values = np.array([rate(i) for i in range(41)])
+    end = 0.3 if name == "constant" else 0.25 * 0.3
+    assert values[0] == pytest.approx(0.3) and values[-1] == pytest.approx(end)
+    assert np.all(np.diff(values) <= 1e-9) and float(rate(100)) == pytest.approx(end)
+
+
+def test_a_schedule_is_spread_over_the_steps():
+    made = optimizer(Optimizer(name="sgd", b1=0.0, learning_rate=1.0, schedule="linear", final=0.5), 4)
+    x, state = jnp.zeros(1), made.init(jnp.zeros(1))
+    changes = []
+    for _ in range(6):
+        change, state = made.update(jnp.ones(1), state, x)
+        changes.append(-float(change[0]))
+    assert changes == pytest.approx([1.0, 0.875, 0.75, 0.625, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("clip, expected", [(0.0, 5.0), (2.0, 2.0), (100.0, 5.0)])
+def test_clipping_limits_the_gradient_norm(clip, expected):
+    made = optimizer(Optimizer(name="sgd", b1=0.0, learning_rate=1.0, clip=clip), 1)
+    x = jnp.zeros(2)
+    change, _ = made.update(jnp.array([3.0, 4.0]), made.init(x), x)
+    assert math.isclose(float(jnp.linalg.norm(change)), expected, rel_tol=1e-6)
+
+
+def test_momentum_of_sgd_is_b1():
+    made = optimizer(Optimizer(name="sgd", b1=0.5, learning_rate=1.0), 1)
+    x, state = jnp.zeros(1), made.init(jnp.zeros(1))
+    changes = []
+    for _ in range(3):
+        change, state = made.update(jnp.ones(1), state, x)
+        changes.append(float(change[0]))
+    assert changes == pytest.approx([-1.0, -1.5, -1.75])

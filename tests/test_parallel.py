@@ -1,0 +1,190 @@
+"""One device or eight, the same numbers: a batch spread over devices takes the step of the whole batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from estimators.divergences import DIVERGENCES
+from estimators.fitting import ALONE
+from fgan import parallel
+
+PROGRAM = """
+import dataclasses, json, sys
+
+import jax
+import jax.numpy as jnp
+
+from fgan import parallel
+from fgan.config import Config, Critic, Data, Generator, Optimizer
+from fgan.data import load
+from fgan.train import chunk, fresh, seed_numbers
+
+SGD = Optimizer(name="sgd", b1=0.0, learning_rate=1e-2)
+BASE = Config(
+    batch=16,
+    data=Data(name="mixture_1d"),
+    generator=Generator(kind="location_scale", latent=1),
+    critic=Critic(features=(4,)),
+    generator_optimizer=SGD,
+    critic_optimizer=SGD,
+)
+DATA = load(BASE.data)
+ROWS, SEEDS = jnp.asarray(DATA.rows), seed_numbers(BASE)
+START = fresh(BASE, DATA)
+
+
+def changed(changes):
+    groups = {k: dataclasses.replace(getattr(BASE, k), **v) for k, v in changes.items() if isinstance(v, dict)}
+    return dataclasses.replace(BASE, **changes | groups)
+
+
+def trained(configs, n):
+    # six steps in two calls, the second on the arrays that the first returned; one program, to compile it once
+    def spread(replicas):
+        runs = {name: chunk(config, DATA, 3)(replicas) for name, config in configs.items()}
+        return lambda states, start: {name: run(ROWS, SEEDS, states[name][0], start) for name, run in runs.items()}
+
+    states = {name: (START, None) for name in configs}
+    compiled = parallel.compile_chunk(spread, ({k: v[:1] for k, v in states.items()}, jnp.int32(0)), n)
+    for start in (0, 3):
+        states = jax.block_until_ready(compiled({k: v[:1] for k, v in states.items()}, jnp.int32(start)))
+    return states
+
+
+def difference(one, other):
+    def relative(a, b):
+        return float(jnp.max(jnp.abs(a - b)) / jnp.maximum(1.0, jnp.max(jnp.abs(a))))
+
+    return max(map(relative, jax.tree.leaves(one), jax.tree.leaves(other)))
+
+
+def refusal(config):
+    try:
+        trained({"refused": config}, 8)
+    except ValueError as error:
+        return str(error)
+
+
+configs = {name: changed(changes) for name, changes in json.loads(sys.argv[1]).items()}
+one, eight = trained(configs, 1), trained(configs, 8)
+cases = {
+    name: {
+        "state": difference(one[name][0], eight[name][0]),
+        "metrics": difference(one[name][1], eight[name][1]),
+        "moved": difference(START.critic, one[name][0].critic),
+        "skipped": float(one[name][1]["skipped"][0]),
+    }
+    for name in configs
+}
+devices = {"devices": parallel.device_count(), "described": parallel.describe()}
+print(json.dumps(devices | {"cases": cases, "refused": refusal(dataclasses.replace(BASE, batch=12))}))
+"""
+
+WHOLE_RUN = """
+import json, sys
+from pathlib import Path
+
+from fgan.config import Config, Critic, Generator, Log
+from fgan.train import restore, train
+
+def config(steps):
+    log = Log(every=10, evaluate=20, checkpoint=20, samples=16)
+    return Config(steps=steps, batch=16, generator=Generator(features=(8,)), critic=Critic(features=(8,)), log=log)
+
+root = Path(sys.argv[1])
+train(config(40), root / "straight", quiet=True)
+train(config(20), root / "resumed", quiet=True)
+train(config(40), root / "resumed", quiet=True)
+print(json.dumps(restore(root / "resumed").sample(3).tolist()))
+"""
+
+
+def run(program: str, argument: str, devices: int) -> dict | list:
+    """What `program` prints as JSON, in a process of its own with that many virtual CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"  # compile quickly
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if cache := jax.config.jax_compilation_cache_dir:
+        env |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**28)}
+    command = [sys.executable, "-c", program, argument]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
+    "donsker_varadhan": {"divergence": "kl", "critic": {"bound": "donsker_varadhan"}},
+    "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    """What eight devices make of each case, beside one: all in one process, for the time it takes."""
+    return run(PROGRAM, json.dumps(CASES), 8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_eight_devices_take_the_steps_of_one(found, name):
+    case = found["cases"][name]
+    assert case["skipped"] == 0.0 and case["moved"] > 1e-4
+    assert case["state"] < 1e-5 and case["metrics"] < 1e-5
+
+
+def test_devices_are_counted_and_described(found):
+    assert found["devices"] == 8 and found["described"].startswith("8 × ")
+
+
+def test_a_batch_that_does_not_divide_is_refused(found):
+    assert "12" in found["refused"] and "8 devices" in found["refused"] and "multiple" in found["refused"]
+
+
+def test_one_device_is_alone():
+    assert parallel.replicas(1) is ALONE
+    batch = jnp.arange(6.0).reshape(3, 2)
+    assert ALONE.shard(batch) is batch
+    assert (ALONE.expectation(batch) == batch.mean(axis=0)).all()
+
+
+def test_a_chunk_is_compiled_before_it_is_called():
+    traces = []
+
+    def chunk(replicas):
+        def run(x):
+            traces.append(x)
+            return replicas.mean(2.0 * x)
+
+        return run
+
+    x = jnp.arange(3.0)
+    compiled = parallel.compile_chunk(chunk, (x,), 1)
+    assert len(traces) == 1
+    assert [float(v) for v in compiled(x)] == [0.0, 2.0, 4.0] and len(traces) == 1
+    with pytest.raises(TypeError):
+        compiled(jnp.arange(4.0))
+
+
+@pytest.mark.skipif(jax.local_device_count() != 1, reason="the machine has several devices")
+def test_more_devices_than_there_are_is_an_error():
+    with pytest.raises(ValueError):
+        parallel.compile_chunk(lambda replicas: replicas.shard, (jnp.zeros(8),), 8)
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_eight_devices_resumes_bit_for_bit_and_follows_one_device(tmp_path):
+    samples = {n: run(WHOLE_RUN, str(tmp_path / str(n)), n) for n in (1, 8)}
+    straight, resumed = (tmp_path / "8" / name / "metrics.jsonl" for name in ("straight", "resumed"))
+    assert straight.read_bytes() == resumed.read_bytes()
+    one, eight = (
+        [json.loads(line) for line in (tmp_path / n / "straight/metrics.jsonl").read_text().splitlines()]
+        for n in ("1", "8")
+    )
+    assert [r["step"] for r in one] == [r["step"] for r in eight]
+    for a, b in zip(one, eight, strict=True):
+        assert "scores" in a or a["bound"] == pytest.approx(b["bound"], abs=1e-4)
+    np.testing.assert_allclose(samples[1], samples[8], atol=1e-3)
