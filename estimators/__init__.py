@@ -13,17 +13,17 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "divergences": ("DIVERGENCES", "FAMILIES", "Activation", "FDivergence", "UnknownDivergence")
-    + ("alpha", "divergence", "from_generator", "hockey_stick", "js_weighted"),
-    "quadrature": ("BestFit", "best_fit", "exact_bound", "exact_divergence", "integrate"),
-    "bounds": ("BOUNDS",),
-    "targets": ("TARGETS", "Mixture", "normal", "ring"),
-    "estimation": ("METHODS", "estimate"),
-    "result": ("Estimate",),
-    "samples": ("DataError", "Samples", "as_samples", "check_pair", "read_samples"),
-    "critics": ("MLP",),
+    "divergences": "DIVERGENCES FAMILIES Activation FDivergence UnknownDivergence "
+    "alpha divergence from_generator hockey_stick js_weighted",
+    "quadrature": "BestFit best_fit exact_bound exact_divergence integrate",
+    "bounds": "BOUNDS",
+    "targets": "TARGETS Mixture normal ring",
+    "estimation": "METHODS estimate",
+    "result": "Estimate",
+    "samples": "DataError Samples as_samples check_pair read_samples",
+    "critics": "MLP",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
-Function = Callable[[jax.Array], jax.Array]
+Function = Callable[..., jax.Array]
 ActivationName = Literal["log_ratio", "paper"]
 LOG2 = math.log(2.0)
 
@@ -509,9 +509,7 @@ _TABLE: tuple[FDivergence, ...] = (
         conjugate=_jeffreys_conjugate,
         value_at_zero=math.inf,
         slope_at_infinity=math.inf,
-        paper=Activation(
-            output=_identity, conjugate=_jeffreys_conjugate, log_ratio=lambda v: -log_lambert(1.0 - v)
-        ),
+        paper=Activation(output=_identity, conjugate=_jeffreys_conjugate, log_ratio=lambda v: -log_lambert(1.0 - v)),
         log_ratio=Activation(
             output=lambda v: v - jnp.expm1(-v), conjugate=lambda v: jnp.expm1(v) + v, log_ratio=_identity
         ),

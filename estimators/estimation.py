@@ -100,11 +100,8 @@ def estimate(
         DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
     """
     single = isinstance(divergence, FDivergence) or (isinstance(divergence, str) and divergence != "all")
-    asked = (
-        everything()
-        if isinstance(divergence, str) and divergence == "all"
-        else [functional(d) for d in ([divergence] if single else divergence)]
-    )
+    names: Any = [divergence] if single else divergence
+    asked = everything() if isinstance(names, str) else [functional(name) for name in names]
     if method != "auto" and method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose from auto, {', '.join(METHODS)}")
     if not 0.0 < confidence < 1.0:

@@ -66,7 +66,7 @@ def integrate(function: Callable[[np.ndarray], np.ndarray], support: Line = REAL
 
     edges = np.linspace(start, stop, PANELS + 1)
     a, b = edges[:-1], edges[1:]
-    whole, total = panels(a, b), 0.0
+    whole, total, unsettled = panels(a, b), 0.0, []
     for _ in range(DEPTH):
         if not np.isfinite(whole).all():
             return float(np.sum(whole[~np.isfinite(whole)]))
@@ -79,8 +79,11 @@ def integrate(function: Callable[[np.ndarray], np.ndarray], support: Line = REAL
             return total
         a, b = np.concatenate([a[rest], middle[rest]]), np.concatenate([middle[rest], b[rest]])
         whole = halves[:, rest].ravel()
-    left = float(whole.sum())  # a jump leaves next to nothing at this depth, a divergent tail does not
-    return total + left if np.abs(whole).sum() <= 1e-8 * (1.0 + abs(total)) else math.copysign(math.inf, left)
+        unsettled.append(np.abs(whole).sum())
+    left = float(whole.sum())
+    negligible = unsettled[-1] <= 1e-8 * (1.0 + abs(total))  # as at a jump
+    shrinking = unsettled[-1] <= 0.5 * unsettled[-9]  # as at an integrable pole, x^{−0.8} or milder
+    return total + left if negligible or shrinking else math.copysign(math.inf, left)
 
 
 def _change_of_variable(low: float, high: float):
@@ -106,8 +109,7 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
     """(log p, log q) → log [q f̃(p/q)] ≥ −∞, elementwise in float64, by the module's rules where p or q vanishes.
 
     f̃ is evaluated while |log p/q| ≤ L, where e^L still fits float64. Beyond, a finite f'(∞) or f(0) gives the limit;
-    an infinite one is continued as c e^{k|r|} |r|^m in r = log p/q, with k and m read off at L and L/2: out there only
-    whether the tail integrates is at stake.
+    an infinite one is continued as a `_Tail`.
     """
     with jax.enable_x64(True):
         slope = float(d.prime(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
@@ -138,15 +140,17 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
 
 
 class _Tail(NamedTuple):
-    """e^{height} e^{k(r − L)} (r/L)^m beyond L = reach: f̃(e^{−r}), the cost per unit of q, or e^{−r} f̃(e^r), per p.
+    """e^{height + k(r − L)} (1 + c(r − L))^m, r > L = reach: the cost f̃(e^{−r}) of a unit of q, or e^{−r} f̃(e^r) of p.
 
-    Each is added to the logarithm of its own density: log q + r would lose log p where log q is huge.
+    Exact for m ≤ 1, hence for every row of the table. A cost is added to the logarithm of its own density: log q + r
+    would lose log p where log q is huge.
     """
 
     reach: float
     height: float
     k: float
-    m: float
+    m: int
+    c: float
 
     @classmethod
     def of(cls, cost: Callable[[jax.Array], jax.Array]) -> _Tail:
@@ -155,13 +159,16 @@ class _Tail(NamedTuple):
 
         reach = next((r for r in (300.0, 150.0, 75.0, 30.0) if math.isfinite(value(r))), 10.0)
         if not value(reach) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
-            return cls(reach=reach, height=-math.inf, k=0.0, m=0)
-        steep, steeper = (0.5 * math.log(value(r) / value(r - 2.0)) for r in (0.5 * reach, reach))
-        m = round((steep - steeper) * reach)
-        return cls(reach=reach, height=math.log(value(reach)), k=round(steeper - m / reach, 3), m=m)
+            return cls(reach=reach, height=-math.inf, k=0.0, m=0, c=0.0)
+        near, far = (math.log(value(r) / value(r - 2.0)) for r in (0.5 * reach, reach))
+        m = round(0.5 * (near - far) * reach)
+        k = round(0.5 * far - m / reach, 3 if m else 9)
+        c = -0.5 * math.expm1((2.0 * k - far) / m) if m else 0.0
+        return cls(reach=reach, height=math.log(value(reach)), k=k, m=m, c=c)
 
     def log_value(self, r):
-        return self.height + self.k * (r - self.reach) + self.m * jnp.log(jnp.maximum(r, self.reach) / self.reach)
+        beyond = jnp.maximum(r - self.reach, 0.0)
+        return self.height + self.k * beyond + self.m * jnp.log1p(self.c * beyond)
 
 
 def exact_divergence(

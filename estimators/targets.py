@@ -39,14 +39,14 @@ class Mixture:
             raise ValueError(f"mixture weights {self.weights}: they must be positive and sum to 1")
         if not all(0.0 < s < math.inf for s in self.sigmas):
             raise ValueError(f"mixture sigmas {self.sigmas}: they must be positive and finite")
-        if len({len(mean) for mean in self.means}) > 1 or not all(math.isfinite(m) for mean in self.means for m in mean):
+        if len({len(mean) for mean in self.means}) > 1 or not np.isfinite(np.concatenate(self.means)).all():
             raise ValueError(f"mixture means {self.means}: they must be finite, with as many coordinates each")
 
     @property
     def dim(self) -> int:
         return len(self.means[0])
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.typing.ArrayLike) -> jax.Array:
         """log density at x: [n, d] → [n], or [n] → [n] on the line. In the precision of x."""
         x = jnp.asarray(x, dtype=jnp.result_type(x, float))
         points = x[..., None] if self.dim == 1 and x.ndim < 2 else x
@@ -59,7 +59,9 @@ class Mixture:
     def sample(self, key: jax.Array, n: int) -> jax.Array:
         """n points [n, d], float32."""
         pick, noise = jax.random.split(key)
-        means, sigmas, weights = (jnp.asarray(np.array(v), jnp.float32) for v in (self.means, self.sigmas, self.weights))
+        means, sigmas, weights = (
+            jnp.asarray(np.array(v), jnp.float32) for v in (self.means, self.sigmas, self.weights)
+        )
         k = jax.random.categorical(pick, jnp.log(weights), shape=(n,))
         return means[k] + sigmas[k][:, None] * jax.random.normal(noise, (n, self.dim), jnp.float32)
 

@@ -16,10 +16,10 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from tyro.conf import Positional, arg
@@ -57,7 +57,7 @@ class Estimate:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def run(self) -> None:
+    def __call__(self) -> None:
         from estimators.estimation import estimate
         from estimators.samples import read_samples
 
@@ -96,7 +96,7 @@ class Train:
     """Show the traceback of an error."""
     settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
-    def start(self) -> None:
+    def __call__(self) -> None:
         from fgan.rundir import RunDirectory
         from fgan.train import train
 
@@ -108,8 +108,9 @@ class Train:
         for scores in outcome.scores:
             for line in _lines(scores):
                 print(line)
-        pictures = sorted((outcome.run / "figures").glob("*.png"))
-        print(f"pictures   {outcome.run / 'figures' / 'training.png'}\n           {pictures[0 if len(pictures) < 2 else -2]}")
+        newest = max((outcome.run / "figures").glob("samples-*.png"))
+        print(f"pictures   {outcome.run / 'figures' / 'training.png'}")
+        print(f"           {newest}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class Sample:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def run(self) -> None:
+    def __call__(self) -> None:
         import numpy as np
 
         from fgan.train import restore
@@ -160,7 +161,7 @@ class Reproduce:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def start(self) -> None:
+    def __call__(self) -> None:
         if self.list or not self.name:
             for name, text in EXPERIMENTS.items():
                 print(f"{name:<12}{text}")
@@ -183,20 +184,20 @@ class Divergences:
     debug: bool = False
     """Show the traceback of an error."""
 
-    def run(self) -> None:
+    def __call__(self) -> None:
         from fgan import tables
 
         print(tables.detail(self.name) if self.name else tables.divergences(markdown=self.markdown))
 
 
-COMMANDS: dict[str, type] = {
+COMMANDS: dict[str, Any] = {
     "estimate": Estimate,
     "train": Train,
     "sample": Sample,
     "reproduce": Reproduce,
     "divergences": Divergences,
 }
-_Any = Union[tuple(Annotated[c, tyro.conf.subcommand(name)] for name, c in COMMANDS.items())]  # type: ignore[valid-type]  # noqa: UP007
+_ANY: Any = Union[tuple(Annotated[c, tyro.conf.subcommand(name)] for name, c in COMMANDS.items())]  # noqa: UP007
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -213,31 +214,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: list[str]) -> None:
-    command = _parse(given)
-    getattr(command, "start", None or command.run)() if hasattr(command, "start") else command.run()
+    _parse(given)()
 
 
-def _parse(given: list[str]):
+def _parse(given: list[str]) -> Callable[[], None]:
     """The command with its settings; ConfigError, one line, for words that mean nothing."""
-    if not given or given[0] in ("-h", "--help") or given[0] not in COMMANDS:
-        if given and not given[0].startswith("-"):
-            raise ConfigError(f"unknown command {given[0]!r}: {_nearest(given[0], COMMANDS)}")
-        return tyro.cli(_Any, args=given or ["--help"], prog="fgan", description=_ABOUT)
+    if not given or given[0].startswith("-"):
+        return tyro.cli(_ANY, args=given or ["--help"], prog="fgan", description=_ABOUT)
     name, words = given[0], given[1:]
-    kind: Callable = COMMANDS[name]
-    default = None
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command {name!r}: {_nearest(name, COMMANDS)}")
+    options: dict[str, Any] = {}
     if name == "train" and words and not words[0].startswith("-"):
-        settings = configuration.load(words[0])
-        default = Train(file=words[0], settings=settings)
-        words = words[1:]
-        kind = Annotated[Train, tyro.conf.configure(tyro.conf.SuppressFixed)]  # type: ignore[assignment]
-        words = [*words] if "-h" in words or "--help" in words else words
-        words = [default.file, *words]
+        options["default"] = Train(file=words[0], settings=configuration.load(words[0]))
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = {} if default is None else {"default": default}
-            made, unknown = tyro.cli(kind, args=words, prog=f"fgan {name}", return_unknown_args=True, **options)
+            made, unknown = tyro.cli(
+                COMMANDS[name], args=words, prog=f"fgan {name}", return_unknown_args=True, **options
+            )
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise
@@ -245,7 +240,7 @@ def _parse(given: list[str]):
     if unknown:
         flags = [f"--{n}" for n in configuration.names()] if name == "train" else []
         flags += [f"--{f.name}" for f in dataclasses.fields(COMMANDS[name])]
-        raise ConfigError(f"unknown option {unknown[0]!r}: {_nearest(unknown[0], flags, say='see')}")
+        raise ConfigError(f"unknown option {unknown[0]!r}: {_nearest(unknown[0], flags, otherwise='see --help')}")
     return made
 
 
@@ -292,9 +287,9 @@ def _exit_code(error: Exception) -> int | None:
     return None
 
 
-def _nearest(name: str, choices, say: str = "choose from") -> str:
+def _nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"{say} {', '.join(choices) if say != 'see' else '--help'}"
+    return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(choices)}"
 
 
 def _row_name(name: str) -> str:

@@ -18,7 +18,9 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
 
 SIZE_LIMIT = 1 << 20  # bytes of a config file; an honest one has a few hundred
 
@@ -97,7 +99,7 @@ class Game:
 class Penalty:
     """Gradient penalties on the critic."""
 
-    names: tuple[str, ...] = ()
+    names: Annotated[tuple[str, ...], arg(aliases=["--penalty"])] = ()
     """Any of r1, r2; several add up."""
     weight: float = 1.0
     """λ, the factor of each."""

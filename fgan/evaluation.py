@@ -88,6 +88,7 @@ class Evaluation:
         return score
 
     def _digits(self):
+        assert self.data.labels is not None
         classifier = train_classifier(self.data.rows, self.data.labels)
         reference = self.data.rows[: self.n]
         held_out = digit_scores(classifier, reference, self.data.held_out[: self.n])

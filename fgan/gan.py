@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -108,6 +109,14 @@ class FGAN:
             skipped=jnp.zeros((), jnp.int32),
         )
 
+    def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
+        """G(z): [b, latent] → [b, d]."""
+        return self.generator.apply(parameters, z)  # type: ignore[return-value]
+
+    def outputs(self, parameters: Any, x: jax.Array) -> jax.Array:
+        """v(x), the critic's raw outputs: [b, d] → [b]."""
+        return self.critic.apply(parameters, x)  # type: ignore[return-value]
+
     def noise(self, key: jax.Array) -> jax.Array:
         """This device's share of a global batch of z ~ N(0, I)."""
         return self.replicas.shard(jax.random.normal(key, (self.batch, self.latent)))
@@ -119,14 +128,14 @@ class FGAN:
             batch: real samples [critic_steps, b, d], b this device's share of the global batch.
         """
         keys = jax.random.split(key, self.critic_steps + 1)
-        x_q = self.generator.apply(state.generator, self.noise(keys[0]))
+        x_q = self.generate(state.generator, self.noise(keys[0]))
         if self.update == "simultaneous":
             critic, optimizer, metrics = self.critic_update(state, batch[0], x_q)
             opponent = state.critic
         else:
             trained = state
             for real, k in zip(batch, keys[1:], strict=True):
-                fake = self.generator.apply(state.generator, self.noise(k))
+                fake = self.generate(state.generator, self.noise(k))
                 critic, optimizer, metrics = self.critic_update(trained, real, fake)
                 trained = trained._replace(critic=critic, critic_optimizer=optimizer)
             opponent = trained.critic
@@ -137,14 +146,13 @@ class FGAN:
         """(critic parameters, optimiser state, metrics) after one ascent of the bound, less the penalty."""
 
         def loss(critic):
-            def outputs(x):
-                return self.critic.apply(critic, x)
-
-            v = outputs(jnp.concatenate([x_p, x_q]))
+            v = self.outputs(critic, jnp.concatenate([x_p, x_q]))
             v_p, v_q = v[: x_p.shape[0]], v[x_p.shape[0] :]
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
-            penalty = self.penalty(outputs, x_p, x_q, expectation) if self.penalty else jnp.zeros(())
+            penalty = (
+                self.penalty(partial(self.outputs, critic), x_p, x_q, expectation) if self.penalty else jnp.zeros(())
+            )
             return penalty - value, {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
@@ -175,7 +183,7 @@ class FGAN:
         """`state` after one descent of the generator's objective against `critic`."""
 
         def loss(generator):
-            return self.generator_loss(self.critic.apply(critic, self.generator.apply(generator, self.noise(key))))
+            return self.generator_loss(self.outputs(critic, self.generate(generator, self.noise(key))))
 
         gradient = self.replicas.mean(jax.grad(loss)(state.generator))
         change, optimizer = self.generator_optimizer.update(gradient, state.generator_optimizer, state.generator)
@@ -194,4 +202,4 @@ class FGAN:
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
         """n generated points [n, d], from the averaged generator where there is an average."""
         parameters = state.average if self.average else state.generator
-        return self.generator.apply(parameters, jax.random.normal(key, (n, self.latent)))
+        return self.generate(parameters, jax.random.normal(key, (n, self.latent)))

@@ -57,7 +57,7 @@ POLISH_STEPS, POLISH_BATCH = 500, 2048
 FRESH = 200_000  # samples for the bound as a user without densities would measure it
 START = (1.0, 1.5)  # (μ, σ) of the generator before training
 
-PAPER = {
+PAPER: dict[str, Any] = {
     # Nowozin, Cseke, Tomioka 2016, table 4, in its own normalisation: its JS is twice the textbook one.
     "order": ["kl", "reverse_kl", "js", "jeffreys", "pearson"],
     "factor": [1.0, 1.0, 2.0, 1.0, 1.0],
@@ -199,7 +199,8 @@ def _measure_one(target: Mixture, row: FDivergence, fitted: Fit, i: int, best: f
     if not (math.isfinite(mu) and math.isfinite(sigma)):
         return dict.fromkeys(("mu", "sigma", "bound", "exact", "excess", "bound_samples"), math.nan)
     model = normal(mu, sigma)
-    network, wide = critic_for(row), jax.tree.map(lambda w: np.asarray(w[i], np.float64), fitted.critic)
+    network: Any = critic_for(row)
+    wide = jax.tree.map(lambda w: np.asarray(w[i], np.float64), fitted.critic)
     exact = exact_divergence(target.log_prob, model.log_prob, row)
     bound = exact_bound(target.log_prob, model.log_prob, lambda x: network.apply(wide, x[:, None]), row)
     g = row.activation()

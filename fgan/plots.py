@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 
 from estimators.targets import TARGETS
 from fgan.config import from_toml
@@ -25,15 +27,16 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-STYLE = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "savefig.dpi": 130,
 }
 DATA = "#8A8A8A"  # the target, in every picture
+EXACT = {"color": "black", "lw": 1, "ls": (0, (3, 2))}  # the exact optimum, in every picture
 
 
 def training(run: str | Path) -> Path:
@@ -53,7 +56,8 @@ def training(run: str | Path) -> Path:
         if scored and "exact" in scored[0]["scores"][0]:
             at = [r["step"] for r in scored]
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
-            axis.plot(at, exact, "o", ms=4, color=PALETTE[1], label=["exact divergence"] + [None] * (exact.shape[1] - 1))
+            axis.plot(at, exact[:, 0], "o", ms=4, color=PALETTE[1], label="exact divergence")
+            axis.plot(at, exact[:, 1:], "o", ms=4, color=PALETTE[1])
             axis.axhline(scored[0]["scores"][0]["optimum"], color=PALETTE[2], ls="--", label="exact optimum")
         low, high = np.nanpercentile(bounds, [1, 99])
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
@@ -86,9 +90,9 @@ def modes(path: str | Path) -> Path:
     rows = sorted((r for r in result["rows"] if r["sigma"] is not None), key=lambda r: -r["optimum"]["sigma"])
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(12.5, 8.6))
-        left, right = figure.subfigures(1, 2, width_ratios=(1.45, 1.0))
-        _ridges(left, rows)
-        _two_modes(right, result["two_modes"])
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1.45, 1.0))
+        _ridges(halves[0], rows)
+        _two_modes(halves[1], result["two_modes"])
         return _save(figure, path.with_suffix(".png"))
 
 
@@ -105,14 +109,14 @@ def _ridges(figure, rows) -> None:
         axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0, label="target (data)")
         axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, label="learned by the f-GAN")
         best = r["optimum"]
-        axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), color="black", lw=1, ls=(0, (3, 2)), label="exact optimum")
+        axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), **EXACT, label="exact optimum")
         axis.set(yticks=[], xlim=(x[0], x[-1]), ylim=(0, 0.56))
         axis.spines["left"].set_visible(False)
         axis.text(0.005, 0.42, r["divergence"].replace("_", " "), transform=axis.transAxes, fontsize=10, weight="bold")
         numbers = f"σ = {r['sigma']:.3f}   (exact {best['sigma']:.3f})\nexcess {r['excess']:.0e} nats"
         axis.text(0.995, 0.38, numbers, transform=axis.transAxes, ha="right", fontsize=8)
-    axes[0].annotate("covers", (0.0, 1.0), xycoords="axes fraction", fontsize=9, style="italic", color=DATA, va="bottom")
-    axes[-1].annotate("seeks", (0.0, -0.1), xycoords="axes fraction", fontsize=9, style="italic", color=DATA, va="top")
+    for axis, word, height, side in ((axes[0], "covers", 1.0, "bottom"), (axes[-1], "seeks", -0.1, "top")):
+        axis.annotate(word, (0, height), xycoords="axes fraction", fontsize=9, style="italic", color=DATA, va=side)
     axes[-1].set_xlabel("x")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
@@ -130,9 +134,10 @@ def _two_modes(figure, fits) -> None:
     }
     for axis, name in zip(axes, titles, strict=True):
         axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0)
-        for colour, style, r in zip(PALETTE, ("-", (0, (4, 3))), [r for r in fits if r["divergence"] == name], strict=False):
+        shown = [r for r in fits if r["divergence"] == name]
+        for colour, style, r in zip(PALETTE, ("-", (0, (4, 3))), shown, strict=False):
             best, start = r["optimum"], r["start"]["mu"]
-            axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), color="black", lw=1, ls=(0, (3, 2)), zorder=4)
+            axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), **EXACT, zorder=4)
             label = f"start μ = {start:+g}: learned μ = {r['mu']:+.2f}, σ = {r['sigma']:.2f}"
             axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, ls=style, label=label)
             axis.plot(start, 0.0, marker="^", ms=11, color=colour, mec="white", clip_on=False, zorder=5)
@@ -162,7 +167,8 @@ def _histogram(drawn: np.ndarray, name: str, title: str):
         x = np.linspace(drawn.min() - 1, drawn.max() + 1, 500)
         axis.fill_between(x, np.exp(np.asarray(TARGETS[name].log_prob(x))), color=DATA, alpha=0.35, label="target")
     for i, rows in enumerate(drawn):
-        axis.hist(rows[:, 0], bins=80, density=True, histtype="step", label="generator" if i == 0 else None, color=PALETTE[0])
+        label = "generator" if i == 0 else None
+        axis.hist(rows[:, 0], bins=80, density=True, histtype="step", label=label, color=PALETTE[0])
     axis.set(title=title, xlabel="x", ylabel="density")
     axis.legend(frameon=False)
     return figure

@@ -29,6 +29,7 @@ from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import divergence
 from estimators.fitting import ALONE, Replicas, steps
+from estimators.samples import DataError
 from fgan import networks, parallel, plots
 from fgan.checkpoint import CheckpointError, Checkpoints
 from fgan.config import Config, ConfigError, from_toml, to_toml
@@ -210,16 +211,18 @@ class _Loop:
             last = self.step >= self.config.steps
             if last or self.step % self.config.log.evaluate == 0:
                 self._evaluate()
-            if last or stop or self.step % self.config.log.checkpoint == 0:
+            asked = list(stop)  # a signal from here on waits for the next call, which saves before it stops
+            if last or asked or self.step % self.config.log.checkpoint == 0:
                 self._save()
             self.directory.status("running", self.step)
-            if stop and not last:
-                raise Stopped(stop[0], self.step)
+            if asked and not last:
+                raise Stopped(asked[0], self.step)
         plots.training(self.directory.path)
         self.directory.status("finished", self.step, devices=parallel.describe())
         return Outcome(self.directory.path, self.step, self.scores or self._last_scores())
 
     def _resume(self) -> None:
+        self._refuse_other_data()
         restored = self.checkpoints.restore(jax.eval_shape(lambda: self.state), finite=False)
         if restored is None:
             self.directory.cut("metrics.jsonl", 0)
@@ -230,6 +233,17 @@ class _Loop:
         self.directory.cut("metrics.jsonl", restored.metrics_bytes)
         self.report.say(f"resuming {self.directory.path} at step {self.step}")
 
+    def _refuse_other_data(self) -> None:
+        facts = self.directory.path / "data.json"
+        if not (self.checkpoints.steps() and facts.exists()):
+            return
+        if json.loads(facts.read_text())["fingerprint"] != self.data.fingerprint():
+            source = self.config.data.path or self.config.data.name
+            raise DataError(
+                f"{source}: these are not the data that {self.directory.path} was trained on so far; put those back, "
+                "name another directory by --run, or set this one aside by --overwrite"
+            )
+
     def _describe_data(self) -> None:
         """What `restore` needs to turn generated rows back into the user's units, without the data."""
         facts = {"dim": self.data.dim, "side": self.data.side, "fingerprint": self.data.fingerprint()}
@@ -238,14 +252,13 @@ class _Loop:
 
     def _advance(self) -> None:
         """One compiled call, and its line of metrics."""
-        n = min(self.config.log.every, self.config.steps - self.step)
+        every = self.config.log.every
+        n = min(every - self.step % every, self.config.steps - self.step)  # back in step where a resumed run is not
         arguments = (self.rows, self.seeds, self.state, jnp.asarray(self.step, jnp.int32))
         if n not in self._compiled:
             begun = time.monotonic()
             with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
-                self._compiled[n] = parallel.compile_chunk(
-                    chunk(self.config, self.data, n), arguments, self.devices
-                )
+                self._compiled[n] = parallel.compile_chunk(chunk(self.config, self.data, n), arguments, self.devices)
             self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
         begun = time.monotonic()
         self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))

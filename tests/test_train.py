@@ -1,0 +1,467 @@
+"""A run is a function of its config and seed: interrupted, resumed or repeated, it ends in the same bits."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from estimators.samples import DataError
+from estimators.targets import TARGETS
+from fgan import config as configs
+from fgan import parallel, train
+from fgan.checkpoint import CheckpointError, Checkpoints
+from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log, Optimizer, Penalty, to_toml
+from fgan.data import load as load_data
+from fgan.rundir import ConfigConflict, RunDirectory, RunNotFound
+from fgan.train import Diverged, Stopped, build, restore
+
+SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+TINY = Config(
+    steps=40,
+    seeds=2,
+    batch=16,
+    generator=Generator(features=(8,)),
+    critic=Critic(features=(8,)),
+    log=Log(every=10, evaluate=20, checkpoint=20, samples=16),
+)
+
+
+def go(config: Config, path: Path, **options) -> train.Outcome:
+    return train.train(config, path, quiet=True, **options)
+
+
+def replaced(**changes) -> Config:
+    return dataclasses.replace(TINY, **changes)
+
+
+def lines(run: Path, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same metrics to the byte, and the same state to the bit."""
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    a, b = (restore(run) for run in (one, other))
+    assert a.step == b.step
+    for x, y in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """The run that nothing interrupts."""
+    return go(TINY, tmp_path_factory.mktemp("runs") / "straight").run
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_the_run_directory_holds_what_is_promised(straight):
+    promised = {"config.toml", "metrics.jsonl", "status.json", "timings.jsonl", "checkpoints", "figures"}
+    assert promised <= set(os.listdir(straight)) and "run.lock" not in os.listdir(straight)
+    assert (straight / "config.toml").read_text() == to_toml(TINY)
+    assert (status(straight)["state"], status(straight)["step"]) == ("finished", 40)
+    assert {"training.png", "samples-00000020.png", "samples-00000040.png"} <= set(os.listdir(straight / "figures"))
+    assert {"20", "40"} <= set(os.listdir(straight / "checkpoints"))
+
+
+def test_metrics_have_a_value_a_seed_and_scores_of_each(straight):
+    steps = [line["step"] for line in lines(straight) if "scores" not in line]
+    scored = [line for line in lines(straight) if "scores" in line]
+    assert steps == [10, 20, 30, 40] and [line["step"] for line in scored] == [20, 40]
+    for line in lines(straight):
+        values = [line["scores"]] if "scores" in line else [v for k, v in line.items() if k != "step"]
+        assert all(len(v) == TINY.seeds for v in values)
+    assert [score["seed"] for score in scored[0]["scores"]] == [0, 1]
+    assert {"bound", "penalty", "critic_gradient", "skipped"} <= set(lines(straight)[0])
+    assert lines(straight)[0]["bound"][0] != lines(straight)[0]["bound"][1]
+
+
+def test_only_timings_know_the_clock(straight):
+    timed = lines(straight, "timings.jsonl")
+    assert [line["step"] for line in timed if "seconds" in line] == [10, 20, 30, 40]
+    assert sum("compile_seconds" in line for line in timed) == 1
+    assert not [key for line in lines(straight) for key in line if "second" in key or "time" in key]
+
+
+def test_the_outcome_names_the_run_and_its_last_scores(tmp_path, straight):
+    again = go(TINY, straight)  # a finished run has nothing left to do
+    assert (again.run, again.step) == (straight, 40)
+    assert again.scores == lines(straight)[-1]["scores"]
+
+
+# --- the same bits ----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_config_and_seed_give_the_same_run(tmp_path, straight):
+    assert_same_run(go(TINY, tmp_path / "twin").run, straight)
+
+
+def test_another_seed_gives_another_run(tmp_path, straight):
+    other = go(replaced(seed=1), tmp_path / "other").run
+    bounds = [[line["bound"] for line in lines(run) if "bound" in line] for run in (straight, other)]
+    assert bounds[0] != bounds[1]
+    np.testing.assert_allclose(np.array(bounds[0])[:, 1], np.array(bounds[1])[:, 0], rtol=1e-4)  # both hold seed 1
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, straight):
+    run = go(replaced(steps=20), tmp_path / "run").run
+    assert (status(run)["state"], status(run)["step"]) == ("finished", 20)
+    go(TINY, run)
+    assert_same_run(run, straight)
+
+
+def test_a_run_resumed_between_boundaries_returns_to_them(tmp_path, straight):
+    """25 steps, then 40: the calls after the odd one end at multiples of log.every again, so that saves happen."""
+    run = go(replaced(steps=25), tmp_path / "run").run
+    go(TINY, run)
+    found = {line["step"]: line["bound"] for line in lines(run) if "bound" in line}
+    assert list(found) == [10, 20, 25, 30, 40]
+    whole = next(line["bound"] for line in lines(straight) if line["step"] == 30)
+    np.testing.assert_allclose(np.add(found[25], found[30]) / 2, whole, rtol=1e-5)
+    a, b = (jax.tree.leaves(restore(path).state) for path in (run, straight))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+MOMENTS = {  # where the signal arrives, and at which step the run must have stopped
+    "in a call": ((RunDirectory, "append", 30), 30),
+    "after the save": ((RunDirectory, "status", 10), 20),
+    "in a save": ((Checkpoints, "save", 20), 30),
+    "in an evaluation": ((train.plots, "samples", 20), 20),
+}
+
+
+def strike(monkeypatch, owner, method: str, step: int, act) -> None:
+    """Call `act` on entry to the first call of owner.method that has `step` among its arguments."""
+    plain, done = getattr(owner, method), []
+
+    def struck(*args, **kwargs):
+        numbers = [a["step"] if isinstance(a, dict) else a for a in args if isinstance(a, (dict, int))]
+        if step in numbers and not done:
+            done.append(step)
+            act()
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(owner, method, struck)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where, at", MOMENTS.values(), ids=MOMENTS)
+def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(tmp_path, monkeypatch, straight, where, at, number):
+    before = signal.getsignal(number)
+    strike(monkeypatch, *where, lambda: signal.raise_signal(number))
+    with pytest.raises(Stopped) as stopped:
+        go(TINY, tmp_path / "run")
+    assert stopped.value.number == number and str(at) in str(stopped.value)
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["step"]) == ("preempted", at)
+    assert restore(tmp_path / "run").step == at
+    assert signal.getsignal(number) is before and not (tmp_path / "run" / "run.lock").exists()
+    go(TINY, tmp_path / "run")
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_signal_in_the_last_call_lets_the_run_finish(tmp_path, monkeypatch, straight):
+    strike(monkeypatch, RunDirectory, "append", 40, lambda: signal.raise_signal(signal.SIGTERM))
+    go(TINY, tmp_path / "run")
+    assert status(tmp_path / "run")["state"] == "finished"
+    assert_same_run(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize("where", [(RunDirectory, "append", 30), (Checkpoints, "save", 40), (train.plots, "samples", 20)])
+def test_a_second_signal_ends_at_once_and_the_run_resumes(tmp_path, monkeypatch, straight, where):
+    def twice():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    strike(monkeypatch, *where, twice)
+    with pytest.raises(KeyboardInterrupt):
+        go(TINY, tmp_path / "run")
+    go(TINY, tmp_path / "run")
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_training_works_outside_the_main_thread(tmp_path, straight):
+    thread = threading.Thread(target=go, args=(TINY, tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert_same_run(tmp_path / "run", straight)
+
+
+LONG = """
+import sys
+from pathlib import Path
+from fgan.config import load
+from fgan.train import train
+train(load(sys.argv[1]), sys.argv[2], quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    long = replaced(steps=600, log=Log(every=10, evaluate=60, checkpoint=20, samples=16))
+    (tmp_path / "c.toml").write_text(to_toml(long))
+    run, whole = tmp_path / "killed", go(long, tmp_path / "whole").run
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", LONG, str(tmp_path / "c.toml"), str(run)]
+    moments, kills = random.Random(0), 0
+    for _ in range(4):
+        size = run.joinpath("metrics.jsonl").stat().st_size if run.exists() else 0
+        with subprocess.Popen(command, env=env) as child:
+            while child.poll() is None and (not run.exists() or _size(run) == size):
+                time.sleep(0.01)  # compiling, or reading the checkpoint
+            time.sleep(moments.uniform(0.0, 1.5))
+            child.kill()
+        kills += child.returncode == -signal.SIGKILL
+    assert kills >= 2
+    subprocess.run(command, env=env, check=True)
+    assert status(run)["state"] == "finished"
+    assert_same_run(run, whole)
+
+
+def _size(run: Path) -> int:
+    try:
+        return (run / "metrics.jsonl").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_another_config_in_the_directory_is_refused(tmp_path, straight):
+    before = (straight / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigConflict, match="batch was 16, is 32"):
+        go(replaced(batch=32), straight)
+    assert (straight / "metrics.jsonl").read_bytes() == before and status(straight)["state"] == "finished"
+
+
+def test_overwrite_sets_the_old_run_aside(tmp_path):
+    short = replaced(steps=10)
+    go(short, tmp_path / "run")
+    go(replaced(steps=10, seed=5), tmp_path / "run", overwrite=True)
+    assert [name for name in sorted(os.listdir(tmp_path))] == ["run", "run.old-1"]
+    assert (tmp_path / "run.old-1" / "config.toml").read_text() == to_toml(short)
+    assert lines(tmp_path / "run")[-1]["scores"][0]["seed"] == 5
+
+
+@pytest.fixture
+def own(tmp_path) -> Config:
+    """A run on the user's own samples, far from the origin."""
+    values = np.random.default_rng(0).normal(size=(60, 2)) * [1e-3, 50.0] + [7.0, 1000.0]
+    np.save(tmp_path / "mine.npy", values)
+    return replaced(steps=20, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
+
+
+def test_changed_data_are_refused(tmp_path, own):
+    run = go(own, tmp_path / "run").run
+    np.save(own.data.path, 2.0 * np.load(own.data.path))  # the same standardised rows, in other units
+    kept = (run / "metrics.jsonl").read_bytes(), (run / "status.json").read_bytes()
+    with pytest.raises(DataError, match=r"mine\.npy.*not the data"):
+        go(dataclasses.replace(own, steps=40), run)
+    assert ((run / "metrics.jsonl").read_bytes(), (run / "status.json").read_bytes()) == kept
+
+
+def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkeypatch):
+    def fall():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt):
+        strike(once, Checkpoints, "save", 20, fall)
+        go(own, tmp_path / "run")
+    np.save(own.data.path, np.load(own.data.path) + 1.0)
+    go(own, tmp_path / "run")
+    np.testing.assert_allclose(restore(tmp_path / "run").offset, [8.0, 1001.0], atol=20.0)
+    assert restore(tmp_path / "run").offset[0] > 7.5
+
+
+def test_a_diverged_run_fails_with_a_report(tmp_path):
+    wild = Optimizer(name="sgd", b1=0.0, learning_rate=1e30)
+    config = replaced(
+        divergence="kl",
+        steps=200,
+        critic=Critic(features=(8,), nonlinearity="relu"),
+        generator_optimizer=wild,
+        critic_optimizer=wild,
+    )
+    with pytest.raises(Diverged, match=r"nan_report\.json"):
+        go(config, tmp_path / "run")
+    said, report = status(tmp_path / "run"), json.loads((tmp_path / "run" / "nan_report.json").read_text())
+    assert said["state"] == "failed" and "nan_report.json" in said["reason"]
+    assert train.PATIENCE <= said["step"] < 200
+    left_out = 10 * np.sum([line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line], axis=0)
+    np.testing.assert_allclose(report["skipped"], left_out, rtol=1e-6)
+    assert report["first_bad_step"] == said["step"] - min(report["skipped"])
+    assert "config.toml" in report["replay"]
+
+
+UNBUILDABLE = [
+    (replaced(generator=Generator(kind="location_scale", latent=1)), "data on the line"),
+    (replaced(data=Data(name="mixture_1d"), generator=Generator(kind="location_scale", latent=2)), "latent = 1"),
+    (replaced(generator=Generator(kind="image")), "square images"),
+    (replaced(critic=Critic(kind="image")), "square images"),
+    (replaced(data=Data(name="digits"), critic=Critic(kind="image", features=(8,))), "two widths"),
+    (replaced(data=Data(name="digits"), generator=Generator(kind="image", features=(8, 8, 8))), "two widths"),
+]
+
+
+@pytest.mark.parametrize("config, words", UNBUILDABLE)
+def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path, config, words):
+    with pytest.raises(ConfigError, match=words):
+        go(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "device_count", lambda: 3)
+    with pytest.raises(ConfigError, match="multiple of the 3"):
+        go(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- restore ----------------------------------------------------------------------------------------------------------
+
+
+def test_restored_samples_are_in_the_users_units(tmp_path, own):
+    go(own, tmp_path / "run")
+    os.remove(own.data.path)  # a run can be sampled without its data
+    run = restore(tmp_path / "run")
+    x = run.sample(500, seed=3)
+    assert x.shape == (500, 2) and x.dtype == np.float64
+    assert np.all(np.abs(x.mean(axis=0) - [7.0, 1000.0]) < 3 * np.array([1e-3, 50.0]))
+    assert np.all(x.std(axis=0) < 5 * np.array([1e-3, 50.0])) and np.all(x.std(axis=0) > 0.0)
+    state = jax.tree.map(lambda leaf: leaf[0], run.state)
+    plain = run.gan.sample(state, jax.random.key(3), 500)
+    np.testing.assert_allclose((x - run.offset) / run.scale, plain, atol=1e-5)
+
+
+def test_samples_are_a_function_of_seed_and_member(straight):
+    run = restore(straight)
+    x = run.sample(5, seed=1)
+    assert np.array_equal(x, restore(straight).sample(5, seed=1))
+    assert not np.array_equal(x, run.sample(5, seed=2)) and not np.array_equal(x, run.sample(5, seed=1, member=1))
+    for member in (-1, 2):
+        with pytest.raises(ConfigError, match="seeds 0 to 1"):
+            run.sample(5, member=member)
+
+
+def test_nothing_to_restore(tmp_path):
+    with pytest.raises(RunNotFound):
+        restore(tmp_path)
+    RunDirectory.open(tmp_path / "begun", to_toml(TINY)).close()
+    with pytest.raises(CheckpointError):
+        restore(tmp_path / "begun")
+
+
+# --- what the config becomes ------------------------------------------------------------------------------------------
+
+RING = load_data(Data(name="ring"))
+
+
+def test_penalties_add_up_with_their_weight():
+    rng = np.random.default_rng(0)
+    x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
+
+    def penalty(*names, weight=1.0):
+        made = build(replaced(penalty=Penalty(names=names, weight=weight)), RING).penalty
+        return float(made(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, jnp.mean))
+
+    exact = [0.5 * np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
+    assert [penalty("r1"), penalty("r2")] == pytest.approx(exact, rel=1e-5)
+    assert penalty("r1", "r2", weight=10.0) == pytest.approx(10.0 * sum(exact), rel=1e-5)
+    assert build(TINY, RING).penalty is None
+
+
+@pytest.mark.parametrize(
+    "divergence, critic, trained",
+    [
+        ("kl", "", "kl"),
+        ("total_variation", "", "js"),
+        ("hockey_stick(3)", "", "js"),
+        ("total_variation", "tv", "total_variation"),
+        ("kl", "pearson", "pearson"),
+        ("chi2", "pearson", "pearson"),
+        ("alpha(0.3)", "alpha(0.3)", "alpha(0.3)"),
+    ],
+)
+def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(divergence, critic, trained):
+    gan = build(replaced(divergence=divergence, critic=Critic(divergence=critic)), RING)
+    assert gan.trained.name == trained
+    assert (gan.critic_divergence is None) == (gan.divergence.name == trained)
+
+
+def test_the_fields_of_the_config_reach_the_gan():
+    game = Game(objective="alternative", critic_steps=4)
+    gan = build(replaced(game=game, generator=Generator(latent=7, average=0.9), batch=12), RING)
+    assert (gan.objective, gan.update, gan.critic_steps) == ("alternative", "alternating", 4)
+    assert (gan.latent, gan.average, gan.batch, gan.dim) == (7, 0.9, 12, 2)
+
+
+def test_every_seed_number_has_its_own_start():
+    last = replaced(seed=2**32 - 3, seeds=2)
+    assert configs.check(last) is last
+    assert np.array_equal(train.seed_numbers(last), np.array([2**32 - 3, 2**32 - 2], np.uint32))
+    kernels = jax.tree.leaves(train.fresh(replaced(seeds=2), RING).generator)
+    assert any(not np.array_equal(k[0], k[1]) for k in kernels)
+
+
+# --- what is shipped, and every kind of data --------------------------------------------------------------------------
+
+
+def two_steps(config: Config) -> Config:
+    return dataclasses.replace(
+        config, steps=2, batch=16, log=Log(every=1, evaluate=1, checkpoint=1, samples=min(config.log.samples, 64))
+    )
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configs_take_two_steps(tmp_path, path):
+    out = go(configs.check(two_steps(configs.load(path))), tmp_path / "run")
+    assert out.step == 2 and status(out.run)["state"] == "finished"
+    assert all(line["skipped"] == [0.0] * len(line["skipped"]) for line in lines(out.run) if "skipped" in line)
+
+
+KINDS = {
+    "on the line": replaced(data=Data(name="mixture_1d"), generator=Generator(kind="location_scale", latent=1)),
+    "any generator on the line": replaced(data=Data(name="two_modes"), generator=Generator(features=(8,), latent=1)),
+    "digits, convolutions": replaced(
+        data=Data(name="digits"),
+        generator=Generator(kind="image", features=(4, 4), latent=4),
+        critic=Critic(kind="image", features=(4, 4)),
+    ),
+    "digits, dense": replaced(data=Data(name="digits")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_every_kind_of_data_trains_evaluates_and_restores(tmp_path, config):
+    out = go(configs.check(two_steps(config)), tmp_path / "run")
+    dim = load_data(config.data).dim
+    x = restore(out.run).sample(20)
+    assert x.shape == (20, dim) and np.isfinite(x).all()
+    if config.data.name == "digits":
+        assert x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
+    else:
+        assert TARGETS[config.data.name].dim == dim
+
+
+@pytest.mark.parametrize("n", [2, 4, 6])
+def test_few_samples_train_too(tmp_path, n):
+    np.save(tmp_path / "few.npy", np.arange(2.0 * n).reshape(n, 2) ** 2)
+    out = go(two_steps(replaced(data=Data(name="samples", path=str(tmp_path / "few.npy")))), tmp_path / "run")
+    assert out.step == 2
