@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -105,6 +106,7 @@ def _in_blocks(function, x: np.ndarray) -> np.ndarray:
     return np.concatenate(values)[: x.size]
 
 
+@lru_cache(maxsize=256)
 def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(log p, log q) → log [q f̃(p/q)] ≥ −∞, elementwise in float64, by the module's rules where p or q vanishes.
 

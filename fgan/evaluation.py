@@ -111,7 +111,7 @@ class Evaluation:
         return score
 
     def _enough(self) -> bool:
-        return min(self.n, len(self.data.rows)) > 3  # a third neighbour
+        return min(self.n, len(self.data.rows), len(self.data.held_out)) > 3  # a third neighbour
 
 
 def log_gaussian(theta: jax.Array, x: jax.Array) -> jax.Array:

@@ -81,8 +81,10 @@ def test_names_lists_every_field_and_get_reads_it():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_configs_load_and_check(path):
-    c = check(load(path))
-    assert from_toml(to_toml(c)) == c
+    c = load(path)
+    if c.data.name == "samples":  # the user names the file
+        c = dataclasses.replace(c, data=dataclasses.replace(c.data, path="mine.npy"))
+    assert check(c) == from_toml(to_toml(c)) == c
 
 
 def test_configs_are_shipped():
