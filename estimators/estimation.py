@@ -25,6 +25,10 @@ METHODS: Mapping[str, Method] = MappingProxyType({"neural": neural.estimate})
 """Every way of estimating; each takes (x, y, divergences, *, seed, confidence) and returns an Estimate a divergence."""
 
 
+class BadArgument(ValueError):
+    """A setting with which nothing can be estimated; the message says which can."""
+
+
 class Functional(NamedTuple):
     """What the user asked for: an f-divergence, perhaps seen through a monotone transform (Rényi's)."""
 
@@ -45,16 +49,21 @@ def renyi(a: float) -> Functional:
         return Functional("renyi(1)", DIVERGENCES["kl"])
     factor = a * (a - 1.0)
 
+    row = alpha(a)
+
     def transform(d):
         inside = 1.0 + factor * d
-        if math.isinf(d):
+        if d >= row.upper_limit():
             return math.inf
-        return math.log(inside) / (a - 1.0) if inside > 0.0 else math.inf
+        if a > 1.0 and inside < 0.5:  # a negative estimate: the tangent there, since the logarithm soon ends
+            return (2.0 * inside - 1.0 - math.log(2.0)) / (a - 1.0)
+        return math.log(inside) / (a - 1.0)
 
     def slope(d):
-        return a / (1.0 + factor * d) if 1.0 + factor * d > 0.0 else math.inf
+        inside = 1.0 + factor * d
+        return a / (max(inside, 0.5) if a > 1.0 else inside)
 
-    return Functional(f"renyi({a:g})", alpha(a), transform, slope)
+    return Functional(f"renyi({a:g})", row, transform, slope)
 
 
 def functional(name: str | FDivergence) -> Functional:
@@ -102,30 +111,33 @@ def estimate(
     single = isinstance(divergence, FDivergence) or (isinstance(divergence, str) and divergence != "all")
     names: Any = [divergence] if single else divergence
     asked = everything() if isinstance(names, str) else [functional(name) for name in names]
-    if method != "auto" and method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from auto, {', '.join(METHODS)}")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence = {confidence}: must lie strictly between 0 and 1")
+    _check(asked, method, seed, confidence)
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
-    warnings = (*p.notes, *q.notes, *check_pair(p, q))
-    run = METHODS["neural" if method == "auto" else method]
-    columns = constant_columns(p.values, q.values)
-    if len(columns.different):
-        found = [_singular(f, p, q, int(columns.different[0]), confidence) for f in asked]
-    else:
-        kept = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
-        rows = [f.row for f in asked]
-        if len(kept):
-            found = run(p.values[:, kept], q.values[:, kept], rows, seed=seed, confidence=confidence)
-            found = [_widened(e, kept, p.values.shape[1]) for e in found]
-        else:
-            found = [_identical(f, p, q, confidence) for f in asked]
-    results = [
-        dataclasses.replace(_transformed(e, f), warnings=(*warnings, *e.warnings))
-        for e, f in zip(found, asked, strict=True)
-    ]
+    warnings = (*p.notes, *q.notes, *check_pair(p, q), *_lost_digits(p, q))
+    proofs = [_proof(f.row, p.values, q.values) for f in asked]
+    fitted = iter(())
+    if open_rows := [f.row for f, proof in zip(asked, proofs, strict=True) if proof is None]:
+        kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+        run = METHODS["neural" if method == "auto" else method]
+        found = run(p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence)
+        fitted = iter([_widened(e, kept, p.values.shape[1]) for e in found])
+    results = []
+    for f, proof in zip(asked, proofs, strict=True):
+        e = next(fitted) if proof is None else _proven(f.row, p, q, proof, confidence)
+        results.append(dataclasses.replace(_transformed(e, f), warnings=(*warnings, *e.warnings)))
     return results[0] if single else results
+
+
+def _check(asked: Sequence[Functional], method: str, seed: int, confidence: float) -> None:
+    if not asked:
+        raise BadArgument("no divergence asked for; name one, several, or all")
+    if method != "auto" and method not in METHODS:
+        raise BadArgument(f"unknown method {method!r}; choose from auto, {', '.join(METHODS)}")
+    if not 0.0 < confidence < 1.0:
+        raise BadArgument(f"confidence = {confidence}: must lie strictly between 0 and 1")
+    if not 0 <= seed < 2**32:
+        raise BadArgument(f"seed = {seed}: must be a whole number from 0 to 2^32 - 1")
 
 
 def _transformed(e: Estimate, f: Functional) -> Estimate:
@@ -144,27 +156,53 @@ def _widened(e: Estimate, kept: np.ndarray, dim: int) -> Estimate:
     return dataclasses.replace(e, dim=dim, ratio=lambda points: narrow(points[:, kept]))
 
 
-def _plain(f: Functional, p: Samples, q: Samples, value: float, confidence: float, warning: str) -> Estimate:
+class Proof(NamedTuple):
+    """A value that follows from constant columns alone, and why."""
+
+    value: float
+    reason: str
+
+
+def _proof(row: FDivergence, x: np.ndarray, y: np.ndarray) -> Proof | None:
+    """What constant columns prove of D_f: its supremum where one keeps the sets apart, f(1) where all are equal.
+
+    A column constant in one set proves that only if the other set never takes its value: rare values may be unseen.
+    """
+    columns = constant_columns(x, y)
+    for j in columns.different:
+        reason = f"disjoint support: column {j} is constant in each set with different values"
+        return Proof(row.upper_limit(), reason)
+    for constant, one, other in ((columns.x_only, x, y), (columns.y_only, y, x)):
+        for j in constant:
+            if not np.any(other[:, j] == one[0, j]):
+                reason = f"disjoint support: column {j} is constant in one set at a value the other never takes"
+                return Proof(row.upper_limit(), reason)
+    if len(columns.equal) == x.shape[1]:
+        return Proof(row.value_at_one, "every column is constant and equal in both sets")
+    return None
+
+
+def _proven(row: FDivergence, p: Samples, q: Samples, proof: Proof, confidence: float) -> Estimate:
     n, m, dim = len(p.values), len(q.values), p.values.shape[1]
     return Estimate(
-        divergence=f.name,
-        value=value,
-        low=value,
-        high=value,
+        divergence=row.name,
+        value=proof.value,
+        low=proof.value,
+        high=proof.value,
         standard_error=0.0,
         confidence=confidence,
         method="exact",
         n_p=n,
         n_q=m,
         dim=dim,
-        warnings=(warning,),
+        warnings=(proof.reason,),
     )
 
 
-def _singular(f: Functional, p: Samples, q: Samples, column: int, confidence: float) -> Estimate:
-    reason = f"disjoint support: column {column} is constant in each set with different values"
-    return _plain(f, p, q, f.row.upper_limit(), confidence, reason)
-
-
-def _identical(f: Functional, p: Samples, q: Samples, confidence: float) -> Estimate:
-    return _plain(f, p, q, f.row.value_at_one, confidence, "every column is constant and equal in both sets")
+def _lost_digits(p: Samples, q: Samples) -> list[str]:
+    """A warning where values lie so far from 0 that float64 rounds off digits of their spread."""
+    pooled = np.concatenate([p.values, q.values])
+    spread, gap = pooled.std(axis=0), np.spacing(np.abs(pooled).max(axis=0))
+    lost = np.flatnonzero((spread > 0.0) & (gap > 1e-6 * spread))
+    said = "lies so far from 0 that float64 rounds its spread to few digits; subtract an offset from both sets"
+    return [f"column {j} (counting from 0) {said}" for j in lost[:1]]

@@ -15,7 +15,7 @@ Layer 2: imports bounds, critics, fitting, result.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ FOLDS = 5
 MINIMUM = 2 * FOLDS  # rows a side
 ROUNDS, ROUND_STEPS, BATCH = 25, 80, 256
 """Training is looked at after each round on the validation fold, and the best round is kept."""
+REACH = 1e6  # standard deviations, beyond which a row looks like one at that distance; float32 squares it
 
 
 class RatioNetwork(nn.Module):
@@ -68,7 +69,8 @@ class Scaler(NamedTuple):
     spread: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return ((rows - self.mean) / self.spread).astype(np.float32)
+        standard = (rows - self.mean) / self.spread
+        return np.clip(standard, -REACH, REACH).astype(np.float32)
 
 
 def estimate(
@@ -96,12 +98,13 @@ def estimate(
         error = float(math.sqrt(t_p.var(ddof=1) / len(t_p) + t_q.var(ddof=1) / len(t_q)))
         reach = float(norm.ppf(0.5 + 0.5 * confidence)) * error
         separable = log_p.min() > log_q.max()
+        limit = row.upper_limit()
         made.append(
             Estimate(
                 divergence=row.name,
                 value=value,
-                low=value - reach,
-                high=row.upper_limit() if separable else value + reach,
+                low=min(value - reach, math.log(min(len(x), len(y)))) if separable else value - reach,
+                high=limit if separable else min(value + reach, limit),
                 standard_error=error,
                 confidence=confidence,
                 method="neural",
@@ -138,22 +141,19 @@ def cross_fit(x: np.ndarray, y: np.ndarray, seed: int):
     folds, scalers = zip(*(_fold(x, y, parts_p, parts_q, k) for k in range(FOLDS)), strict=True)
     stacked = Fold(*(_stack(arrays) for arrays in zip(*folds, strict=True)))
     critics, history = fit_folds(jax.random.key(seed), stacked)
+    ratios = [
+        _ratio(jax.tree.map(lambda w, k=k: w[k], critics), fold, scaler)
+        for k, (fold, scaler) in enumerate(zip(folds, scalers, strict=True))
+    ]
     log_p, log_q = np.empty(len(x)), np.empty(len(y))
-    for k, scaler in enumerate(scalers):
-        critic = jax.tree.map(lambda w, k=k: w[k], critics)
-        log_p[parts_p[k]] = _outputs(critic, scaler(x[parts_p[k]]))
-        log_q[parts_q[k]] = _outputs(critic, scaler(y[parts_q[k]]))
-
-    def ratio(points):
-        each = [_outputs(jax.tree.map(lambda w, k=k: w[k], critics), s(points)) for k, s in enumerate(scalers)]
-        return np.mean(each, axis=0)
-
+    for part_p, part_q, ratio in zip(parts_p, parts_q, ratios, strict=True):
+        log_p[part_p], log_q[part_q] = ratio(x[part_p]), ratio(y[part_q])
     weights = np.exp(log_q - log_q.max())
     history = np.asarray(history)
     return (
         log_p,
         log_q,
-        ratio,
+        lambda points: np.mean([ratio(points) for ratio in ratios], axis=0),
         {
             "mean_ratio_on_q": float(np.mean(np.exp(log_q))),
             "mean_inverse_ratio_on_p": float(np.mean(np.exp(-log_p))),
@@ -162,6 +162,16 @@ def cross_fit(x: np.ndarray, y: np.ndarray, seed: int):
             "best_round": (history.argmax(axis=1) + 1).tolist(),
         },
     )
+
+
+def _ratio(critic: Any, fold: Fold, scaler: Scaler) -> Callable[[np.ndarray], np.ndarray]:
+    """One critic as rows [k, d] → log p/q [k], held within what it gives the rows it was trained on.
+
+    Its tails are linear: without limits a single outlier would reach where e^ℓ outweighs or overflows all else.
+    """
+    seen = _outputs(critic, np.concatenate([fold.train_p, fold.train_q]))
+    low, high = seen.min(), seen.max()
+    return lambda rows: np.clip(_outputs(critic, scaler(rows)), low, high)
 
 
 def _fold(x, y, parts_p, parts_q, k: int) -> tuple[Fold, Scaler]:
@@ -237,7 +247,7 @@ def _warnings(log_p: np.ndarray, log_q: np.ndarray) -> list[str]:
         said.append("separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited")
     weights = np.exp(log_q - log_q.max())
     size = float(weights.sum() ** 2 / (weights**2).sum())
-    if size < 0.01 * len(log_q) or size < 20:
+    if size < max(0.01 * len(log_q), min(20.0, 0.5 * len(log_q))):
         said.append(
             f"the ratio weights on Q have an effective sample size of {size:.0f} of {len(log_q)}: divergences that "
             "grow with p/q (kl, pearson, jeffreys) rest on few samples"

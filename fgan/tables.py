@@ -62,7 +62,7 @@ def detail(name: str) -> str:
         ("trained by", row.default if row.smooth else "smoothed ratio of a js critic; own bound under `paper`"),
     ]
     lines = [f"{key:<12}{value}" for key, value in facts]
-    lines += ["", f"{'u':>8}{'f(u)':>12}{chr(39).join(['f', '(u)']):>12}" + f"{'f*(f(u)′)':>12}"]
+    lines += ["", f"{'u':>8}{'f(u)':>12}{'f′(u)':>12}{'f*(f′(u))':>12}"]
     for u in (0.1, 0.5, 1.0, 2.0, 10.0):
         t = float(row.prime(u))
         lines.append(f"{u:>8g}{float(row.f(u)):>12.5f}{t:>12.5f}{float(row.conjugate(t)):>12.5f}")

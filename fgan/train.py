@@ -12,7 +12,6 @@ Layer 7.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import signal
@@ -47,15 +46,17 @@ PATIENCE = 50  # consecutive steps left out for being non-finite before a seed i
 
 
 class Diverged(RuntimeError):
-    """Every seed went non-finite and stayed so; exit 4."""
+    """Every seed went non-finite and stayed so."""
+
+    exit_code = 4
 
 
 class Stopped(RuntimeError):
-    """A signal asked to stop; the state is saved. Exit 128 + the signal."""
+    """A signal asked to stop; the state is saved."""
 
     def __init__(self, number: int, step: int):
         super().__init__(f"stopped by signal {number} at step {step}; the same command goes on from there")
-        self.number = number
+        self.exit_code = 128 + number
 
 
 class Outcome(NamedTuple):
@@ -196,7 +197,8 @@ class _Loop:
         self.config, self.data, self.directory, self.report, self.devices = config, data, run, report, devices
         identity = hashlib.sha256((run.fingerprint + data.fingerprint()).encode()).hexdigest()
         self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
-        self.evaluation = Evaluation(config, data, build(config, data))
+        with report.phase("preparing the evaluation"):
+            self.evaluation = Evaluation(config, data, build(config, data))
         self.rows, self.seeds = jnp.asarray(data.rows), seed_numbers(config)
         self.state, self.step = fresh(config, data), 0
         self.scores: list[dict[str, Any]] = []
@@ -377,8 +379,3 @@ def restore(directory: str | Path) -> Restored:
     if found is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return Restored(build(config, data), found.state, found.step, config, offset, scale)
-
-
-def changed(config: Config, **values: Any) -> Config:
-    """`config` with some top-level fields replaced."""
-    return dataclasses.replace(config, **values)
