@@ -66,7 +66,9 @@ def donsker_varadhan(d, v_p, v_q, *, activation=None, expectation=mean):
         raise ValueError(f"donsker_varadhan bounds kl only, not {d.name}; use the fenchel bound")
     log_ratio = d.activation(activation).log_ratio
     l_p, l_q = log_ratio(v_p), log_ratio(v_q)
-    shift = lax.stop_gradient(expectation(jnp.max(l_q, keepdims=True)))  # any constant is exact; this one is safe
+    shift = lax.stop_gradient(
+        expectation(jnp.max(l_q, keepdims=True))
+    )  # any is exact; overflow takes a maximum 88 nats above it
     return expectation(l_p) - (shift + jnp.log(expectation(jnp.exp(l_q - shift))))
 
 

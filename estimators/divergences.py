@@ -90,7 +90,7 @@ class FDivergence:
     conjugate: Function = None  # type: ignore[assignment]
     value_at_zero: float = None  # type: ignore[assignment]
     slope_at_infinity: float = None  # type: ignore[assignment]
-    closed: bool = False
+    closed: bool = None  # type: ignore[assignment]
     value_at_one: float = 0.0
     paper: Activation = None  # type: ignore[assignment]
     log_ratio: Activation = None  # type: ignore[assignment]
@@ -106,6 +106,7 @@ class FDivergence:
         derive("second", lambda: derivative(self.prime))
         derive("value_at_zero", lambda: _limit(self.f, (1e-40, 1e-60)))
         derive("slope_at_infinity", lambda: _limit(self.prime, (1e40, 1e60)))
+        derive("closed", lambda: math.isfinite(self.slope_at_infinity) and math.isfinite(_edge_value(self)))
         derive("conjugate", lambda: legendre(self))
         derive("log_ratio", lambda: composed_activation(self))
         derive("paper", lambda: self.log_ratio)
@@ -169,6 +170,11 @@ def _limit(function: Function, points: tuple[float, float]) -> float:
     return math.inf if not math.isfinite(far) or far > near else -math.inf
 
 
+def _edge_value(divergence: FDivergence) -> float:
+    """f*(b) = lim u b − f(u) at b = f'(∞) < ∞, judged as in `_limit` from points where the difference has digits."""
+    return _limit(lambda u: u * divergence.slope_at_infinity - divergence.f(u), (1e6, 1e8))
+
+
 def legendre(divergence: FDivergence) -> Function:
     """f*(t) = sup_{u ≥ 0} {u t − f(u)}, by bisection on f'(e^s) = t; +inf above f'(∞), −f(0) below f'(0).
 
@@ -176,6 +182,8 @@ def legendre(divergence: FDivergence) -> Function:
     u t − f(u) keeps about seven digits *of u t*, so state a closed form where one exists.
     """
     f, prime, second, at_zero = divergence.f, divergence.prime, divergence.second, divergence.value_at_zero
+
+    edge = _edge_value(divergence) if divergence.closed else math.inf
 
     def reach(t):
         return 40.0 if t.dtype == jnp.float32 else 300.0
@@ -204,13 +212,13 @@ def legendre(divergence: FDivergence) -> Function:
 
     def conjugate(t):
         t = _as_float(t)
-        s = log_maximiser(t)
+        s = log_maximiser(t) if divergence.smooth else jax.lax.stop_gradient(bisect(t))  # f'' is no help at a kink
         u = jnp.exp(s)
         value = u * t - f(u)
         if math.isfinite(at_zero):
             value = jnp.where(s < 1.0 - reach(t), -at_zero, jnp.maximum(value, -at_zero))
-        beyond = t > divergence.slope_at_infinity if divergence.closed else t >= divergence.slope_at_infinity
-        return jnp.where(beyond, jnp.inf, value)
+        value = jnp.where(t == divergence.slope_at_infinity, edge, value)
+        return jnp.where(t > divergence.slope_at_infinity, jnp.inf, value)
 
     return conjugate
 
@@ -219,15 +227,24 @@ def composed_activation(divergence: FDivergence) -> Activation:
     """The log-ratio activation by composition: T = f'(e^ℓ), f*(T) = e^ℓ f'(e^ℓ) − f(e^ℓ), ℓ = c·tanh(v/c).
 
     For generators without a fused form. ℓ saturates at c = `SATURATION`, where float32 still holds the difference.
+    Where f has a kink, T is the slope of its chord over ℓ ± `SMOOTHING`: inside the domain of f*, and never flat at
+    the kink.
     """
 
     def log_ratio(v):
         return SATURATION * jnp.tanh(v / SATURATION)
 
+    def chord(v):
+        low, high = (jnp.exp(log_ratio(v) + side) for side in (-SMOOTHING, SMOOTHING))
+        slope = (divergence.f(high) - divergence.f(low)) / (high - low)
+        return jnp.clip(slope, None, divergence.slope_at_infinity)  # rounding must not leave the domain of f*
+
     def output(v):
-        return divergence.prime(jnp.exp(log_ratio(v)))
+        return divergence.prime(jnp.exp(log_ratio(v))) if divergence.smooth else chord(v)
 
     def conjugate(v):
+        if not divergence.smooth:
+            return divergence.conjugate(chord(v))
         u = jnp.exp(log_ratio(v))
         return u * divergence.prime(u) - divergence.f(u)
 
@@ -417,6 +434,7 @@ def js_weighted(pi: float) -> FDivergence:
         conjugate=conjugate,
         value_at_zero=-rest * math.log(rest),
         slope_at_infinity=entropy,
+        closed=False,
         paper=Activation(
             output=lambda v: entropy - softplus(-v),
             conjugate=lambda v: rest * (math.log(rest) - _log1mexp(surprise(v))),
@@ -495,6 +513,7 @@ _TABLE: tuple[FDivergence, ...] = (
         conjugate=lambda t: _inside(t, t < 0.0, lambda s: -1.0 - jnp.log(-s), -1.0),
         value_at_zero=math.inf,
         slope_at_infinity=0.0,
+        closed=False,
         paper=Activation(output=lambda v: -jnp.exp(-v), conjugate=lambda v: v - 1.0, log_ratio=_identity),
         log_ratio=Activation(output=lambda v: -jnp.exp(-v), conjugate=lambda v: v - 1.0, log_ratio=_identity),
     ),
@@ -525,6 +544,7 @@ _TABLE: tuple[FDivergence, ...] = (
         conjugate=lambda t: _inside(t, t < 0.5 * LOG2, lambda s: -0.5 * jnp.log(2.0 - jnp.exp(2.0 * s)), 0.0),
         value_at_zero=0.5 * LOG2,
         slope_at_infinity=0.5 * LOG2,
+        closed=False,
         paper=Activation(
             output=lambda v: 0.5 * (LOG2 + log_sigmoid(v)),
             conjugate=lambda v: 0.5 * (softplus(v) - LOG2),
@@ -547,6 +567,7 @@ _TABLE: tuple[FDivergence, ...] = (
         conjugate=lambda t: _inside(t, t < 0.0, lambda s: -jnp.log(-jnp.expm1(s)), -1.0),
         value_at_zero=0.0,
         slope_at_infinity=0.0,
+        closed=False,
         value_at_one=-2.0 * LOG2,
         paper=Activation(output=log_sigmoid, conjugate=softplus, log_ratio=_identity),
         log_ratio=Activation(output=log_sigmoid, conjugate=softplus, log_ratio=_identity),
@@ -624,6 +645,7 @@ _TABLE: tuple[FDivergence, ...] = (
         conjugate=lambda t: _inside(t, t < 1.0, lambda s: s / (1.0 - s), 0.0),
         value_at_zero=1.0,
         slope_at_infinity=1.0,
+        closed=False,
         paper=Activation(output=lambda v: -jnp.expm1(-v), conjugate=jnp.expm1, log_ratio=lambda v: 2.0 * v),
         log_ratio=Activation(
             output=lambda v: -jnp.expm1(-0.5 * v), conjugate=lambda v: jnp.expm1(0.5 * v), log_ratio=_identity
@@ -703,7 +725,10 @@ def divergence(name: str | FDivergence) -> FDivergence:
             parameter = float(parsed[2])
         except ValueError:
             raise UnknownDivergence(f"{name!r}: {parsed[2]!r} is not a number") from None
-        made = FAMILIES[parsed[1]](parameter)
+        try:
+            made = FAMILIES[parsed[1]](parameter)
+        except ValueError as error:
+            raise UnknownDivergence(str(error)) from None
         return DIVERGENCES.get(made.name, made)
     choices = [*DIVERGENCES, *_ALIASES, *FAMILIES]
     near = difflib.get_close_matches(key, choices, n=1)

@@ -8,7 +8,7 @@ held against. D_f is infinite where it is infinite, by rules and not by overflow
 and elsewhere q f̃(p/q) with f̃(u) = f(u) − f(1) − f'(1)(u − 1) ≥ 0, which has the same integral and no cancelling
 tails. It is formed from logarithms, so densities that underflow still meet in the right ratio.
 
-Layer 0: imports estimators.divergences.
+Stands on estimators.divergences.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PANELS = 64  # to start from
 DEPTH = 36  # bisections of a panel: further ones would round an end of the line to infinity
 
 
-def integrate(function: Callable[[np.ndarray], np.ndarray], support: Line = REAL_LINE, *, tol: float = 1e-11) -> float:
+def integrate(function: Callable[..., jax.typing.ArrayLike], support: Line = REAL_LINE, *, tol: float = 1e-11) -> float:
     """∫ function(x) dx over `support` by adaptive 16-point Gauss–Legendre panels, all panels of a level at once.
 
     An infinite end is mapped to a finite one (x = t/(1 − t²), or x = end ± t/(1 − t)). A panel is halved until its
@@ -173,6 +173,12 @@ class _Tail(NamedTuple):
         return self.height + self.k * beyond + self.m * jnp.log1p(self.c * beyond)
 
 
+@lru_cache(maxsize=512)
+def mass(log_density: LogDensity, support: Line = REAL_LINE) -> float:
+    """∫ p dx over `support`, to about 1e-6."""
+    return integrate(lambda x: jnp.exp(log_density(x)), support, tol=1e-6)
+
+
 def exact_divergence(
     log_p: LogDensity, log_q: LogDensity, d: str | FDivergence, support: Line = REAL_LINE, *, tol: float = 1e-11
 ) -> float:
@@ -184,11 +190,20 @@ def exact_divergence(
         support: where to integrate; give the finite interval where both densities live if there is one.
         tol: absolute error aimed at.
 
+    Raises:
+        ValueError: a density that does not integrate to 1 over the support.
+
     >>> from estimators.targets import normal
     >>> round(exact_divergence(normal(0.0, 1.0).log_prob, normal(1.0, 1.0).log_prob, "kl"), 9)
     0.5
     """
     row = divergence(d)
+    for name, log_density in (("p", log_p), ("q", log_q)):
+        if not abs((found := mass(log_density, support)) - 1.0) < 1e-4:
+            raise ValueError(
+                f"density {name} integrates to {found:.6g} over {support}, not to 1: normalise it, or give a finite "
+                "support that holds its mass closely, so that no narrow peak falls between the nodes"
+            )
     log_integrand = log_perspective(row)
 
     def integrand(x):

@@ -3,7 +3,7 @@
 A `Mixture` of isotropic Gaussians is all the toy targets need: one component is a Gaussian, several on the line are
 the f-GAN paper's target, several in the plane are the ring and the grid.
 
-Layer 1: imports jax only.
+Layer 1.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ import difflib
 import io
 import json
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +37,9 @@ EXPERIMENTS = {"modes": "a Gaussian fitted to 1-D mixtures under eleven divergen
 class Estimate:
     """Estimate divergences D(P‖Q) between two sample files, in nats."""
 
-    p: Positional[str]
+    p: Annotated[Positional[str], arg(metavar="P")]
     """Samples of P (data): .npy .npz .csv .tsv .parquet, IDX (.gz)."""
-    q: Positional[str]
+    q: Annotated[Positional[str], arg(metavar="Q")]
     """Samples of Q (model), of the same dimension."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
     """Names as in `fgan divergences`, renyi(2), or all."""
@@ -58,6 +60,7 @@ class Estimate:
     """Show the traceback of an error."""
 
     def __call__(self) -> None:
+        _require_device()
         from estimators.estimation import estimate
         from estimators.samples import read_samples
 
@@ -84,7 +87,7 @@ class Estimate:
 class Train:
     """Train an f-GAN from a config file; the same command again goes on where it stopped."""
 
-    file: Annotated[Positional[str], arg(name="CONFIG")]
+    file: Annotated[Positional[str], arg(metavar="CONFIG")]
     """A TOML file such as configs/ring.toml."""
     run: str | None = None
     """The run's directory; runs/<config>-<divergence>-seed<k> if not given."""
@@ -97,27 +100,27 @@ class Train:
     settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     def __call__(self) -> None:
-        from fgan.rundir import RunDirectory
+        _require_device()
         from fgan.train import train
 
         config = configuration.check(self.settings)
-        stem = Path(self.file).stem
-        name = RunDirectory.default_name(stem, _row_name(config.divergence), config.seed)
-        outcome = train(config, self.run or name, overwrite=self.overwrite, quiet=self.quiet)
+        run = self.run or _default_run(Path(self.file).stem, config)
+        outcome = train(config, run, overwrite=self.overwrite, quiet=self.quiet)
         print(f"run        {outcome.run}")
         for scores in outcome.scores:
             for line in _lines(scores):
                 print(line)
-        newest = max((outcome.run / "figures").glob("samples-*.png"))
-        print(f"pictures   {outcome.run / 'figures' / 'training.png'}")
-        print(f"           {newest}")
+        figures = outcome.run / "figures"
+        newest = sorted(figures.glob("samples-*.png"))[-1:]
+        for heading, picture in zip(("pictures", ""), (figures / "training.png", *newest)):
+            print(f"{heading:<11}{picture}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """Draw samples from a trained run, in the data's own units."""
 
-    run_directory: Annotated[Positional[str], arg(name="RUN")]
+    run_directory: Annotated[Positional[str], arg(metavar="RUN")]
     """A run directory."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """How many."""
@@ -131,15 +134,16 @@ class Sample:
     """Show the traceback of an error."""
 
     def __call__(self) -> None:
-        import numpy as np
-
-        from fgan.train import restore
-
         if self.n < 1:
             raise ConfigError(f"-n {self.n}: must be at least 1")
         out = Path(self.out)
         if out.suffix != ".npy" or not out.parent.is_dir():
             raise ConfigError(f"--out {self.out}: must be an .npy file in an existing folder")
+        _require_device()
+        import numpy as np
+
+        from fgan.train import restore
+
         restored = restore(self.run_directory)
         rows = restored.sample(self.n, seed=self.seed, member=self.member)
         np.save(out, rows, allow_pickle=False)
@@ -168,6 +172,7 @@ class Reproduce:
             return
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {_nearest(self.name, EXPERIMENTS)}")
+        _require_device()
         from fgan.reproduce import reproduce
 
         reproduce(self.name, Path(self.run or f"runs/{self.name}"), quiet=self.quiet)
@@ -185,6 +190,7 @@ class Divergences:
     """Show the traceback of an error."""
 
     def __call__(self) -> None:
+        _require_device()
         from fgan import tables
 
         print(tables.detail(self.name) if self.name else tables.divergences(markdown=self.markdown))
@@ -203,31 +209,36 @@ _ANY: Any = Union[tuple(Annotated[c, tyro.conf.subcommand(name)] for name, c in 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    try:
-        code = _guarded(lambda: _run(given), debug)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output, such as head, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where closed; a symbol the locale lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_guarded(lambda: _run(given), "--debug" in given))
 
 
 def _run(given: list[str]) -> None:
-    _parse(given)()
+    with contextlib.suppress(SystemExit):  # help was shown
+        _parse(given)()
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _parse(given: list[str]) -> Callable[[], None]:
     """The command with its settings; ConfigError, one line, for words that mean nothing."""
-    if not given or given[0].startswith("-"):
-        return tyro.cli(_ANY, args=given or ["--help"], prog="fgan", description=_ABOUT)
+    if not given or given[0] in ("-h", "--help"):
+        return tyro.cli(_ANY, args=["--help"], prog="fgan", description=_ABOUT)
     name, words = given[0], given[1:]
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {_nearest(name, COMMANDS)}")
-    options: dict[str, Any] = {}
-    if name == "train" and words and not words[0].startswith("-"):
-        options["default"] = Train(file=words[0], settings=configuration.load(words[0]))
+    if name != "train" or words[:1] in ([], ["-h"], ["--help"]):
+        return _filled(name, words)
+    file = words[0] if not words[0].startswith("-") else _filled(name, words).file
+    return _filled(name, words, Train(file=file, settings=configuration.load(file)))
+
+
+def _filled(name: str, words: list[str], default: Any = None) -> Any:
+    """The command called `name`, or `default`, with the settings in `words`."""
     said = io.StringIO()
+    options = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(said):
             made, unknown = tyro.cli(
@@ -247,8 +258,8 @@ def _parse(given: list[str]) -> Callable[[], None]:
 def _first_complaint(text: str) -> str:
     """tyro's framed message as one line."""
     words = " ".join(line.strip(" │╭╮╰╯─") for line in text.splitlines())
-    words = " ".join(words.split()).removeprefix("Parsing error").strip()
-    return words.split(" For full helptext")[0] or "the arguments cannot be read; see --help"
+    words = " ".join(words.split()).removeprefix("Parsing error").removeprefix("Value error").strip()
+    return re.split(" For full helptext| Argument helptext", words)[0] or "the arguments cannot be read; see --help"
 
 
 def _guarded(action: Callable[[], None], debug: bool) -> int:
@@ -256,46 +267,82 @@ def _guarded(action: Callable[[], None], debug: bool) -> int:
     try:
         action()
         return 0
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # the reader of our output, such as head, has left
+        _drop_output()
+        return 0
     except KeyboardInterrupt:
         print("fgan: interrupted", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         code = _exit_code(error)
-        if debug or code is None:
+        if code is None:
             raise
-        print(f"fgan: {' '.join(str(error).split())}", file=sys.stderr)
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"fgan: {_one_line(str(error))}", file=sys.stderr)
+        _drop_output()
         return code
+
+
+def _drop_output() -> None:
+    """Let what stdout still holds go nowhere, if it can go nowhere else, so that Python does not complain at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _one_line(text: str) -> str:
+    """`text` without line ends, and without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _exit_code(error: Exception) -> int | None:
     """The documented code of an error we raise ourselves; None for a bug, which keeps its traceback."""
+    if isinstance(error, ConfigError):
+        return 2
+    if (code := getattr(error, "exit_code", None)) is not None:
+        return code
     from estimators.divergences import UnknownDivergence
+    from estimators.estimation import BadArgument
     from estimators.samples import DataError
 
-    if isinstance(error, (ConfigError, UnknownDivergence)):
+    if isinstance(error, (UnknownDivergence, BadArgument)):
         return 2
     if isinstance(error, DataError):
         return 3
-    if (code := getattr(error, "exit_code", None)) is not None:
-        return code
-    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)):
         return 7
-    if isinstance(error, RuntimeError) and "nknown backend" in str(error):
-        return 2
     return None
+
+
+def _require_device() -> None:
+    """Raise ConfigError where JAX finds none of the devices it was told to use."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # it asserts where a platform it knows has no plugin
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).partition(" (set")[0] or "install the extra cuda12, cuda13 or tpu"
+        raise ConfigError(f"JAX_PLATFORMS={asked}: no such device here; unset it, or: {reason}") from None
+
+
+def _default_run(stem: str, config: Config) -> str:
+    from estimators.divergences import divergence
+    from fgan.rundir import RunDirectory
+
+    try:
+        return RunDirectory.default_name(stem, divergence(config.divergence).name, config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(choices)}"
-
-
-def _row_name(name: str) -> str:
-    from estimators.divergences import divergence
-
-    return divergence(name).name
 
 
 def _lines(scores: dict) -> list[str]:

@@ -50,9 +50,9 @@ class Generator:
     """The generator network."""
 
     kind: Literal["mlp", "location_scale", "image"] = "mlp"
-    """location_scale is μ + σz, the f-GAN paper's toy; image an MLP with upsampling convolutions."""
+    """location_scale is μ + σz, the f-GAN paper's toy; image doubles a small picture twice by convolutions."""
     features: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers; channels of an image network."""
     nonlinearity: str = "relu"
     """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
     latent: int = 2
@@ -68,9 +68,9 @@ class Critic:
     """The critic network and its bound."""
 
     kind: Literal["mlp", "image"] = "mlp"
-    """image: strided convolutions below the MLP."""
+    """image: two strided convolutions."""
     features: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers; channels of an image network."""
     nonlinearity: str = "tanh"
     """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
@@ -88,7 +88,7 @@ class Game:
 
     objective: Literal["minimax", "alternative", "ratio"] = "minimax"
     """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), or the named divergence
-    through the critic's ratio."""
+    through the critic's ratio (always so where the critic trains under another divergence)."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """simultaneous is the paper's single-step method."""
     critic_steps: int = 1
@@ -213,6 +213,10 @@ def check(config: Config) -> Config:
         raise ConfigError(f"critic.bound = {config.critic.bound!r}: choose from {', '.join(BOUNDS)}")
     if config.critic.bound == "donsker_varadhan" and trained.name != "kl":
         raise ConfigError("critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl")
+    if config.critic.bound == "donsker_varadhan" and (config.game.objective == "ratio" or row.name != "kl"):
+        raise ConfigError(
+            "critic.bound = donsker_varadhan finds log p/q only up to a constant; use fenchel for a ratio"
+        )
     for group in ("generator", "critic"):
         name = getattr(config, group).nonlinearity
         if name not in NONLINEARITIES:

@@ -80,7 +80,7 @@ class Evaluation:
         optimum = best_gaussian(target, row)
 
         def score(samples, state):
-            p = (state.average if self.gan.average else state.generator)["params"]
+            p = state.average["params"]
             mu, sigma = float(p["mu"]), float(np.exp(p["log_sigma"]))
             exact = exact_divergence(target.log_prob, normal(mu, sigma).log_prob, row)
             return {"mu": mu, "sigma": sigma, "exact": exact, "optimum": optimum["value"]}

@@ -200,6 +200,5 @@ class FGAN:
         return state, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
 
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
-        """n generated points [n, d], from the averaged generator where there is an average."""
-        parameters = state.average if self.average else state.generator
-        return self.generate(parameters, jax.random.normal(key, (n, self.latent)))
+        """n generated points [n, d], from the averaged generator (the generator itself where `average` is 0)."""
+        return self.generate(state.average, jax.random.normal(key, (n, self.latent)))

@@ -30,13 +30,13 @@ def squared_gradient(critic: CriticFunction, x: jax.Array) -> jax.Array:
 
 
 def r1(critic, x_p, x_q, expectation):
-    """½ E_P‖∇ₓ v‖², on the data (Mescheder, Geiger, Nowozin 2018, eq. 9; their γ is the weight)."""
-    return 0.5 * expectation(squared_gradient(critic, x_p))
+    """E_P‖∇ₓ v‖², on the data (Mescheder, Geiger, Nowozin 2018, eq. 9; the weight λ is half their γ)."""
+    return expectation(squared_gradient(critic, x_p))
 
 
 def r2(critic, x_p, x_q, expectation):
-    """½ E_Q‖∇ₓ v‖², on generated samples (Mescheder, Geiger, Nowozin 2018, eq. 10)."""
-    return 0.5 * expectation(squared_gradient(critic, x_q))
+    """E_Q‖∇ₓ v‖², on generated samples (Mescheder, Geiger, Nowozin 2018, eq. 10; the weight λ is half their γ)."""
+    return expectation(squared_gradient(critic, x_q))
 
 
 PENALTIES: Mapping[str, PenaltyFunction] = MappingProxyType({"r1": r1, "r2": r2})

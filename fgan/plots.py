@@ -16,15 +16,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 
 from estimators.targets import TARGETS
 from fgan.config import from_toml
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLE: Any = {

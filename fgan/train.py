@@ -28,10 +28,9 @@ from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import divergence
 from estimators.fitting import ALONE, Replicas, steps
-from estimators.samples import DataError
 from fgan import networks, parallel, plots
 from fgan.checkpoint import CheckpointError, Checkpoints
-from fgan.config import Config, ConfigError, from_toml, to_toml
+from fgan.config import Config, ConfigError, check, from_toml, to_toml
 from fgan.data import Dataset
 from fgan.data import load as load_data
 from fgan.evaluation import Evaluation
@@ -41,7 +40,6 @@ from fgan.penalties import PENALTIES
 from fgan.progress import Reporter
 from fgan.rundir import ResourceError, RunDirectory
 
-CHANGEABLE = ("steps", "log")  # what may differ when a run goes on
 PATIENCE = 50  # consecutive steps left out for being non-finite before a seed is given up
 
 
@@ -165,17 +163,20 @@ def fresh(config: Config, data: Dataset) -> GANState:
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
     """Train, or go on training, the run in `directory`.
 
+    A changed `steps` goes on too; a schedule then runs as if it had been the number from the start.
+
     Raises:
         ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
         ResourceError (7), Stopped (128 + signal).
     """
+    check(config)
     data = load_data(config.data)
     devices = parallel.device_count()
     if config.batch % devices:
         raise ConfigError(f"batch = {config.batch} must be a multiple of the {devices} local devices")
     build(config, data)  # refuse what cannot be built before anything is written
     with (
-        RunDirectory.open(directory, to_toml(config), overwrite=overwrite, changeable=CHANGEABLE) as run,
+        RunDirectory.open(directory, to_toml(config), overwrite=overwrite) as run,
         Reporter(config.steps, quiet=quiet) as report,
         _signals() as stop,
     ):
@@ -185,9 +186,14 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         except Stopped:
             run.status("preempted", loop.step)
             raise
-        except (Diverged, CheckpointError, ResourceError) as error:
-            run.status("failed", loop.step, reason=str(error))
+        except (ValueError, RuntimeError, OSError) as error:
+            run.status("failed", loop.step, reason=str(error).splitlines()[0] if str(error) else repr(error))
             raise
+
+
+def _identity(run: RunDirectory, data: str) -> str:
+    """What must not change between a checkpoint and its resumption: the settings, and the data they were met with."""
+    return hashlib.sha256((run.fingerprint + data).encode()).hexdigest()
 
 
 class _Loop:
@@ -195,7 +201,7 @@ class _Loop:
 
     def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, devices: int):
         self.config, self.data, self.directory, self.report, self.devices = config, data, run, report, devices
-        identity = hashlib.sha256((run.fingerprint + data.fingerprint()).encode()).hexdigest()
+        identity = _identity(run, data.fingerprint())
         self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
         with report.phase("preparing the evaluation"):
             self.evaluation = Evaluation(config, data, build(config, data))
@@ -224,27 +230,25 @@ class _Loop:
         return Outcome(self.directory.path, self.step, self.scores or self._last_scores())
 
     def _resume(self) -> None:
-        self._refuse_other_data()
         restored = self.checkpoints.restore(jax.eval_shape(lambda: self.state), finite=False)
-        if restored is None:
+        if restored is not None:
+            self.step, self.state = restored.step, restored.state
+            self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+            self.report.say(f"resuming {self.directory.path} at step {self.step}")
+        elif self._was_finished():
+            raise CheckpointError(
+                f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
+                "--overwrite"
+            )
+        else:
             self.directory.cut("metrics.jsonl", 0)
             self.directory.cut("timings.jsonl", 0)
             self._describe_data()
-            return
-        self.step, self.state = restored.step, restored.state
-        self.directory.cut("metrics.jsonl", restored.metrics_bytes)
-        self.report.say(f"resuming {self.directory.path} at step {self.step}")
+        self.directory.status("running", self.step)
 
-    def _refuse_other_data(self) -> None:
-        facts = self.directory.path / "data.json"
-        if not (self.checkpoints.steps() and facts.exists()):
-            return
-        if json.loads(facts.read_text())["fingerprint"] != self.data.fingerprint():
-            source = self.config.data.path or self.config.data.name
-            raise DataError(
-                f"{source}: these are not the data that {self.directory.path} was trained on so far; put those back, "
-                "name another directory by --run, or set this one aside by --overwrite"
-            )
+    def _was_finished(self) -> bool:
+        status = self.directory.path / "status.json"
+        return status.exists() and json.loads(status.read_text())["state"] == "finished"
 
     def _describe_data(self) -> None:
         """What `restore` needs to turn generated rows back into the user's units, without the data."""
@@ -277,7 +281,7 @@ class _Loop:
         if not (skipped >= PATIENCE).all():
             return
         report = {
-            "first_bad_step": int(self.step - skipped.min()),
+            "first_bad_step": int(self.step - skipped.max()),
             "skipped": skipped.tolist(),
             "metrics": {name: [repr(float(v)) for v in value] for name, value in values.items()},
             "replay": f"fgan train {self.directory.path / 'config.toml'} --run {self.directory.path}-replay",
@@ -356,7 +360,7 @@ def restore(directory: str | Path) -> Restored:
     Raises:
         RunNotFound, CheckpointError: exit 5.
     """
-    run = RunDirectory.find(directory, changeable=CHANGEABLE)
+    run = RunDirectory.find(directory)
     config = from_toml(run.config_toml)
     try:
         facts = json.loads((run.path / "data.json").read_text())
@@ -373,8 +377,7 @@ def restore(directory: str | Path) -> Restored:
         offset=offset,
         scale=scale,
     )
-    identity = hashlib.sha256((run.fingerprint + facts["fingerprint"]).encode()).hexdigest()
-    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=identity)
+    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=_identity(run, facts["fingerprint"]))
     found = checkpoints.restore(jax.eval_shape(lambda: fresh(config, data)), finite=False)
     if found is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")

@@ -12,14 +12,17 @@ from scipy import stats
 from estimators import gaussian
 from estimators.divergences import DIVERGENCES, alpha, divergence, from_generator
 from estimators.quadrature import best_fit, exact_bound, exact_divergence, integrate
-from estimators.targets import FGAN_MIXTURE, TWO_MODES, normal
+from estimators.targets import FGAN_MIXTURE, TWO_MODES
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
 LOG2, INF = math.log(2.0), math.inf
 every_row = pytest.mark.parametrize("row", ROWS, ids=repr)
 
-P, Q = normal(0.4, 0.8), normal(-0.2, 1.0)  # every row is finite, pearson and neyman included
+
+def bell(mean, sigma):
+    """log N(mean, sigma²), in three operations."""
+    return lambda x: -0.5 * ((x - mean) / sigma) ** 2 - math.log(sigma * math.sqrt(2.0 * math.pi))
 
 
 def uniform(low, high):
@@ -34,7 +37,8 @@ def cauchy(x):
     return -jnp.log1p(x * x) - math.log(math.pi)
 
 
-NORMAL = normal(0.0, 1.0).log_prob
+NORMAL = bell(0.0, 1.0)
+P, Q = bell(0.4, 0.8), bell(-0.2, 1.0)  # every row is finite, pearson and neyman included
 
 
 # --- integrals -------------------------------------------------------------------------------------------------------
@@ -74,7 +78,7 @@ def test_integrate_refuses():
 
 
 def test_results_are_float64_floats_whatever_the_precision_of_the_caller(dtype):
-    found = exact_divergence(P.log_prob, Q.log_prob, "kl")
+    found = exact_divergence(P, Q, "kl")
     assert type(found) is float
     assert found == pytest.approx(float(stats_kl(0.4, 0.8, -0.2, 1.0)), rel=1e-14)
 
@@ -109,21 +113,21 @@ def test_gaussians(name, pair, x64):
     """Infinite exactly where the closed form is."""
     mean_p, sigma_p, mean_q, sigma_q = pair
     closed = float(CLOSED_FORMS[name]([mean_p], [sigma_p**2], [mean_q], [sigma_q**2]))
-    exact = exact_divergence(normal(mean_p, sigma_p).log_prob, normal(mean_q, sigma_q).log_prob, name)
+    exact = exact_divergence(bell(mean_p, sigma_p), bell(mean_q, sigma_q), name)
     assert exact == pytest.approx(closed, rel=1e-8)
 
 
 @pytest.mark.parametrize("order", [0.3, 0.5, 2.0, 3.5])
 def test_renyi_through_alpha(order, x64):
     """D_α = log(1 + α(α − 1) D_{alpha(α)}) / (α − 1)."""
-    value = exact_divergence(P.log_prob, Q.log_prob, alpha(order))
+    value = exact_divergence(P, Q, alpha(order))
     renyi = math.log1p(order * (order - 1.0) * value) / (order - 1.0)
     assert renyi == pytest.approx(float(gaussian.renyi([0.4], [0.64], [-0.2], [1.0], order)), rel=1e-9)
 
 
 @pytest.mark.parametrize("shift", [0.01, 1.0, 5.0])
 def test_gaussians_of_equal_variance(shift, x64):
-    p, q = normal(0.0, 1.3).log_prob, normal(shift, 1.3).log_prob
+    p, q = bell(0.0, 1.3), bell(shift, 1.3)
     at = ([0.0], [shift], [1.69])
     js = float(gaussian.js_equal_covariance(*at))
     assert exact_divergence(p, q, "js") == pytest.approx(js, rel=1e-8)
@@ -137,7 +141,7 @@ def test_hockey_stick_is_the_privacy_curve_of_the_gaussian_mechanism(gamma):
     """δ = Φ(s/2 − ε/s) − e^ε Φ(−s/2 − ε/s), ε = log γ (Balle, Wang 2018, theorem 8)."""
     s, epsilon = 0.9, math.log(gamma)
     delta = stats.norm.cdf(s / 2 - epsilon / s) - gamma * stats.norm.cdf(-s / 2 - epsilon / s)
-    exact = exact_divergence(normal(s, 1.0).log_prob, NORMAL, f"hockey_stick({gamma})")
+    exact = exact_divergence(bell(s, 1.0), NORMAL, f"hockey_stick({gamma})")
     assert exact == pytest.approx(delta, rel=1e-7)
 
 
@@ -149,7 +153,7 @@ def test_a_distribution_and_itself(row):
 UNIFORMS = {
     "overlapping": ((0.0, 2.0), (1.0, 3.0)),
     "ragged": ((0.1, 1.3), (0.77, 2.9)),
-    "P within Q": ((0.0, 1.0), (-0.3, 1.7)),
+    "P within Q": ((0.0, 1.0), (-0.5, 1.5)),
     "Q within P": ((0.0, 2.0), (0.5, 1.0)),
     "disjoint": ((0.0, 1.0), (2.0, 3.0)),
 }
@@ -176,7 +180,7 @@ def test_uniforms(row, case):
 @pytest.mark.parametrize("square", [0.5, 1.9, 1.999, 2.0, 2.001, 2.1, 5.0])
 def test_neyman_is_infinite_from_twice_the_variance(square):
     """∫ q²/p − 1 = 1/(s √(2 − s²)) − 1 for N(0, 1) and N(0, s²), s² < 2."""
-    exact = exact_divergence(NORMAL, normal(0.0, math.sqrt(square)).log_prob, "neyman")
+    exact = exact_divergence(NORMAL, bell(0.0, math.sqrt(square)), "neyman")
     expected = 1.0 / math.sqrt(square * (2.0 - square)) - 1.0 if square < 2.0 else INF
     assert exact == pytest.approx(expected, rel=1e-8)
 
@@ -214,20 +218,20 @@ def pushed(log_prob, inverse, log_slope):
 @every_row
 def test_invariance_under_a_common_invertible_map(row):
     """exp onto the half line, sinh with its polynomial tails, and an affine map that turns the line round."""
-    truth = exact_divergence(P.log_prob, Q.log_prob, row)
+    truth = exact_divergence(P, Q, row)
     maps = [
         (jnp.log, lambda y: -jnp.log(y), (0.0, INF)),
         (jnp.arcsinh, lambda y: -0.5 * jnp.log1p(y * y), (-INF, INF)),
         (lambda y: (5.0 - y) / 100.0, lambda y: -math.log(100.0), (-INF, INF)),
     ]
     for inverse, log_slope, support in maps:
-        p, q = (pushed(target.log_prob, inverse, log_slope) for target in (P, Q))
+        p, q = (pushed(density, inverse, log_slope) for density in (P, Q))
         assert exact_divergence(p, q, row, support=support) == pytest.approx(truth, rel=1e-9, abs=1e-9)
 
 
 @every_row
 def test_swap_is_the_reversed_generator(row):
-    for p, q in ((P.log_prob, Q.log_prob), (uniform(-1.0, 0.0), uniform(-3.0, 3.0))):
+    for p, q in ((P, Q), (uniform(-1.0, 0.0), uniform(-3.0, 3.0))):
         swapped = exact_divergence(q, p, row, support=(-8.0, 8.0))
         reversed_ = exact_divergence(p, q, row.reversed(), support=(-8.0, 8.0))
         assert reversed_ == pytest.approx(swapped, rel=1e-8, abs=1e-8)
@@ -238,7 +242,7 @@ def test_data_processing(row, x64):
     """Binning loses: coarser and coarser bins, each a function of the one before, never add."""
     edges = np.concatenate([[-INF], np.linspace(-3.0, 3.0, 15), [INF]])
     p, q = (np.diff(stats.norm(*pair).cdf(edges)) for pair in ((0.4, 0.8), (-0.2, 1.0)))
-    values = [exact_divergence(P.log_prob, Q.log_prob, row)]
+    values = [exact_divergence(P, Q, row)]
     while p.size > 1:
         values.append(float(q @ row.f(jnp.asarray(np.resize(p / q, 16)))[: q.size]))
         p, q = p.reshape(-1, 2).sum(1), q.reshape(-1, 2).sum(1)
@@ -249,15 +253,15 @@ def test_data_processing(row, x64):
 @every_row
 def test_between_zero_and_the_upper_limit(row):
     for sigma in (1e-2, 0.9, 1e2):
-        exact = exact_divergence(NORMAL, normal(1.0, sigma).log_prob, row)
+        exact = exact_divergence(NORMAL, bell(1.0, sigma), row)
         assert row.value_at_one < exact <= row.upper_limit()
 
 
 def test_kinked_generators_of_the_user():
     """Whatever their slope at 1, which b(u − 1) changes and the divergence does not."""
     kinked = from_generator("kinked", lambda u: 3.0 * (u - 1.0) + jnp.maximum(u - 2.0, 0.0), smooth=False)
-    stick = exact_divergence(P.log_prob, Q.log_prob, "hockey_stick(2)")
-    assert exact_divergence(P.log_prob, Q.log_prob, kinked) == pytest.approx(stick, abs=1e-10)
+    stick = exact_divergence(P, Q, "hockey_stick(2)")
+    assert exact_divergence(P, Q, kinked) == pytest.approx(stick, abs=1e-10)
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
@@ -270,9 +274,9 @@ def critics(n, seed=0):
 @every_row
 @pytest.mark.parametrize("activation", ["log_ratio", "paper"])
 def test_no_critic_exceeds_the_divergence(row, activation):
-    truth = exact_divergence(P.log_prob, Q.log_prob, row)
+    truth = exact_divergence(P, Q, row)
     for critic in critics(3):
-        assert exact_bound(P.log_prob, Q.log_prob, critic, row, activation=activation) <= truth + 1e-8
+        assert exact_bound(P, Q, critic, row, activation=activation) <= truth + 1e-8
 
 
 @every_row
@@ -281,17 +285,16 @@ def test_bound_is_tight_at_the_log_ratio(row):
     steep, threshold = (1.0, 0.0) if row.smooth else (1e4, math.log(2.0) * (row.name == "hockey_stick(2)"))
 
     def critic(x):
-        return steep * (P.log_prob(x) - Q.log_prob(x) - threshold)
+        return steep * (P(x) - Q(x) - threshold)
 
-    bound = exact_bound(P.log_prob, Q.log_prob, critic, row)
-    truth = exact_divergence(P.log_prob, Q.log_prob, row)
+    bound = exact_bound(P, Q, critic, row)
+    truth = exact_divergence(P, Q, row)
     assert bound == pytest.approx(truth, abs=1e-8 if row.smooth else 1e-6)
 
 
 def test_a_worse_critic_gives_a_lower_bound():
     bounds = [
-        exact_bound(P.log_prob, Q.log_prob, lambda x, a=a: a * (P.log_prob(x) - Q.log_prob(x)), "js", support=(-12, 12))
-        for a in (1.0, 0.7, 0.3, 0.0)
+        exact_bound(P, Q, lambda x, a=a: a * (P(x) - Q(x)), "js", support=(-12, 12)) for a in (1.0, 0.7, 0.3, 0.0)
     ]
     assert np.all(np.diff(bounds) < 0.0) and bounds[-1] == pytest.approx(0.0, abs=1e-9)
 
@@ -310,7 +313,7 @@ def fit(target, start, name, sigma=1.5, **options):
 def test_best_kl_fit_matches_moments(target):
     mean, sigma, value = fit(target, 0.3, "kl")
     assert (mean, sigma) == pytest.approx(target.moments(), abs=1e-6)
-    assert value == pytest.approx(exact_divergence(target.log_prob, normal(mean, sigma).log_prob, "kl"), abs=1e-12)
+    assert value == pytest.approx(exact_divergence(target.log_prob, bell(mean, sigma), "kl"), abs=1e-12)
 
 
 @pytest.mark.parametrize(
