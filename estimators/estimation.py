@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -116,7 +116,7 @@ def estimate(
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
     warnings = (*p.notes, *q.notes, *check_pair(p, q), *_lost_digits(p, q))
     proofs = [_proof(f.row, p.values, q.values) for f in asked]
-    fitted = iter(())
+    fitted: Iterator[Estimate] = iter(())
     if open_rows := [f.row for f, proof in zip(asked, proofs, strict=True) if proof is None]:
         kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
         run = METHODS["neural" if method == "auto" else method]

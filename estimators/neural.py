@@ -37,6 +37,7 @@ FOLDS = 5
 MINIMUM = 2 * FOLDS  # rows a side
 ROUNDS, ROUND_STEPS, BATCH = 25, 80, 256
 """Training is looked at after each round on the validation fold, and the best round is kept."""
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
 REACH = 1e6  # standard deviations, beyond which a row looks like one at that distance; float32 squares it
 
 
@@ -122,11 +123,13 @@ def estimate(
 def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(T on P's samples, f*(T) on Q's) in float64, with T = f'(e^ℓ); the exact step where f has a kink."""
     with jax.enable_x64(True):
-        if row.smooth:
-            t_p, t_q = row.log_ratio.output(jnp.asarray(log_p)), row.log_ratio.conjugate(jnp.asarray(log_q))
-        else:
-            t_p = row.prime(jnp.exp(jnp.asarray(log_p)))
-            t_q = row.conjugate(row.prime(jnp.exp(jnp.asarray(log_q))))
+        v_p, v_q = jnp.asarray(log_p), jnp.asarray(log_q)
+        activation = row.log_ratio
+        if row.smooth and all(bool(jnp.all(activation.log_ratio(v) == v)) for v in (v_p, v_q)):
+            t_p, t_q = activation.output(v_p), activation.conjugate(v_q)
+        else:  # smoothed, or levelled off early for float32's sake
+            u_p, u_q = (jnp.exp(jnp.clip(v, -STEEPEST, STEEPEST)) for v in (v_p, v_q))
+            t_p, t_q = row.prime(u_p), row.conjugate(row.prime(u_q))
         return np.asarray(t_p), np.asarray(t_q)
 
 

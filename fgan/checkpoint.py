@@ -198,7 +198,7 @@ class Checkpoints:
         manifest = _read_manifest(self._at(step))
         if manifest["fingerprint"] != self.fingerprint:
             raise CheckpointError(
-                f"{self._at(step)} was saved under another configuration "
+                f"{self._at(step)} was saved under another configuration or with other data "
                 f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12}): name another run directory"
             )
         if manifest["step"] != step:

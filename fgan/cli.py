@@ -326,8 +326,8 @@ def _require_device() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # it asserts where a platform it knows has no plugin
         asked = os.environ.get("JAX_PLATFORMS", "")
-        reason = str(error).partition(" (set")[0] or "install the extra cuda12, cuda13 or tpu"
-        raise ConfigError(f"JAX_PLATFORMS={asked}: no such device here; unset it, or: {reason}") from None
+        reason = str(error).partition(" (set")[0] or "its plugin is not installed"
+        raise ConfigError(f"JAX_PLATFORMS={asked}: no such device here; unset it ({reason})") from None
 
 
 def _default_run(stem: str, config: Config) -> str:

@@ -75,6 +75,8 @@ class Critic:
     """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
+    reach: float = 0.0
+    """Squash raw outputs into ±reach, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
     bound: Literal["fenchel", "donsker_varadhan"] = "fenchel"
     """The variational bound; donsker_varadhan for kl only."""
     divergence: str = ""
@@ -89,6 +91,8 @@ class Game:
     objective: Literal["minimax", "alternative", "ratio"] = "minimax"
     """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), or the named divergence
     through the critic's ratio (always so where the critic trains under another divergence)."""
+    smoothing: float = 0.2
+    """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """simultaneous is the paper's single-step method."""
     critic_steps: int = 1
@@ -261,6 +265,8 @@ _AT_LEAST: Mapping[str, float] = {
     "generator.features": 1,
     "critic.features": 1,
     "game.critic_steps": 1,
+    "game.smoothing": 1e-3,
+    "critic.reach": 0.0,
     "penalty.weight": 0.0,
     "generator_optimizer.final": 0.0,
     "critic_optimizer.final": 0.0,

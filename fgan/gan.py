@@ -25,7 +25,7 @@ import optax
 from flax import linen as nn
 
 from estimators.bounds import Bound, fenchel
-from estimators.divergences import ActivationName, FDivergence
+from estimators.divergences import SMOOTHING, ActivationName, FDivergence
 from estimators.fitting import ALONE, Metrics, Replicas
 
 
@@ -67,6 +67,9 @@ class FGAN:
         generator_optimizer, critic_optimizer: optax transformations.
         penalty: (critic function, x_p, x_q, expectation) → scalar added to the critic's loss.
         average: decay of the moving average of the generator.
+        reach: the raw outputs are squashed into ±reach, so that no divergence, infinite between disjoint supports or
+            not, can run away; the bound stays a bound. 0 leaves them free.
+        smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
         dim, latent, batch: d, the dimension of z, and the global batch size.
         replicas: how the global batch is spread over devices.
     """
@@ -87,6 +90,8 @@ class FGAN:
     critic_steps: int = 1
     penalty: Callable[..., jax.Array] | None = None
     average: float = 0.0
+    reach: float = 0.0
+    smoothing: float = SMOOTHING
     replicas: Replicas = ALONE
 
     @property
@@ -114,8 +119,9 @@ class FGAN:
         return self.generator.apply(parameters, z)  # type: ignore[return-value]
 
     def outputs(self, parameters: Any, x: jax.Array) -> jax.Array:
-        """v(x), the critic's raw outputs: [b, d] → [b]."""
-        return self.critic.apply(parameters, x)  # type: ignore[return-value]
+        """v(x), the critic's raw outputs: [b, d] → [b], within ±`reach` if that is set."""
+        v: jax.Array = self.critic.apply(parameters, x)  # type: ignore[assignment]
+        return self.reach * jnp.tanh(v / self.reach) if self.reach else v
 
     def noise(self, key: jax.Array) -> jax.Array:
         """This device's share of a global batch of z ~ N(0, I)."""
@@ -173,7 +179,8 @@ class FGAN:
         """The generator's objective, from critic outputs on its samples [b]."""
         g, expectation = self.trained.activation(self.activation), self.replicas.expectation
         if self.trained is not self.divergence or self.objective == "ratio":
-            return -expectation(self.divergence.log_ratio.conjugate(g.log_ratio(v_q)))
+            sharpness = 1.0 if self.divergence.smooth else SMOOTHING / self.smoothing
+            return -expectation(self.divergence.log_ratio.conjugate(sharpness * g.log_ratio(v_q)))
         if self.objective == "alternative":
             return -expectation(g.output(v_q))
         v_p = jax.lax.stop_gradient(v_q)  # the term on P is a constant to the generator

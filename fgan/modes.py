@@ -57,6 +57,7 @@ STEPS, BATCH = 1500, 768
 POLISH_STEPS, POLISH_BATCH = 500, 2048
 FRESH = 200_000  # samples for the bound as a user without densities would measure it
 START = (1.0, 1.5)  # (μ, σ) of the generator before training
+SIDES = ((-1.5, 1.0), (1.5, 1.0))  # the same, for two equal modes
 
 PAPER: dict[str, Any] = {
     # Nowozin, Cseke, Tomioka 2016, table 4, in its own normalisation: its JS is twice the textbook one.
@@ -82,7 +83,6 @@ class Fit(NamedTuple):
     mu: np.ndarray
     sigma: np.ndarray
     critic: Any
-    activation: str | None
     skipped: np.ndarray
 
 
@@ -95,39 +95,34 @@ def critic_for(row: FDivergence) -> MLP:
     return MLP((64, 32), "tanh" if row.name == "neyman" else "silu")
 
 
-def fgan_for(row: FDivergence, start: tuple[float, float], n: int = STEPS) -> FGAN:
+def fgan_for(row: FDivergence) -> FGAN:
     """The f-GAN of this experiment under `row`: one recipe, but for `critic_for` and the non-smooth rows."""
     return FGAN(
-        generator=LocationScale(start),
+        generator=LocationScale(),
         critic=critic_for(row),
         divergence=row,
         critic_divergence=None if row.smooth else divergence("js"),
         dim=1,
         latent=1,
         batch=BATCH,
-        generator_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.02), b1=0.5, b2=0.9),
-        critic_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.1), b1=0.5, b2=0.99),
+        generator_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, STEPS, 0.02), b1=0.5, b2=0.9),
+        critic_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, STEPS, 0.1), b1=0.5, b2=0.99),
         average=0.995,
     )
 
 
-def fit(
-    target: Mixture,
-    row: FDivergence,
-    start: tuple[float, float],
-    seeds: Sequence[int] = SEEDS,
-    *,
-    polished: bool = True,
-) -> Fit:
-    """Train generator and critic under `row` from `start`, then polish the critic; all seeds in one call."""
-    gan = fgan_for(row, start)
+def training(target: Mixture, row: FDivergence, *, polished: bool = True) -> Callable[..., Any]:
+    """(seeds, μ, σ) → the parts of a Fit: trained under `row` from N(μ, σ²), the critic polished; all seeds at once."""
+    gan = fgan_for(row)
 
     def draw(key):
         return target.sample(key, BATCH)[None]
 
-    def alone(seed):
+    def alone(seed, mu, sigma):
         key = jax.random.key(seed)
-        state, metrics = steps(gan.step, draw, key, gan.init(jax.random.fold_in(key, STEPS)), 0, STEPS)
+        start = {"params": {"mu": mu, "log_sigma": jnp.log(sigma)}}
+        state = gan.init(jax.random.fold_in(key, STEPS))._replace(generator=start, average=start)
+        state, metrics = steps(gan.step, draw, key, state, 0, STEPS)
         location = state.average["params"]
         mu, sigma = location["mu"], jnp.exp(location["log_sigma"])
         critic = state.critic
@@ -135,8 +130,20 @@ def fit(
             critic = polish(jax.random.fold_in(key, STEPS + 1), critic, target, (mu, sigma), row)
         return mu, sigma, critic, jnp.sum(metrics["skipped"])
 
-    mu, sigma, critic, skipped = jax.jit(jax.vmap(alone))(jnp.asarray(seeds, jnp.uint32))
-    return Fit(np.asarray(mu, float), np.asarray(sigma, float), critic, row.default, np.asarray(skipped))
+    return jax.jit(jax.vmap(alone, in_axes=(0, None, None)))
+
+
+def fit(
+    target: Mixture, row: FDivergence, starts: Sequence[tuple[float, float]], seeds: Sequence[int] = SEEDS, **options
+) -> list[Fit]:
+    """A Fit from each start (μ, σ), one after the other in one compiled program."""
+    program = training(target, row, **options)
+    fits = []
+    for start in starts:
+        found = program(jnp.asarray(seeds, jnp.uint32), *(jnp.asarray(s, jnp.float32) for s in start))
+        mu, sigma, critic, skipped = jax.block_until_ready(found)
+        fits.append(Fit(np.asarray(mu, float), np.asarray(sigma, float), critic, np.asarray(skipped)))
+    return fits
 
 
 def polish(key: jax.Array, critic: Any, target: Mixture, model: tuple[jax.Array, jax.Array], row: FDivergence) -> Any:
@@ -233,15 +240,15 @@ def cross_table(target: Mixture, rows: Sequence[dict[str, Any]]) -> list[list[fl
     ]
 
 
-def two_modes_row(row: FDivergence, mu: float, fitted: Fit) -> dict[str, Any]:
+def two_modes_row(row: FDivergence, start: tuple[float, float], fitted: Fit) -> dict[str, Any]:
     """A fit to two equal modes from the start `mu`: the median seed, the exact local optimum beside it."""
     middle = int(np.argsort(fitted.mu)[len(fitted.mu) // 2])
     return {
         "divergence": row.name,
-        "start": {"mu": mu, "sigma": 1.0},
+        "start": {"mu": start[0], "sigma": start[1]},
         "mu": float(fitted.mu[middle]),
         "sigma": float(fitted.sigma[middle]),
-        "optimum": best_gaussian(TWO_MODES, row, start=(mu, 1.0)),
+        "optimum": best_gaussian(TWO_MODES, row, start=start),
     }
 
 
@@ -262,20 +269,22 @@ def reproduce(
     result["target"] = {"weights": FGAN_MIXTURE.weights, "means": FGAN_MIXTURE.means, "sigmas": FGAN_MIXTURE.sigmas}
     result["settings"] = {"steps": STEPS, "batch": BATCH, "polish_steps": POLISH_STEPS, "polish_batch": POLISH_BATCH}
     result["paper"] = PAPER
-    pairs = [(divergence(name), mu) for name in ("kl", "reverse_kl") for mu in (-1.5, 1.5)]
+    pair = [divergence(name) for name in ("kl", "reverse_kl")]
     with _side_by_side() as pool:
-        fits = [pool.submit(fit, FGAN_MIXTURE, divergence(name), START, seeds) for name in names]
-        others = [pool.submit(fit, TWO_MODES, row, (mu, 1.0), seeds, polished=False) for row, mu in pairs]
+        fits = [pool.submit(fit, FGAN_MIXTURE, divergence(name), [START], seeds) for name in names]
+        others = [pool.submit(fit, TWO_MODES, row, SIDES, seeds, polished=False) for row in pair]
         for done, (name, fitted) in enumerate(zip(names, fits, strict=True), 1):
             row = divergence(name)
             optimum = best_gaussian(FGAN_MIXTURE, row)
-            result["rows"].append(measure(FGAN_MIXTURE, row, fitted.result(), seeds, optimum))
+            result["rows"].append(measure(FGAN_MIXTURE, row, fitted.result()[0], seeds, optimum))
             _write(directory, result)
             progress(done, f"{name}: excess {result['rows'][-1]['excess']:.1e}")
         result["cross_table"] = cross_table(FGAN_MIXTURE, result["rows"])
         progress(len(names) + 1, "cross table")
         result["two_modes"] = [
-            two_modes_row(row, mu, fitted.result()) for (row, mu), fitted in zip(pairs, others, strict=True)
+            two_modes_row(row, start, fitted)
+            for row, found in zip(pair, others, strict=True)
+            for start, fitted in zip(SIDES, found.result(), strict=True)
         ]
     progress(len(names) + 2, "two modes")
     result["seconds"] = time.monotonic() - begun

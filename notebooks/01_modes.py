@@ -58,7 +58,7 @@ draw(plt.subplots()[1], [(name, best[name]["mu"], best[name]["sigma"]) for name 
 
 # %%
 row = est.divergence("reverse_kl")
-learned = modes.fit(FGAN_MIXTURE, row, modes.START)
+(learned,) = modes.fit(FGAN_MIXTURE, row, [modes.START])
 measured = modes.measure(FGAN_MIXTURE, row, learned, modes.SEEDS, best["reverse_kl"])
 print(f"learned μ = {measured['mu']:.3f}, σ = {measured['sigma']:.3f}; excess {measured['excess']:.1e} nats")
 

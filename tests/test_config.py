@@ -199,6 +199,8 @@ IMPOSSIBLE = [
     *[("critic_optimizer.b2", v) for v in (1.0, -0.1, NAN)],
     *[(f"generator_optimizer.{name}", v) for name in ("clip", "final") for v in (-1.0, NAN, INF)],
     *[("penalty.weight", v) for v in (NAN, INF)],
+    *[("critic.reach", v) for v in (-1.0, NAN, INF)],
+    *[("game.smoothing", v) for v in (0.0, -1.0, NAN)],
     *[("generator.average", v) for v in (1.0, -0.5, NAN)],
     *[("generator.start", v) for v in ((0.0, 0.0), (0.0, -1.0), (NAN, 1.0), (0.0, NAN), (INF, 1.0), (0.0, INF))],
     *[("log.evaluate", 150), ("log.checkpoint", 250)],
@@ -232,13 +234,17 @@ def test_combinations_that_contradict_each_other():
     both = dataclasses.replace(Config(), game=config.Game(update="simultaneous", critic_steps=2))
     with pytest.raises(ConfigError, match=r"game\.critic_steps must be 1"):
         check(both)
-    kl = dataclasses.replace(Config(), divergence="kl", critic=config.Critic(bound="donsker_varadhan"))
-    assert check(kl) is kl
-    other = dataclasses.replace(kl, critic=dataclasses.replace(kl.critic, divergence="js"))
-    with pytest.raises(ConfigError, match=r"critic\.bound"):
-        check(other)
-    alias = dataclasses.replace(kl, divergence="js", critic=dataclasses.replace(kl.critic, divergence="forward_kl"))
-    assert check(alias) is alias
+    critic = config.Critic(bound="donsker_varadhan")
+    kl = dataclasses.replace(Config(), divergence="kl", critic=critic)
+    alias = dataclasses.replace(kl, critic=dataclasses.replace(critic, divergence="forward_kl"))
+    assert check(kl) is kl and check(alias) is alias
+    for other in (
+        dataclasses.replace(kl, critic=dataclasses.replace(critic, divergence="js")),
+        dataclasses.replace(alias, divergence="js"),
+        dataclasses.replace(kl, game=config.Game(objective="ratio")),
+    ):
+        with pytest.raises(ConfigError, match=r"critic\.bound"):
+            check(other)
 
 
 @pytest.mark.parametrize("name", ["divergence", "critic.divergence"])

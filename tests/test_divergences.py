@@ -151,6 +151,7 @@ def test_ends_derived_from_f_are_the_stated_ones(row):
     mine = derived(row)
     assert mine.value_at_zero == pytest.approx(row.value_at_zero - row.value_at_one, rel=1e-12, abs=1e-12)
     assert mine.slope_at_infinity == pytest.approx(row.slope_at_infinity, rel=1e-12, abs=1e-12)
+    assert mine.closed == row.closed
 
 
 @every_smooth_row

@@ -87,6 +87,19 @@ def stats_kl(mean_p, sigma_p, mean_q, sigma_q):
     return math.log(sigma_q / sigma_p) + (sigma_p**2 + (mean_p - mean_q) ** 2) / (2.0 * sigma_q**2) - 0.5
 
 
+@pytest.mark.parametrize(
+    ("log_p", "log_q", "name"),
+    [
+        (bell(40.0, 1e-3), NORMAL, "p"),  # a peak between the nodes
+        (NORMAL, lambda x: -0.5 * x**2, "q"),  # not normalised
+        (bell(-9.0, 1.0), NORMAL, "p"),  # outside the support
+    ],
+)
+def test_densities_without_their_mass_are_refused(log_p, log_q, name):
+    with pytest.raises(ValueError, match=f"density {name} integrates to"):
+        exact_divergence(log_p, log_q, "kl", support=(-INF, INF) if name == "q" else (-6.0, 60.0))
+
+
 # --- closed forms ----------------------------------------------------------------------------------------------------
 PAIRS = [
     (0.4, 0.8, -0.2, 1.0),

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estimators.samples import DataError
 from estimators.targets import TARGETS
 from fgan import config as configs
 from fgan import evaluation, parallel, train
@@ -285,10 +285,11 @@ def own(tmp_path) -> Config:
 def test_changed_data_are_refused(tmp_path, own):
     run = go(own, tmp_path / "run").run
     np.save(own.data.path, 2.0 * np.load(own.data.path))  # the same standardised rows, in other units
-    kept = (run / "metrics.jsonl").read_bytes(), (run / "status.json").read_bytes()
-    with pytest.raises(DataError, match=r"mine\.npy.*not the data"):
+    kept = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match="other data"):
         go(dataclasses.replace(own, steps=40), run)
-    assert ((run / "metrics.jsonl").read_bytes(), (run / "status.json").read_bytes()) == kept
+    assert (run / "metrics.jsonl").read_bytes() == kept and restore(run).step == 20
+    assert status(run)["state"] == "failed" and "other data" in status(run)["reason"]
 
 
 def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkeypatch):
@@ -321,7 +322,7 @@ def test_a_diverged_run_fails_with_a_report(tmp_path):
     assert train.PATIENCE <= said["step"] < 200
     last = [line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line][-train.PATIENCE // 10 :]
     assert np.array(last).tolist() == [[1.0, 1.0]] * len(last) and min(report["skipped"]) >= train.PATIENCE
-    assert report["first_bad_step"] == said["step"] - min(report["skipped"])
+    assert report["first_bad_step"] == said["step"] - max(report["skipped"])
     assert "config.toml" in report["replay"]
 
 
@@ -354,6 +355,21 @@ def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "device_count", lambda: 3)
     with pytest.raises(ConfigError, match="multiple of the 3"):
         go(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_without_its_checkpoints_does_not_start_again_in_silence(tmp_path):
+    run = go(replaced(steps=10), tmp_path / "run").run
+    kept = (run / "metrics.jsonl").read_bytes()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match="--overwrite"):
+        go(replaced(steps=10), run)
+    assert (run / "metrics.jsonl").read_bytes() == kept
+
+
+def test_an_impossible_config_is_refused_at_the_door(tmp_path):
+    with pytest.raises(ConfigError, match="steps"):
+        go(replaced(steps=0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -393,6 +409,7 @@ def test_nothing_to_restore(tmp_path):
 
 # --- what the config becomes ------------------------------------------------------------------------------------------
 
+
 def test_penalties_add_up_with_their_weight():
     rng = np.random.default_rng(0)
     x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
@@ -401,7 +418,7 @@ def test_penalties_add_up_with_their_weight():
         made = build(replaced(penalty=Penalty(names=names, weight=weight)), RING).penalty
         return float(made(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, jnp.mean))
 
-    exact = [0.5 * np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
+    exact = [np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
     assert [penalty("r1"), penalty("r2")] == pytest.approx(exact, rel=1e-5)
     assert penalty("r1", "r2", weight=10.0) == pytest.approx(10.0 * sum(exact), rel=1e-5)
     assert build(TINY, RING).penalty is None
@@ -426,10 +443,11 @@ def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(div
 
 
 def test_the_fields_of_the_config_reach_the_gan():
-    game = Game(objective="alternative", critic_steps=4)
-    gan = build(replaced(game=game, generator=Generator(latent=7, average=0.9), batch=12), RING)
-    assert (gan.objective, gan.update, gan.critic_steps) == ("alternative", "alternating", 4)
-    assert (gan.latent, gan.average, gan.batch, gan.dim) == (7, 0.9, 12, 2)
+    game = Game(objective="alternative", critic_steps=4, smoothing=0.7)
+    generator, critic = Generator(latent=7, average=0.9), Critic(reach=5.0)
+    gan = build(replaced(game=game, generator=generator, critic=critic, batch=12), RING)
+    assert (gan.objective, gan.update, gan.critic_steps, gan.smoothing) == ("alternative", "alternating", 4, 0.7)
+    assert (gan.latent, gan.average, gan.reach, gan.batch, gan.dim) == (7, 0.9, 5.0, 12, 2)
 
 
 def test_every_seed_number_has_its_own_start():
