@@ -78,6 +78,7 @@ class FDivergence:
         log_ratio: T(v) = f'(e^v): the raw output estimates log p/q. Smoothed by `SMOOTHING` where f has a kink.
         default: which of the two trains unless told otherwise.
         smooth: whether f is differentiable, so that a ratio can be read back from T.
+        kink: log u where f bends, for rows that are not smooth.
     """
 
     name: str
@@ -96,6 +97,7 @@ class FDivergence:
     log_ratio: Activation = None  # type: ignore[assignment]
     default: ActivationName = "log_ratio"
     smooth: bool = True
+    kink: float = 0.0
 
     def __post_init__(self):
         def derive(field, value):
@@ -476,6 +478,7 @@ def hockey_stick(gamma: float) -> FDivergence:
         ),
         default="paper",
         smooth=False,
+        kink=centre,
     )
 
 

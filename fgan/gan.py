@@ -179,8 +179,11 @@ class FGAN:
         """The generator's objective, from critic outputs on its samples [b]."""
         g, expectation = self.trained.activation(self.activation), self.replicas.expectation
         if self.trained is not self.divergence or self.objective == "ratio":
-            sharpness = 1.0 if self.divergence.smooth else SMOOTHING / self.smoothing
-            return -expectation(self.divergence.log_ratio.conjugate(sharpness * g.log_ratio(v_q)))
+            ratio = g.log_ratio(v_q)
+            if not self.divergence.smooth:
+                kink = self.divergence.kink
+                ratio = kink + SMOOTHING / self.smoothing * (ratio - kink)
+            return -expectation(self.divergence.log_ratio.conjugate(ratio))
         if self.objective == "alternative":
             return -expectation(g.output(v_q))
         v_p = jax.lax.stop_gradient(v_q)  # the term on P is a constant to the generator

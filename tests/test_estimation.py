@@ -158,7 +158,7 @@ def test_between_samples_of_one_distribution_nothing_is_found(repeated, i):
 def test_the_true_log_ratio_gives_the_truth(ratios, name):
     x, y = normals(5, 20_000)
     e = est.estimate(*ratios(*(SHIFT**2 / 2 - SHIFT * rows[:, 0] for rows in (x, y))), name)
-    assert abs(e.value - TRUTH[name]) < 4 * e.standard_error < 0.2 * TRUTH[name]
+    assert abs(e.value - TRUTH[name]) < 4 * e.standard_error < 0.25 * TRUTH[name]
 
 
 def test_value_and_error_are_those_of_the_two_means(ratios):
@@ -186,13 +186,13 @@ def test_samples_are_separable_where_no_ratio_of_q_reaches_one_of_p(ratios, gap,
     log_p, log_q = np.linspace(gap / 2, 9.0, 100), np.linspace(-9.0, -gap / 2, 100)
     kl, js = est.estimate(*ratios(log_p, log_q), ["kl", "js"])
     assert warned(kl, "separable") == (kl.high == math.inf) == separable
-    assert kl.low <= math.log(100) and kl.low <= kl.value < math.inf and js.high <= math.log(2.0)
+    assert (kl.low <= math.log(100)) == separable and kl.low <= kl.value < math.inf and js.high <= math.log(2.0)
 
 
 @pytest.mark.parametrize("level, said", [(3.0, False), (5.0, True)])
 def test_more_than_the_samples_can_certify_is_called_saturated(ratios, level, said):
     kl, js = est.estimate(*ratios(np.linspace(level - 1, level + 1, 100), np.full(100, -level)), ["kl", "js"])
-    assert kl.value == pytest.approx(1.0 + level, abs=0.01)
+    assert kl.value == pytest.approx(1.0 + level - math.exp(-level))
     assert warned(kl, "saturated") == said == (kl.value > math.log(100)) and not warned(js, "saturated")
 
 
@@ -245,11 +245,20 @@ def test_all_is_every_trainable_row_but_gan_and_renyi(seen):
     assert len(seen) == 1
 
 
-def test_a_generator_of_ones_own_is_estimated_like_the_row_it_equals():
-    mine = est.from_generator("mine", lambda u: (u - 1.0) ** 2)
-    own, row = est.estimate(*FAR, [mine, "pearson"])
-    assert own.divergence == "mine" and row.value > 1.0
-    assert (own.value, own.standard_error) == pytest.approx((row.value, row.standard_error), rel=1e-2)
+def test_a_generator_of_ones_own_is_estimated_under_its_name():
+    e = est.estimate(*FAR, est.from_generator("mine", lambda u: (u - 1.0) ** 2))
+    assert e.divergence == "mine" and e.value > 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in est.DIVERGENCES if name != "gan"])
+def test_a_row_and_its_bare_generator_agree(ratios, name):
+    """What is stated for a row, and what is derived from its f alone, up to ratios of e^20."""
+    row = est.divergence(name)
+    mine = est.from_generator("mine", row.f, smooth=row.smooth)
+    rng = np.random.default_rng(0)
+    log_p, log_q = (np.clip(4.0 * rng.normal(size=100) + shift, -20.0, 20.0) for shift in (4.0, -4.0))
+    stated, derived = est.estimate(*ratios(log_p, log_q), [row, mine])
+    assert (derived.value, derived.standard_error) == pytest.approx((stated.value, stated.standard_error), rel=1e-5)
 
 
 def test_renyi_is_the_transformed_alpha_divergence():
@@ -413,10 +422,10 @@ def test_unequal_numbers_of_samples(large):
 def test_a_common_affine_map_changes_nothing(scale, offset):
     x, y = FAR
     plain, mapped = (
-        est.estimate(x, y, ["kl", "js", "pearson"]),
-        est.estimate(np.multiply(x, scale) + offset, np.multiply(y, scale) + offset, ["kl", "js", "pearson"]),
+        est.estimate(a, b, ["kl", "js"])
+        for a, b in ((x, y), (np.multiply(x, scale) + offset, np.multiply(y, scale) + offset))
     )
-    tolerance = 0.5 if np.min(scale) < 0.0 else 1e-3  # a mirrored critic starts from other weights
+    tolerance = 1.0 if np.min(scale) < 0.0 else 1e-3  # a mirrored critic starts from other weights
     for a, b in zip(plain, mapped, strict=True):
         assert a.value > 0.1
         assert b.value == pytest.approx(a.value, abs=tolerance * a.standard_error + 1e-6)
@@ -439,9 +448,9 @@ def test_the_order_of_columns_does_not_matter():
 def test_one_outlier_does_not_undo_the_estimate(place, value):
     x, y = (rows.copy() for rows in FAR)
     (x if place == "p" else y)[7] = value
-    for e in est.estimate(x, y, ["kl", "reverse_kl", "js", "pearson"]):
+    for e in est.estimate(x, y, ["kl", "reverse_kl", "js", "pearson", "neyman"]):
         assert math.isfinite(e.value) and math.isfinite(e.standard_error)
-        assert abs(e.value) < 100.0
+        assert e.divergence != "js" or abs(e.value) < 1.0
 
 
 def test_heavy_tails_give_numbers_or_reasons():

@@ -1,0 +1,654 @@
+"""The command line: what each command prints and writes, and how each way to fail ends: a code and one line."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+import estimators as est
+from estimators import estimation, neural
+from estimators.estimation import everything
+from fgan import cli, config, reproduce, tables, train
+from fgan.cli import main
+from fgan.rundir import RunDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+RING = str(ROOT / "configs" / "ring.toml")
+TINY = """\
+steps = 20
+batch = 16
+[generator]
+features = [8]
+[critic]
+features = [8]
+[log]
+every = 10
+evaluate = 20
+checkpoint = 10
+samples = 16
+"""
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def fgan(capsys) -> Command:
+    """The command line in this process."""
+
+    def run(*words) -> Said:
+        with pytest.raises(SystemExit) as leaving:
+            main([str(word) for word in words])
+        return Said(leaving.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """An estimate that costs no training: what is estimated is tested elsewhere."""
+
+    def method(x, y, divergences, *, seed, confidence):
+        facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
+        numbers = {"value": 0.5 + seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
+        said = ("about all",)
+        return [est.Estimate(divergence=d.name, warnings=(*said, d.name[:1]), **facts, **numbers) for d in divergences]
+
+    monkeypatch.setattr(estimation, "METHODS", {"neural": method})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A config that trains in a second."""
+    path = tmp_path_factory.mktemp("configs") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory) -> Path:
+    """A finished run; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    with pytest.raises(SystemExit) as leaving:
+        main(["train", str(tiny), "--run", str(run), "--quiet"])
+    assert leaving.value.code == 0
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What `fgan train` would train, and how, without doing it."""
+    calls = []
+
+    def instead(config, directory, **options):
+        calls.append((config, str(directory), options))
+        return train.Outcome(tmp_path, config.steps, [])
+
+    monkeypatch.setattr(train, "train", instead)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> tuple[Path, Path]:
+    """Two files of samples."""
+    folder, rng = tmp_path_factory.mktemp("samples"), np.random.default_rng(0)
+    files = folder / "p.npy", folder / "q.npy"
+    for i, file in enumerate(files):
+        np.save(file, rng.normal(size=(40, 2)) + i)
+    return files
+
+
+def assert_refused(said: Said, code: int, *parts: str) -> None:
+    """One line on stderr, which holds `parts`, nothing on stdout, and the code."""
+    assert (said.code, said.out, said.err.count("\n")) == (code, "", 1), said
+    assert said.err.startswith("fgan: ") and "Traceback" not in said.err
+    assert [part for part in parts if part not in said.err] == [], said.err
+
+
+def strict_json(text: str):
+    """The JSON in `text`; NaN and Infinity, which JSON has not, are refused."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
+
+
+# --- estimate ---------------------------------------------------------------------------------------------------------
+
+KEYS = ["divergence", "value", "low", "high", "standard_error", "method", "units", "warnings"]
+
+
+def test_estimate_prints_what_the_library_finds(fgan, pair, monkeypatch):
+    monkeypatch.setattr(neural, "ROUNDS", 2)
+    said = fgan("estimate", *pair, "-d", "kl", "js", "--seed", 3, "--json")
+    found = est.estimate(*(np.load(file) for file in pair), ["kl", "js"], seed=3)
+    answer = strict_json(said.out)
+    assert said.code == 0 and said.err == "" and said.out.count("\n") == 1
+    assert answer == {"estimates": [e.as_json() for e in found], "n_p": 40, "n_q": 40, "dim": 2}
+    assert [list(e) for e in answer["estimates"]] == [KEYS, KEYS]
+    assert all(isinstance(e[key], float) for e in answer["estimates"] for key in KEYS[1:5])
+
+
+def test_infinite_and_undefined_numbers_are_null(fgan, pair, stub):
+    (e,) = strict_json(fgan("estimate", *pair, "--json", "--seed", 1).out)["estimates"]
+    assert [e[key] for key in KEYS] == ["kl", 1.5, 0.25, None, None, "stub", "nats", ["about all", "k"]]
+
+
+def test_sets_that_are_provably_apart_are_infinite_with_the_reason(fgan, tmp_path):
+    for name, value in (("p.csv", 1), ("q.csv", 2)):
+        (tmp_path / name).write_text(f"{value}\n" * 12)
+    said = fgan("estimate", tmp_path / "p.csv", tmp_path / "q.csv", "-d", "kl", "js", "--json")
+    kl, js = strict_json(said.out)["estimates"]
+    assert kl["value"] is kl["low"] is kl["high"] is None and js["value"] == pytest.approx(np.log(2.0))
+    assert any("disjoint support" in warning for warning in kl["warnings"])
+
+
+def test_the_table_has_a_line_a_divergence_and_each_warning_once(fgan, pair, stub):
+    lines = fgan("estimate", *pair, "-d", "kl", "js", "jeffreys").out.splitlines()
+    assert lines[0] == "n_p = 40, n_q = 40, dimension 2; nats; stub"
+    assert lines[1].split() == ["divergence", "value", "low", "high", "std.", "error"]
+    assert [line.split() for line in lines[2:5]] == [
+        [n, "0.5000", "0.2500", "inf", "nan"] for n in ("kl", "js", "jeffreys")
+    ]
+    assert lines[5:] == ["about all", "kl: k", "js, jeffreys: j"]
+
+
+def test_all_divergences_at_once(fgan, pair, stub):
+    answer = strict_json(fgan("estimate", *pair, "-d", "all", "--json").out)
+    assert [e["divergence"] for e in answer["estimates"]] == [f.name for f in everything()]
+
+
+@pytest.mark.parametrize("name", ["p q.npy", "Zwölf Kästchen.npy", "样本.npy", "-p.npy", "it's.npy", "x;rm.npy"])
+def test_any_file_name_will_do(fgan, pair, stub, tmp_path, name):
+    shutil.copy(pair[0], tmp_path / name)
+    said = fgan("estimate", tmp_path / name, pair[1], "--json")
+    assert said.code == 0 and strict_json(said.out)["n_p"] == 40
+
+
+def test_options_of_reading_reach_the_readers(fgan, tmp_path, stub):
+    images = np.arange(192.0).reshape(12, 4, 4)
+    images[3, 0, 0] = np.nan
+    np.savez(tmp_path / "p.npz", a=images, b=np.zeros(3))
+    words = ("estimate", tmp_path / "p.npz", tmp_path / "p.npz", "--json", "--flatten", "--nan-policy", "omit")
+    answer = strict_json(fgan(*words, "--key", "a").out)
+    assert (answer["n_p"], answer["dim"]) == (11, 16)
+    assert_refused(fgan(*words), 3, "--key")
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """Files that hold no samples, with a word of the refusal."""
+    np.save(folder / "good.npy", np.zeros((20, 2)))
+    np.save(folder / "nan.npy", np.where(np.eye(20, 2) > 0, np.nan, 1.0))
+    np.save(folder / "inf.npy", np.full((20, 2), np.inf))
+    np.save(folder / "huge.npy", np.full((20, 2), 1e300))
+    np.save(folder / "three.npy", np.zeros((20, 3)))
+    np.save(folder / "one.npy", np.zeros((1, 2)))
+    np.save(folder / "none.npy", np.zeros((0, 2)))
+    np.save(folder / "complex.npy", np.zeros((20, 2), complex))
+    np.save(folder / "images.npy", np.zeros((20, 4, 4)))
+    np.save(folder / "pickled.npy", np.array([[{}, {}]] * 20), allow_pickle=True)
+    np.savez(folder / "two.npz", a=np.zeros((20, 2)), b=np.zeros((20, 2)))
+    (folder / "empty.npy").touch()
+    (folder / "short.npy").write_bytes((folder / "good.npy").read_bytes()[:-8])
+    (folder / "text.csv").write_text("1,2\n3,four\n")
+    (folder / "ragged.csv").write_text("1,2\n3\n")
+    shutil.copy(folder / "good.npy", folder / "wrong.csv")
+    (folder / "directory.npy").mkdir()
+    os.mkfifo(folder / "pipe.npy")
+    (folder / "loop.npy").symlink_to(folder / "loop.npy")
+    return {
+        "nan.npy": "2 of 20 rows hold NaN",
+        "inf.npy": "infinite",
+        "huge.npy": "float32",
+        "three.npy": "(20, 3)",
+        "one.npy": "at least 2",
+        "none.npy": "(0, 2)",
+        "complex.npy": "complex",
+        "images.npy": "--flatten",
+        "pickled.npy": "never loaded",
+        "two.npz": "a, b",
+        "empty.npy": "empty file",
+        "short.npy": "truncated: expected",
+        "text.csv": "row 2, column 2: 'four'",
+        "ragged.csv": "row 2 has 1 cells",
+        "wrong.csv": ".npy",
+        "directory.npy": "directory",
+        "pipe.npy": "pipe",
+        "loop.npy": "symbolic links",
+        "missing.npy": "No such file",
+    }
+
+
+def test_bad_data_exits_3_naming_the_file_and_the_place(fgan, tmp_path):
+    for name, part in bad_files(tmp_path).items():
+        assert_refused(fgan("estimate", tmp_path / name, tmp_path / "good.npy"), 3, name, part)
+        assert_refused(fgan("estimate", tmp_path / "good.npy", tmp_path / name), 3, name, part)
+    assert_refused(fgan("estimate", "/dev/zero", tmp_path / "good.npy"), 3, "/dev/zero", "device")
+
+
+def test_too_few_rows_exit_3_with_the_number_needed(fgan, tmp_path):
+    np.save(tmp_path / "few.npy", np.arange(9.0))
+    assert_refused(fgan("estimate", tmp_path / "few.npy", tmp_path / "few.npy"), 3, "9 rows", "10 a side")
+
+
+def test_a_message_cannot_steer_the_terminal(fgan):
+    said = fgan("train", "a\x1b[31m\nb\u202e.toml")
+    assert_refused(said, 2, r"a\x1b[31m b\u202e.toml")
+
+
+# --- words that mean nothing ------------------------------------------------------------------------------------------
+
+NONSENSE = [
+    (["estimte", "p", "q"], ["unknown command 'estimte'", "did you mean estimate?"]),
+    (["--bogus"], ["unknown command '--bogus'", "choose from estimate, train"]),
+    (["estimate"], ["P", "Q"]),
+    (["estimate", "p"], ["Q"]),
+    (["estimate", "p", "q", "r"], ["'r'"]),
+    (["estimate", "p", "q", "--jsn"], ["did you mean --json?"]),
+    (["estimate", "p", "q", "--seed", "x"], ["--seed", "'x'"]),
+    (["estimate", "p", "q", "--seed"], ["--seed"]),
+    (["estimate", "p", "q", "--nan-policy", "drop"], ["--nan-policy", "omit"]),
+    (["estimate", "P", "Q", "-d", "kll"], ["unknown divergence 'kll'", "did you mean kl?"]),
+    (["estimate", "P", "Q", "-d"], ["no divergence asked for"]),
+    (["estimate", "P", "Q", "--method", "neurl"], ["unknown method 'neurl'", "neural"]),
+    (["estimate", "P", "Q", "--confidence", "95"], ["confidence = 95.0", "between 0 and 1"]),
+    (["estimate", "P", "Q", "--seed", "-1"], ["seed = -1"]),
+    (["divergences", "hellingr"], ["did you mean hellinger?"]),
+    (["divergences", "alpha(zero)"], ["alpha(zero)"]),
+    (["reproduce", "mods"], ["unknown experiment 'mods'", "did you mean modes?"]),
+    (["train"], ["CONFIG"]),
+    (["train", "--quiet"], ["CONFIG"]),
+    (["train", "nowhere.toml"], ["nowhere.toml: no such config file", "configs/ring.toml"]),
+    (["train", "configs/rings.toml"], ["configs/rings.toml: no such config file", "configs/ring.toml"]),
+    (["train", RING, "--divergence", "kll"], ["did you mean kl?"]),
+    (["train", RING, "--critic.featurs", "3"], ["did you mean --critic.features?"]),
+    (["train", RING, "--stps", "3"], ["did you mean --steps?"]),
+    (["train", RING, "--steps", "many"], ["--steps", "'many'"]),
+    (["train", RING, "--steps", "-1"], ["steps = -1"]),
+    (["train", RING, "--batch", "0"], ["batch = 0"]),
+    (["train", RING, "--critic-optimizer.learning-rate", "nan"], ["critic_optimizer.learning_rate = nan"]),
+    (["train", RING, "--penalty", "r3"], ["'r3'"]),
+    (["train", RING, "--data.name", "rings"], ["--data.name", "ring"]),
+    (["train", RING, "--data.name", "samples"], ["--data.path"]),
+    (["train", RING, "--critic.bound", "donsker_varadhan"], ["kl"]),
+    (["sample", "RUN", "-n", "0"], ["-n 0"]),
+    (["sample", "RUN", "--member", "1"], ["member 1"]),
+    (["sample", "RUN", "--out", "x.csv"], ["x.csv", ".npy"]),
+    (["sample", "RUN", "--out", "nowhere/x.npy"], ["nowhere/x.npy", "existing folder"]),
+]
+
+
+@pytest.mark.parametrize("words, parts", NONSENSE, ids=[" ".join(w)[-40:].replace(str(ROOT), "") for w, _ in NONSENSE])
+def test_what_cannot_be_meant_exits_2_with_the_nearest_name(fgan, pair, trained, monkeypatch, words, parts):
+    monkeypatch.chdir(ROOT)
+    files = {"P": pair[0], "Q": pair[1], "RUN": trained}
+    assert_refused(fgan(*(files.get(word, word) for word in words)), 2, *parts)
+
+
+BAD_CONFIGS = [
+    ("stps = 3\n", ["tiny.toml:1", "'stps'", "did you mean steps?"]),
+    ("steps = 3\n\n[critic]\nfeatrues = [8]\n", ["tiny.toml:4", "did you mean critic.features?"]),
+    ("steps = '3'\n", ["tiny.toml:1", "whole number"]),
+    ("seed = 1\nsteps = 3.5\n", ["tiny.toml:2", "whole number"]),
+    ("[data]\nname = 'rings'\n", ["tiny.toml:2", "ring"]),
+    ("steps = 3\nsteps = 4\n", ["tiny.toml", "line 2"]),
+    ("steps = \n", ["tiny.toml", "line 1"]),
+    ("batch = 0\n", ["batch = 0"]),
+    ("steps = -1\n", ["steps = -1"]),
+    ("[generator_optimizer]\nlearning_rate = nan\n", ["generator_optimizer.learning_rate = nan"]),
+    ("[generator_optimizer]\nlearning_rate = -0.1\n", ["generator_optimizer.learning_rate = -0.1"]),
+    ("divergence = 'kll'\n", ["did you mean kl?"]),
+    ("# x\n" * 600_000, ["tiny.toml", "2400000 bytes"]),
+]
+
+
+@pytest.mark.parametrize("text, parts", BAD_CONFIGS, ids=range(len(BAD_CONFIGS)))
+def test_a_bad_config_exits_2_naming_file_line_and_nearest_name(fgan, tmp_path, text, parts):
+    (tmp_path / "tiny.toml").write_text(text)
+    assert_refused(fgan("train", tmp_path / "tiny.toml", "--run", tmp_path / "run"), 2, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_training_names_the_run_and_its_pictures(fgan, tiny, trained):
+    said = fgan("train", tiny, "--run", trained, "--quiet")
+    lines = said.out.splitlines()
+    assert (said.code, lines[0].split()) == (0, ["run", str(trained)])
+    assert all(Path(line.split()[-1]).is_file() for line in lines[-2:]) and lines[-1].endswith("samples-00000020.png")
+    assert "modes" in said.out and status(trained)["state"] == "finished"
+
+
+def test_the_same_command_goes_on_where_it_stopped(fgan, tiny, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = (run / "metrics.jsonl").read_bytes()
+    said = fgan("train", tiny, "--run", run)
+    assert said.code == 0 and f"resuming {run} at step 20" in said.err
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert fgan("train", tiny, "--run", run, "--steps", 40, "--quiet").code == 0
+    assert status(run)["step"] == 40 and (run / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_another_config_in_the_same_directory_exits_2_with_the_difference(fgan, tiny, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    words = ("train", tiny, "--run", run, "--quiet", "--divergence", "kl")
+    assert_refused(fgan(*words), 2, str(run), "divergence", '"js"', '"kl"', "--overwrite")
+    assert 'divergence = "js"' in (run / "config.toml").read_text()
+    assert fgan(*words, "--overwrite").code == 0
+    assert 'divergence = "kl"' in (run / "config.toml").read_text() and status(run)["state"] == "finished"
+    assert 'divergence = "js"' in (tmp_path / "run.old-1" / "config.toml").read_text()
+
+
+OVERRIDES = [
+    ("--divergence kl", "divergence", "kl"),
+    ("--seed 3", "seed", 3),
+    ("--seeds 8", "seeds", 8),
+    ("--steps 7", "steps", 7),
+    ("--penalty r1 r2", "penalty.names", ("r1", "r2")),
+    ("--penalty r1", "penalty.names", ("r1",)),
+    ("--penalty.weight 0.5", "penalty.weight", 0.5),
+    ("--critic.features 256 128", "critic.features", (256, 128)),
+    ("--critic-optimizer.learning-rate 0.1", "critic_optimizer.learning_rate", 0.1),
+    ("--critic_optimizer.learning_rate 0.1", "critic_optimizer.learning_rate", 0.1),
+    ("--game.critic-steps=5", "game.critic_steps", 5),
+    ("--data.flatten", "data.flatten", True),
+    ("--log.every 5", "log.every", 5),
+]
+
+
+@pytest.mark.parametrize("place", ["after", "before"])
+@pytest.mark.parametrize("words, name, value", OVERRIDES, ids=[words for words, *_ in OVERRIDES])
+def test_any_field_is_an_option_over_what_the_file_says(fgan, tiny, asked, place, words, name, value):
+    given = words.split()
+    said = fgan("train", tiny, *given) if place == "after" else fgan("train", *given, "--quiet", tiny)
+    assert said.code == 0
+    ((made, _, options),) = asked
+    differing = {n for n in config.names() if config.get(made, n) != config.get(config.load(tiny), n)}
+    assert differing == {name} and config.get(made, name) == value
+    assert options == {"overwrite": False, "quiet": place == "before"}
+
+
+@pytest.mark.parametrize(
+    "file, words, run",
+    [
+        ("tiny.toml", [], "runs/tiny-js-seed0"),
+        ("tiny.toml", ["--divergence", "tv", "--seed", "4"], "runs/tiny-total_variation-seed4"),
+        ("tiny.toml", ["--divergence", "alpha(0.5)"], "runs/tiny-alpha-0.5-seed0"),
+        ("my ring ö.toml", [], "runs/my-ring-js-seed0"),
+        ("环.toml", ["--run", "somewhere else"], "somewhere else"),
+    ],
+)
+def test_the_run_directory_is_named_after_config_divergence_and_seed(fgan, asked, tmp_path, file, words, run):
+    (tmp_path / file).write_text(TINY)
+    assert fgan("train", tmp_path / file, *words).code == 0
+    assert asked[0][1] == run
+
+
+def test_a_config_whose_name_makes_no_directory_needs_one(fgan, asked, tmp_path):
+    (tmp_path / "环.toml").write_text(TINY)
+    assert_refused(fgan("train", tmp_path / "环.toml"), 2, "--run")
+
+
+# --- the other ends of a run ------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_exits_4(fgan, tiny, tmp_path):
+    wild = [f"--{group}-optimizer.{field}" for group in ("critic", "generator") for field in ("name", "learning-rate")]
+    options = [word for flag in wild for word in (flag, "sgd" if flag.endswith("name") else "1e30")]
+    relu = ["--divergence", "kl", "--critic.nonlinearity", "relu", "--steps", "200"]
+    said = fgan("train", tiny, "--run", tmp_path / "run", "--quiet", *options, *relu)
+    assert_refused(said, 4, "nan_report.json")
+    assert (tmp_path / "run" / "nan_report.json").is_file() and status(tmp_path / "run")["state"] == "failed"
+
+
+@pytest.mark.parametrize("words", [["sample"], ["sample", "--out", "samples.npy"]])
+def test_no_run_exits_5(fgan, tmp_path, words):
+    assert_refused(fgan(*words, tmp_path / "nowhere"), 5, "nowhere", "no run directory")
+
+
+def test_a_run_without_a_sound_checkpoint_exits_5(fgan, tiny, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    assert_refused(fgan("sample", run), 5, "no checkpoint")
+    run = shutil.copytree(trained, tmp_path / "damaged")
+    for file in (run / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\0" * file.stat().st_size)
+    assert_refused(fgan("train", tiny, "--run", run, "--quiet"), 5, str(run))
+
+
+def test_a_run_in_use_exits_6(fgan, tiny, tmp_path):
+    with RunDirectory.open(tmp_path / "run", config.to_toml(config.load(tiny))):
+        said = fgan("train", tiny, "--run", tmp_path / "run", "--quiet")
+    assert_refused(said, 6, "in use by process", str(os.getpid()))
+
+
+def test_a_directory_that_cannot_be_written_exits_7(fgan, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    assert_refused(fgan("train", tiny, "--run", tmp_path / "file" / "run", "--quiet"), 7, "cannot write", "--run")
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 7),
+        (OSError(errno.ENOSPC, "No space left on device"), 7),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_too(fgan, tiny, monkeypatch, error, code):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(train, "train", refuse)
+    assert_refused(fgan("train", tiny), code, str(error) or "interrupted")
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), TypeError("x"), AssertionError("x")])
+def test_a_bug_keeps_its_traceback(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(tables, "divergences", fail)
+    with pytest.raises(type(error), match="x"):
+        main(["divergences"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_with_the_state_saved(fgan, tiny, tmp_path, monkeypatch, number):
+    append = RunDirectory.append
+
+    def strike(self, record, *rest):
+        append(self, record, *rest)
+        if record["step"] == 10 and not rest:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as once:
+        once.setattr(RunDirectory, "append", strike)
+        said = fgan("train", tiny, "--run", tmp_path / "run", "--quiet")
+    assert_refused(said, 128 + number, "step 10")
+    assert status(tmp_path / "run") == {"state": "preempted", "step": 10}
+    assert fgan("sample", tmp_path / "run", "-n", 3, "--out", tmp_path / "x.npy").code == 0
+    assert fgan("train", tiny, "--run", tmp_path / "run", "--quiet").code == 0
+    assert status(tmp_path / "run")["step"] == 20
+
+
+@pytest.mark.parametrize("words, code", [(["estimate", "nowhere", "q"], 3), (["divergences", "kll"], 2)])
+def test_debug_shows_the_traceback_and_keeps_the_code(fgan, words, code):
+    plain, full = fgan(*words), fgan(*words, "--debug")
+    assert plain.code == full.code == code
+    assert "Traceback (most recent call last)" in full.err
+    assert full.err.splitlines()[-1].endswith(plain.err.removeprefix("fgan: ").strip())
+
+
+@pytest.mark.parametrize(
+    "error, part", [(RuntimeError("Unknown backend: 'gpx' (set X)"), "'gpx'"), (AssertionError(), "plugin")]
+)
+@pytest.mark.parametrize("words", [["divergences"], ["estimate", "p", "q"], ["train", RING], ["sample", "run"]])
+def test_a_device_that_is_not_there_exits_2(fgan, monkeypatch, words, error, part):
+    def none():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", none)
+    monkeypatch.setenv("JAX_PLATFORMS", "gpx")
+    assert_refused(fgan(*words), 2, "JAX_PLATFORMS=gpx", part)
+
+
+# --- sample, divergences, reproduce -----------------------------------------------------------------------------------
+
+
+def test_samples_are_drawn_by_seed_in_the_units_of_the_data(fgan, trained, tmp_path):
+    draws = []
+    for i, seed in enumerate((0, 0, 1)):
+        out = tmp_path / f"draw {i}.npy"
+        said = fgan("sample", trained, "-n", 7, "--out", out, "--seed", seed)
+        assert (said.code, said.out) == (0, f"{out}: 7 samples of dimension 2, from step 20\n")
+        draws.append(np.load(out))
+    assert draws[0].shape == (7, 2) and draws[0].dtype == np.float64 and np.isfinite(draws).all()
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+def test_samples_go_where_they_are_expected_unless_told(fgan, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fgan("sample", trained)
+    assert np.load("samples.npy").shape == (10_000, 2)
+
+
+def test_the_table_of_divergences_has_a_line_each(fgan):
+    said = fgan("divergences")
+    lines = said.out.splitlines()
+    names = [line.split()[0] for line in lines[1 : 1 + len(est.DIVERGENCES)]]
+    assert said.code == 0 and names == list(est.DIVERGENCES)
+
+
+def test_the_markdown_table_has_the_same_cells_in_every_row(fgan):
+    lines = fgan("divergences", "--markdown").out.splitlines()
+    assert [len(re.split(r"(?<!\\)\|", line)) for line in lines] == [len(tables.HEADER) + 2] * (
+        len(est.DIVERGENCES) + 2
+    )
+    assert [line.split("`")[1] for line in lines[2:]] == list(est.DIVERGENCES)
+
+
+@pytest.mark.parametrize("name", [*est.DIVERGENCES, "alpha(0.3)", "tv"])
+def test_one_divergence_in_detail_shows_its_functions(fgan, name):
+    """Each line of the table of values keeps f*(f'(u)) = u f'(u) − f(u)."""
+    said, row = fgan("divergences", name), est.divergence(name)
+    assert said.code == 0 and said.out.splitlines()[0].split() == ["name", row.name] and row.source in said.out
+    values = [[float(cell) for cell in line.split()] for line in said.out.splitlines()[-5:]]
+    for u, f, slope, conjugate in values:
+        assert f == pytest.approx(float(row.f(u)), abs=1e-5)
+        assert conjugate == pytest.approx(u * slope - f, abs=2e-5 * (1.0 + u) * max(1.0, abs(slope)))
+
+
+@pytest.mark.parametrize("words", [[], ["--list"], ["modes", "--list"]])
+def test_the_experiments_are_listed(fgan, words):
+    said = fgan("reproduce", *words)
+    assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == list(reproduce.EXPERIMENTS)
+    assert list(cli.EXPERIMENTS) == list(reproduce.EXPERIMENTS)
+
+
+@pytest.mark.parametrize("words, folder", [([], "runs/modes"), (["--run", "my modes"], "my modes")])
+def test_an_experiment_says_where_its_files_are(fgan, monkeypatch, tmp_path, words, folder):
+    def experiment(directory, quiet):
+        assert quiet
+        return [directory / "modes.png", directory / "modes.json"]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "EXPERIMENTS", {"modes": experiment})
+    said = fgan("reproduce", "modes", "--quiet", *words)
+    made = tmp_path / folder
+    assert said.out.splitlines() == [f"picture  {made / 'modes.png'}", f"data     {made / 'modes.json'}"]
+
+
+# --- help, and streams that close -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_help_is_shown(fgan, words):
+    said = fgan(*words)
+    assert said.code == 0 and said.err == "" and said.out.startswith(" ".join(["usage: fgan", *words[:-1]]))
+
+
+def test_help_of_a_config_shows_its_values(fgan, tiny):
+    said = fgan("train", tiny, "--help")
+    text = " ".join(said.out.replace("│", " ").split())
+    assert said.code == 0 and "--steps INT Generator updates. (default: 20)" in text
+    assert all(f"--{name.replace('_', '-')}" in text for name in config.names() if name != "penalty.names")
+
+
+HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib")
+LOADED = f"""\
+import contextlib, runpy, sys
+with contextlib.suppress(SystemExit):
+    runpy.run_module("fgan", run_name="__main__", alter_sys=True)
+print("loaded", *(name for name in {HEAVY} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", RING, "--help"], ["reproduce", "--list"], ["estimat"]])
+def test_words_that_need_no_jax_load_none(words):
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded"
+
+
+@contextlib.contextmanager
+def unread():
+    """A pipe whose reader has left, as `| head` leaves one."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+def spawn(*words, **streams):
+    """`python -m fgan` in a process of its own."""
+    program = [sys.executable, "-m", "fgan", *words]
+    return subprocess.run(program, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **streams)
+
+
+@pytest.mark.parametrize("words", [["train", RING, "--help"], ["reproduce", "--list"]])
+def test_a_reader_that_leaves_is_no_error(words):
+    with unread() as stdout:
+        done = spawn(*words, stdout=stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_closed_streams_are_no_error(number):
+    done = spawn("reproduce", "--list", stdout=subprocess.DEVNULL, preexec_fn=lambda: os.close(number))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_under_the_output_exits_7():
+    with open("/dev/full", "w") as stdout:
+        done = spawn("reproduce", "--list", stdout=stdout)
+    assert (done.returncode, done.stderr) == (7, "fgan: [Errno 28] No space left on device\n")
+
+
+def test_a_locale_without_our_symbols_is_no_error():
+    plain = {"PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}  # and no HOME
+    done = spawn("--help", stdout=subprocess.PIPE, env=plain)
+    assert (done.returncode, done.stderr) == (0, "") and r"D(P\u2016Q)" in done.stdout

@@ -1,0 +1,91 @@
+"""The experiment `modes`: what modes.json promises, and, slowly, the aims it is held to."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from estimators.divergences import divergence
+from estimators.targets import FGAN_MIXTURE
+from fgan import modes, plots
+
+ROW_KEYS = {"divergence", "mu", "sigma", "bound", "exact", "excess", "optimum", "seeds"}
+
+
+def strict(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} in {path}")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The experiment on two divergences and a few steps: not fits, but everything around them."""
+    folder = tmp_path_factory.mktemp("modes")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"STEPS": 20, "BATCH": 64, "POLISH_STEPS": 5, "POLISH_BATCH": 64, "FRESH": 500}.items():
+            patch.setattr(modes, name, value)
+        said = []
+        result = modes.reproduce(folder, names=("kl", "total_variation"), progress=lambda k, text: said.append(k))
+    return folder, result, said
+
+
+def test_modes_json_holds_the_contract(smoke):
+    folder, result, said = smoke
+    stored = strict(folder / "modes.json")
+    assert {"rows", "cross_table", "seconds"} <= set(stored)
+    assert said == [1, 2, 3, 4]
+    for row in stored["rows"]:
+        assert set(row) >= ROW_KEYS and set(row["optimum"]) == {"mu", "sigma", "value"}
+        assert row["sigma"] > 0.0 and len(row["seeds"]) == len(modes.SEEDS)
+        assert row["excess"] == pytest.approx(row["exact"] - row["optimum"]["value"])
+        assert row["excess"] == sorted(seed["excess"] for seed in row["seeds"])[1], "the median seed's scalars"
+        assert row["excess"] >= -1e-9, "nothing beats the exact optimum"
+        assert row["bound"] <= row["exact"] + 1e-9, "a bound is a bound, however little the critic was trained"
+    assert np.shape(stored["cross_table"]) == (2, 2)
+    diagonal = [stored["cross_table"][i][i] for i in range(2)]
+    assert diagonal == pytest.approx([row["exact"] for row in stored["rows"]])
+    assert [(f["divergence"], f["start"]["mu"]) for f in stored["two_modes"]] == [
+        ("kl", -1.5),
+        ("kl", 1.5),
+        ("reverse_kl", -1.5),
+        ("reverse_kl", 1.5),
+    ]
+    assert "smoothed ratio" in stored["rows"][1]["generator_objective"]
+
+
+def test_the_picture_is_drawn_from_the_file(smoke):
+    folder, *_ = smoke
+    assert plots.modes(folder / "modes.json").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_table_says_which_aims_were_missed(smoke):
+    _, result, _ = smoke
+    text = modes.table(result)
+    assert "missed by" in text and "smoothed ratio" in text
+
+
+def test_a_diverged_seed_is_counted_last_and_written_as_null(tmp_path):
+    row = divergence("kl")
+    fitted = modes.Fit(np.array([1.0, math.nan, 1.1]), np.array([1.8, math.nan, 1.9]), None, np.zeros(3))
+    measured = modes._measure_one(FGAN_MIXTURE, row, fitted, 1, 0.283)
+    assert set(measured) >= {"mu", "exact", "bound_standard_error"} and all(math.isnan(v) for v in measured.values())
+    modes._write(tmp_path, {"rows": [measured]})
+    assert strict(tmp_path / "modes.json")["rows"][0]["mu"] is None
+
+
+@pytest.mark.slow
+def test_every_divergence_meets_its_aims(tmp_path):
+    result = modes.reproduce(tmp_path)
+    assert [row["divergence"] for row in result["rows"]] == list(modes.NAMES)
+    for row in result["rows"]:
+        name = row["divergence"]
+        assert all(math.isfinite(v) for seed in row["seeds"] for v in seed.values()), name
+        assert row["excess"] <= (5e-3 if name == "total_variation" else 1e-3), name
+        assert abs(row["bound"] / row["exact"] - 1.0) <= 0.01, name
+        assert abs(row["bound_samples"] - row["bound"]) <= 4.0 * row["bound_standard_error"], name
+    for fit in result["two_modes"]:
+        assert fit["mu"] == pytest.approx(fit["optimum"]["mu"], abs=0.1), fit
+        assert fit["sigma"] == pytest.approx(fit["optimum"]["sigma"], rel=0.1), fit
