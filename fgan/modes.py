@@ -53,7 +53,7 @@ NAMES = (
     "alpha(0.5)",
 )
 SEEDS = (0, 1, 2)
-STEPS, BATCH = 1200, 768
+STEPS, BATCH = 1500, 768
 POLISH_STEPS, POLISH_BATCH = 500, 2048
 FRESH = 200_000  # samples for the bound as a user without densities would measure it
 START = (1.0, 1.5)  # (μ, σ) of the generator before training

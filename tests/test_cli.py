@@ -168,9 +168,8 @@ def test_the_table_has_a_line_a_divergence_and_each_warning_once(fgan, pair, stu
     lines = fgan("estimate", *pair, "-d", "kl", "js", "jeffreys").out.splitlines()
     assert lines[0] == "n_p = 40, n_q = 40, dimension 2; nats; stub"
     assert lines[1].split() == ["divergence", "value", "low", "high", "std.", "error"]
-    assert [line.split() for line in lines[2:5]] == [
-        [n, "0.5000", "0.2500", "inf", "nan"] for n in ("kl", "js", "jeffreys")
-    ]
+    assert [line.split()[0] for line in lines[2:5]] == ["kl", "js", "jeffreys"]
+    assert [line.split()[1:] for line in lines[2:5]] == [["0.5000", "0.2500", "inf", "nan"]] * 3
     assert lines[5:] == ["about all", "kl: k", "js, jeffreys: j"]
 
 
@@ -546,9 +545,7 @@ def test_the_table_of_divergences_has_a_line_each(fgan):
 
 def test_the_markdown_table_has_the_same_cells_in_every_row(fgan):
     lines = fgan("divergences", "--markdown").out.splitlines()
-    assert [len(re.split(r"(?<!\\)\|", line)) for line in lines] == [len(tables.HEADER) + 2] * (
-        len(est.DIVERGENCES) + 2
-    )
+    assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {len(tables.HEADER) + 2}
     assert [line.split("`")[1] for line in lines[2:]] == list(est.DIVERGENCES)
 
 
@@ -623,9 +620,9 @@ def unread():
     os.close(writer)
 
 
-def spawn(*words, **streams):
-    """`python -m fgan` in a process of its own."""
-    program = [sys.executable, "-m", "fgan", *words]
+def spawn(*words, closed="", **streams):
+    """`python -m fgan` in a process of its own, with the shell's redirection `closed`."""
+    program = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-m", "fgan", *words]
     return subprocess.run(program, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **streams)
 
 
@@ -636,9 +633,9 @@ def test_a_reader_that_leaves_is_no_error(words):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_closed_streams_are_no_error(number):
-    done = spawn("reproduce", "--list", stdout=subprocess.DEVNULL, preexec_fn=lambda: os.close(number))
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_closed_streams_are_no_error(closed):
+    done = spawn("reproduce", "--list", closed=closed, stdout=subprocess.DEVNULL)
     assert (done.returncode, done.stderr) == (0, "")
 
 
