@@ -1,7 +1,7 @@
 """What a run is: frozen dataclasses, TOML files that hold only what differs from them, and checks at the door.
 
-`load` reads a file, the command line applies overrides by dotted name, `to_toml` writes the resolved whole. Unknown keys,
-wrong types and impossible values raise ConfigError naming the file, the line and the nearest name.
+`load` reads a file, the command line applies overrides by dotted name, `to_toml` writes the resolved whole. Unknown
+keys, wrong types and impossible values raise ConfigError naming the file, the line and the nearest name.
 
 Imports nothing heavy: the command line shows its help from here.
 """

@@ -33,7 +33,7 @@ def smoke(tmp_path_factory):
 
 
 def test_modes_json_holds_the_contract(smoke):
-    folder, result, said = smoke
+    folder, _, said = smoke
     stored = strict(folder / "modes.json")
     assert {"rows", "cross_table", "seconds"} <= set(stored)
     assert said == [1, 2, 3, 4]

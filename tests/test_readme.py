@@ -1,12 +1,16 @@
 """The README: its divergence table is the registry's, and what it tells a newcomer to run exists."""
 
+import ast
 import re
+import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from fgan import tables
-from fgan.cli import COMMANDS, EXPERIMENTS
+import estimators
+from estimators.estimation import functional
+from fgan import cli, config, tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,10 +31,47 @@ def test_each_use_shows_real_output(name):
     assert "```" in block(name) or "|" in block(name)
 
 
-def test_commands_configs_and_pictures_exist():
-    assert set(re.findall(r"^\s*(?:\$ )?fgan (\w+)", README, re.MULTILINE)) <= set(COMMANDS)
-    assert set(re.findall(r"fgan reproduce (\w+)", README)) <= set(EXPERIMENTS)
-    for path in re.findall(r"(?:configs/\w+\.toml|docs/\w+\.png|CONTRIBUTING\.md)", README):
-        assert (ROOT / path).is_file(), path
+def lines(language: str = "") -> list[str]:
+    """The lines of the code blocks in `language`."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [line.strip() for text in blocks for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in lines() if line.startswith("fgan ")])
+def test_each_command_is_understood(line, monkeypatch):
+    """Parsed by the command line itself, so that every option exists, and checked, but not run."""
+    _, name, *words = shlex.split(line, comments=True)
+    asked = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cli.COMMANDS[name], "__call__", asked.append)
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([name, *words])
+    assert leaving.value.code == 0 and len(asked) == 1
+    if name == "train":
+        config.check(asked[0].settings)
+    if name == "reproduce":
+        assert asked[0].name in cli.EXPERIMENTS
+    if name == "estimate":
+        assert all(functional(divergence) for divergence in asked[0].divergences)
+
+
+def test_each_python_name_exists():
+    tree = ast.parse("\n".join(lines("python")))
+    used = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "est"
+    }
+    of_result = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "r"
+    }
+    assert used and used <= set(estimators.__all__)
+    assert of_result and of_result <= set(dir(estimators.Estimate)) | {f.name for f in fields(estimators.Estimate)}
+
+
+def test_each_target_of_make_exists():
     targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^make (\S+)", README, re.MULTILINE)) <= targets
+    assert set(re.findall(r"\bmake ([a-z-]+)\b", "\n".join(re.findall(r"`[^`]*`", README) + lines()))) <= targets
+
+
+def test_each_link_and_named_file_exists():
+    named = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"\b(?:configs|docs|notebooks)/[\w./-]*\w", README)
+    assert named and [path for path in named if not (ROOT / path).exists()] == []
