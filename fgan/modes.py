@@ -230,14 +230,14 @@ def _measure_one(target: Mixture, row: FDivergence, fitted: Fit, i: int, best: f
 
 
 def cross_table(target: Mixture, rows: Sequence[dict[str, Any]]) -> list[list[float]]:
-    """[i][j]: the exact divergence j of the fit trained under divergence i."""
-    return [
-        [
-            exact_divergence(target.log_prob, normal(trained["mu"], trained["sigma"]).log_prob, tested["divergence"])
-            for tested in rows
-        ]
-        for trained in rows
-    ]
+    """[i][j]: the exact divergence j of the fit trained under divergence i; NaN where that fit diverged."""
+
+    def exact(trained, tested):
+        if not math.isfinite(trained["mu"]):
+            return math.nan
+        return exact_divergence(target.log_prob, normal(trained["mu"], trained["sigma"]).log_prob, tested["divergence"])
+
+    return [[exact(trained, tested) for tested in rows] for trained in rows]
 
 
 def two_modes_row(row: FDivergence, start: tuple[float, float], fitted: Fit) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _two_modes(figure, fits) -> None:
     }
     for axis, name in zip(axes, titles, strict=True):
         axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0)
-        shown = [r for r in fits if r["divergence"] == name]
+        shown = [r for r in fits if r["divergence"] == name and r["mu"] is not None]
         for colour, style, r in zip(PALETTE, ("-", (0, (4, 3))), shown, strict=False):
             best, start = r["optimum"], r["start"]["mu"]
             axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), **EXACT, zorder=4)

@@ -22,7 +22,7 @@ quick = jax.jit(lambda key, folds: full(key, folds))
 
 
 def hurry(patch):
-    """A sixteenth of the training, for what holds whatever the critic learned."""
+    """A sixteenth of the training, for what holds whatever the critic learned; enough to show a leak between folds."""
     patch.setattr(neural, "ROUNDS", 6)
     patch.setattr(neural, "BATCH", 64)
     patch.setattr(neural, "fit_folds", quick)

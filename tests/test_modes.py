@@ -76,6 +76,24 @@ def test_a_diverged_seed_is_counted_last_and_written_as_null(tmp_path):
     assert strict(tmp_path / "modes.json")["rows"][0]["mu"] is None
 
 
+@pytest.mark.parametrize(
+    "excesses, middle",
+    [([3.0, 1.0, 2.0], 2), ([1.0], 0), ([2.0, 1.0], 1), ([math.nan, 1.0, 2.0], 2), ([0.2, math.nan, 0.1], 0)],
+)
+def test_the_scalars_are_those_of_the_median_seed(monkeypatch, excesses, middle):
+    keys = ("mu", "sigma", "bound", "exact", "bound_samples", "bound_standard_error")
+
+    def measured(target, row, fitted, i, best):
+        return {key: i + k / 10 for k, key in enumerate(keys)} | {"excess": excesses[i]}
+
+    monkeypatch.setattr(modes, "_measure_one", measured)
+    fitted = modes.Fit(np.zeros(3), np.ones(3), None, np.arange(3.0))
+    seeds = [10 + i for i in range(len(excesses))]
+    row = modes.measure(FGAN_MIXTURE, divergence("kl"), fitted, seeds, {"mu": 0.0, "sigma": 1.0, "value": 0.0})
+    assert [row[key] for key in keys] == [middle + k / 10 for k in range(len(keys))]
+    assert row["excess"] == excesses[middle] and [seed["seed"] for seed in row["seeds"]] == seeds
+
+
 @pytest.mark.slow
 def test_every_divergence_meets_its_aims(tmp_path):
     result = modes.reproduce(tmp_path)

@@ -33,17 +33,17 @@ def test_each_use_shows_real_output(name):
 
 def lines(language: str = "") -> list[str]:
     """The lines of the code blocks in `language`."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [line.strip() for text in blocks for line in text.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [line.strip() for kind, text in blocks if kind == language for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("line", [line for line in lines() if line.startswith("fgan ")])
+@pytest.mark.parametrize("line", [line for text in lines() if (line := text.removeprefix("$ ")).startswith("fgan ")])
 def test_each_command_is_understood(line, monkeypatch):
     """Parsed by the command line itself, so that every option exists, and checked, but not run."""
     _, name, *words = shlex.split(line, comments=True)
     asked = []
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(cli.COMMANDS[name], "__call__", asked.append)
+    monkeypatch.setattr(cli.COMMANDS[name], "__call__", lambda self: asked.append(self))
     with pytest.raises(SystemExit) as leaving:
         cli.main([name, *words])
     assert leaving.value.code == 0 and len(asked) == 1
@@ -56,15 +56,12 @@ def test_each_command_is_understood(line, monkeypatch):
 
 
 def test_each_python_name_exists():
-    tree = ast.parse("\n".join(lines("python")))
-    used = {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "est"
-    }
-    of_result = {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "r"
-    }
-    assert used and used <= set(estimators.__all__)
-    assert of_result and of_result <= set(dir(estimators.Estimate)) | {f.name for f in fields(estimators.Estimate)}
+    tree = ast.walk(ast.parse("\n".join(lines("python"))))
+    used = {(ast.unparse(node.value), node.attr) for node in tree if isinstance(node, ast.Attribute)}
+    result = {f.name for f in fields(estimators.Estimate)} | set(dir(estimators.Estimate))
+    known = {"est": set(estimators.__all__), "r": result}
+    assert {variable for variable, _ in used} == set(known)
+    assert [name for variable, name in used if name not in known[variable]] == []
 
 
 def test_each_target_of_make_exists():
