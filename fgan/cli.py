@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -171,7 +170,7 @@ class Reproduce:
                 print(f"{name:<12}{text}")
             return
         if self.name not in EXPERIMENTS:
-            raise ConfigError(f"unknown experiment {self.name!r}: {_nearest(self.name, EXPERIMENTS)}")
+            raise ConfigError(f"unknown experiment {self.name!r}: {configuration.nearest(self.name, EXPERIMENTS)}")
         _require_device()
         from fgan.reproduce import reproduce
 
@@ -228,7 +227,7 @@ def _parse(given: list[str]) -> Callable[[], None]:
         return tyro.cli(_ANY, args=["--help"], prog="fgan", description=_ABOUT)
     name, words = given[0], given[1:]
     if name not in COMMANDS:
-        raise ConfigError(f"unknown command {name!r}: {_nearest(name, COMMANDS)}")
+        raise ConfigError(f"unknown command {name!r}: {configuration.nearest(name, COMMANDS)}")
     if name != "train" or words[:1] in ([], ["-h"], ["--help"]):
         return _filled(name, words)
     file = words[0] if not words[0].startswith("-") else _filled(name, words).file
@@ -251,7 +250,9 @@ def _filled(name: str, words: list[str], default: Any = None) -> Any:
     if unknown:
         flags = [f"--{n}" for n in configuration.names()] if name == "train" else []
         flags += [f"--{f.name}" for f in dataclasses.fields(COMMANDS[name])]
-        raise ConfigError(f"unknown option {unknown[0]!r}: {_nearest(unknown[0], flags, otherwise='see --help')}")
+        raise ConfigError(
+            f"unknown option {unknown[0]!r}: {configuration.nearest(unknown[0], flags, otherwise='see --help')}"
+        )
     return made
 
 
@@ -338,11 +339,6 @@ def _default_run(stem: str, config: Config) -> str:
         return RunDirectory.default_name(stem, divergence(config.divergence).name, config.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
-    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(choices)}"
 
 
 def _lines(scores: dict) -> list[str]:

@@ -15,7 +15,7 @@ import math
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -224,10 +224,10 @@ def check(config: Config) -> Config:
     for group in ("generator", "critic"):
         name = getattr(config, group).nonlinearity
         if name not in NONLINEARITIES:
-            raise ConfigError(f"{group}.nonlinearity = {name!r}: {_nearest(name, NONLINEARITIES)}")
+            raise ConfigError(f"{group}.nonlinearity = {name!r}: {nearest(name, NONLINEARITIES)}")
     for name in config.penalty.names:
         if name not in PENALTIES:
-            raise ConfigError(f"penalty.names: {name!r}: {_nearest(name, PENALTIES)}")
+            raise ConfigError(f"penalty.names: {name!r}: {nearest(name, PENALTIES)}")
     if config.data.name == "samples" and not config.data.path:
         raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
     if config.game.update == "simultaneous" and config.game.critic_steps != 1:
@@ -328,7 +328,7 @@ def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> A
         dotted = prefix + key
         if key not in known:
             choices = dict.fromkeys([*(prefix + k for k in known), *names()])
-            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {_nearest(dotted, choices)}")
+            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {nearest(dotted, choices)}")
         if dataclasses.is_dataclass(known[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
@@ -383,7 +383,8 @@ def _literal(value: Any) -> str:
     raise TypeError(f"no TOML for {value!r} of {type(value)}")
 
 
-def _nearest(name: str, choices) -> str:
+def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
+    """The remedy for a mistyped `name`: the closest of `choices`, else `otherwise`, else all of them."""
     choices = list(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(choices)}"
+    return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(choices)}"
