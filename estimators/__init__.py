@@ -17,10 +17,11 @@ _HOMES = {
     "alpha divergence from_generator hockey_stick js_weighted",
     "quadrature": "BestFit best_fit exact_bound exact_divergence integrate",
     "bounds": "BOUNDS",
-    "targets": "TARGETS Mixture normal ring",
-    "estimation": "METHODS estimate",
+    "targets": "DIVERGENCE_TASKS MUTUAL_INFORMATION_TASKS TARGETS Mixture normal ring",
+    "estimation": "METHODS estimate mutual_information permutation_test",
     "result": "Estimate",
-    "samples": "DataError Samples as_samples check_pair read_samples",
+    "samples": "DataError Samples as_samples check_pair",
+    "files": "read_samples",
     "critics": "MLP",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

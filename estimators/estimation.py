@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,13 +17,20 @@ import numpy as np
 
 from estimators import neural
 from estimators.divergences import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
+from estimators.folds import Groups
 from estimators.result import Estimate
 from estimators.samples import Samples, as_samples, check_pair, constant_columns
 
 Method = Callable[..., list[Estimate]]
 
-METHODS: Mapping[str, Method] = MappingProxyType({"neural": neural.estimate})
-"""Every way of estimating; each takes (x, y, divergences, *, seed, confidence) and returns an Estimate a divergence."""
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "neural": neural.estimate,
+        "nwj": partial(neural.estimate, objective="nwj"),
+        "dv": partial(neural.estimate, objective="dv"),
+    }
+)
+"""Every way of estimating; each takes (x, y, divergences, *, seed, confidence, groups) → an Estimate a divergence."""
 
 
 class BadArgument(ValueError):
@@ -91,6 +99,7 @@ def estimate(
     seed: int = 0,
     confidence: float = 0.95,
     nan_policy: str = "raise",
+    groups: tuple[Any, Any] | None = None,
 ) -> Any:
     """Estimates of D(P‖Q) in nats from samples x ~ P and y ~ Q.
 
@@ -101,6 +110,8 @@ def estimate(
         seed: the same seed gives the same numbers.
         confidence: level of the intervals.
         nan_policy: raise, or omit rows that hold NaN or inf.
+        groups: a label a row of x and a label a row of y, whole numbers or text; rows of one label are not independent
+            of each other: they stay in one fold and count as one in the standard error.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -114,13 +125,14 @@ def estimate(
     _check(asked, method, seed, confidence)
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
+    labels = _labels(groups, p, q)
     warnings = (*p.notes, *q.notes, *check_pair(p, q), *_lost_digits(p, q))
     proofs = [_proof(f.row, p.values, q.values) for f in asked]
     fitted: Iterator[Estimate] = iter(())
     if open_rows := [f.row for f, proof in zip(asked, proofs, strict=True) if proof is None]:
         kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
         run = METHODS["neural" if method == "auto" else method]
-        found = run(p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence)
+        found = run(p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence, groups=labels)
         fitted = iter([_widened(e, kept, p.values.shape[1]) for e in found])
     results = []
     for f, proof in zip(asked, proofs, strict=True):
@@ -138,6 +150,19 @@ def _check(asked: Sequence[Functional], method: str, seed: int, confidence: floa
         raise BadArgument(f"confidence = {confidence}: must lie strictly between 0 and 1")
     if not 0 <= seed < 2**32:
         raise BadArgument(f"seed = {seed}: must be a whole number from 0 to 2^32 - 1")
+
+
+def _labels(groups: tuple[Any, Any] | None, p: Samples, q: Samples) -> Groups | None:
+    """Whole numbers in place of the user's labels, the same for the same label in either set."""
+    if groups is None:
+        return None
+    if not isinstance(groups, tuple | list) or len(groups) != 2:
+        raise BadArgument("groups must be a pair: a label for each row of x, and one for each row of y")
+    labels = [side.aligned(np.asarray(given)) for side, given in zip((p, q), groups, strict=True)]
+    if any(given.dtype.kind not in "biuSU" for given in labels):
+        raise BadArgument("groups must be whole numbers or text, one label a row")
+    _, inverse = np.unique(np.concatenate(labels), return_inverse=True)
+    return inverse[: len(labels[0])], inverse[len(labels[0]) :]
 
 
 def _transformed(e: Estimate, f: Functional) -> Estimate:

@@ -1,20 +1,21 @@
-"""A cross-fitted neural critic: one fit, and a held-out lower bound on every divergence.
+"""A cross-fitted neural critic: held-out log-ratios for every row, from which any divergence is read.
 
-The critic is trained with the logistic loss, the bound of the Jensen–Shannon divergence, whose gradient is bounded;
-its raw output estimates log p/q, from which each divergence's own variational function T = f'(p/q) follows. The data
-are cut into folds. For each fold a critic is trained on the others but one, stopped early by that one, and only then
-shown the fold, so no reported number is computed on samples that trained or chose its critic. For such a critic
+The critic is trained with the logistic loss, the bound of the Jensen–Shannon divergence, whose gradient is bounded, or
+if asked with another bound. It is a parametric reference plus a perceptron that starts at zero,
 
-    E_P[T] − E_Q[f*(T)] ≤ D_f(P‖Q)     whatever it learned,
+    ℓ̂(x) = s · reference(x) + w · z(x) + perceptron(z(x), reference(x)),     z: normal scores,
 
-so the value is an unbiased estimate of a lower bound, and its standard error is that of two sample means.
+so that what a reference can say costs no training, and the network has only the rest to learn. A critic is the best
+combination of two such networks, one held back by strong weight decay and one free, since neither suits all samples;
+it, the reference's own weights and the end of training are chosen on judging rows. Two critics are trained for each
+block of rows (see `folds`), ten in all, side by side in one compiled program. Rows that train a network see the
+reference fitted to the other half of the training rows, as held-out rows will.
 
-Layer 2: imports bounds, critics, fitting, result.
+Layer 3: imports bounds, critics, fitting, folds, functionals, references, result.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,170 +25,168 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from scipy.stats import norm
 
-from estimators.bounds import fenchel
+from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import DIVERGENCES, FDivergence
 from estimators.fitting import steps
+from estimators.folds import Groups, Roles, Rows, blocks, roles
+from estimators.functionals import HeldOut, read
+from estimators.references import References, stack
 from estimators.result import Estimate
-from estimators.samples import DataError
 
-FOLDS = 5
-MINIMUM = 2 * FOLDS  # rows a side
-ROUNDS, ROUND_STEPS, BATCH = 25, 80, 256
-"""Training is looked at after each round on the validation fold, and the best round is kept."""
-STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
-REACH = 1e6  # standard deviations, beyond which a row looks like one at that distance; float32 squares it
+OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("donsker_varadhan", "kl")}
+"""What each method's critic maximises: a bound, and the divergence it bounds."""
+
+ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 30, 50, 256, 6
+"""Training is looked at after each round on the judging rows; it ends `PATIENCE` rounds after the best."""
+RATE, DECAYS = 2e-3, (1e-2, 1.0)
+MOST = 50_000  # rows a side that train, or judge, one critic
 
 
 class RatioNetwork(nn.Module):
-    """log p/q as a linear function plus a perceptron, zero at the start."""
+    """s · reference plus a linear function and a perceptron, which are zero at the start."""
 
     @nn.compact
-    def __call__(self, x):
-        hidden = nn.silu(MLP((128,), "silu", 64)(x))
-        joined = jnp.concatenate([x, hidden], axis=-1)
-        return nn.Dense(1, kernel_init=nn.initializers.zeros)(joined)[:, 0]
+    def __call__(self, inputs):
+        """[n, 1 + d], the reference first → log p/q [n]."""
+        reference, points = inputs[:, :1], inputs[:, 1:]
+        seen = jnp.concatenate([0.5 * jnp.clip(reference, -10.0, 10.0), points], axis=-1)
+        hidden = nn.silu(MLP((64,), "silu", 64)(seen))
+        scale = self.param("scale", nn.initializers.ones, (1,))
+        rest = nn.Dense(1, kernel_init=nn.initializers.zeros)(jnp.concatenate([seen, hidden], axis=-1))
+        return scale[0] * reference[:, 0] + rest[:, 0]
 
 
 NETWORK = RatioNetwork()
 
 
 class Fold(NamedTuple):
-    """Standardised rows of one fold's training and validation samples."""
+    """One critic's inputs [rows, 1 + d], training and judging."""
 
     train_p: np.ndarray
     train_q: np.ndarray
-    valid_p: np.ndarray
-    valid_q: np.ndarray
+    judge_p: np.ndarray
+    judge_q: np.ndarray
 
 
-class Scaler(NamedTuple):
-    """Mean and standard deviation of the pooled training rows, in float64."""
+class Features(NamedTuple):
+    """Rows [k, d] → inputs [k, 1 + d] of a critic: the stacked references, and normal scores."""
 
-    mean: np.ndarray
-    spread: np.ndarray
+    references: References
+    weights: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        standard = (rows - self.mean) / self.spread
-        return np.clip(standard, -REACH, REACH).astype(np.float32)
+        return _inputs(self.weights, *self.references(rows))
 
 
 def estimate(
-    x: np.ndarray, y: np.ndarray, divergences: Sequence[FDivergence], *, seed: int = 0, confidence: float = 0.95
+    x: np.ndarray,
+    y: np.ndarray,
+    divergences: Sequence[FDivergence],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    groups: Groups | None = None,
+    objective: str = "neural",
 ) -> list[Estimate]:
-    """Held-out variational lower bounds on D_f(P‖Q) for each of `divergences`, from one cross-fitted critic.
+    """D_f(P‖Q) for each of `divergences`, from one set of cross-fitted critics.
 
     Args:
         x, y: samples of P [n, d] and Q [m, d], float64, finite.
         divergences: rows of the table, or the user's own.
         seed: of the folds, the initial weights and the batches.
         confidence: level of the interval.
+        groups: labels of rows that stay in one block.
+        objective: a name in `OBJECTIVES`.
 
     Raises:
-        DataError: fewer than ten rows a side.
+        DataError: fewer than ten rows a side, or groups that do not spread.
     """
-    if min(len(x), len(y)) < MINIMUM:
-        raise DataError(f"{len(x)} and {len(y)} rows: cross-fitting over {FOLDS} folds needs {MINIMUM} a side")
-    log_p, log_q, ratio, diagnostics = cross_fit(x, y, seed)
-    warnings = _warnings(log_p, log_q)
-    made = []
-    for row in divergences:
-        t_p, t_q = variational(row, log_p, log_q)
-        value = float(t_p.mean() - t_q.mean())
-        error = float(math.sqrt(t_p.var(ddof=1) / len(t_p) + t_q.var(ddof=1) / len(t_q)))
-        reach = float(norm.ppf(0.5 + 0.5 * confidence)) * error
-        separable = log_p.min() > log_q.max()
-        limit = row.upper_limit()
-        made.append(
-            Estimate(
-                divergence=row.name,
-                value=value,
-                low=min(value - reach, math.log(min(len(x), len(y)))) if separable else value - reach,
-                high=limit if separable else min(value + reach, limit),
-                standard_error=error,
-                confidence=confidence,
-                method="neural",
-                n_p=len(x),
-                n_q=len(y),
-                dim=x.shape[1],
-                warnings=(*warnings, *_about(row, value, error, len(x))),
-                diagnostics=diagnostics,
-                ratio=ratio,
-            )
-        )
-    return made
+    held_out, ratio, diagnostics = cross_fit(x, y, blocks(len(x), len(y), seed, groups), seed, objective)
+    return read(
+        held_out,
+        divergences,
+        method=objective,
+        dim=x.shape[1],
+        confidence=confidence,
+        groups=groups,
+        ratio=ratio,
+        diagnostics=diagnostics,
+    )
 
 
-def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T on P's samples, f*(T) on Q's) in float64, with T = f'(e^ℓ); the exact step where f has a kink."""
-    with jax.enable_x64(True):
-        v_p, v_q = jnp.asarray(log_p), jnp.asarray(log_q)
-        activation = row.log_ratio
-        if row.smooth and all(bool(jnp.all(activation.log_ratio(v) == v)) for v in (v_p, v_q)):
-            t_p, t_q = activation.output(v_p), activation.conjugate(v_q)
-        else:  # smoothed, or levelled off early for float32's sake
-            u_p, u_q = (jnp.exp(jnp.clip(v, -STEEPEST, STEEPEST)) for v in (v_p, v_q))
-            t_p, t_q = row.prime(u_p), row.conjugate(row.prime(u_q))
-        return np.asarray(t_p), np.asarray(t_q)
-
-
-def cross_fit(x: np.ndarray, y: np.ndarray, seed: int):
-    """Held-out log-ratios of every row of x and of y, each from the critic that never saw it.
-
-    Returns:
-        log_p [n], log_q [m], the averaged critic (points [k, d] → [k]), and diagnostics.
-    """
+def cross_fit(
+    x: np.ndarray, y: np.ndarray, cut: list[Rows], seed: int, objective: str = "neural"
+) -> tuple[HeldOut, Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
+    """Log-ratios of every row from two critics that never saw it, the mean critic, and figures of the fit."""
     rng = np.random.default_rng(seed)
-    parts_p, parts_q = (np.array_split(rng.permutation(len(rows)), FOLDS) for rows in (x, y))
-    folds, scalers = zip(*(_fold(x, y, parts_p, parts_q, k) for k in range(FOLDS)), strict=True)
+    parts = [part for pair in roles(cut) for part in pair]
+    made, folds = zip(*(_prepare(x, y, part, rng) for part in parts), strict=True)
     stacked = Fold(*(_stack(arrays) for arrays in zip(*folds, strict=True)))
-    critics, history = fit_folds(jax.random.key(seed), stacked)
-    ratios = [
-        _ratio(jax.tree.map(lambda w, k=k: w[k], critics), fold, scaler)
-        for k, (fold, scaler) in enumerate(zip(folds, scalers, strict=True))
+    best, history = fit_folds(jax.random.key(seed), stacked, objective)
+    critics = [
+        _critic(features, fold, jax.tree.map(lambda w, c=c: w[:, c], best))
+        for c, (features, fold) in enumerate(zip(made, folds, strict=True))
     ]
-    log_p, log_q = np.empty(len(x)), np.empty(len(y))
-    for part_p, part_q, ratio in zip(parts_p, parts_q, ratios, strict=True):
-        log_p[part_p], log_q[part_q] = ratio(x[part_p]), ratio(y[part_q])
-    weights = np.exp(log_q - log_q.max())
-    history = np.asarray(history)
-    return (
-        log_p,
-        log_q,
-        lambda points: np.mean([ratio(points) for ratio in ratios], axis=0),
-        {
-            "mean_ratio_on_q": float(np.mean(np.exp(log_q))),
-            "mean_inverse_ratio_on_p": float(np.mean(np.exp(-log_p))),
-            "effective_sample_size": float(weights.sum() ** 2 / (weights**2).sum()),
-            "validation_js": history.max(axis=1).tolist(),
-            "best_round": (history.argmax(axis=1) + 1).tolist(),
+    longest = max(max(len(b.p), len(b.q)) for b in cut)
+    log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
+    for c, (part, critic) in enumerate(zip(parts, critics, strict=True)):
+        log_p[c % 2, part.held_out.p] = critic(x[part.held_out.p], pad=longest)
+        log_q[c % 2, part.held_out.q] = critic(y[part.held_out.q], pad=longest)
+    held_out = HeldOut(log_p, log_q)
+    return held_out, lambda rows: np.mean([f(rows) for f in critics], axis=0), _figures(held_out, history)
+
+
+def _figures(held_out: HeldOut, history: tuple[jax.Array, ...]) -> dict[str, Any]:
+    rounds, train, judged, start = (np.asarray(h, np.float64) for h in history)
+    done = int(rounds)
+    train, judged, start = (h.reshape(*h.shape[:-2], -1) for h in (train, judged, start))
+    judged = np.concatenate([start[None], judged[:done]])
+    chosen = judged.argmax(axis=0)
+    return {
+        "history": {
+            "steps": [ROUND_STEPS * i for i in range(done + 1)],
+            "train": np.concatenate([np.full((1, judged.shape[1]), np.nan), train[:done]]).tolist(),
+            "held_out": judged.tolist(),
         },
-    )
+        "best_round": chosen.tolist(),
+    }
 
 
-def _ratio(critic: Any, fold: Fold, scaler: Scaler) -> Callable[[np.ndarray], np.ndarray]:
-    """One critic as rows [k, d] → log p/q [k], held within what it gives the rows it was trained on.
+def _prepare(x: np.ndarray, y: np.ndarray, part: Roles, rng: np.random.Generator) -> tuple[Features, Fold]:
+    """One critic's features, and its training and judging rows seen through them."""
+    train, judge = (Rows(*(_some(i, rng) for i in rows)) for rows in (part.train, part.judge))
+    train_p, train_q, judge_p, judge_q = x[train.p], y[train.q], x[judge.p], y[judge.q]
+    references = References.fit(train_p, train_q)
+    seen = references(judge_p), references(judge_q)
+    weights = stack(seen[0][0], seen[1][0])
+    honest = _honest(references, train_p, train_q)
+    inputs = (_inputs(weights, *found) for found in (*honest, *seen))
+    return Features(references, weights), Fold(*inputs)
 
-    Its tails are linear: without limits a single outlier would reach where e^ℓ outweighs or overflows all else.
-    """
-    seen = _outputs(critic, np.concatenate([fold.train_p, fold.train_q]))
-    low, high = seen.min(), seen.max()
-    return lambda rows: np.clip(_outputs(critic, scaler(rows)), low, high)
+
+def _honest(references: References, p: np.ndarray, q: np.ndarray):
+    """Training rows as held-out rows will look: each half seen through references fitted to the other."""
+    halves_p, halves_q = ((np.arange(len(rows)) % 2).astype(bool) for rows in (p, q))
+    coordinates = references.standard, references.scores
+    seen = []
+    fits = [References.fit(p[halves_p == h], q[halves_q == h], coordinates=coordinates) for h in (False, True)]
+    for rows, half in ((p, halves_p), (q, halves_q)):
+        phi, points = fits[1](rows)
+        other, _ = fits[0](rows)
+        phi[half] = other[half]
+        seen.append((phi, points))
+    return seen
 
 
-def _fold(x, y, parts_p, parts_q, k: int) -> tuple[Fold, Scaler]:
-    valid = (k + 1) % FOLDS
-    train_p, train_q = (
-        rows[np.concatenate([part for j, part in enumerate(parts) if j not in (k, valid)])]
-        for rows, parts in ((x, parts_p), (y, parts_q))
-    )
-    pooled = np.concatenate([train_p, train_q])
-    spread = pooled.std(axis=0)
-    scaler = Scaler(pooled.mean(axis=0), np.where(spread > 0.0, spread, 1.0))
-    valid_p, valid_q = x[parts_p[valid]], y[parts_q[valid]]
-    return Fold(*(scaler(rows) for rows in (train_p, train_q, valid_p, valid_q))), scaler
+def _some(index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return index if len(index) <= MOST else rng.choice(index, MOST, replace=False)
+
+
+def _inputs(weights: np.ndarray, phi: np.ndarray, points: np.ndarray) -> np.ndarray:
+    reference = weights[0] + phi @ weights[1:]
+    return np.concatenate([reference[:, None], points], axis=1).astype(np.float32)
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -196,74 +195,95 @@ def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([a[:shortest] for a in arrays])
 
 
-@jax.jit
-def fit_folds(key: jax.Array, folds: Fold) -> tuple[Any, jax.Array]:
-    """(critic parameters of the best round, validation bound of every round [folds, rounds]), folds side by side."""
-    js = DIVERGENCES["js"]
-    optimizer = optax.adamw(optax.cosine_decay_schedule(2e-3, ROUNDS * ROUND_STEPS, 0.02), weight_decay=1e-2)
+@partial(jax.jit, static_argnames="objective")
+def fit_folds(key: jax.Array, folds: Fold, objective: str):
+    """(parameters of each critic's best round, (rounds, training bound, judged bound, bound at the start))."""
+    name, divergence = OBJECTIVES[objective]
+    row, bound_of = DIVERGENCES[divergence], BOUNDS[name]
+    critics = len(folds.train_p)
 
-    def draw_from(fold):
+    def optimizer(decay):
+        rate = optax.cosine_decay_schedule(RATE, ROUNDS * ROUND_STEPS, 0.02)
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=decay, mask=_kernels))
+
+    def bound(critic, rows_p, rows_q):
+        v = jnp.asarray(NETWORK.apply(critic, jnp.concatenate([rows_p, rows_q])))
+        return bound_of(row, v[: len(rows_p)], v[len(rows_p) :])
+
+    def begin(decay, key, fold):
+        critic = NETWORK.init(key, fold.train_p[:1])
+        return (critic, optimizer(decay).init(critic)), critic, bound(critic, fold.judge_p, fold.judge_q)
+
+    def round_(i, decay, key, fold, state, best, best_value):
+        def step(_, state, batch):
+            critic, moments = state
+            value, gradient = jax.value_and_grad(bound)(critic, *batch)
+            change, moments = optimizer(decay).update(jax.tree.map(jnp.negative, gradient), moments, critic)
+            return (optax.apply_updates(critic, change), moments), {"bound": value}
+
         def draw(key):
             p, q = jax.random.split(key)
             rows_p = fold.train_p[jax.random.randint(p, (BATCH,), 0, len(fold.train_p))]
             return rows_p, fold.train_q[jax.random.randint(q, (BATCH,), 0, len(fold.train_q))]
 
-        return draw
+        state, values = steps(step, draw, key, state, i * ROUND_STEPS, ROUND_STEPS)
+        value = bound(state[0], fold.judge_p, fold.judge_q)
+        best = jax.tree.map(partial(jnp.where, value > best_value), state[0], best)
+        return state, best, jnp.fmax(value, best_value), jnp.mean(values["bound"]), value
 
-    def bound(critic, rows_p, rows_q):
-        v = NETWORK.apply(critic, jnp.concatenate([rows_p, rows_q]))
-        return fenchel(js, v[: len(rows_p)], v[len(rows_p) :])
+    def everywhere(function):
+        """Over networks, which share their rows, and over critics."""
+        return jax.vmap(jax.vmap(function, in_axes=(None, 0, 0, 0, 0, 0)), in_axes=(0, 0, None, 0, 0, 0))
 
-    def step(_, state, batch):
-        critic, moments = state
-        gradient = jax.grad(lambda c: -bound(c, *batch))(critic)
-        change, moments = optimizer.update(gradient, moments, critic)
-        return (optax.apply_updates(critic, change), moments), {}
+    decays = jnp.asarray(DECAYS)
+    keys = jax.random.split(key, (len(DECAYS), critics))
+    state, best, first = jax.vmap(jax.vmap(begin, in_axes=(None, 0, 0)), in_axes=(0, 0, None))(decays, keys, folds)
+    nothing = jnp.full((ROUNDS, *first.shape), jnp.nan)
 
-    def one(key, fold):
-        critic = NETWORK.init(key, fold.train_p[:1])
+    def going_on(carry):
+        i, since, *_ = carry
+        return (i < ROUNDS) & jnp.any(since < PATIENCE)
 
-        def round_(carry, i):
-            state, best, best_value = carry
-            state, _ = steps(step, draw_from(fold), key, state, i * ROUND_STEPS, ROUND_STEPS)
-            value = bound(state[0], fold.valid_p, fold.valid_q)
-            best = jax.tree.map(partial(jnp.where, value > best_value), state[0], best)
-            return (state, best, jnp.maximum(value, best_value)), value
-
-        start = ((critic, optimizer.init(critic)), critic, jnp.zeros(()))  # v = 0 bounds js by 0
-        (_, best, _), history = jax.lax.scan(round_, start, jnp.arange(ROUNDS))
-        return best, history
-
-    return jax.vmap(one)(jax.random.split(key, FOLDS), folds)
-
-
-_apply = jax.jit(NETWORK.apply)
-
-
-def _outputs(critic, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(_apply(critic, rows), np.float64)
-
-
-def _warnings(log_p: np.ndarray, log_q: np.ndarray) -> list[str]:
-    said = ["the value is a held-out lower bound: the interval covers that bound, the divergence may lie above it"]
-    if log_p.min() > log_q.max():
-        said.append("separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited")
-    weights = np.exp(log_q - log_q.max())
-    size = float(weights.sum() ** 2 / (weights**2).sum())
-    if size < max(0.01 * len(log_q), min(20.0, 0.5 * len(log_q))):
-        said.append(
-            f"the ratio weights on Q have an effective sample size of {size:.0f} of {len(log_q)}: divergences that "
-            "grow with p/q (kl, pearson, jeffreys) rest on few samples"
+    def go_on(carry):
+        i, since, state, best, best_value, train, judged = carry
+        state, best, value, trained, found = everywhere(partial(round_, i))(
+            decays, keys, folds, state, best, best_value
         )
-    return said
+        since = jnp.where(value > best_value, 0, since + 1)
+        return i + 1, since, state, best, value, train.at[i].set(trained), judged.at[i].set(found)
+
+    start = (0, jnp.zeros(first.shape, jnp.int32), state, best, first, nothing, nothing)
+    rounds, _, _, best, _, train, judged = jax.lax.while_loop(going_on, go_on, start)
+    return best, (rounds, train, judged, first)
 
 
-def _about(row: FDivergence, value: float, error: float, n: int) -> list[str]:
-    said = []
-    if value < 0.0:
-        said.append("negative: the critic's bound is below zero on held-out samples, as chance allows when D is small")
-    if math.isinf(row.upper_limit()) and value > math.log(n):
-        said.append(f"saturated: above log n = {math.log(n):.2f}, more than {n} samples can certify")
-    if not math.isfinite(error):
-        said.append("heavy tails: the standard error is not finite")
-    return said
+def _kernels(critic):
+    """What decays: the weights, not the biases nor the scale of the reference."""
+    return jax.tree.map(lambda w: w.ndim > 1, critic)
+
+
+def _critic(features: Features, fold: Fold, networks: Any) -> Callable[..., np.ndarray]:
+    """rows [k, d] → log p/q [k]: the networks combined as the judging rows like best.
+
+    Held within what the judging rows get, since its tails are linear: a single outlier would reach where e^ℓ outweighs
+    or overflows all else. `pad` rows are computed if that is more, so that blocks share one program.
+    """
+    phi_p, phi_q = (_outputs(networks, inputs) for inputs in (fold.judge_p, fold.judge_q))
+    weights = stack(phi_p, phi_q)
+    judged = weights[0] + np.concatenate([phi_p, phi_q]) @ weights[1:]
+
+    def critic(rows: np.ndarray, pad: int = 0) -> np.ndarray:
+        inputs = features(rows)
+        padding = np.zeros((max(pad - len(inputs), 0), inputs.shape[1]), np.float32)
+        phi = _outputs(networks, np.concatenate([inputs, padding]))[: len(rows)]
+        return np.clip(weights[0] + phi @ weights[1:], judged.min(), judged.max())
+
+    return critic
+
+
+_apply = jax.jit(jax.vmap(NETWORK.apply, in_axes=(0, None), out_axes=1))
+
+
+def _outputs(networks: Any, inputs: np.ndarray) -> np.ndarray:
+    """Each network's log-ratios [rows, networks]."""
+    return np.asarray(_apply(networks, inputs), np.float64)

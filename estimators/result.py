@@ -8,9 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Scores(NamedTuple):
+    """Held-out log-ratios of the samples of P [n] and of Q [m]."""
+
+    log_p: np.ndarray
+    log_q: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,8 @@ class Estimate:
         n_p, n_q, dim: samples of P and of Q, and their dimension.
         warnings: what limits the number, in plain language.
         diagnostics: further figures by name.
+        ratio: points [k, d] → log p/q, behind `log_ratio`.
+        scores: held-out log-ratios, where the method has them.
     """
 
     divergence: str
@@ -42,6 +51,7 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     ratio: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    scores: Scores | None = field(default=None, repr=False)
 
     def log_ratio(self, points) -> np.ndarray:
         """[k] estimates of log p/q at `points` [k, d]. Raises ValueError where the method has none."""
@@ -52,6 +62,15 @@ class Estimate:
         if values.ndim != 2 or values.shape[1] != self.dim:
             raise ValueError(f"points have shape {values.shape}, but the estimate's samples have dimension {self.dim}")
         return self.ratio(values)
+
+    def plot(self, ax: Any = None) -> Any:
+        """A picture of the fit: log-ratios under P and Q, their calibration, the bound over training; see `pictures`.
+
+        With `ax` only the first is drawn, there. Returns the figure, or `ax`. ValueError where the method has no ratio.
+        """
+        from estimators.pictures import plot
+
+        return plot(self, ax)
 
     def as_json(self) -> dict[str, Any]:
         """The object `fgan estimate --json` prints for one divergence; infinite and undefined numbers are None."""
@@ -67,5 +86,7 @@ class Estimate:
             "standard_error": number(self.standard_error),
             "method": self.method,
             "units": "nats",
+            "confidence": self.confidence,
+            "lower_bound": number(self.diagnostics.get("lower_bound", math.nan)),
             "warnings": list(self.warnings),
         }

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -37,49 +37,120 @@ class Estimate:
     """Estimate divergences D(P‖Q) between two sample files, in nats."""
 
     p: Annotated[Positional[str], arg(metavar="P")]
-    """Samples of P (data): .npy .npz .csv .tsv .parquet, IDX (.gz)."""
+    """Samples of P (data): .npy .npz .csv .tsv .parquet, IDX (.gz), or - for standard input."""
     q: Annotated[Positional[str], arg(metavar="Q")]
     """Samples of Q (model), of the same dimension."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
     """Names as in `fgan divergences`, renyi(2), or all."""
     method: str = "auto"
-    """How to estimate: auto or neural."""
+    """How to estimate: auto, neural, nwj, dv, ratio, knn, gaussian or telescoping."""
     seed: int = 0
     confidence: float = 0.95
     """Level of the intervals."""
     json: bool = False
     """Print one JSON object instead of a table."""
+    plot: Annotated[str | None, arg(metavar="FILE.png")] = None
+    """Draw log-ratios, calibration and training of the first divergence that has them."""
     key: str | None = None
     """Which array of an .npz file to read."""
     nan_policy: Literal["raise", "omit"] = "raise"
     """What to do with rows that hold NaN or inf."""
     flatten: bool = False
     """Flatten image stacks to rows."""
+    groups_p: Annotated[str | None, arg(metavar="FILE")] = None
+    """Labels of P's rows, one number or word a row: rows that share one are not independent."""
+    groups_q: Annotated[str | None, arg(metavar="FILE")] = None
+    """Labels of Q's rows."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def __call__(self) -> None:
+        self._check()
         _require_device()
         from estimators.estimation import estimate
-        from estimators.samples import read_samples
+        from estimators.files import read_samples
 
         p, q = (
-            read_samples(Path(f), key=self.key, nan_policy=self.nan_policy, flatten=self.flatten)
-            for f in (self.p, self.q)
+            read_samples(file, key=self.key, nan_policy=self.nan_policy, flatten=self.flatten)
+            for file in (self.p, self.q)
         )
         asked = "all" if self.divergences == ("all",) else list(self.divergences)
-        found = estimate(p, q, asked, method=self.method, seed=self.seed, confidence=self.confidence)
+        options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
+        found = estimate(p, q, asked, **options)
         facts = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
         if self.json:
             print(json.dumps({"estimates": [e.as_json() for e in found]} | facts, allow_nan=False))
-            return
-        print(f"n_p = {facts['n_p']}, n_q = {facts['n_q']}, dimension {facts['dim']}; nats; {found[0].method}")
-        print(f"{'divergence':<20}{'value':>12}{'low':>12}{'high':>12}{'std. error':>12}")
-        for e in found:
-            print(f"{e.divergence:<20}{e.value:>12.4f}{e.low:>12.4f}{e.high:>12.4f}{e.standard_error:>12.4f}")
-        for warning in dict.fromkeys(w for e in found for w in e.warnings):
-            about = [e.divergence for e in found if warning in e.warnings]
-            print(f"{'' if len(about) == len(found) else ', '.join(about) + ': '}{warning}")
+        else:
+            print(f"n_p = {facts['n_p']}, n_q = {facts['n_q']}, dimension {facts['dim']}; nats; {found[0].method}")
+            for line in _table(found):
+                print(line)
+        if self.plot is not None:
+            _draw(found, Path(self.plot))
+            print("" if self.json else f"picture    {self.plot}\n", end="")
+
+    def _check(self) -> None:
+        if [self.p, self.q, self.groups_p, self.groups_q].count("-") > 1:
+            raise ConfigError("- twice: standard input can be read once; name a file for the other")
+        if (self.groups_p is None) != (self.groups_q is None):
+            raise ConfigError("--groups-p and --groups-q go together; name labels for both sets")
+        if self.plot is not None and not _is_picture(Path(self.plot)):
+            raise ConfigError(f"--plot {self.plot}: must be a .png, .pdf or .svg file in an existing folder")
+
+    def _groups(self) -> dict[str, Any]:
+        """The labels of the rows of both sets, if they were given."""
+        if self.groups_p is None or self.groups_q is None:
+            return {}
+        from estimators.files import read_labels
+
+        return {"groups": (read_labels(self.groups_p), read_labels(self.groups_q))}
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix in (".png", ".pdf", ".svg") and path.parent.is_dir()
+
+
+def _table(found: Sequence[Any]) -> Iterator[str]:
+    """Estimates as lines: one a divergence, the checks of the fit, and each warning once."""
+    yield f"{'divergence':<20}{'value':>12}{'low':>12}{'high':>12}{'std. error':>12}{'lower bound':>13}"
+    for e in found:
+        bound = e.diagnostics.get("lower_bound")
+        numbers = "".join(f"{number:>12.4f}" for number in (e.value, e.low, e.high, e.standard_error))
+        yield f"{e.divergence:<20}{numbers}{'–' if bound is None else format(bound, '.4f'):>13}"
+    if checks := _checks(found):
+        yield f"checks: {', '.join(checks)}"
+    for warning in dict.fromkeys(w for e in found for w in e.warnings):
+        about = [e.divergence for e in found if warning in e.warnings]
+        yield f"{'' if len(about) == len(found) else ', '.join(about) + ': '}{warning}"
+
+
+CHECKS = {
+    "effective_sample_size_p": "effective sample size {:.0f} of P",
+    "effective_sample_size_q": "{:.0f} of Q",
+    "mean_ratio_on_q": "mean p/q on Q {:.3g} (ideal 1)",
+    "mean_inverse_ratio_on_p": "mean q/p on P {:.3g} (ideal 1)",
+    "train_minus_held_out": "training less held-out bound {:.3g}",
+}
+"""Diagnostics that the table shows, in words."""
+
+
+def _checks(found: Sequence[Any]) -> list[str]:
+    """The checks that the fit behind `found` made of itself; one fit serves all, so the first that has any tells."""
+    made = [[words.format(e.diagnostics[key]) for key, words in CHECKS.items() if key in e.diagnostics] for e in found]
+    return next(filter(None, made), [])
+
+
+def _draw(found: Sequence[Any], path: Path) -> None:
+    """Save the picture of the first estimate that holds one."""
+    import matplotlib.pyplot as plt
+
+    from estimators.pictures import plot
+
+    try:
+        figure = plot(next((e for e in found if e.scores is not None), found[0]))
+    except ValueError as error:
+        raise ConfigError(f"--plot: {error}") from None
+    figure.savefig(path)
+    plt.close(figure)
 
 
 @dataclass(frozen=True, kw_only=True)

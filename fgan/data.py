@@ -16,7 +16,8 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from estimators.samples import DataError, read_samples
+from estimators.files import read_samples
+from estimators.samples import DataError
 from estimators.targets import TARGETS, Mixture
 from fgan import config
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import estimators as est
-from estimators import estimation, neural
+from estimators import estimation
 from estimators.estimation import everything
+from estimators.result import Scores
 from fgan import cli, config, reproduce, tables, train
 from fgan.cli import main
 from fgan.rundir import RunDirectory
@@ -68,13 +69,13 @@ def fgan(capsys) -> Command:
 def stub(monkeypatch):
     """An estimate that costs no training: what is estimated is tested elsewhere."""
 
-    def method(x, y, divergences, *, seed, confidence):
+    def method(x, y, divergences, *, seed, confidence, **_):
         facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
         numbers = {"value": 0.5 + seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
         said = ("about all",)
         return [est.Estimate(divergence=d.name, warnings=(*said, d.name[:1]), **facts, **numbers) for d in divergences]
 
-    monkeypatch.setattr(estimation, "METHODS", {"neural": method})
+    monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +140,35 @@ def status(run: Path) -> dict:
 KEYS = ["divergence", "value", "low", "high", "standard_error", "method", "units", "warnings"]
 
 
-def test_estimate_prints_what_the_library_finds(fgan, pair, monkeypatch):
-    full = neural.fit_folds.__wrapped__
-    monkeypatch.setattr(neural, "ROUNDS", 2)
-    monkeypatch.setattr(neural, "fit_folds", jax.jit(lambda key, folds: full(key, folds)))  # traced with two rounds
+@pytest.fixture
+def answer(monkeypatch):
+    """Hand the command line these estimates, and see what it asked for."""
+    asked = []
+
+    def give(*found: est.Estimate) -> list[tuple]:
+        monkeypatch.setattr(estimation, "estimate", lambda *given, **options: asked.append((given, options)) or found)
+        return asked
+
+    return give
+
+
+def estimated(scores: Scores | None = None, **diagnostics) -> est.Estimate:
+    facts = {"n_p": 40, "n_q": 40, "dim": 2, "confidence": 0.95, "method": "neural", "diagnostics": diagnostics}
+    return est.Estimate(divergence="kl", value=0.5, low=0.25, high=0.75, standard_error=0.1, scores=scores, **facts)
+
+
+def test_estimate_prints_what_the_library_finds(fgan, pair, answer):
+    asked = answer(estimated(), estimated(lower_bound=0.375))
     said = fgan("estimate", *pair, "-d", "kl", "js", "--seed", 3, "--json")
-    found = est.estimate(*(np.load(file) for file in pair), ["kl", "js"], seed=3)
-    answer = strict_json(said.out)
+    printed = strict_json(said.out)
     assert said.code == 0 and said.err == "" and said.out.count("\n") == 1
-    assert answer == {"estimates": [e.as_json() for e in found], "n_p": 40, "n_q": 40, "dim": 2}
-    assert [list(e) for e in answer["estimates"]] == [KEYS, KEYS]
-    assert all(isinstance(e[key], float) for e in answer["estimates"] for key in KEYS[1:5])
+    found = [estimated(), estimated(lower_bound=0.375)]
+    (((p, q, names), options),) = asked
+    assert names == ["kl", "js"] and options == {"method": "auto", "seed": 3, "confidence": 0.95}
+    np.testing.assert_array_equal([p.values, q.values], [np.load(file) for file in pair])
+    assert printed == {"estimates": [e.as_json() for e in found], "n_p": 40, "n_q": 40, "dim": 2}
+    assert all(set(KEYS) <= set(e) for e in printed["estimates"])
+    assert all(isinstance(e[key], float) for e in printed["estimates"] for key in KEYS[1:5])
 
 
 def test_infinite_and_undefined_numbers_are_null(fgan, pair, stub):
@@ -169,10 +188,91 @@ def test_sets_that_are_provably_apart_are_infinite_with_the_reason(fgan, tmp_pat
 def test_the_table_has_a_line_a_divergence_and_each_warning_once(fgan, pair, stub):
     lines = fgan("estimate", *pair, "-d", "kl", "js", "jeffreys").out.splitlines()
     assert lines[0] == "n_p = 40, n_q = 40, dimension 2; nats; stub"
-    assert lines[1].split() == ["divergence", "value", "low", "high", "std.", "error"]
+    assert lines[1].split() == ["divergence", "value", "low", "high", "std.", "error", "lower", "bound"]
     assert [line.split()[0] for line in lines[2:5]] == ["kl", "js", "jeffreys"]
-    assert [line.split()[1:] for line in lines[2:5]] == [["0.5000", "0.2500", "inf", "nan"]] * 3
+    assert [line.split()[1:] for line in lines[2:5]] == [["0.5000", "0.2500", "inf", "nan", "–"]] * 3
     assert lines[5:] == ["about all", "kl: k", "js, jeffreys: j"]
+
+
+def test_the_table_shows_the_lower_bound_and_the_checks(fgan, pair, answer):
+    answer(
+        estimated(lower_bound=0.375),
+        estimated(
+            lower_bound=0.125,
+            effective_sample_size_p=31.4,
+            effective_sample_size_q=27.2,
+            mean_ratio_on_q=1.02,
+            mean_inverse_ratio_on_p=0.97,
+            train_minus_held_out=0.0123,
+        ),
+    )
+    lines = fgan("estimate", *pair).out.splitlines()
+    assert [line.split()[-1] for line in lines[2:4]] == ["0.3750", "0.1250"]
+    assert lines[4:] == [
+        "checks: effective sample size 31 of P, 27 of Q, mean p/q on Q 1.02 (ideal 1), mean q/p on P 0.97 (ideal 1), "
+        "training less held-out bound 0.0123"
+    ]
+    answer(estimated(mean_ratio_on_q=1.5))
+    assert fgan("estimate", *pair).out.splitlines()[3:] == ["checks: mean p/q on Q 1.5 (ideal 1)"]
+
+
+def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_path):
+    words, numbers = ["ann", "bob"] * 20, np.arange(40) // 4
+    (tmp_path / "p.csv").write_text("\n".join(words))
+    np.save(tmp_path / "q.npy", numbers)
+    asked = answer(estimated())
+    said = fgan("estimate", *pair, "--groups-p", tmp_path / "p.csv", "--groups-q", tmp_path / "q.npy")
+    p, q = asked[0][1]["groups"]
+    assert said.code == 0 and p.tolist() == words and q.tolist() == numbers.tolist()
+
+
+def test_groups_reach_the_method_numbered_alike_in_both_sets(fgan, pair, tmp_path, monkeypatch):
+    seen = []
+
+    def method(x, y, divergences, *, groups, **_):
+        seen.extend(groups)
+        return [estimated()]
+
+    monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
+    (tmp_path / "p.csv").write_text("\n".join(["7", "ann"] * 20))
+    np.save(tmp_path / "q.npy", np.full(40, 7))
+    said = fgan("estimate", *pair, "--groups-p", tmp_path / "p.csv", "--groups-q", tmp_path / "q.npy")
+    assert said.code == 0 and set(seen[0][::2]) == set(seen[1]) and set(seen[0][1::2]).isdisjoint(seen[1])
+
+
+def test_groups_leave_with_the_rows_that_are_omitted(fgan, pair, answer, tmp_path):
+    rows = np.load(pair[0])
+    rows[3] = np.nan
+    np.save(tmp_path / "p.npy", rows)
+    np.save(tmp_path / "g.npy", np.arange(40))
+    asked = answer(estimated())
+    words = ("--groups-p", tmp_path / "g.npy", "--groups-q", tmp_path / "g.npy", "--nan-policy", "omit")
+    assert fgan("estimate", tmp_path / "p.npy", pair[1], *words).code == 0
+    p, q = asked[0][1]["groups"]
+    np.testing.assert_array_equal(p, np.delete(q, 3))
+
+
+def test_groups_of_another_length_exit_3_naming_the_set(fgan, pair, tmp_path):
+    np.save(tmp_path / "g.npy", np.arange(41))
+    words = ("--groups-p", tmp_path / "g.npy", "--groups-q", tmp_path / "g.npy")
+    assert_refused(fgan("estimate", *pair, *words), 3, "p.npy: 40 rows", "(41,)", "one label a row")
+
+
+@pytest.mark.parametrize("end", [".png", ".pdf", ".svg"])
+def test_a_picture_is_drawn_of_the_first_estimate_that_has_one(fgan, pair, answer, tmp_path, end):
+    rng = np.random.default_rng(0)
+    answer(estimated(), estimated(Scores(rng.normal(size=40) + 1, rng.normal(size=40) - 1)))
+    said = fgan("estimate", *pair, "--plot", tmp_path / f"picture{end}")
+    assert said.code == 0 and said.out.splitlines()[-1].split() == ["picture", str(tmp_path / f"picture{end}")]
+    assert (tmp_path / f"picture{end}").stat().st_size > 1000
+    assert len(strict_json(fgan("estimate", *pair, "--json", "--plot", tmp_path / "p.png").out)["estimates"]) == 2
+
+
+def test_no_picture_where_nothing_was_fitted_exits_2_after_the_numbers(fgan, pair, answer, tmp_path):
+    answer(estimated())
+    said = fgan("estimate", *pair, "--json", "--plot", tmp_path / "p.png")
+    assert said.code == 2 and "--plot" in said.err and "method='neural'" in said.err and strict_json(said.out)
+    assert not (tmp_path / "p.png").exists()
 
 
 def test_all_divergences_at_once(fgan, pair, stub):
@@ -195,57 +295,6 @@ def test_options_of_reading_reach_the_readers(fgan, tmp_path, stub):
     answer = strict_json(fgan(*words, "--key", "a").out)
     assert (answer["n_p"], answer["dim"]) == (11, 16)
     assert_refused(fgan(*words), 3, "--key")
-
-
-def bad_files(folder: Path) -> dict[str, str]:
-    """Files that hold no samples, with a word of the refusal."""
-    np.save(folder / "good.npy", np.zeros((20, 2)))
-    np.save(folder / "nan.npy", np.where(np.eye(20, 2) > 0, np.nan, 1.0))
-    np.save(folder / "inf.npy", np.full((20, 2), np.inf))
-    np.save(folder / "huge.npy", np.full((20, 2), 1e300))
-    np.save(folder / "three.npy", np.zeros((20, 3)))
-    np.save(folder / "one.npy", np.zeros((1, 2)))
-    np.save(folder / "none.npy", np.zeros((0, 2)))
-    np.save(folder / "complex.npy", np.zeros((20, 2), complex))
-    np.save(folder / "images.npy", np.zeros((20, 4, 4)))
-    np.save(folder / "pickled.npy", np.array([[{}, {}]] * 20), allow_pickle=True)
-    np.savez(folder / "two.npz", a=np.zeros((20, 2)), b=np.zeros((20, 2)))
-    (folder / "empty.npy").touch()
-    (folder / "short.npy").write_bytes((folder / "good.npy").read_bytes()[:-8])
-    (folder / "text.csv").write_text("1,2\n3,four\n")
-    (folder / "ragged.csv").write_text("1,2\n3\n")
-    shutil.copy(folder / "good.npy", folder / "wrong.csv")
-    (folder / "directory.npy").mkdir()
-    os.mkfifo(folder / "pipe.npy")
-    (folder / "loop.npy").symlink_to(folder / "loop.npy")
-    return {
-        "nan.npy": "2 of 20 rows hold NaN",
-        "inf.npy": "infinite",
-        "huge.npy": "float32",
-        "three.npy": "(20, 3)",
-        "one.npy": "at least 2",
-        "none.npy": "(0, 2)",
-        "complex.npy": "complex",
-        "images.npy": "--flatten",
-        "pickled.npy": "never loaded",
-        "two.npz": "a, b",
-        "empty.npy": "empty file",
-        "short.npy": "truncated: expected",
-        "text.csv": "row 2, column 2: 'four'",
-        "ragged.csv": "row 2 has 1 cells",
-        "wrong.csv": ".npy",
-        "directory.npy": "directory",
-        "pipe.npy": "pipe",
-        "loop.npy": "symbolic links",
-        "missing.npy": "No such file",
-    }
-
-
-def test_bad_data_exits_3_naming_the_file_and_the_place(fgan, tmp_path):
-    for name, part in bad_files(tmp_path).items():
-        assert_refused(fgan("estimate", tmp_path / name, tmp_path / "good.npy"), 3, name, part)
-        assert_refused(fgan("estimate", tmp_path / "good.npy", tmp_path / name), 3, name, part)
-    assert_refused(fgan("estimate", "/dev/zero", tmp_path / "good.npy"), 3, "/dev/zero", "device")
 
 
 def test_too_few_rows_exit_3_with_the_number_needed(fgan, tmp_path):
@@ -275,6 +324,10 @@ NONSENSE = [
     (["estimate", "P", "Q", "--method", "neurl"], ["unknown method 'neurl'", "neural"]),
     (["estimate", "P", "Q", "--confidence", "95"], ["confidence = 95.0", "between 0 and 1"]),
     (["estimate", "P", "Q", "--seed", "-1"], ["seed = -1"]),
+    (["estimate", "-", "-"], ["- twice", "read once"]),
+    (["estimate", "P", "Q", "--groups-p", "P"], ["--groups-q", "go together"]),
+    (["estimate", "P", "Q", "--plot", "p.txt"], ["--plot p.txt", ".png"]),
+    (["estimate", "P", "Q", "--plot", "nowhere/p.png"], ["nowhere/p.png", "existing folder"]),
     (["divergences", "hellingr"], ["did you mean hellinger?"]),
     (["divergences", "alpha(zero)"], ["alpha(zero)"]),
     (["reproduce", "mods"], ["unknown experiment 'mods'", "did you mean modes?"]),

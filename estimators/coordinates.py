@@ -1,0 +1,71 @@
+"""Coordinates in which to look at samples: maps fitted to the pooled rows of both sets, the same for either.
+
+Every f-divergence is unchanged by an invertible map common to P and Q, so a method may choose the coordinates that suit
+it: standardised, or normal scores, which undo any increasing map of a single coordinate.
+
+Layer 0: imports numpy and scipy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+REACH = 1e6  # standard deviations, beyond which a row looks like one at that distance; float32 squares it
+KNOTS = 129  # quantiles that a normal score interpolates between
+EDGE = 3.2  # normal scores of the outermost quantiles; the map is linear beyond
+BEYOND = 8.0  # normal scores end here
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """(x − mean) / standard deviation of the pooled rows, column by column, in float64."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray) -> Standard:
+        pooled = np.concatenate([p, q])
+        spread = pooled.std(axis=0)
+        return cls(pooled.mean(axis=0), np.where(spread > 0.0, spread, 1.0))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return np.clip((rows - self.mean) / self.spread, -REACH, REACH)
+
+
+@dataclass(frozen=True, eq=False)
+class NormalScores:
+    """Φ⁻¹(F̂(x)) with F̂ the pooled empirical distribution of a column: increasing, piecewise linear, linear beyond.
+
+    Attributes:
+        knots: d pairs of increasing values and their scores; fewer than `KNOTS` where values repeat.
+    """
+
+    knots: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray) -> NormalScores:
+        pooled = np.concatenate([p, q])
+        level = np.clip(ndtr(np.linspace(-EDGE, EDGE, KNOTS)), 1.5 / len(pooled), 1.0 - 1.5 / len(pooled))
+        level = np.unique(level)
+        values = np.quantile(pooled, level, axis=0)
+        return cls(tuple(_extended(column, ndtri(level)) for column in values.T))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(x, *knots) for x, knots in zip(rows.T, self.knots, strict=True)], axis=1)
+
+
+def _extended(values: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Knots without repeated values (they share their mean score), with a far knot on either side."""
+    knots, inverse = np.unique(values, return_inverse=True)
+    at = np.bincount(inverse, scores) / np.bincount(inverse)
+    if len(knots) < 2:
+        return np.array([knots[0] - 1.0, knots[0], knots[0] + 1.0]), np.array([at[0] - 1.0, at[0], at[0] + 1.0])
+    c = max(1, len(knots) // 32)
+    slopes = (at[c] - at[0]) / (knots[c] - knots[0]), (at[-1] - at[-1 - c]) / (knots[-1] - knots[-1 - c])
+    below = knots[0] - (at[0] + BEYOND) / slopes[0]
+    above = knots[-1] + (BEYOND - at[-1]) / slopes[1]
+    return np.r_[below, knots, above], np.r_[-BEYOND, at, BEYOND]

@@ -1,0 +1,254 @@
+"""From held-out log-ratios to divergences with intervals: one fit, every functional.
+
+Given ℓ̂(x) ≈ log p/q from critics that never saw x, three steps make an estimate of any D_f:
+
+1. *Calibration.* ℓ_θ = θ·(1, ℓ̂, 2 log cosh ℓ̂/2), three numbers fitted by logistic regression to the held-out rows
+   themselves. By data processing the divergence of ℓ̂'s two distributions on the line is at most D_f(P‖Q), and falls
+   short of it by the *square* of ℓ̂'s error: what a critic gets wrong in first order, calibration takes away.
+2. *Plug-in.* D_f = E_M[f(r)/(πr + 1 − π)] over the pooled rows, r = e^ℓ_θ, π = n/(n + m): bounded weights, where the
+   variational bound would average r itself on Q. The error bars come from its influence function, calibration included.
+3. *Extrapolation.* Two critics with independent errors are averaged, which halves the variance of the log-ratio and so
+   the loss it causes: D̂ = 2 D(mean of both) − mean of D(either) is free of that loss to second order.
+
+What remains is what both critics miss alike. Beside the value stands the variational bound of the uncalibrated critics,
+
+    E_P[T] − E_Q[f*(T)] ≤ D_f(P‖Q),     T = f'(e^ℓ̂),  whatever they learned,
+
+which is valid but more variable (Nguyen, Wainwright & Jordan 2010).
+
+Layer 2: imports calibration, divergences, folds, result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import expit
+from scipy.stats import norm
+
+from estimators.calibration import Logistic, basis, calibrate
+from estimators.divergences import FDivergence
+from estimators.folds import Groups
+from estimators.result import Estimate, Scores
+
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
+STEP = 1e-4  # of a central difference in ℓ
+DOUBT = 1.0  # share of the extrapolation's own size that is added to the standard error
+
+
+class HeldOut(NamedTuple):
+    """Held-out log-ratios of the rows of P [critics, n] and of Q [critics, m]; critics have independent errors."""
+
+    log_p: np.ndarray
+    log_q: np.ndarray
+
+    def mean(self) -> Scores:
+        return Scores(self.log_p.mean(axis=0), self.log_q.mean(axis=0))
+
+    def each(self) -> list[Scores]:
+        return [Scores(p, q) for p, q in zip(self.log_p, self.log_q, strict=True)]
+
+
+class _Calibrated(NamedTuple):
+    """A log-ratio on all rows, P's first, with what its calibration adds to an influence function."""
+
+    log_ratio: np.ndarray
+    phi: np.ndarray
+    scores: np.ndarray  # of the logistic likelihood, times the inverse information: [n + m, k]
+    share: float  # of P's rows
+
+    @classmethod
+    def of(cls, scores: Scores, fitted: Logistic) -> _Calibrated:
+        raw = np.concatenate([scores.log_p, scores.log_q])
+        n, m = len(scores.log_p), len(scores.log_q)
+        phi = basis(raw)
+        log_ratio = phi @ fitted.theta
+        surprise = (np.arange(n + m) < n) - expit(log_ratio + math.log(n / m))
+        return cls(log_ratio, phi, (surprise[:, None] * phi) @ fitted.covariance * (n + m), n / (n + m))
+
+
+def read(
+    held_out: HeldOut,
+    divergences: Sequence[FDivergence],
+    *,
+    method: str,
+    dim: int,
+    confidence: float = 0.95,
+    groups: Groups | None = None,
+    ratio: Callable[[np.ndarray], np.ndarray] | None = None,
+    diagnostics: Mapping[str, Any] | None = None,
+) -> list[Estimate]:
+    """An Estimate for each of `divergences` from held-out log-ratios.
+
+    Args:
+        held_out: of one critic, or of two whose errors are independent.
+        method, dim: as reported.
+        confidence: level of the intervals.
+        groups: labels of rows that are not independent of each other; the standard error is that of group sums.
+        ratio: points [k, d] → log p/q [k], before calibration.
+        diagnostics: further figures of the fit.
+    """
+    raw = held_out.mean()
+    n, m = len(raw.log_p), len(raw.log_q)
+    separable = bool(raw.log_p.min() > raw.log_q.max())
+    fits = [_fit(s, separable) for s in (raw, *(held_out.each() if len(held_out.log_p) > 1 else ()))]
+    views = [_Calibrated.of(s, fit) for s, fit in zip((raw, *held_out.each()), fits, strict=False)]
+    theta = fits[0].theta
+    scores = Scores(views[0].log_ratio[:n], views[0].log_ratio[n:])
+    facts = {**_facts(raw, scores, theta), **(diagnostics or {})}
+    warnings = _warnings(scores, facts, separable)
+    z = float(norm.ppf(0.5 + 0.5 * confidence))
+    made = []
+    for row in divergences:
+        value, error = _value(row, views, n, dim, groups)
+        bound, bound_error = lower_bound(row, raw, groups)
+        value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable)
+        made.append(
+            Estimate(
+                divergence=row.name,
+                value=value,
+                low=low,
+                high=high,
+                standard_error=error,
+                confidence=confidence,
+                method=method,
+                n_p=n,
+                n_q=m,
+                dim=dim,
+                warnings=(*warnings, *_about(row, value, error, min(n, m))),
+                diagnostics={**facts, "lower_bound": bound, "lower_bound_standard_error": bound_error},
+                ratio=None if ratio is None else lambda points: basis(ratio(points)) @ theta,
+                scores=scores,
+            )
+        )
+    return made
+
+
+def _fit(scores: Scores, separable: bool) -> Logistic:
+    """The calibration; none where it has no finite optimum."""
+    return Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3))) if separable else calibrate(*scores)
+
+
+def _value(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None) -> tuple[float, float]:
+    """The extrapolated plug-in and its standard error."""
+    found = [_plug_in(row, view) for view in views]
+    value, influence = found[0]
+    doubt = 0.0
+    if len(found) > 1:
+        others, influences = zip(*found[1:], strict=True)
+        gain = value - float(np.mean(others))
+        value, influence = value + gain, 2.0 * influence - np.mean(influences, axis=0)
+        doubt = DOUBT * gain / math.sqrt(dim + 1.0)
+    return value, math.hypot(_standard_error(influence, n, groups), 2.0 * doubt)
+
+
+def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
+    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q."""
+    low, here, high = _perspective(row, np.stack([view.log_ratio + s for s in (-STEP, 0.0, STEP)]), view.share)
+    slope = (high - low) / (2.0 * STEP)
+    gradient = slope @ view.phi / len(here)
+    return row.value_at_one + float(here.mean()), here + view.scores @ gradient
+
+
+def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
+    """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1)."""
+    with jax.enable_x64(True):
+        v = jnp.clip(jnp.asarray(log_ratio), -2.0 * STEEPEST, 2.0 * STEEPEST)
+        u = jnp.exp(v)
+        tangent = float(row.prime(jnp.asarray(1.0))) * jnp.expm1(v)
+        return np.asarray((row.f(u) - row.value_at_one - tangent) / (share * u + 1.0 - share))
+
+
+def _standard_error(influence: np.ndarray, n: int, groups: Groups | None) -> float:
+    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given."""
+    centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
+    if groups is not None:
+        _, inverse = np.unique(np.concatenate(groups), return_inverse=True)
+        centred = np.bincount(inverse, centred)
+        k = len(centred)
+        return math.sqrt(k / max(k - 1.0, 1.0) * float(centred @ centred)) / len(influence)
+    p, q = centred[:n], centred[n:]
+    return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
+
+
+def lower_bound(row: FDivergence, scores: Scores, groups: Groups | None = None) -> tuple[float, float]:
+    """E_P[T] − E_Q[f*(T)] of held-out, uncalibrated log-ratios, and its standard error: at most D_f in expectation."""
+    t_p, t_q = variational(row, *scores)
+    n, m = len(t_p), len(t_q)
+    value = float(t_p.mean() - t_q.mean())
+    if not math.isfinite(value):
+        return -math.inf, math.inf
+    return value, _standard_error(np.concatenate([t_p / n, -t_q / m]) * (n + m), n, groups)
+
+
+def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T on P's samples, f*(T) on Q's) in float64, with T = f'(e^ℓ); the exact step where f has a kink."""
+    with jax.enable_x64(True):
+        v_p, v_q = jnp.asarray(log_p), jnp.asarray(log_q)
+        activation = row.log_ratio
+        if row.smooth and all(bool(jnp.all(activation.log_ratio(v) == v)) for v in (v_p, v_q)):
+            t_p, t_q = activation.output(v_p), activation.conjugate(v_q)
+        else:  # smoothed, or levelled off early for float32's sake
+            u_p, u_q = (jnp.exp(jnp.clip(v, -STEEPEST, STEEPEST)) for v in (v_p, v_q))
+            t_p, t_q = row.prime(u_p), row.conjugate(row.prime(u_q))
+        return np.asarray(t_p), np.asarray(t_q)
+
+
+def _interval(
+    row: FDivergence, value: float, reach: float, log_n: float, separable: bool
+) -> tuple[float, float, float]:
+    """(value, low, high), none above the divergence's supremum; log n is the most that samples alone can certify."""
+    limit = row.upper_limit()
+    value = min(value, limit)
+    if separable:
+        return value, min(value - reach, log_n), limit
+    return value, value - reach, min(value + reach, limit)
+
+
+def _facts(raw: Scores, scores: Scores, theta: np.ndarray) -> dict[str, Any]:
+    """Checks of the log-ratio: E_Q[r] and E_P[1/r], 1 for the truth, and how many rows carry the weights."""
+
+    def size(log_weights):
+        weights = np.exp(log_weights - log_weights.max())
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    return {
+        "mean_ratio_on_q": float(np.mean(np.exp(np.minimum(scores.log_q, 700.0)))),
+        "mean_inverse_ratio_on_p": float(np.mean(np.exp(np.minimum(-scores.log_p, 700.0)))),
+        "effective_sample_size_p": size(-scores.log_p),
+        "effective_sample_size_q": size(scores.log_q),
+        "calibration": theta.tolist(),
+    }
+
+
+def _warnings(scores: Scores, facts: Mapping[str, Any], separable: bool) -> list[str]:
+    said = []
+    if separable:
+        said.append("separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited")
+    for side, key, rows, which in (
+        ("Q", "effective_sample_size_q", len(scores.log_q), "p/q (kl, pearson, jeffreys)"),
+        ("P", "effective_sample_size_p", len(scores.log_p), "q/p (reverse_kl, neyman, jeffreys)"),
+    ):
+        size = facts[key]
+        if size < max(0.01 * rows, min(20.0, 0.5 * rows)):
+            said.append(
+                f"the ratio weights on {side} have an effective sample size of {size:.0f} of {rows}: divergences that "
+                f"grow with {which} rest on few samples"
+            )
+    return said
+
+
+def _about(row: FDivergence, value: float, error: float, n: int) -> list[str]:
+    said = []
+    if value < 0.0 <= row.value_at_one:
+        said.append("negative: as chance allows when the divergence is small; the interval holds 0")
+    if math.isinf(row.upper_limit()) and value > math.log(n):
+        said.append(f"saturated: above log n = {math.log(n):.2f}, more than {n} samples can certify")
+    if not math.isfinite(error):
+        said.append("heavy tails: the standard error is not finite")
+    return said

@@ -1,0 +1,126 @@
+"""Parametric log-ratios, closed form or nearly: where a critic's training starts, and the anchors of telescoping.
+
+    discriminant   of two fitted Gaussians, covariances shrunk to the pooled one (Friedman 1989): quadratic to linear
+    additive       Σ_j log p_j/q_j of the coordinates, each a smoothed histogram (naive Bayes): exact for products
+    stack          the combination of these, in two kinds of coordinates, that judging rows find best
+
+Layer 1: imports calibration, coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from estimators.calibration import logistic
+from estimators.coordinates import NormalScores, Standard
+
+LogRatio = Callable[[np.ndarray], np.ndarray]
+Coordinates = tuple[Standard, NormalScores]
+STEEPEST = 30.0  # |log-ratio| of one reference, so that an outlier does not outweigh the rest
+SHRINKAGES = (0.0, 1.0)
+BINS, WIDEST = 48, 3.6  # of a normal score
+SMOOTHNESS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Discriminant:
+    """log N(x; μp, Σp) − log N(x; μq, Σq)."""
+
+    mean_p: np.ndarray
+    mean_q: np.ndarray
+    factor_p: np.ndarray
+    factor_q: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        log_p, log_q = (
+            -0.5 * np.sum(solve_triangular(factor, (rows - mean).T, lower=True, check_finite=False) ** 2, axis=0)
+            - np.log(np.diag(factor)).sum()
+            for mean, factor in ((self.mean_p, self.factor_p), (self.mean_q, self.factor_q))
+        )
+        return log_p - log_q
+
+
+def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> Discriminant:
+    """The Gaussians of p [n, d] and q [m, d], covariances (1 − s) Σ + s Σ_pooled: quadratic at s = 0, linear at 1."""
+    covariances = [np.cov(rows, rowvar=False, ddof=0).reshape(rows.shape[1], -1) for rows in (p, q)]
+    pooled = np.average(covariances, axis=0, weights=[len(p), len(q)])
+    floor = (1e-6 + 1.0 / (len(p) + len(q))) * np.diag(np.maximum(np.diag(pooled), 1e-12))
+    factors = [np.linalg.cholesky((1.0 - shrinkage) * c + shrinkage * pooled + floor) for c in covariances]
+    return Discriminant(p.mean(axis=0), q.mean(axis=0), *factors)
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    """Σ_j g_j(z_j), each g_j linear between the centres of the bins [d, bins]."""
+
+    levels: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        place = np.clip((rows + WIDEST) * (BINS / (2.0 * WIDEST)) - 0.5, 0.0, BINS - 1.0)
+        left = np.minimum(place.astype(np.intp), BINS - 2)
+        columns = np.arange(rows.shape[1])
+        low, high = self.levels[columns, left], self.levels[columns, left + 1]
+        return np.sum(low + (place - left) * (high - low), axis=1)
+
+
+def additive(p: np.ndarray, q: np.ndarray) -> Additive:
+    """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised.
+
+    Source: P-splines (Eilers & Marx 1996), of degree zero.
+    """
+    d = p.shape[1]
+    count_p, count_q = (_counts(rows) for rows in (p, q))
+    total = count_p + count_q
+    bend = np.diff(np.eye(BINS), n=2, axis=0)
+    penalty = SMOOTHNESS * bend.T @ bend + 1e-3 * np.eye(BINS)
+    offset, g = np.log(len(p) / len(q)), np.zeros((d, BINS))
+    for _ in range(12):
+        share = 1.0 / (1.0 + np.exp(-(g + offset)))
+        gradient = count_p - total * share - g @ penalty
+        curvature = penalty + np.eye(BINS) * (total * share * (1.0 - share))[:, None, :]
+        g = g + np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -2.0, 2.0)
+    return Additive(g)
+
+
+def _counts(rows: np.ndarray) -> np.ndarray:
+    """Rows in each bin of each column [d, bins]."""
+    place = np.clip(((rows + WIDEST) * (BINS / (2.0 * WIDEST))).astype(np.intp), 0, BINS - 1)
+    d = rows.shape[1]
+    return np.bincount((place + BINS * np.arange(d)).ravel(), minlength=d * BINS).reshape(d, BINS).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Several log-ratios of one training half: rows [k, d] → ([k, features], normal scores [k, d])."""
+
+    standard: Standard
+    scores: NormalScores
+    plain: tuple[LogRatio, ...]
+    ranked: tuple[LogRatio, ...]
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray, coordinates: Coordinates | None = None) -> References:
+        standard, scores = coordinates or (Standard.fit(p, q), NormalScores.fit(p, q))
+        plain, ranked = (standard(p), standard(q)), (scores(p), scores(q))
+        return cls(
+            standard,
+            scores,
+            tuple(discriminant(*plain, s) for s in SHRINKAGES),
+            (*(discriminant(*ranked, s) for s in SHRINKAGES), additive(*ranked)),
+        )
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        plain, ranked = self.standard(rows), self.scores(rows)
+        found = [f(plain) for f in self.plain] + [f(ranked) for f in self.ranked]
+        return np.clip(np.stack(found, axis=1), -STEEPEST, STEEPEST), ranked
+
+
+def stack(phi_p: np.ndarray, phi_q: np.ndarray) -> np.ndarray:
+    """Weights θ of (1, references): the logistic fit on rows that trained none of them [n, k], [m, k] → [1 + k]."""
+    with_one = [np.concatenate([np.ones((len(phi), 1)), phi], axis=1) for phi in (phi_p, phi_q)]
+    k = phi_p.shape[1]
+    return logistic(*with_one, start=[0.0] + [1.0 / k] * k, ridge=[1e-6] + [3.0] * k).theta

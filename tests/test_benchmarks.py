@@ -1,0 +1,256 @@
+"""The benchmark's bookkeeping and arithmetic on rows made up here; nothing is estimated."""
+
+import json
+import math
+import subprocess
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from benchmarks import estimation, peers, report, summaries
+from benchmarks.cells import Cell, Ledger, plain
+from estimators.targets import BENCHMARKED, DIVERGENCE_TASKS
+
+
+def row(value, truth, *, error=0.1, seed=0, method="auto", task="t", name="kl", seconds=1.0, **more):
+    """A measured cell with one estimate and its 95 % interval."""
+    facts = {"value": value, "low": value - 1.96 * error, "high": value + 1.96 * error, "standard_error": error}
+    cell = Cell("shift", method, task, seed, 100)._asdict()
+    return {**cell, "seconds": seconds, "first": False, "estimates": {name: {**facts, "truth": truth}}, **more}
+
+
+# --- the ledger ------------------------------------------------------------------------------------------------------
+def cells(count):
+    return [Cell("shift", "auto", "t", seed, 100) for seed in range(count)]
+
+
+def test_a_rerun_measures_only_what_is_missing(tmp_path):
+    ledger, seen = Ledger(tmp_path, "shift"), []
+
+    def measure(cell):
+        seen.append(cell.seed)
+        return {"seconds": 1.0}
+
+    assert estimation.fill(ledger, cells(2), measure, quiet=True) == 2
+    assert estimation.fill(ledger, cells(4), measure, quiet=True) == 2
+    assert seen == [0, 1, 2, 3] and len(ledger.rows()) == 4
+
+
+def test_another_size_is_another_cell(tmp_path):
+    ledger = Ledger(tmp_path, "shift")
+    ledger.append(cells(1)[0], {})
+    larger = cells(1)[0]._replace(n=200)
+    assert ledger.missing([*cells(1), larger]) == [larger]
+
+
+def test_failures_are_recorded_and_tried_again(tmp_path):
+    ledger = Ledger(tmp_path, "shift")
+
+    def fails(cell):
+        raise ValueError("too few\nrows")
+
+    estimation.fill(ledger, cells(1), fails, quiet=True)
+    assert ledger.rows()[0]["reason"] == "ValueError: too few rows"
+    assert estimation.fill(ledger, cells(1), lambda cell: {"seconds": 2.0}, quiet=True) == 1
+    assert [r.get("seconds") for r in ledger.rows()] == [2.0]
+
+
+def test_errors_of_the_program_are_not_swallowed(tmp_path):
+    with pytest.raises(KeyError):
+        estimation.fill(Ledger(tmp_path, "shift"), cells(1), lambda cell: {}["absent"], quiet=True)
+
+
+def test_a_half_written_line_costs_its_cell_alone(tmp_path):
+    ledger = Ledger(tmp_path, "shift")
+    for cell in cells(3):
+        ledger.append(cell, {"seconds": 1.0})
+    ledger.path.write_bytes(ledger.path.read_bytes()[:-9])
+    assert [cell.seed for cell in ledger.missing(cells(3))] == [2]
+    ledger.append(cells(3)[2], {"seconds": 5.0})
+    assert [r["seconds"] for r in ledger.rows()] == [1.0, 1.0, 5.0]
+
+
+def test_infinite_numbers_survive_strict_json():
+    kept = json.loads(
+        json.dumps(plain({"a": math.inf, "b": [-math.inf, math.nan], "c": np.float32(0.5)}), allow_nan=False)
+    )
+    assert float(kept["a"]) == math.inf and float(kept["b"][0]) == -math.inf
+    assert kept["b"][1] is None and kept["c"] == 0.5
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+def test_patterns_and_counts_narrow_the_plan():
+    settings = estimation.Settings(methods=("auto",), tasks=("*_d5",), seeds=3, n=50)
+    planned = estimation.shift_cells(settings)
+    assert planned == [Cell("shift", "auto", "shift_d5", seed, 50) for seed in range(3)]
+
+
+def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
+    planned = estimation.coverage_cells(estimation.Settings(seeds=1, tasks=("shift_*", "null_*", "chasm_*")))
+    names = {cell.task for cell in planned if cell.method == "auto"}
+    assert {"shift_d5", "shift_d20", "null_d5_student"} <= names
+    assert not any(name.startswith(("chasm", "shift_d160")) for name in names)
+    assert {DIVERGENCE_TASKS[name].split for name in names} == {"reporting"}
+
+
+def test_what_is_shared_exists():
+    assert set(estimation.SHARED_KL) <= set(estimation.DIVERGENCE_TASKS)
+    assert set(estimation.SHARED_INFORMATION) <= set(estimation.MUTUAL_INFORMATION_TASKS)
+    assert set(estimation.SUITES) == set(report.TABLES) == set(report.ABOUT) == set(estimation.Settings().suites)
+    assert all((peers.HERE / f"{name.replace('-', '_')}.py").is_file() for name in peers.PEERS)
+
+
+def test_a_part_that_is_not_there_becomes_one_cell_with_the_reason(tmp_path):
+    planned = estimation._if_there("estimators.nowhere", "nothing", cells(5))
+    assert [cell.task for cell in planned] == ["*"]
+    ledger = Ledger(tmp_path, "shift")
+    estimation.fill(ledger, planned, lambda cell: estimation.part("estimators.nowhere", "nothing"), quiet=True)
+    lines = summaries.failures(ledger.rows())
+    assert lines[0]["reason"] == "Missing: estimators.nowhere.nothing is not there"
+    assert summaries.failures([*ledger.rows(), row(1.0, 1.0)]) == []
+
+
+# --- the arithmetic --------------------------------------------------------------------------------------------------
+def test_bias_and_root_mean_square_error():
+    (line,) = summaries.by_task([row(1.1, 1.0, seed=0, seconds=2.0), row(1.5, 1.0, seed=1, seconds=4.0)])
+    assert line["runs"] == 2 and line["seconds"] == 3.0
+    assert line["bias"] == pytest.approx(0.3) and line["bias_error"] == pytest.approx(0.2)
+    assert line["rmse"] == pytest.approx(math.sqrt(0.13)) and line["absolute"] == pytest.approx(0.3)
+    assert line["in_standard_errors"] == pytest.approx(math.sqrt(13.0)) and line["covered"] == 0.5
+
+
+def test_compiling_is_timed_apart():
+    rows = [row(1.0, 1.0, seed=0, seconds=30.0, first=True), row(1.0, 1.0, seed=1, seconds=2.0)]
+    assert summaries.seconds(rows) == {"seconds": 2.0, "first_seconds": 30.0}
+    assert summaries.seconds(rows[:1]) == {"seconds": 30.0, "first_seconds": 30.0}
+
+
+def test_infinite_truths_count_for_coverage_and_not_for_errors():
+    endless = row(3.0, "inf")
+    (line,) = summaries.by_task([endless])
+    assert math.isnan(line["rmse"]) and line["covered"] == 0.0
+    endless["estimates"]["kl"]["high"] = "inf"
+    assert summaries.by_task([endless])[0]["covered"] == 1.0
+
+
+def test_coverage_of_intervals_that_are_right():
+    rng = np.random.default_rng(0)
+    rows = [row(1.0 + 0.1 * rng.normal(), 1.0, seed=i, task=f"t{i % 5}") for i in range(2000)]
+    rows += [row(9.0, 1.0, seed=i, task="bad") for i in range(20)]
+    (line,) = summaries.coverage(rows)
+    expected = 0.95 * 2000 / 2020
+    assert line["intervals"] == 2020
+    assert line["covered"] == pytest.approx(expected, abs=4 * line["covered_error"])
+    assert line["covered_error"] == pytest.approx(math.sqrt(expected * (1 - expected) / 2020), rel=0.15)
+    assert (line["worst"], line["worst_task"]) == (0.0, "bad")
+
+
+def test_coverage_that_never_fails_still_has_an_error():
+    (line,) = summaries.coverage([row(1.0, 1.0, seed=i) for i in range(20)])
+    assert line["covered"] == 1.0 and 0.0 < line["covered_error"] < 0.1
+
+
+def test_size_of_a_test():
+    rows = [
+        {**Cell("coverage", "permutation_test", "null", i, 10)._asdict(), "seconds": 1.0, "p_value": i / 40}
+        for i in range(40)
+    ]
+    (line,) = summaries.tests(rows)
+    assert line["rejected"] == 3 / 40 and line["rejected_error"] == pytest.approx(math.sqrt(0.05 * 0.95 / 40))
+
+
+def test_mutual_informations_found():
+    rows = [row(1.05, 1.0, task="a"), row(1.3, 1.0, task="b"), row(0.98, 1.0, task="c")]
+    (line,) = summaries.information(rows)
+    assert (line["tasks"], line["close"], line["worst_task"]) == (3, 2, "b")
+    assert line["absolute"] == pytest.approx(0.37 / 3)
+
+
+def test_the_frontier_weighs_tasks_alike_and_tells_who_failed():
+    rows = [row(1.1, 1.0, task="a", seed=i) for i in range(9)] + [row(1.5, 1.0, task="b")]
+    peer = {**row(0.0, 1.0, task="a", method="densratio"), "estimates": {"kl": {"value": 0.4, "truth": 1.0}}}
+    best, other = summaries.frontier([*rows, peer], "kl")
+    assert best["method"] == "auto" and best["absolute"] == pytest.approx(0.3) and best["tasks"] == best["of"] == 2
+    assert other["method"] == "densratio" and other["absolute"] == pytest.approx(0.6) and other["tasks"] == 1
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+def a_benchmark(folder):
+    """Ledgers as a run would leave them."""
+    rng = np.random.default_rng(1)
+    stamp = {"machine": "a machine", "date": "2026-01-02"}
+
+    def put(suite, method, task, names, truth, seed=0, spread=0.1, time=1.0):
+        found = {name: row(truth + spread * rng.normal(), truth, error=spread)["estimates"]["kl"] for name in names}
+        facts = {"seconds": time, "first": seed == 0, "estimates": found, **stamp}
+        Ledger(folder, suite).append(Cell(suite, method, task, seed, 100), facts)
+
+    for i, method in enumerate(("auto", "knn", "gaussian", *peers.methods("kl"))):
+        for task in estimation.SHARED_KL:
+            put("peers", method, task, ["kl"], 1.0, spread=0.02 * 1.7**i, time=0.1 * 3.0**i)
+    for i, method in enumerate(("auto", *peers.methods("mutual-information"))):
+        for task in estimation.SHARED_INFORMATION[: 6 if i else 5]:
+            put("peers", method, task, ["mutual_information"], 0.5, spread=0.02 * 1.5**i, time=5.0 / (i + 1))
+    for seed in range(20):
+        put("coverage", "auto", f"t{seed % 4}", BENCHMARKED, 1.0, seed=seed)
+    for truth in (0.1, 1.0, 10.0):
+        put("divergences", "auto", f"t{truth}", BENCHMARKED, truth, spread=0.1 * truth)
+    put("chasm", "auto", "chasm_d160", ["kl"], 40.0, spread=1.0)
+    Ledger(folder, "staircase").append(
+        Cell("staircase", "staircase", "*", 0, 0), {"reason": "Missing: not there", **stamp}
+    )
+
+
+def test_the_report_is_written(tmp_path):
+    a_benchmark(tmp_path)
+    settings = estimation.Settings(report_only=True, results=tmp_path)
+    assert estimation.main(settings) == 0
+    assert plt.imread(tmp_path / "estimation.png").std() > 0.01
+    facts = json.loads((tmp_path / "estimation.json").read_text())
+    count = sum(len(path.read_text().splitlines()) for path in tmp_path.glob("*.jsonl"))
+    assert facts["machines"] == [{"machine": "a machine", "cells": count, "from": "2026-01-02", "to": "2026-01-02"}]
+    assert facts["suites"]["peers"]["kl"][0]["of"] == len(estimation.SHARED_KL)
+    text = (tmp_path / "estimation.md").read_text()
+    assert "Missing: not there" in text and "nan" not in text and "| densratio |" in text
+
+
+def test_an_empty_report_says_so(tmp_path):
+    assert estimation.main(estimation.Settings(report_only=True, results=tmp_path)) == 0
+    assert json.loads((tmp_path / "estimation.json").read_text())["suites"] == {}
+
+
+def test_a_plan_without_cells_is_refused(tmp_path, capsys):
+    assert estimation.main(estimation.Settings(suites=("shift",), tasks=("nothing",), results=tmp_path)) == 2
+    assert "no cell matches" in capsys.readouterr().err
+
+
+# --- peers -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "printed, code, said",
+    [
+        ("", 0, "printed no result"),
+        ("not json", 0, "not json"),
+        ('{"value": NaN, "seconds": 1.0}', 0, "value is nan"),
+        ("", 1, "exit code 1: Boom: no"),
+    ],
+)
+def test_a_peer_that_fails_says_why(monkeypatch, printed, code, said):
+    monkeypatch.setattr(peers, "environment", lambda name: "python")
+    done = subprocess.CompletedProcess([], code, printed, "Traceback\nBoom: no\n")
+    monkeypatch.setattr(peers.subprocess, "run", lambda *a, **k: done)
+    with pytest.raises(peers.PeerFailure, match=said):
+        peers.measure("densratio", {"x": np.zeros((2, 1)), "y": np.zeros((2, 1))}, 0)
+
+
+def test_a_peer_reads_the_samples_and_the_last_line_counts(monkeypatch):
+    def run(command, **settings):
+        assert command[1] == "-P" and command[4:] == ["ksg", "3"]
+        with np.load(command[3]) as samples:
+            assert sorted(samples.files) == ["x", "z"]
+        return subprocess.CompletedProcess(command, 0, 'chatter\n{"value": 0.5, "seconds": 2.0}\n', "")
+
+    monkeypatch.setattr(peers, "environment", lambda name: "python")
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    found = peers.measure("bmi:ksg", {"x": np.zeros((2, 1)), "z": np.zeros((2, 1))}, 3)
+    assert found == {"value": 0.5, "seconds": 2.0}

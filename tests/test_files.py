@@ -1,0 +1,448 @@
+"""Sample files: every format gives the same matrix; what is damaged, hostile or not a file is a one-line DataError."""
+
+import gzip
+import io
+import os
+import pickle
+import struct
+import sys
+import tracemalloc
+import zipfile
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from test_samples import FRAME, IMAGES, POINTS, refusal
+
+from estimators.files import read_array, read_labels, read_samples
+from estimators.samples import DataError
+
+
+def npy(array, **kwargs):
+    stream = io.BytesIO()
+    np.save(stream, array, **kwargs)
+    return stream.getvalue()
+
+
+def npy_header(descr="'<f8'", fortran=False, shape="(7, 3)", body=b"\0" * 168, version=1):
+    text = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + bytes((version, 0)) + len(text).to_bytes(2 if version == 1 else 4, "little") + text + body
+
+
+def npz(compression=zipfile.ZIP_DEFLATED, **members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name + ".npy", content)
+    return stream.getvalue()
+
+
+def idx(array, kind):
+    return bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+
+
+def parquet(table, **kwargs):
+    stream = io.BytesIO()
+    table.to_parquet(stream, **kwargs)
+    return stream.getvalue()
+
+
+def csv_of(array, delimiter=",", header=""):
+    return (header + "\n".join(delimiter.join(map(repr, row)) for row in array.tolist()) + "\n").encode()
+
+
+FILES = {
+    "a.npy": npy(POINTS),
+    "fortran.npy": npy(np.asfortranarray(POINTS)),
+    "big-endian.npy": npy(POINTS.astype(">f8")),
+    "float32.npy": npy(POINTS.astype(np.float32)),
+    "version2.npy": npy_header(version=2, body=POINTS.tobytes()),
+    "no extension": npy(POINTS),
+    "ünï cødé.NPY": npy(POINTS),
+    "a.npz": npz(x=npy(POINTS)),
+    "stored.npz": npz(zipfile.ZIP_STORED, x=npy(POINTS)),
+    "a.csv": csv_of(POINTS),
+    "a.tsv": csv_of(POINTS, "\t", "a\tb\tc\n"),
+    "a.parquet": parquet(FRAME),
+    "a.idx": idx(POINTS.astype(">f8"), 14),
+    "points-idx2-float": idx(POINTS.astype(">f4"), 13),
+    "points-idx2-float.gz": gzip.compress(idx(POINTS.astype(">f4"), 13)),
+}
+
+
+@pytest.fixture
+def put(tmp_path):
+    def write(name, content):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_reads_the_same_points(put, name):
+    path = put(name, FILES[name])
+    samples = read_samples(path)
+    assert samples.values.tobytes() == POINTS.tobytes()
+    assert samples.name == str(path) and samples.notes == ()
+    np.testing.assert_array_equal(read_array(path), POINTS)
+
+
+@pytest.mark.parametrize("name", ["i.idx3-ubyte", "i.idx3-ubyte.gz", "i.npy", "i.npz"])
+def test_images_keep_shape_and_type(put, name):
+    content = {"e": idx(IMAGES, 8), "z": gzip.compress(idx(IMAGES, 8)), "y": npy(IMAGES), "npz": npz(a=npy(IMAGES))}
+    path = put(name, content.get(name[-3:], content[name[-1]]))
+    images = read_array(path)
+    assert images.dtype == np.uint8 and images.dtype.isnative
+    np.testing.assert_array_equal(images, IMAGES)
+    refusal(lambda: read_samples(path), name, "(5, 2, 3)", "--flatten")
+    assert read_samples(path, flatten=True).values.shape == (5, 6)
+
+
+@pytest.mark.parametrize("kind", ["<i2", ">i4", "<u8", "|b1", "|i1", "<f2", ">f4"])
+def test_read_array_keeps_the_type_in_native_order(put, kind):
+    array = np.arange(6).reshape(3, 2).astype(kind)
+    stored = read_array(put("a.npy", npy(array)))
+    assert stored.dtype == array.dtype.newbyteorder("=") and (stored == array).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n3,4", [[1, 2], [3, 4]]),
+        ('"a","b, c"\r\n"1","2"\r\n3, 4\r\n\r\n', [[1, 2], [3, 4]]),
+        ("\ufeff1;2\n3;4\n", [[1, 2], [3, 4]]),
+        ("x;y\n1,5;2\n-3,25;4e2\n", [[1.5, 2], [-3.25, 400]]),
+        ('x;"y;z"\n"1,5";2\n"-,25";4\n', [[1.5, 2], [-0.25, 4]]),
+        ("x;y in 1,2 m\n1.5;2\n3;4\n", [[1.5, 2], [3, 4]]),
+        ('"a;b"\t"c"\n1\t2\n3\t4\n', [[1, 2], [3, 4]]),
+        ("x\n1\n2\n", [[1], [2]]),
+        ("1.5\n\n2\n", [[1.5], [2]]),
+        ("1,5\n2,5\n", [[1, 5], [2, 5]]),
+        ("0,1\n0.5,0.25\n1.5,2.5\n", [[0.5, 0.25], [1.5, 2.5]]),  # pandas names columns 0, 1, …
+        ("0,1\n5,2\n3,4\n", [[0, 1], [5, 2], [3, 4]]),
+        ("0.5,\n1,2\n2,NA\n3,null\n4,5\n", [[1, 2], [4, 5]]),
+    ],
+)
+def test_text_is_read(put, text, expected):
+    assert read_samples(put("t.csv", text.encode()), nan_policy="omit").values.tolist() == expected
+
+
+def test_headers_in_other_encodings_do_no_harm(put):
+    assert read_samples(put("t.csv", "größe;höhe\n1;2\n3;4\n".encode("latin-1"))).values.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("a,b\n1,2\n3,oops\n", ["row 3, column 2", "'oops'"]),
+        ("1,2\n\n3,\x1b[31m\n", ["binary"]),
+        ("1,2\n\n3,1_000\n", ["row 3, column 2"]),
+        ("a,b\n1,2\n3\n", ["row 3 has 1 cells", "first row 2"]),
+        ("1,2\n3,4,5\n", ["row 2 has 3 cells"]),
+        ("x,7\n1,2\n", ["row 1, column 1"]),
+        ('a,b\n"line\nbreak",2\n', ["row 3, column 1"]),
+        ('1,2\n3,"4\n', ["row 2", "quotes"]),
+        ("a,b\n1,2\n\n3,\n", ["1 of 2 rows", "NaN or missing", "row 4, column 2"]),
+        ("1,2\n3,nan\n", ["row 2, column 2"]),
+        ("1,2\n-inf,4\n", ["infinite", "row 2, column 1"]),
+        ("1,2\n1e39,4\n", ["row 2, column 1", "rescale"]),
+        ("1;1.234,5\n2;2,5\n", ["row 1, column 2", "'1.234,5'"]),
+        ("1.5 2.5\n3.5 4.5\n", ["row 2, column 1"]),
+        ("1,2\n1.5 2.5,3\n", ["row 2, column 1"]),
+        ("a,b\n", ["(0, 2)"]),
+        ("\n\n", ["(0, 0)"]),
+        ("1,2\n3,4\x00\n", ["binary"]),
+        ("1,2\n" + "9" * 200_000 + ",4\n", ["row 2", "field"]),
+        ("0,1,0.5\n1,3\n", ["row 2 has 2 cells"]),
+    ],
+)
+def test_bad_text_is_refused_at_its_place(put, text, fragments):
+    refusal(lambda: read_samples(put("t.csv", text.encode())), "t.csv: ", *fragments)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_counting_first_column_is_an_index(put, start):
+    frame = FRAME.set_index(pd.RangeIndex(start, start + 7))
+    path = put("t.csv", frame.to_csv().encode())
+    samples = read_samples(path)
+    assert samples.values.tobytes() == POINTS.tobytes() and samples.values.flags.c_contiguous
+    assert any("index" in n for n in samples.notes)
+    assert read_array(path).shape == (7, 4)
+    frame.iloc[2, 1] = np.nan
+    path = put("t.csv", frame.to_csv().encode())
+    refusal(lambda: read_samples(path), "row 4, column 3")
+    np.testing.assert_array_equal(read_samples(path, nan_policy="omit").values, np.delete(POINTS, 2, axis=0))
+
+
+def test_column_numbers_of_pandas_are_names(put):
+    for index in (True, False):
+        samples = read_samples(put("t.csv", pd.DataFrame(POINTS).to_csv(index=index).encode()))
+        assert samples.values.tobytes() == POINTS.tobytes()
+        assert sum("column names" in n for n in samples.notes) == 1
+
+
+@pytest.mark.parametrize("text", ["1,5\n2,6\n4,7\n", "0\n1\n2\n", "5,0\n6,1\n7,2\n", "0,5\n1,6\n"])
+def test_other_first_columns_are_kept(put, text):
+    assert len(read_samples(put("t.csv", text.encode())).values[0]) == text.split("\n")[0].count(",") + 1
+
+
+def test_parquet_columns(put):
+    frame = pd.DataFrame({"i": [1, 2, 3], "b": [True, False, True], "n": pd.array([1, None, 3], dtype="Int32")})
+    path = put("t.parquet", parquet(frame))
+    refusal(lambda: read_samples(path), "t.parquet", "1 of 3 rows", "row 1, column 2")
+    assert read_samples(path, nan_policy="omit").values.tolist() == [[1, 1, 1], [3, 1, 3]]
+    filtered = read_samples(put("t.parquet", parquet(FRAME[FRAME.a > -9].iloc[[0, 2, 5]])))
+    np.testing.assert_array_equal(filtered.values, POINTS[[0, 2, 5]])
+    assert any("index" in n for n in filtered.notes)
+    refusal(lambda: read_samples(put("t.parquet", parquet(frame.assign(s="text")))), "1 columns", "'s'")
+
+
+def test_parquet_without_pyarrow_names_the_extra(put, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refusal(lambda: read_samples(put("t.parquet", FILES["a.parquet"])), "pip install 'fgan[parquet]'")
+
+
+class Canary:
+    hatched = False
+
+    def __reduce__(self):
+        return (exec, ("import test_files; test_files.Canary.hatched = True",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragments"),
+    [
+        ("a.npy", npy(np.array([Canary()], object), allow_pickle=True), ["object", "never loaded"]),
+        ("a.npz", npz(x=npy(np.array([Canary()], object), allow_pickle=True)), ["object", "never loaded"]),
+        ("a.npy", pickle.dumps(Canary()), ["pickle", "never loaded"]),
+        ("a.pkl", pickle.dumps(Canary()), ["pickle", "never loaded"]),
+        ("a.csv", pickle.dumps(Canary(), 0), ["not a number"]),
+        ("a.npy", npy_header(descr="__import__('test_files').Canary()"), ["header"]),
+    ],
+)
+def test_nothing_read_is_executed(put, name, content, fragments):
+    refusal(lambda: read_samples(put(name, content)), name, *fragments)
+    assert not Canary.hatched
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragments"),
+    [
+        ("a.npy", b"", ["empty file"]),
+        ("a.csv", b"", ["empty file"]),
+        ("a.csv", npy(POINTS), [".csv means text", "an .npy array"]),
+        ("a.npy", csv_of(POINTS), ["this is text"]),
+        ("a.npy", FILES["a.npz"], ["zip archive"]),
+        ("a.npz", FILES["a.npy"], [".npy array"]),
+        ("a.parquet", FILES["a.idx"], ["IDX"]),
+        ("a.csv", FILES["a.parquet"], ["Parquet"]),
+        ("a.csv", "1,2\n3,4".encode("utf-16"), ["UTF-16"]),
+        ("a.gz", gzip.compress(csv_of(POINTS)), ["text", "gunzip"]),
+        ("a.gz", gzip.compress(npy(POINTS)), ["gunzip"]),
+        ("a.gz", FILES["a.idx"], ["IDX"]),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 50, ["HDF5", ".parquet"]),
+        ("a.txt", csv_of(POINTS), ["text", ".csv"]),
+        ("a.bin", b"\x01\x02\x03", ["no known format", ".npy"]),
+        ("a.npz", npz(), ["0 arrays", "none"]),
+        ("a.npz", npz(x=npy(POINTS), y=npy(POINTS)), ["2 arrays", "x, y", "--key"]),
+        ("a.npz", npz(zipfile.ZIP_LZMA, x=npy(POINTS)), ["compression"]),
+        ("a.npy", npy(np.zeros(3, "f8,i4")), ["structured", "[('f0', '<f8')"]),
+        ("a.npy", npy(np.array(["ab", "c"])), ["<U2"]),
+        ("a.npy", npy(np.ones(3, complex)), ["complex"]),
+        ("a.npy", npy(np.ones(3, jnp.bfloat16)), ["bfloat16"]),
+        ("a.npy", npy(POINTS) + npy(POINTS), ["more than the"]),
+        ("a.npy", npy_header(shape="(-7, 3)"), ["impossible shape"]),
+        ("a.npy", npy_header(shape=f"({2**63}, 3)"), ["impossible shape"]),
+        ("a.npy", npy_header(shape=f"(0, {2**62})"), ["impossible shape"]),
+        ("a.npy", npy_header(shape=f"({2**40},)"), ["truncated", str(2**43 + 80), "have"]),
+        ("a.npy", npy_header(shape="(1,)" * 1), ["more than"]),
+        ("a.npy", npy_header(shape="(" + "1, " * 40 + ")"), ["impossible shape"]),
+        ("a.npy", npy_header(shape="7"), ["header"]),
+        ("a.npy", npy_header(shape="('7', 3.5)"), ["header"]),
+        ("a.npy", npy_header(descr="'<f3'"), ["header"]),
+        ("a.npy", npy_header(descr="-" * 5000 + "1"), ["header"]),
+        ("a.npy", npy_header(descr="(" * 300), ["header"]),
+        ("a.npy", b"\x93NUMPY\x01\x00\x05\x00[1,2]", ["header"]),
+        ("a.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", ["4294967295"]),
+        ("a.npy", b"\x93NUMPY\x09\x00" + npy(POINTS)[8:], ["header"]),
+        ("a.idx", b"\0\0\x08\x02" + struct.pack(">2i", -1, 3), ["impossible shape"]),
+        ("a.idx", b"\0\0\x08\x02" + struct.pack(">2i", 2**31 - 1, 2**31 - 1), ["truncated", "have 12"]),
+        ("a.idx", b"\0\0\x08\xff" + struct.pack(">255i", *[1] * 255) + b"\1", ["impossible shape"]),
+        ("a.idx", idx(IMAGES, 8) + b"\0", ["more than the 46 bytes"]),
+        ("a.idx", b"\0\0\x08\x00\1", ["shape ()"]),
+        ("a.gz", gzip.compress(idx(IMAGES, 8) + b"\0"), ["more than the 46 bytes"]),
+        ("a.gz", gzip.compress(idx(IMAGES, 8)[:-3]), ["truncated: expected 46 bytes, have 43"]),
+        ("a.gz", gzip.compress(idx(IMAGES, 8)[:10]), ["truncated: expected 16 bytes, have 10"]),
+        ("a.npz", npz(x=npy(POINTS)[:-3]), ["truncated", "expected 296 bytes, have 293"]),
+    ],
+)
+def test_bad_files_are_refused(put, name, content, fragments):
+    refusal(lambda: read_samples(put(name, content)), name + ": ", *fragments)
+
+
+def test_keys(put):
+    path = put("a.npz", npz(x=npy(POINTS), y=npy(IMAGES)))
+    assert read_samples(path, key="x").values.tobytes() == POINTS.tobytes()
+    assert read_array(path, key="y").shape == IMAGES.shape
+    refusal(lambda: read_samples(path, key="z"), "x, y", "0 named 'z'")
+    refusal(lambda: read_samples(put("a.npy", npy(POINTS)), key="x"), "key 'x'", ".npy")
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("x.npy", npy(POINTS))
+            archive.writestr("x.npy", npy(-POINTS))
+    path = put("b.npz", stream.getvalue())
+    refusal(lambda: read_samples(path), "2 arrays (x, x)")
+    refusal(lambda: read_samples(path, key="x"), "2 named 'x'")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("g.csv", b"ann\nbob\nann", ["ann", "bob", "ann"]),
+        ("g.csv", '\ufeff"Zoë, the cat"\r\n 7 \r\n'.encode(), ["Zoë, the cat", "7"]),
+        ("g.npy", npy(np.array([3, -1, 3], ">i4")), [3, -1, 3]),
+        ("g.npy", npy(np.array([[1.0], [2.0]])), [1, 2]),
+        ("g.npy", npy(np.array([True, False])), [1, 0]),
+        ("g.npz", npz(x=npy(np.arange(3, dtype=np.uint8))), [0, 1, 2]),
+        ("g.parquet", parquet(pd.DataFrame({"g": [5, 5, 6]})), [5, 5, 6]),
+        ("labels-idx1-ubyte.gz", gzip.compress(idx(np.arange(3, dtype=np.uint8), 8)), [0, 1, 2]),
+    ],
+)
+def test_labels_are_words_or_whole_numbers(put, name, content, expected):
+    labels = read_labels(put(name, content))
+    assert labels.tolist() == expected and labels.dtype.kind in "iU"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragments"),
+    [
+        ("g.csv", b"ann,1\nbob,2\n", ["row 1 has 2 cells", "one label a row"]),
+        ("g.csv", b"ann\n\nbob\n", ["row 2", "blank"]),
+        ("g.csv", b'ann\n"bob\n', ["row 2", "quotes"]),
+        ("g.csv", b"\xff\n", ["cannot be read"]),
+        ("g.csv", b"", ["empty file"]),
+        ("g.npy", npy(np.array([1.0, 2.5])), ["float64", "whole number"]),
+        ("g.npy", npy(np.array([1.0, np.nan])), ["whole number"]),
+        ("g.npy", npy(np.array([1.0, np.inf])), ["whole number"]),
+        ("g.npy", npy(np.zeros(0)), ["shape (0,)"]),
+        ("g.npy", npy(np.zeros((3, 2), int)), ["shape (3, 2)"]),
+        ("g.npy", npy(np.array(["a", "b"])), ["<U1"]),
+    ],
+)
+def test_other_labels_are_refused(put, name, content, fragments):
+    refusal(lambda: read_labels(put(name, content)), name + ": ", *fragments)
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+def zeros_gzip(header, megabytes):
+    """A gzip file of a header and zeros, without ever holding the zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    blocks = [packer.compress(header)] + [packer.compress(bytes(2**20)) for _ in range(megabytes)]
+    return b"".join(blocks) + packer.flush()
+
+
+def zeros_npz(header, megabytes):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
+        member.write(header)
+        for _ in range(megabytes):
+            member.write(bytes(2**20))
+    return stream.getvalue()
+
+
+def constant_parquet():
+    return parquet(pd.DataFrame({"a": np.zeros(2**24)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.gz", lambda: zeros_gzip(b"\0\0\x08\1" + struct.pack(">i", 100 * 2**20), 100)),
+        ("a.gz", lambda: zeros_gzip(b"\0\0\x08\1" + struct.pack(">i", 2**31 - 1), 1)),
+        ("a.gz", lambda: zeros_gzip(b"\0\0\x08\1" + struct.pack(">i", 20), 100)),
+        ("a.gz", lambda: zeros_gzip(b"", 100)),
+        ("a.npz", lambda: zeros_npz(npy_header(shape=f"({100 * 2**17},)", body=b""), 100)),
+        ("a.npz", lambda: zeros_npz(npy_header(shape=f"({2**50},)", body=b""), 1)),
+        ("a.parquet", constant_parquet),
+    ],
+)
+def test_bombs_are_refused_before_memory_is_taken(put, name, content):
+    path = put(name, content())
+    tracemalloc.start()
+    try:
+        refusal(lambda: read_samples(path), name)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+BINARY = [name for name in FILES if not name.endswith("sv")]
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_truncated_files_are_refused(put, name):
+    content, rng = FILES[name], np.random.default_rng(1)
+    for cut in {1, 2, 5, 9, *rng.integers(1, len(content), 60).tolist(), len(content) - 1}:
+        path = put(name, content[:cut])
+        message = refusal(lambda path=path: read_samples(path), name)
+        if cut > 8:
+            assert "truncated" in message
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.idx"])
+def test_truncation_tells_expected_and_actual_size(put, name):
+    full = len(FILES[name])
+    refusal(lambda: read_samples(put(name, FILES[name][:-5])), f"expected {full} bytes, have {full - 5}")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_are_finite_or_a_data_error(put, name):
+    content, rng = FILES[name], np.random.default_rng(2)
+    for _ in range(150):
+        damaged = bytearray(content[: rng.integers(1, len(content) + 1)] if name.endswith("sv") else content)
+        for at in rng.integers(len(damaged), size=rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        try:
+            samples = read_samples(put(name, bytes(damaged)))
+        except DataError as error:
+            assert str(error).isprintable()
+        else:
+            assert np.isfinite(samples.values.astype(np.float32)).all() and samples.values.ndim == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX files")
+def test_paths_that_are_no_files_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.npy")
+    os.symlink("loop.npy", tmp_path / "loop.npy")
+    (tmp_path / "dir.npy").mkdir()
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda *args: opened.append(args))
+    for path, fragment in [
+        (tmp_path / "pipe.npy", "pipe"),
+        (tmp_path / "dir.npy", "directory"),
+        (tmp_path / "loop.npy", "symbolic links"),
+        (tmp_path / "missing\x1b[31m.npy", "missing\\x1b[31m.npy: cannot be read: No such file"),
+        (tmp_path / ("long" * 100), "too long"),
+        ("/dev/zero", "device"),
+        ("a\0b.npy", "a\\x00b.npy"),
+        ("", "No such file"),
+    ]:
+        refusal(lambda path=path: read_samples(path), fragment)
+    assert not opened
+
+
+def test_unreadable_file(put, monkeypatch):
+    path = put("a.npy", FILES["a.npy"])
+
+    def deny(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", deny)
+    refusal(lambda: read_samples(path), "a.npy", "Permission denied")
