@@ -32,6 +32,10 @@ class Standard:
         spread = pooled.std(axis=0)
         return cls(pooled.mean(axis=0), np.where(spread > 0.0, spread, 1.0))
 
+    def log_slope(self, rows: np.ndarray) -> np.ndarray:
+        """log |det dz/dx| at each row [k]."""
+        return np.full(len(rows), -np.log(self.spread).sum())
+
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return np.clip((rows - self.mean) / self.spread, -REACH, REACH)
 
@@ -53,6 +57,14 @@ class NormalScores:
         level = np.unique(level)
         values = np.quantile(pooled, level, axis=0)
         return cls(tuple(_extended(column, ndtri(level)) for column in values.T))
+
+    def log_slope(self, rows: np.ndarray) -> np.ndarray:
+        """log |det dz/dx| at each row [k], of the outermost pieces beyond the knots."""
+        total = np.zeros(len(rows))
+        for x, (at, score) in zip(rows.T, self.knots, strict=True):
+            piece = np.clip(np.searchsorted(at, x, side="right") - 1, 0, len(at) - 2)
+            total += np.log(np.diff(score) / np.diff(at))[piece]
+        return total
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(x, *knots) for x, knots in zip(rows.T, self.knots, strict=True)], axis=1)

@@ -1,6 +1,9 @@
 """The front door: two sample sets in, divergences with intervals out.
 
-Layer 3: imports neural, samples, divergences, result.
+`auto` looks before it chooses: it fits the critics of `neural`, and where these find the sets so far apart that no
+classifier can say how far, it hands over to `telescoping`.
+
+Layer 5: imports every method, information, permutation, samples, divergences, result.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators import neural
+from estimators import kernels, moments, neighbors, neural, telescoping
 from estimators.divergences import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
 from estimators.folds import Groups
 from estimators.result import Estimate
@@ -23,11 +26,45 @@ from estimators.samples import Samples, as_samples, check_pair, constant_columns
 
 Method = Callable[..., list[Estimate]]
 
+FAR = 0.9
+"""Share of its maximum, log 2, from which on the Jensen–Shannon divergence says only that the sets are far apart."""
+
+
+def automatic(
+    x: np.ndarray,
+    y: np.ndarray,
+    divergences: Sequence[FDivergence],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    groups: Groups | None = None,
+) -> list[Estimate]:
+    """D_f for each of `divergences` by `neural`, or by `telescoping` where the sets hardly overlap; says which and why."""
+    options: Any = {"seed": seed, "confidence": confidence, "groups": groups}
+    js = DIVERGENCES["js"]
+    *found, overlap = neural.estimate(x, y, [*divergences, js], **options)
+    share = overlap.value / js.upper_limit()
+    seen = f"the held-out Jensen–Shannon divergence is {100.0 * share:.0f} % of its maximum"
+    why = f"auto chose neural: {seen}, so the sets overlap"
+    if share >= FAR:
+        if 2 * min(len(x), len(y)) > 5 * (x.shape[1] + 3):
+            why = f"auto chose telescoping: {seen}, more than a classifier can measure"
+            found = telescoping.estimate(x, y, divergences, **options)
+        else:
+            why = f"auto chose neural: {seen}, but telescoping needs more rows in {x.shape[1]} dimensions"
+    return [dataclasses.replace(e, diagnostics={**e.diagnostics, "choice": why}) for e in found]
+
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "neural": neural.estimate,
         "nwj": partial(neural.estimate, objective="nwj"),
         "dv": partial(neural.estimate, objective="dv"),
+        "ratio": kernels.estimate,
+        "knn": neighbors.estimate,
+        "gaussian": moments.estimate,
+        "telescoping": telescoping.estimate,
+        "auto": automatic,
     }
 )
 """Every way of estimating; each takes (x, y, divergences, *, seed, confidence, groups) → an Estimate a divergence."""
@@ -106,7 +143,7 @@ def estimate(
     Args:
         x, y: [n, d] and [m, d]; NumPy, JAX, or anything with `__array__`.
         divergence: a name, an FDivergence, `renyi(α)`, a list of these, or "all". One fit serves them all.
-        method: a name in `METHODS`; auto is neural.
+        method: a name in `METHODS`.
         seed: the same seed gives the same numbers.
         confidence: level of the intervals.
         nan_policy: raise, or omit rows that hold NaN or inf.
@@ -131,8 +168,9 @@ def estimate(
     fitted: Iterator[Estimate] = iter(())
     if open_rows := [f.row for f, proof in zip(asked, proofs, strict=True) if proof is None]:
         kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
-        run = METHODS["neural" if method == "auto" else method]
-        found = run(p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence, groups=labels)
+        found = METHODS[method](
+            p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence, groups=labels
+        )
         fitted = iter([_widened(e, kept, p.values.shape[1]) for e in found])
     results = []
     for f, proof in zip(asked, proofs, strict=True):
@@ -144,8 +182,8 @@ def estimate(
 def _check(asked: Sequence[Functional], method: str, seed: int, confidence: float) -> None:
     if not asked:
         raise BadArgument("no divergence asked for; name one, several, or all")
-    if method != "auto" and method not in METHODS:
-        raise BadArgument(f"unknown method {method!r}; choose from auto, {', '.join(METHODS)}")
+    if method not in METHODS:
+        raise BadArgument(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
     if not 0.0 < confidence < 1.0:
         raise BadArgument(f"confidence = {confidence}: must lie strictly between 0 and 1")
     if not 0 <= seed < 2**32:

@@ -82,6 +82,7 @@ def read(
     groups: Groups | None = None,
     ratio: Callable[[np.ndarray], np.ndarray] | None = None,
     diagnostics: Mapping[str, Any] | None = None,
+    parametric: bool = False,
 ) -> list[Estimate]:
     """An Estimate for each of `divergences` from held-out log-ratios.
 
@@ -92,22 +93,25 @@ def read(
         groups: labels of rows that are not independent of each other; the standard error is that of group sums.
         ratio: points [k, d] → log p/q [k], before calibration.
         diagnostics: further figures of the fit.
+        parametric: take the log-ratios as they are, where sets that hardly overlap could not calibrate them; the
+            disagreement of the critics stands for the error of their parameters.
     """
     raw = held_out.mean()
     n, m = len(raw.log_p), len(raw.log_q)
     separable = bool(raw.log_p.min() > raw.log_q.max())
-    fits = [_fit(s, separable) for s in (raw, *(held_out.each() if len(held_out.log_p) > 1 else ()))]
-    views = [_Calibrated.of(s, fit) for s, fit in zip((raw, *held_out.each()), fits, strict=False)]
+    each = held_out.each() if len(held_out.log_p) > 1 else []
+    fits = [_fit(s, separable or parametric) for s in (raw, *each)]
+    views = [_Calibrated.of(s, fit) for s, fit in zip((raw, *each), fits, strict=True)]
     theta = fits[0].theta
     scores = Scores(views[0].log_ratio[:n], views[0].log_ratio[n:])
     facts = {**_facts(raw, scores, theta), **(diagnostics or {})}
-    warnings = _warnings(scores, facts, separable)
+    warnings = _warnings(scores, facts, separable and not parametric)
     z = float(norm.ppf(0.5 + 0.5 * confidence))
     made = []
     for row in divergences:
-        value, error = _value(row, views, n, dim, groups)
+        value, error = (_agreed if parametric else _extrapolated)(row, views, n, dim, groups)
         bound, bound_error = lower_bound(row, raw, groups)
-        value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable)
+        value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable and not parametric)
         made.append(
             Estimate(
                 divergence=row.name,
@@ -134,8 +138,8 @@ def _fit(scores: Scores, separable: bool) -> Logistic:
     return Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3))) if separable else calibrate(*scores)
 
 
-def _value(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None) -> tuple[float, float]:
-    """The extrapolated plug-in and its standard error."""
+def _extrapolated(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None):
+    """(2 D(mean critic) − mean of D(either), its standard error), or D and its error of a single critic."""
     found = [_plug_in(row, view) for view in views]
     value, influence = found[0]
     doubt = 0.0
@@ -145,6 +149,17 @@ def _value(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups:
         value, influence = value + gain, 2.0 * influence - np.mean(influences, axis=0)
         doubt = DOUBT * gain / math.sqrt(dim + 1.0)
     return value, math.hypot(_standard_error(influence, n, groups), 2.0 * doubt)
+
+
+def _agreed(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None):
+    """(D of the mean critic, its standard error): that of the rows, and half the critics' difference, twice over.
+
+    Half of either's difference is the standard error of the mean of two; a single difference being a rough measure, it
+    counts double.
+    """
+    (value, influence), *others = [_plug_in(row, view) for view in views]
+    apart = float(np.ptp([v for v, _ in others])) if others else 0.0
+    return value, math.hypot(_standard_error(influence, n, groups), apart)
 
 
 def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
@@ -158,10 +173,14 @@ def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
 def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
     """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1)."""
     with jax.enable_x64(True):
-        v = jnp.clip(jnp.asarray(log_ratio), -2.0 * STEEPEST, 2.0 * STEEPEST)
-        u = jnp.exp(v)
-        tangent = float(row.prime(jnp.asarray(1.0))) * jnp.expm1(v)
-        return np.asarray((row.f(u) - row.value_at_one - tangent) / (share * u + 1.0 - share))
+        slope = float(row.prime(jnp.asarray(1.0)))
+        for reach in (300.0, 2.0 * STEEPEST):
+            v = jnp.clip(jnp.asarray(log_ratio), -reach, reach)
+            tangent = row.value_at_one + slope * jnp.expm1(v)
+            found = np.asarray((row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share))
+            if np.isfinite(found).all():
+                break
+        return found
 
 
 def _standard_error(influence: np.ndarray, n: int, groups: Groups | None) -> float:

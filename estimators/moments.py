@@ -104,7 +104,7 @@ def estimate(
         divergences: rows of the table, or the user's own.
         seed: of the blocks of the jackknife and of the draws.
         confidence: level of the interval, value ± Student's quantile × standard error.
-        groups: labels [n] and [m] of rows that are left out together.
+        groups: labels [n] and [m] of rows that are left out together; the two sets are taken as independent.
 
     Raises:
         DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.

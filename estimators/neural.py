@@ -30,7 +30,7 @@ from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import DIVERGENCES, FDivergence
 from estimators.fitting import steps
-from estimators.folds import Groups, Roles, Rows, blocks, roles
+from estimators.folds import Groups, Rows, blocks, roles
 from estimators.functionals import HeldOut, read
 from estimators.references import References, stack
 from estimators.result import Estimate
@@ -38,9 +38,9 @@ from estimators.result import Estimate
 OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("donsker_varadhan", "kl")}
 """What each method's critic maximises: a bound, and the divergence it bounds."""
 
-ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 30, 50, 256, 6
+ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 20, 50, 128, 4
 """Training is looked at after each round on the judging rows; it ends `PATIENCE` rounds after the best."""
-RATE, DECAYS = 2e-3, (1e-2, 1.0)
+RATE, DECAYS = 4e-3, (1e-2, 1.0)
 MOST = 50_000  # rows a side that train, or judge, one critic
 
 
@@ -62,7 +62,7 @@ NETWORK = RatioNetwork()
 
 
 class Fold(NamedTuple):
-    """One critic's inputs [rows, 1 + d], training and judging."""
+    """One critic's rows [rows, d], or inputs [rows, 1 + d]: those that train and those that judge it."""
 
     train_p: np.ndarray
     train_q: np.ndarray
@@ -122,48 +122,59 @@ def cross_fit(
     """Log-ratios of every row from two critics that never saw it, the mean critic, and figures of the fit."""
     rng = np.random.default_rng(seed)
     parts = [part for pair in roles(cut) for part in pair]
-    made, folds = zip(*(_prepare(x, y, part, rng) for part in parts), strict=True)
-    stacked = Fold(*(_stack(arrays) for arrays in zip(*folds, strict=True)))
-    best, history = fit_folds(jax.random.key(seed), stacked, objective)
-    critics = [
-        _critic(features, fold, jax.tree.map(lambda w, c=c: w[:, c], best))
-        for c, (features, fold) in enumerate(zip(made, folds, strict=True))
-    ]
+    rows = (Rows(*(_some(i, rng) for i in rows)) for part in parts for rows in (part.train, part.judge))
+    samples = [(x[i.p], y[i.q]) for i in rows]
+    critics, history = fit_critics(
+        [Fold(*train, *judge) for train, judge in zip(samples[::2], samples[1::2], strict=True)], seed, objective
+    )
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
     for c, (part, critic) in enumerate(zip(parts, critics, strict=True)):
         log_p[c % 2, part.held_out.p] = critic(x[part.held_out.p], pad=longest)
         log_q[c % 2, part.held_out.q] = critic(y[part.held_out.q], pad=longest)
     held_out = HeldOut(log_p, log_q)
-    return held_out, lambda rows: np.mean([f(rows) for f in critics], axis=0), _figures(held_out, history)
+    return held_out, lambda rows: np.mean([f(rows) for f in critics], axis=0), history
 
 
-def _figures(held_out: HeldOut, history: tuple[jax.Array, ...]) -> dict[str, Any]:
+def fit_critics(
+    folds: Sequence[Fold], seed: int, objective: str = "neural"
+) -> tuple[list[Callable[..., np.ndarray]], dict[str, Any]]:
+    """A critic for each fold, rows [k, d] → log p/q [k], trained side by side, and the course of training."""
+    seen, inputs = zip(*(_prepare(fold) for fold in folds), strict=True)
+    stacked = Fold(*(_stack(arrays) for arrays in zip(*inputs, strict=True)))
+    best, history = fit_folds(jax.random.key(seed), stacked, objective)
+    critics = [
+        _critic(features, fold, jax.tree.map(lambda w, c=c: w[:, c], best))
+        for c, (features, fold) in enumerate(zip(seen, inputs, strict=True))
+    ]
+    return critics, _course(history)
+
+
+def _course(history: tuple[jax.Array, ...]) -> dict[str, Any]:
+    """The bound of each network on training and judging rows, round by round, and the round chosen."""
     rounds, train, judged, start = (np.asarray(h, np.float64) for h in history)
     done = int(rounds)
     train, judged, start = (h.reshape(*h.shape[:-2], -1) for h in (train, judged, start))
     judged = np.concatenate([start[None], judged[:done]])
     chosen = judged.argmax(axis=0)
+    trained = np.concatenate([np.full((1, judged.shape[1]), np.nan), train[:done]])
     return {
         "history": {
             "steps": [ROUND_STEPS * i for i in range(done + 1)],
-            "train": np.concatenate([np.full((1, judged.shape[1]), np.nan), train[:done]]).tolist(),
+            "train": trained.tolist(),
             "held_out": judged.tolist(),
         },
         "best_round": chosen.tolist(),
     }
 
 
-def _prepare(x: np.ndarray, y: np.ndarray, part: Roles, rng: np.random.Generator) -> tuple[Features, Fold]:
-    """One critic's features, and its training and judging rows seen through them."""
-    train, judge = (Rows(*(_some(i, rng) for i in rows)) for rows in (part.train, part.judge))
-    train_p, train_q, judge_p, judge_q = x[train.p], y[train.q], x[judge.p], y[judge.q]
-    references = References.fit(train_p, train_q)
-    seen = references(judge_p), references(judge_q)
-    weights = stack(seen[0][0], seen[1][0])
-    honest = _honest(references, train_p, train_q)
-    inputs = (_inputs(weights, *found) for found in (*honest, *seen))
-    return Features(references, weights), Fold(*inputs)
+def _prepare(fold: Fold) -> tuple[Features, Fold]:
+    """A fold's features, and its rows seen through them."""
+    references = References.fit(fold.train_p, fold.train_q)
+    judge = references(fold.judge_p), references(fold.judge_q)
+    weights = stack(judge[0][0], judge[1][0])
+    train = _honest(references, fold.train_p, fold.train_q)
+    return Features(references, weights), Fold(*(_inputs(weights, *found) for found in (*train, *judge)))
 
 
 def _honest(references: References, p: np.ndarray, q: np.ndarray):

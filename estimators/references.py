@@ -9,6 +9,7 @@ Layer 1: imports calibration, coordinates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,21 +28,37 @@ SMOOTHNESS = 20.0
 
 
 @dataclass(frozen=True, eq=False)
+class Normal:
+    """log N(x; μ, Σ) of rows [k, d], as −½ ‖W(x − μ)‖² + level, WᵀW = Σ⁻¹.
+
+    Attributes:
+        whiten: W [d, d].
+        level: log-density at the mean.
+    """
+
+    mean: np.ndarray
+    whiten: np.ndarray
+    level: float
+
+    @classmethod
+    def of(cls, mean: np.ndarray, covariance: np.ndarray) -> Normal:
+        factor = np.linalg.cholesky(covariance)
+        whiten = solve_triangular(factor, np.eye(len(factor)), lower=True)
+        return cls(mean, whiten, float(np.log(np.diag(whiten)).sum() - 0.5 * len(mean) * math.log(2.0 * math.pi)))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return self.level - 0.5 * np.sum(((rows - self.mean) @ self.whiten.T) ** 2, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
 class Discriminant:
     """log N(x; μp, Σp) − log N(x; μq, Σq)."""
 
-    mean_p: np.ndarray
-    mean_q: np.ndarray
-    factor_p: np.ndarray
-    factor_q: np.ndarray
+    p: Normal
+    q: Normal
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        log_p, log_q = (
-            -0.5 * np.sum(solve_triangular(factor, (rows - mean).T, lower=True, check_finite=False) ** 2, axis=0)
-            - np.log(np.diag(factor)).sum()
-            for mean, factor in ((self.mean_p, self.factor_p), (self.mean_q, self.factor_q))
-        )
-        return log_p - log_q
+        return self.p(rows) - self.q(rows)
 
 
 def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> Discriminant:
@@ -49,8 +66,8 @@ def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> Discriminant
     covariances = [np.cov(rows, rowvar=False, ddof=0).reshape(rows.shape[1], -1) for rows in (p, q)]
     pooled = np.average(covariances, axis=0, weights=[len(p), len(q)])
     floor = (1e-6 + 1.0 / (len(p) + len(q))) * np.diag(np.maximum(np.diag(pooled), 1e-12))
-    factors = [np.linalg.cholesky((1.0 - shrinkage) * c + shrinkage * pooled + floor) for c in covariances]
-    return Discriminant(p.mean(axis=0), q.mean(axis=0), *factors)
+    shrunk = [(1.0 - shrinkage) * c + shrinkage * pooled + floor for c in covariances]
+    return Discriminant(*(Normal.of(rows.mean(axis=0), c) for rows, c in zip((p, q), shrunk, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,6 +116,8 @@ def _table(found: Sequence[Any]) -> Iterator[str]:
         bound = e.diagnostics.get("lower_bound")
         numbers = "".join(f"{number:>12.4f}" for number in (e.value, e.low, e.high, e.standard_error))
         yield f"{e.divergence:<20}{numbers}{'–' if bound is None else format(bound, '.4f'):>13}"
+    if choice := next((e.diagnostics["choice"] for e in found if "choice" in e.diagnostics), ""):
+        yield choice
     if checks := _checks(found):
         yield f"checks: {', '.join(checks)}"
     for warning in dict.fromkeys(w for e in found for w in e.warnings):

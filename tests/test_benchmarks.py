@@ -102,12 +102,12 @@ def test_what_is_shared_exists():
 
 
 def test_a_part_that_is_not_there_becomes_one_cell_with_the_reason(tmp_path):
-    planned = estimation._if_there("estimators.nowhere", "nothing", cells(5))
-    assert [cell.task for cell in planned] == ["*"]
+    planned = estimation._if_there("nothing", cells(5))
+    assert [cell.task for cell in planned] == ["*nothing"]
     ledger = Ledger(tmp_path, "shift")
-    estimation.fill(ledger, planned, lambda cell: estimation.part("estimators.nowhere", "nothing"), quiet=True)
+    estimation.fill(ledger, planned, estimation.measure, quiet=True)
     lines = summaries.failures(ledger.rows())
-    assert lines[0]["reason"] == "Missing: estimators.nowhere.nothing is not there"
+    assert lines[0]["reason"] == "Missing: estimators.nothing is not there"
     assert summaries.failures([*ledger.rows(), row(1.0, 1.0)]) == []
 
 
@@ -144,6 +144,11 @@ def test_coverage_of_intervals_that_are_right():
     assert line["covered"] == pytest.approx(expected, abs=4 * line["covered_error"])
     assert line["covered_error"] == pytest.approx(math.sqrt(expected * (1 - expected) / 2020), rel=0.15)
     assert (line["worst"], line["worst_task"]) == (0.0, "bad")
+
+
+def test_infinite_truths_are_counted_apart():
+    (line,) = summaries.coverage([row(1.0, 1.0, task="a"), row(3.0, "inf", task="b"), row(5.0, "inf", task="c")])
+    assert (line["covered"], line["intervals"], line["infinite"], line["infinite_covered"]) == (1.0, 1, 2, 0.0)
 
 
 def test_coverage_that_never_fails_still_has_an_error():
@@ -198,7 +203,7 @@ def a_benchmark(folder):
         put("divergences", "auto", f"t{truth}", BENCHMARKED, truth, spread=0.1 * truth)
     put("chasm", "auto", "chasm_d160", ["kl"], 40.0, spread=1.0)
     Ledger(folder, "staircase").append(
-        Cell("staircase", "staircase", "*", 0, 0), {"reason": "Missing: not there", **stamp}
+        Cell("staircase", "staircase", "*staircase", 0, 0), {"reason": "Missing: not there", **stamp}
     )
 
 

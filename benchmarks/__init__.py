@@ -1,0 +1,1 @@
+"""Benchmarks: what the estimators' figures are worth, beside those of other packages."""
