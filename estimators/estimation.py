@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators import kernels, moments, neighbors, neural, telescoping
+from estimators import information, kernels, moments, neighbors, neural, permutation, telescoping
 from estimators.divergences import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
 from estimators.folds import Groups
+from estimators.permutation import PermutationTest
 from estimators.result import Estimate
-from estimators.samples import Samples, as_samples, check_pair, constant_columns
+from estimators.samples import DataError, Samples, as_samples, check_pair, constant_columns
 
 Method = Callable[..., list[Estimate]]
 
@@ -39,7 +40,7 @@ def automatic(
     confidence: float = 0.95,
     groups: Groups | None = None,
 ) -> list[Estimate]:
-    """D_f for each of `divergences` by `neural`, or by `telescoping` where the sets hardly overlap; says which and why."""
+    """D_f for each of `divergences` by `neural`, or `telescoping` where the sets hardly overlap; says which and why."""
     options: Any = {"seed": seed, "confidence": confidence, "groups": groups}
     js = DIVERGENCES["js"]
     *found, overlap = neural.estimate(x, y, [*divergences, js], **options)
@@ -179,11 +180,106 @@ def estimate(
     return results[0] if single else results
 
 
+def mutual_information(
+    x: Any,
+    z: Any,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+    confidence: float = 0.95,
+    nan_policy: str = "raise",
+    groups: Any = None,
+) -> Estimate:
+    """I(X; Z) in nats from n pairs: rows of x [n, d_x] and z [n, d_z], the divergence KL of joint from product.
+
+    Args:
+        method: a name in `information.INFORMATION`.
+        seed, confidence, nan_policy: as in `estimate`; a pair is omitted if either half holds NaN or inf.
+        groups: a label a pair; pairs of one label are not independent of each other.
+
+    Raises:
+        DataError, ValueError: both ValueErrors, saying what to change.
+    """
+    if method not in information.INFORMATION:
+        raise BadArgument(f"unknown method {method!r}; choose from {', '.join(information.INFORMATION)}")
+    _check_settings(seed, confidence)
+    first, second = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (z, "z")))
+    kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (first, second)]
+    if len(kept[0]) != len(kept[1]):
+        raise DataError(f"x has {len(kept[0])} rows and z {len(kept[1])}: rows are pairs, so give as many of each")
+    both = kept[0] & kept[1]
+    rows = [s.values[both[k]] for s, k in zip((first, second), kept, strict=True)]
+    labels = None
+    if groups is not None:
+        given = np.asarray(groups)
+        if given.shape != both.shape:
+            raise DataError(f"{len(both)} pairs, but labels of shape {given.shape}; give one label a pair")
+        labels = np.unique(given[both], return_inverse=True)[1]
+    varying = [np.flatnonzero(np.ptp(values, axis=0) > 0.0) for values in rows]
+    said = tuple(
+        f"{len(s.values[0]) - len(v)} constant columns of {s.name} left out: they carry no information"
+        for s, v in zip((first, second), varying, strict=True)
+        if len(v) < s.values.shape[1]
+    )
+    if not all(map(len, varying)):
+        raise DataError("every column of one set is constant: nothing depends on it, the mutual information is 0")
+    e = information.mutual_information(
+        *(values[:, v] for values, v in zip(rows, varying, strict=True)),
+        method=method,
+        seed=seed,
+        confidence=confidence,
+        groups=labels,
+    )
+    return dataclasses.replace(e, warnings=(*first.notes, *second.notes, *said, *e.warnings))
+
+
+def permutation_test(
+    x: Any,
+    y: Any,
+    divergence: str | FDivergence = "js",
+    *,
+    seed: int = 0,
+    permutations: int = 999,
+    nan_policy: str = "raise",
+    groups: tuple[Any, Any] | None = None,
+) -> PermutationTest:
+    """A test of D_f(P‖Q) = 0, exact for every number of samples; see `permutation`.
+
+    Args:
+        x, y, nan_policy, groups: as in `estimate`; here a group holds rows of one set only.
+        divergence: whose held-out bound is the statistic.
+        seed: of the split, the critics and the relabellings.
+        permutations: relabellings; p is at least 1/(permutations + 1).
+
+    Raises:
+        DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
+    """
+    row = functional(divergence).row
+    _check_settings(seed, 0.95)
+    if permutations < 1:
+        raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
+    p, q = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y")))
+    check_pair(p, q)
+    labels = _labels(groups, p, q)
+    if labels is not None and np.intersect1d(*labels).size:
+        raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
+    kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+    if not len(kept):
+        raise DataError("every column is constant and equal in both sets: there is nothing to test")
+    return permutation.permutation_test(
+        p.values[:, kept], q.values[:, kept], row, seed=seed, permutations=permutations, groups=labels
+    )
+
+
 def _check(asked: Sequence[Functional], method: str, seed: int, confidence: float) -> None:
     if not asked:
         raise BadArgument("no divergence asked for; name one, several, or all")
     if method not in METHODS:
         raise BadArgument(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    _check_settings(seed, confidence)
+
+
+def _check_settings(seed: int, confidence: float) -> None:
     if not 0.0 < confidence < 1.0:
         raise BadArgument(f"confidence = {confidence}: must lie strictly between 0 and 1")
     if not 0 <= seed < 2**32:

@@ -90,7 +90,8 @@ def read(
         held_out: of one critic, or of two whose errors are independent.
         method, dim: as reported.
         confidence: level of the intervals.
-        groups: labels of rows that are not independent of each other; the standard error is that of group sums.
+        groups: labels of rows that are not independent of each other, one a row or several; the standard error is
+            that of group sums.
         ratio: points [k, d] → log p/q [k], before calibration.
         diagnostics: further figures of the fit.
         parametric: take the log-ratios as they are, where sets that hardly overlap could not calibrate them; the
@@ -148,7 +149,7 @@ def _extrapolated(row: FDivergence, views: list[_Calibrated], n: int, dim: int, 
         gain = value - float(np.mean(others))
         value, influence = value + gain, 2.0 * influence - np.mean(influences, axis=0)
         doubt = DOUBT * gain / math.sqrt(dim + 1.0)
-    return value, math.hypot(_standard_error(influence, n, groups), 2.0 * doubt)
+    return value, math.hypot(standard_error(influence, n, groups), 2.0 * doubt)
 
 
 def _agreed(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None):
@@ -159,7 +160,7 @@ def _agreed(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups
     """
     (value, influence), *others = [_plug_in(row, view) for view in views]
     apart = float(np.ptp([v for v, _ in others])) if others else 0.0
-    return value, math.hypot(_standard_error(influence, n, groups), apart)
+    return value, math.hypot(standard_error(influence, n, groups), apart)
 
 
 def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
@@ -183,16 +184,24 @@ def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.nd
         return found
 
 
-def _standard_error(influence: np.ndarray, n: int, groups: Groups | None) -> float:
+def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
     """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given."""
     centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
     if groups is not None:
-        _, inverse = np.unique(np.concatenate(groups), return_inverse=True)
-        centred = np.bincount(inverse, centred)
-        k = len(centred)
-        return math.sqrt(k / max(k - 1.0, 1.0) * float(centred @ centred)) / len(influence)
+        sums = _group_sums(centred, groups)
+        return math.sqrt(len(sums) / max(len(sums) - 1.0, 1.0) * float(sums @ sums)) / len(influence)
     p, q = centred[:n], centred[n:]
     return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
+
+
+def _group_sums(influence: np.ndarray, groups: Groups) -> np.ndarray:
+    """Sums of influence over groups; a row that belongs to several, [rows, k] labels, counts in each."""
+    columns = [labels.reshape(len(labels), -1) for labels in groups]
+    _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
+    repeated = [
+        np.repeat(part, c.shape[1]) for part, c in zip(np.split(influence, [len(columns[0])]), columns, strict=True)
+    ]
+    return np.bincount(inverse, np.concatenate(repeated))
 
 
 def lower_bound(row: FDivergence, scores: Scores, groups: Groups | None = None) -> tuple[float, float]:
@@ -202,7 +211,7 @@ def lower_bound(row: FDivergence, scores: Scores, groups: Groups | None = None) 
     value = float(t_p.mean() - t_q.mean())
     if not math.isfinite(value):
         return -math.inf, math.inf
-    return value, _standard_error(np.concatenate([t_p / n, -t_q / m]) * (n + m), n, groups)
+    return value, standard_error(np.concatenate([t_p / n, -t_q / m]) * (n + m), n, groups)
 
 
 def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ Layer 3: imports bounds, critics, fitting, folds, functionals, references, resul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.scipy.special import logsumexp
 
 from estimators.bounds import BOUNDS
 from estimators.critics import MLP
@@ -32,7 +34,7 @@ from estimators.divergences import DIVERGENCES, FDivergence
 from estimators.fitting import steps
 from estimators.folds import Groups, Rows, blocks, roles
 from estimators.functionals import HeldOut, read
-from estimators.references import References, stack
+from estimators.references import Coordinates, References, stack
 from estimators.result import Estimate
 
 OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("donsker_varadhan", "kl")}
@@ -40,8 +42,12 @@ OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("don
 
 ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 20, 50, 128, 4
 """Training is looked at after each round on the judging rows; it ends `PATIENCE` rounds after the best."""
+RENEWAL = 0.05  # of the running mean of e^v on Q under dv, each step
 RATE, DECAYS = 4e-3, (1e-2, 1.0)
 MOST = 50_000  # rows a side that train, or judge, one critic
+
+
+FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
 
 
 class RatioNetwork(nn.Module):
@@ -117,7 +123,12 @@ def estimate(
 
 
 def cross_fit(
-    x: np.ndarray, y: np.ndarray, cut: list[Rows], seed: int, objective: str = "neural"
+    x: np.ndarray,
+    y: np.ndarray,
+    cut: list[Rows],
+    seed: int,
+    objective: str = "neural",
+    fit_references: FitReferences = References.fit,
 ) -> tuple[HeldOut, Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
     """Log-ratios of every row from two critics that never saw it, the mean critic, and figures of the fit."""
     rng = np.random.default_rng(seed)
@@ -125,7 +136,10 @@ def cross_fit(
     rows = (Rows(*(_some(i, rng) for i in rows)) for part in parts for rows in (part.train, part.judge))
     samples = [(x[i.p], y[i.q]) for i in rows]
     critics, history = fit_critics(
-        [Fold(*train, *judge) for train, judge in zip(samples[::2], samples[1::2], strict=True)], seed, objective
+        [Fold(*train, *judge) for train, judge in zip(samples[::2], samples[1::2], strict=True)],
+        seed,
+        objective,
+        fit_references,
     )
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
@@ -137,10 +151,10 @@ def cross_fit(
 
 
 def fit_critics(
-    folds: Sequence[Fold], seed: int, objective: str = "neural"
+    folds: Sequence[Fold], seed: int, objective: str = "neural", fit_references: FitReferences = References.fit
 ) -> tuple[list[Callable[..., np.ndarray]], dict[str, Any]]:
     """A critic for each fold, rows [k, d] → log p/q [k], trained side by side, and the course of training."""
-    seen, inputs = zip(*(_prepare(fold) for fold in folds), strict=True)
+    seen, inputs = zip(*(_prepare(fold, fit_references) for fold in folds), strict=True)
     stacked = Fold(*(_stack(arrays) for arrays in zip(*inputs, strict=True)))
     best, history = fit_folds(jax.random.key(seed), stacked, objective)
     critics = [
@@ -168,21 +182,21 @@ def _course(history: tuple[jax.Array, ...]) -> dict[str, Any]:
     }
 
 
-def _prepare(fold: Fold) -> tuple[Features, Fold]:
+def _prepare(fold: Fold, fit_references: FitReferences) -> tuple[Features, Fold]:
     """A fold's features, and its rows seen through them."""
-    references = References.fit(fold.train_p, fold.train_q)
+    references = fit_references(fold.train_p, fold.train_q, None)
     judge = references(fold.judge_p), references(fold.judge_q)
     weights = stack(judge[0][0], judge[1][0])
-    train = _honest(references, fold.train_p, fold.train_q)
+    train = _honest(references, fold.train_p, fold.train_q, fit_references)
     return Features(references, weights), Fold(*(_inputs(weights, *found) for found in (*train, *judge)))
 
 
-def _honest(references: References, p: np.ndarray, q: np.ndarray):
+def _honest(references: References, p: np.ndarray, q: np.ndarray, fit_references: FitReferences):
     """Training rows as held-out rows will look: each half seen through references fitted to the other."""
     halves_p, halves_q = ((np.arange(len(rows)) % 2).astype(bool) for rows in (p, q))
     coordinates = references.standard, references.scores
     seen = []
-    fits = [References.fit(p[halves_p == h], q[halves_q == h], coordinates=coordinates) for h in (False, True)]
+    fits = [fit_references(p[halves_p == h], q[halves_q == h], coordinates) for h in (False, True)]
     for rows, half in ((p, halves_p), (q, halves_q)):
         phi, points = fits[1](rows)
         other, _ = fits[0](rows)
@@ -221,16 +235,27 @@ def fit_folds(key: jax.Array, folds: Fold, objective: str):
         v = jnp.asarray(NETWORK.apply(critic, jnp.concatenate([rows_p, rows_q])))
         return bound_of(row, v[: len(rows_p)], v[len(rows_p) :])
 
+    def ascent(critic, log_mean, rows_p, rows_q):
+        """(what to climb, the running log E_Q[e^v]): the bound; for Donsker–Varadhan, whose gradient a batch biases,
+        the bound with its normaliser averaged over batches (Belghazi et al. 2018, eq. 12)."""
+        if name != "donsker_varadhan":
+            return bound(critic, rows_p, rows_q), log_mean
+        v = jnp.asarray(NETWORK.apply(critic, jnp.concatenate([rows_p, rows_q])))
+        now = logsumexp(v[len(rows_p) :]) - math.log(len(rows_q))
+        log_mean = jax.lax.stop_gradient(jnp.logaddexp(log_mean + math.log1p(-RENEWAL), now + math.log(RENEWAL)))
+        return jnp.mean(v[: len(rows_p)]) - jnp.exp(now - log_mean), log_mean
+
     def begin(decay, key, fold):
         critic = NETWORK.init(key, fold.train_p[:1])
-        return (critic, optimizer(decay).init(critic)), critic, bound(critic, fold.judge_p, fold.judge_q)
+        start = critic, optimizer(decay).init(critic), jnp.zeros(())
+        return start, critic, bound(critic, fold.judge_p, fold.judge_q)
 
     def round_(i, decay, key, fold, state, best, best_value):
         def step(_, state, batch):
-            critic, moments = state
-            value, gradient = jax.value_and_grad(bound)(critic, *batch)
+            critic, moments, log_mean = state
+            (value, log_mean), gradient = jax.value_and_grad(ascent, has_aux=True)(critic, log_mean, *batch)
             change, moments = optimizer(decay).update(jax.tree.map(jnp.negative, gradient), moments, critic)
-            return (optax.apply_updates(critic, change), moments), {"bound": value}
+            return (optax.apply_updates(critic, change), moments, log_mean), {"bound": value}
 
         def draw(key):
             p, q = jax.random.split(key)

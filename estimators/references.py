@@ -141,3 +141,68 @@ def stack(phi_p: np.ndarray, phi_q: np.ndarray) -> np.ndarray:
     with_one = [np.concatenate([np.ones((len(phi), 1)), phi], axis=1) for phi in (phi_p, phi_q)]
     k = phi_p.shape[1]
     return logistic(*with_one, start=[0.0] + [1.0 / k] * k, ridge=[1e-6] + [3.0] * k).theta
+
+
+RANKS = (1, 2, 4, 8)
+"""Canonical pairs that a Gaussian dependence is built of; and all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """log N(a, b; correlations ρ) − log N(a) N(b) summed over the leading canonical pairs (a, b) of two variables.
+
+    Attributes:
+        to_a, to_b: [d_x, k], [d_z, k] from centred coordinates to canonical ones.
+        correlations: ρ [k], decreasing.
+        split: coordinates of the first variable.
+    """
+
+    mean: np.ndarray
+    to_a: np.ndarray
+    to_b: np.ndarray
+    correlations: np.ndarray
+    split: int
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        centred = rows - self.mean
+        a, b = centred[:, : self.split] @ self.to_a, centred[:, self.split :] @ self.to_b
+        rho, left = self.correlations, 1.0 - self.correlations**2
+        return np.sum((rho * a * b - 0.5 * rho**2 * (a**2 + b**2)) / left - 0.5 * np.log(left), axis=1)
+
+
+def canonical(joint: np.ndarray, split: int, rank: int | None) -> Canonical:
+    """The canonical correlations of rows (x, z) [n, d_x + d_z] (Hotelling 1936), the leading `rank` of them.
+
+    Sample correlations are too large by chance: ρ² is corrected to 1 − (1 − ρ²)(n − 1)/(n − d − 1), not below 0.
+    """
+    n, d = joint.shape
+    mean = joint.mean(axis=0)
+    centred = joint - mean
+    (u_x, s_x, v_x), (u_z, s_z, v_z) = (
+        np.linalg.svd(part, full_matrices=False) for part in (centred[:, :split], centred[:, split:])
+    )
+    keep_x, keep_z = (s > 1e-6 * s[0] for s in (s_x, s_z))
+    left, rho, right = np.linalg.svd(u_x[:, keep_x].T @ u_z[:, keep_z], full_matrices=False)
+    corrected = np.clip(1.0 - (1.0 - rho**2) * (n - 1.0) / max(n - d - 1.0, 1.0), 0.0, 0.9999)[:rank]
+    to_a = math.sqrt(n) * (v_x[keep_x].T / s_x[keep_x]) @ left[:, :rank]
+    to_b = math.sqrt(n) * (v_z[keep_z].T / s_z[keep_z]) @ right.T[:, :rank]
+    return Canonical(mean, to_a, to_b, np.sqrt(corrected), split)
+
+
+def of_pairs(split: int) -> Callable[[np.ndarray, np.ndarray, Coordinates | None], References]:
+    """References for a joint law P against the product Q of its marginals, whose first `split` columns are X.
+
+    A column alone says nothing there, and a Gaussian dependence lies in a few canonical pairs.
+    """
+
+    def fit(p: np.ndarray, q: np.ndarray, coordinates: Coordinates | None = None) -> References:
+        standard, scores = coordinates or (Standard.fit(p, q), NormalScores.fit(p, q))
+        ranks = [r for r in RANKS if r < min(split, p.shape[1] - split)] + [None]
+
+        def of(kind: Standard | NormalScores) -> tuple[LogRatio, ...]:
+            seen = np.clip(kind(p), -10.0, 10.0), np.clip(kind(q), -10.0, 10.0)
+            return (discriminant(*seen, 0.0), *(canonical(seen[0], split, r) for r in ranks))
+
+        return References(standard, scores, of(standard), of(scores))
+
+    return fit
