@@ -7,6 +7,8 @@ Given ℓ̂(x) ≈ log p/q from critics that never saw x, three steps make an es
    short of it by the *square* of ℓ̂'s error: what a critic gets wrong in first order, calibration takes away.
 2. *Plug-in.* D_f = E_M[f(r)/(πr + 1 − π)] over the pooled rows, r = e^ℓ_θ, π = n/(n + m): bounded weights, where the
    variational bound would average r itself on Q. The error bars come from its influence function, calibration included.
+   Where f has a kink (total variation), noise about ratio 1 would count as divergence: there the variational bound
+   itself is used, which it leaves unbiased.
 3. *Extrapolation.* Two critics with independent errors are averaged, which halves the variance of the log-ratio and so
    the loss it causes: D̂ = 2 D(mean of both) − mean of D(either) is free of that loss to second order.
 
@@ -57,6 +59,7 @@ class HeldOut(NamedTuple):
 class _Calibrated(NamedTuple):
     """A log-ratio on all rows, P's first, with what its calibration adds to an influence function."""
 
+    raw: Scores
     log_ratio: np.ndarray
     phi: np.ndarray
     scores: np.ndarray  # of the logistic likelihood, times the inverse information: [n + m, k]
@@ -69,7 +72,7 @@ class _Calibrated(NamedTuple):
         phi = basis(raw)
         log_ratio = phi @ fitted.theta
         surprise = (np.arange(n + m) < n) - expit(log_ratio + math.log(n / m))
-        return cls(log_ratio, phi, (surprise[:, None] * phi) @ fitted.covariance * (n + m), n / (n + m))
+        return cls(scores, log_ratio, phi, (surprise[:, None] * phi) @ fitted.covariance * (n + m), n / (n + m))
 
 
 def read(
@@ -141,7 +144,7 @@ def _fit(scores: Scores, separable: bool) -> Logistic:
 
 def _extrapolated(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None):
     """(2 D(mean critic) − mean of D(either), its standard error), or D and its error of a single critic."""
-    found = [_plug_in(row, view) for view in views]
+    found = [_reading(row, view) for view in views]
     value, influence = found[0]
     doubt = 0.0
     if len(found) > 1:
@@ -158,9 +161,21 @@ def _agreed(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups
     Half of either's difference is the standard error of the mean of two; a single difference being a rough measure, it
     counts double.
     """
-    (value, influence), *others = [_plug_in(row, view) for view in views]
+    (value, influence), *others = [_reading(row, view) for view in views]
     apart = float(np.ptp([v for v, _ in others])) if others else 0.0
     return value, math.hypot(standard_error(influence, n, groups), apart)
+
+
+def _reading(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
+    """(D, its influence on each row) by plug-in, or by the variational bound where f has a kink."""
+    return _plug_in(row, view) if row.smooth else _bound(row, view.raw)
+
+
+def _bound(row: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
+    """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
+    t_p, t_q = variational(row, *scores)
+    n, m = len(t_p), len(t_q)
+    return float(t_p.mean() - t_q.mean()), np.concatenate([t_p / n, -t_q / m]) * (n + m)
 
 
 def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
@@ -206,12 +221,10 @@ def _group_sums(influence: np.ndarray, groups: Groups) -> np.ndarray:
 
 def lower_bound(row: FDivergence, scores: Scores, groups: Groups | None = None) -> tuple[float, float]:
     """E_P[T] − E_Q[f*(T)] of held-out, uncalibrated log-ratios, and its standard error: at most D_f in expectation."""
-    t_p, t_q = variational(row, *scores)
-    n, m = len(t_p), len(t_q)
-    value = float(t_p.mean() - t_q.mean())
+    value, influence = _bound(row, scores)
     if not math.isfinite(value):
         return -math.inf, math.inf
-    return value, standard_error(np.concatenate([t_p / n, -t_q / m]) * (n + m), n, groups)
+    return value, standard_error(influence, len(scores.log_p), groups)
 
 
 def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class RatioNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, inputs):
-        """[n, 1 + d], the reference first → log p/q [n]."""
+        """[n, 1 + points], the reference first → log p/q [n]."""
         reference, points = inputs[:, :1], inputs[:, 1:]
         seen = jnp.concatenate([0.5 * jnp.clip(reference, -10.0, 10.0), points], axis=-1)
         hidden = nn.silu(MLP((64,), "silu", 64)(seen))
@@ -68,7 +68,7 @@ NETWORK = RatioNetwork()
 
 
 class Fold(NamedTuple):
-    """One critic's rows [rows, d], or inputs [rows, 1 + d]: those that train and those that judge it."""
+    """One critic's rows [rows, d], or inputs [rows, 1 + points]: those that train and those that judge it."""
 
     train_p: np.ndarray
     train_q: np.ndarray
@@ -77,7 +77,7 @@ class Fold(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Rows [k, d] → inputs [k, 1 + d] of a critic: the stacked references, and normal scores."""
+    """Rows [k, d] → inputs [k, 1 + points] of a critic: the stacked references, and the points."""
 
     references: References
     weights: np.ndarray

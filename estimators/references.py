@@ -2,6 +2,8 @@
 
     discriminant   of two fitted Gaussians, covariances shrunk to the pooled one (Friedman 1989): quadratic to linear
     additive       Σ_j log p_j/q_j of the coordinates, each a smoothed histogram (naive Bayes): exact for products
+    student        of two fitted multivariate t laws: as the discriminant, where tails are heavy in either set
+    radial         log-ratio of the Mahalanobis distance from the pooled mean: exact for common-centred elliptical laws
     stack          the combination of these, in two kinds of coordinates, that judging rows find best
 
 Layer 1: imports calibration, coordinates.
@@ -15,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.special import gammaln
 
 from estimators.calibration import logistic
 from estimators.coordinates import NormalScores, Standard
 
 LogRatio = Callable[[np.ndarray], np.ndarray]
 Coordinates = tuple[Standard, NormalScores]
-STEEPEST = 30.0  # |log-ratio| of one reference, so that an outlier does not outweigh the rest
+STEEPEST = 300.0  # |log-ratio| of one reference, so that an outlier does not outweigh the rest
 SHRINKAGES = (0.0, 1.0)
 BINS, WIDEST = 48, 3.6  # of a normal score
 SMOOTHNESS = 20.0
@@ -52,10 +55,10 @@ class Normal:
 
 @dataclass(frozen=True, eq=False)
 class Discriminant:
-    """log N(x; μp, Σp) − log N(x; μq, Σq)."""
+    """log p̂(x) − log q̂(x) of two fitted laws."""
 
-    p: Normal
-    q: Normal
+    p: LogRatio
+    q: LogRatio
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return self.p(rows) - self.q(rows)
@@ -70,6 +73,42 @@ def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> Discriminant
     return Discriminant(*(Normal.of(rows.mean(axis=0), c) for rows, c in zip((p, q), shrunk, strict=True)))
 
 
+FREEDOMS = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1000.0])
+WIDE = 64  # dimensions up to which t laws are fitted
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """log t_ν(x; μ, Σ) of rows [k, d], W and level as for a Gaussian but for the constants of ν."""
+
+    normal: Normal
+    freedom: float
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, iterations: int = 12) -> Student:
+        """Maximum likelihood by ECME (Liu & Rubin 1995), ν on a grid; starts from median and central spread."""
+        d = rows.shape[1]
+        mean, weight = np.median(rows, axis=0), np.ones(len(rows))
+        floor = 1e-6 * np.diag(np.maximum(np.median(np.abs(rows - mean), axis=0) ** 2, 1e-12))
+        for _ in range(iterations):
+            total = weight.sum()
+            mean = weight @ rows / total
+            centred = (rows - mean) * np.sqrt(weight / len(rows))[:, None]
+            normal = Normal.of(mean, centred.T @ centred + floor)
+            square = 2.0 * (normal.level - normal(rows))
+            level = gammaln(0.5 * (FREEDOMS + d)) - gammaln(0.5 * FREEDOMS) - 0.5 * d * np.log(0.5 * FREEDOMS)
+            fall = [0.5 * (nu + d) * float(np.mean(np.log1p(square / nu))) for nu in FREEDOMS]
+            freedom = float(FREEDOMS[np.argmax(level - fall)])
+            weight = (freedom + d) / (freedom + square)
+        return cls(normal, freedom)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        nu, d = self.freedom, rows.shape[1]
+        square = 2.0 * (self.normal.level - self.normal(rows))
+        level = gammaln(0.5 * (nu + d)) - gammaln(0.5 * nu) - 0.5 * d * math.log(0.5 * nu)
+        return self.normal.level + level - 0.5 * (nu + d) * np.log1p(square / nu)
+
+
 @dataclass(frozen=True, eq=False)
 class Additive:
     """Σ_j g_j(z_j), each g_j linear between the centres of the bins [d, bins]."""
@@ -82,6 +121,11 @@ class Additive:
         columns = np.arange(rows.shape[1])
         low, high = self.levels[columns, left], self.levels[columns, left + 1]
         return np.sum(low + (place - left) * (high - low), axis=1)
+
+
+def student(p: np.ndarray, q: np.ndarray) -> Discriminant:
+    """The t laws of p [n, d] and q [m, d]."""
+    return Discriminant(Student.fit(p), Student.fit(q))
 
 
 def additive(p: np.ndarray, q: np.ndarray) -> Additive:
@@ -111,29 +155,70 @@ def _counts(rows: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
+class Radial:
+    """g(‖W(x − μ)‖): a log-ratio that depends on the distance from the pooled mean alone."""
+
+    pooled: Normal
+    scores: NormalScores
+    of_score: Additive
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return self.of_score(self.score(rows))
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """The normal score of the distance [k, 1]."""
+        return self.scores(_distance(self.pooled, rows))
+
+
+def radial(p: np.ndarray, q: np.ndarray) -> Radial:
+    """The additive log-ratio of one column, the Mahalanobis distance from the mean of p [n, d] and q [m, d] pooled."""
+    both = np.concatenate([p, q])
+    covariance = np.cov(both, rowvar=False, ddof=0).reshape(both.shape[1], -1)
+    pooled = Normal.of(both.mean(axis=0), covariance + 1e-6 * np.diag(np.maximum(np.diag(covariance), 1e-12)))
+    far_p, far_q = (_distance(pooled, rows) for rows in (p, q))
+    scores = NormalScores.fit(far_p, far_q)
+    return Radial(pooled, scores, additive(scores(far_p), scores(far_q)))
+
+
+def _distance(pooled: Normal, rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(2.0 * (pooled.level - pooled(rows)))[:, None]
+
+
+def _heavy(plain: tuple[np.ndarray, np.ndarray]) -> tuple[LogRatio, ...]:
+    return (student(*plain),) if plain[0].shape[1] <= WIDE else ()
+
+
+@dataclass(frozen=True, eq=False)
 class References:
-    """Several log-ratios of one training half: rows [k, d] → ([k, features], normal scores [k, d])."""
+    """Several log-ratios of one training half: rows [k, d] → ([k, references], points [k, d + 1]).
+
+    Points are what a network sees: normal scores of the coordinates, and of the distance from the pooled mean.
+    """
 
     standard: Standard
     scores: NormalScores
     plain: tuple[LogRatio, ...]
     ranked: tuple[LogRatio, ...]
+    centre: Radial
 
     @classmethod
     def fit(cls, p: np.ndarray, q: np.ndarray, coordinates: Coordinates | None = None) -> References:
         standard, scores = coordinates or (Standard.fit(p, q), NormalScores.fit(p, q))
         plain, ranked = (standard(p), standard(q)), (scores(p), scores(q))
+        centre = radial(*plain)
         return cls(
             standard,
             scores,
-            tuple(discriminant(*plain, s) for s in SHRINKAGES),
-            (*(discriminant(*ranked, s) for s in SHRINKAGES), additive(*ranked)),
+            (*(discriminant(*plain, s) for s in SHRINKAGES), *_heavy(plain), centre),
+            (*(discriminant(*ranked, s) for s in SHRINKAGES), additive(*ranked), radial(*ranked)),
+            centre,
         )
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         plain, ranked = self.standard(rows), self.scores(rows)
         found = [f(plain) for f in self.plain] + [f(ranked) for f in self.ranked]
-        return np.clip(np.stack(found, axis=1), -STEEPEST, STEEPEST), ranked
+        points = np.concatenate([ranked, self.centre.score(plain)], axis=1)
+        return np.clip(np.stack(found, axis=1), -STEEPEST, STEEPEST), points
 
 
 def stack(phi_p: np.ndarray, phi_q: np.ndarray) -> np.ndarray:
@@ -201,8 +286,8 @@ def of_pairs(split: int) -> Callable[[np.ndarray, np.ndarray, Coordinates | None
 
         def of(kind: Standard | NormalScores) -> tuple[LogRatio, ...]:
             seen = np.clip(kind(p), -10.0, 10.0), np.clip(kind(q), -10.0, 10.0)
-            return (discriminant(*seen, 0.0), *(canonical(seen[0], split, r) for r in ranks))
+            return (discriminant(*seen, 0.0), radial(*seen), *(canonical(seen[0], split, r) for r in ranks))
 
-        return References(standard, scores, of(standard), of(scores))
+        return References(standard, scores, of(standard), of(scores), radial(standard(p), standard(q)))
 
     return fit

@@ -1,0 +1,90 @@
+"""Who trains, who judges and who is told nothing: partitions, kept apart, groups whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimators.folds import BLOCKS, Rows, blocks, roles
+from estimators.samples import DataError
+
+SIZES = st.integers(2 * BLOCKS, 90)
+
+
+def both(rows: Rows) -> set[tuple[str, int]]:
+    """Rows of x and of y, told apart by side."""
+    return {("p", int(i)) for i in rows.p} | {("q", int(i)) for i in rows.q}
+
+
+def everyone(n: int, m: int) -> list[tuple[str, int]]:
+    return sorted([("p", i) for i in range(n)] + [("q", i) for i in range(m)])
+
+
+def labelled(n: int, m: int, groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, groups, n), rng.integers(0, groups, m)
+
+
+@given(SIZES, SIZES, st.integers(0, 2**32 - 1))
+def test_every_row_is_in_exactly_one_block_and_blocks_are_even(n, m, seed):
+    cut = blocks(n, m, seed)
+    assert len(cut) == BLOCKS
+    assert sorted(row for block in cut for row in both(block)) == everyone(n, m)
+    assert max(np.ptp([len(b.p) for b in cut]), np.ptp([len(b.q) for b in cut])) <= 1
+
+
+@given(SIZES, SIZES, st.booleans())
+def test_training_judging_and_held_out_rows_are_apart_and_all_there_are(n, m, grouped):
+    groups = (np.arange(n) // 2, 1000 + np.arange(m) // 2) if grouped and min(n, m) >= 20 else None
+    held_out = []
+    for pair in roles(blocks(n, m, 0, groups)):
+        for part in pair:
+            train, judge, held = map(both, part)
+            assert sorted([*train, *judge, *held]) == everyone(n, m)
+        one, other = pair
+        assert both(one.train).isdisjoint(both(other.train)) and both(one.judge).isdisjoint(both(other.judge))
+        assert both(one.held_out) == both(other.held_out)
+        held_out += both(one.held_out)
+    assert sorted(held_out) == everyone(n, m)
+
+
+@given(st.integers(25, 60), st.integers(0, 1000))
+def test_groups_are_whole_even_across_the_two_sets(groups, seed):
+    labels = labelled(300, 400, groups, seed)
+    cut = blocks(300, 400, seed, labels)
+    assert sorted(row for block in cut for row in both(block)) == everyone(300, 400)
+    seen = [set(labels[0][b.p]) | set(labels[1][b.q]) for b in cut]
+    assert sum(map(len, seen)) == len(set.union(*seen)), "a label is in two blocks"
+
+
+def test_small_groups_make_blocks_nearly_even():
+    cut = blocks(200, 100, 3, (np.arange(200) // 2, 1000 + np.arange(100) // 2))
+    assert {len(b.p) for b in cut} == {40} and {len(b.q) for b in cut} == {20}
+
+
+def test_the_seed_decides_the_blocks():
+    one, again, other = (blocks(50, 40, seed)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.p, again.p)
+    assert both(one) != both(other)
+    grouped = [blocks(200, 200, seed, (np.arange(200) // 2, 200 + np.arange(200) // 2))[0] for seed in (1, 1, 2)]
+    assert both(grouped[0]) == both(grouped[1]) != both(grouped[2])
+
+
+@pytest.mark.parametrize("n, m", [(9, 50), (50, 9), (0, 0)])
+def test_too_few_rows_are_refused_with_the_number_needed(n, m):
+    with pytest.raises(DataError, match=f"{n} and {m} rows.* 10 a side"):
+        blocks(n, m, 0)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (np.zeros(50, int), np.zeros(50, int)),
+        (np.arange(50) % 4, np.arange(50) % 4),
+        (np.zeros(50, int), 1 + np.arange(50)),
+    ],
+    ids=["one", "four", "all of P in one"],
+)
+def test_groups_that_leave_a_block_without_rows_of_both_sets_are_refused(labels):
+    with pytest.raises(DataError, match=r"groups do not spread over 5 blocks.* smaller groups"):
+        blocks(50, 50, 0, labels)
