@@ -41,7 +41,8 @@ OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("don
 """What each method's critic maximises: a bound, and the divergence it bounds."""
 
 ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 20, 50, 128, 4
-"""Training is looked at after each round on the judging rows; it ends `PATIENCE` rounds after the best."""
+"""Training is looked at after each round on the judging rows; it ends when `PATIENCE` rounds bring no network on."""
+GAIN = 1e-4  # nats of the bound that a round must gain to count
 RENEWAL = 0.05  # of the running mean of e^v on Q under dv, each step
 RATE, DECAYS = 4e-3, (1e-2, 1.0)
 MOST = 50_000  # rows a side that train, or judge, one critic
@@ -268,8 +269,8 @@ def fit_folds(key: jax.Array, folds: Fold, objective: str):
         return state, best, jnp.fmax(value, best_value), jnp.mean(values["bound"]), value
 
     def everywhere(function):
-        """Over networks, which share their rows, and over critics."""
-        return jax.vmap(jax.vmap(function, in_axes=(None, 0, 0, 0, 0, 0)), in_axes=(0, 0, None, 0, 0, 0))
+        """Over networks, which share their rows, and over critics; all draw the same places of their own rows."""
+        return jax.vmap(jax.vmap(function, in_axes=(None, None, 0, 0, 0, 0)), in_axes=(0, None, None, 0, 0, 0))
 
     decays = jnp.asarray(DECAYS)
     keys = jax.random.split(key, (len(DECAYS), critics))
@@ -283,9 +284,9 @@ def fit_folds(key: jax.Array, folds: Fold, objective: str):
     def go_on(carry):
         i, since, state, best, best_value, train, judged = carry
         state, best, value, trained, found = everywhere(partial(round_, i))(
-            decays, keys, folds, state, best, best_value
+            decays, key, folds, state, best, best_value
         )
-        since = jnp.where(value > best_value, 0, since + 1)
+        since = jnp.where(value > best_value + GAIN, 0, since + 1)
         return i + 1, since, state, best, value, train.at[i].set(trained), judged.at[i].set(found)
 
     start = (0, jnp.zeros(first.shape, jnp.int32), state, best, first, nothing, nothing)

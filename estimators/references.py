@@ -85,7 +85,7 @@ class Student:
     freedom: float
 
     @classmethod
-    def fit(cls, rows: np.ndarray, iterations: int = 12) -> Student:
+    def fit(cls, rows: np.ndarray, iterations: int = 7) -> Student:
         """Maximum likelihood by ECME (Liu & Rubin 1995), ν on a grid; starts from median and central spread."""
         d = rows.shape[1]
         mean, weight = np.median(rows, axis=0), np.ones(len(rows))

@@ -57,7 +57,9 @@ def test_positive_affine_maps_change_nothing(kind, scale, offset):
     np.testing.assert_allclose(there, here - 3.0 * np.log(scale), atol=1e-5)
 
 
-@pytest.mark.parametrize("increasing", [np.exp, lambda x: x**3, np.arctan, np.sinh], ids=["exp", "cube", "atan", "sinh"])
+@pytest.mark.parametrize(
+    "increasing", [np.exp, lambda x: x**3, np.arctan, np.sinh], ids=["exp", "cube", "atan", "sinh"]
+)
 def test_normal_scores_are_blind_to_increasing_maps_up_to_interpolation(increasing):
     """Within the knots; values between two of them are where the straight lines of the two fits part."""
     p, q = sets()

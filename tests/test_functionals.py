@@ -99,7 +99,9 @@ def test_a_log_ratio_shifted_and_scaled_is_calibrated_back(shift, slope):
 
 def test_the_ratio_handed_back_is_the_calibrated_one():
     x, y = SHIFTED.draw(np.random.default_rng(1), 5000)
-    (e,) = told(*(2.0 * SHIFTED.log_ratio(rows) for rows in (x, y)), ["kl"], ratio=lambda z: 2.0 * SHIFTED.log_ratio(z[:, 0]))
+    (e,) = told(
+        *(2.0 * SHIFTED.log_ratio(rows) for rows in (x, y)), ["kl"], ratio=lambda z: 2.0 * SHIFTED.log_ratio(z[:, 0])
+    )
     np.testing.assert_allclose(e.log_ratio(x), e.scores.log_p, atol=1e-9)
     np.testing.assert_allclose(e.log_ratio(x), SHIFTED.log_ratio(x), atol=0.25)
 
@@ -245,7 +247,7 @@ def test_critics_that_agree_are_not_extrapolated():
 
 
 def test_parametric_log_ratios_are_taken_as_they_are():
-    """Far apart, where calibration would have no optimum: KL is the mean log-ratio, twice counted what critics dispute."""
+    """Where calibration would have no optimum: KL is the mean log-ratio, and what the critics dispute its error."""
     log_p, log_q = np.full((2, 50), 10.0), np.full((2, 50), -12.0)
     log_p[1] += 1.0
     (kl,) = told(log_p, log_q, ["kl"], parametric=True)

@@ -75,19 +75,18 @@ def test_the_two_critics_of_a_row_come_from_different_training():
     assert np.corrcoef(*log_p)[0, 1] > 0.3
 
 
-def test_rows_that_could_be_learned_by_heart_give_no_divergence():
-    """P = Q in 20 dimensions, 60 rows a side: any row that trained its own critic would show."""
-    rng = np.random.default_rng(3)
-    js, kl = neural.estimate(*rng.normal(size=(2, SIZE, 20)), [est.divergence("js"), est.divergence("kl")])
-    for e in (js, kl):
-        bound, error = (e.diagnostics[k] for k in ("lower_bound", "lower_bound_standard_error"))
-        assert bound < 3.0 * error and abs(e.value) < 3.0 * e.standard_error
+def test_between_samples_of_one_distribution_nothing_is_found():
+    """Rows that trained the critic they are scored by would show."""
+    fits = [neural.estimate(*normals(seed, shift=0.0), [est.divergence("js")])[0] for seed in range(6)]
+    bounds = [e.diagnostics["lower_bound"] for e in fits]
+    assert np.mean(bounds) <= 3.0 * np.std(bounds, ddof=1) / math.sqrt(len(fits))
+    assert all(abs(e.value) < 3.3 * e.standard_error for e in fits)
 
 
-def test_held_out_rows_of_every_block_are_told_apart():
+def test_held_out_rows_of_the_two_sets_are_told_apart():
     log_p, log_q = fit()[0]
-    for block in CUT:
-        assert log_p[:, block.p].mean() > log_q[:, block.q].mean()
+    for c in range(2):
+        assert np.median(log_p[c]) > 0.2 > -0.2 > np.median(log_q[c])
 
 
 # --- seeds and shapes -------------------------------------------------------------------------------------------------
@@ -97,7 +96,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
     again = neural.cross_fit(*normals(0), CUT, 0)
     np.testing.assert_array_equal(again[0].log_p, fit()[0].log_p)
     np.testing.assert_array_equal(again[1](normals(1)[0]), fit()[1](normals(1)[0]))
-    assert (fit(1)[0].log_p != fit()[0].log_p).mean() > 0.9
+    assert (fit(1)[0].log_p != fit()[0].log_p).any(axis=1).all()
 
 
 def test_a_shape_is_compiled_once():
@@ -118,7 +117,7 @@ def test_blocks_that_differ_by_a_row_lose_one_at_most():
 
 
 def test_groups_reach_the_blocks():
-    """Every row twice: as two groups of one the critic meets its held-out rows in training, as one group of two never."""
+    """Every row twice: a critic must not be trained on the twin of a row it is reported on."""
     x, y = (np.repeat(rows, 2, axis=0) for rows in normals(4, shift=0.0, n=SIZE // 2))
     labels = np.repeat(np.arange(SIZE // 2), 2), 100 + np.repeat(np.arange(SIZE // 2), 2)
     kl = [est.divergence("kl")]
@@ -141,18 +140,6 @@ def test_history_is_the_bound_of_each_network_round_by_round():
     np.testing.assert_array_equal(figures["best_round"], held_out.argmax(axis=0))
 
 
-def test_training_ends_patience_rounds_after_the_best(monkeypatch):
-    """Where there is nothing to learn, sooner than ROUNDS."""
-    monkeypatch.setattr(neural, "ROUNDS", 12)
-    monkeypatch.setattr(neural, "PATIENCE", 1)
-    patient = jax.jit(lambda *given: full(*given, "neural"))
-    monkeypatch.setattr(neural, "fit_folds", lambda key, folds, objective: patient(key, folds))
-    figures = neural.cross_fit(*normals(0, shift=0.0), CUT, 0)[2]
-    rounds = len(figures["history"]["steps"]) - 1
-    assert max(figures["best_round"]) < rounds <= 12
-    assert rounds < 12
-
-
 def folds_of(x, y) -> list[neural.Fold]:
     parts = [part for pair in roles(CUT) for part in pair]
     return [neural.Fold(x[t.p], y[t.q], x[j.p], y[j.q]) for t, j, _ in parts]
@@ -161,7 +148,7 @@ def folds_of(x, y) -> list[neural.Fold]:
 def test_a_critic_is_at_least_as_good_on_its_judging_rows_as_the_reference_it_starts_from():
     folds = folds_of(*normals(0))
     held_out = np.array(neural.fit_critics(folds, 0)[1]["history"]["held_out"])
-    assert (held_out.max(axis=0) >= held_out[0]).all() and (held_out.max(axis=0) > held_out[0]).mean() > 0.3
+    assert (held_out.max(axis=0) >= held_out[0]).all() and (held_out.max(axis=0) > held_out[0]).any()
 
 
 def test_beyond_the_judging_rows_a_critic_goes_no_further():
@@ -187,19 +174,7 @@ def test_more_rows_than_are_used_are_cut_to_as_many(monkeypatch):
     assert {len(rows) for fold in folds for rows in fold} == {20}
 
 
-# --- objectives -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def by_objective():
-    return {name: neural.estimate(*normals(0), [est.divergence("kl")], objective=name)[0] for name in neural.OBJECTIVES}
-
-
-def test_objectives_agree_within_their_errors_and_are_named(by_objective):
-    for name, e in by_objective.items():
-        assert e.method == name
-        assert abs(e.value - by_objective["neural"].value) < e.standard_error
-    assert len({e.value for e in by_objective.values()}) == len(by_objective)
+# --- what is returned -------------------------------------------------------------------------------------------------
 
 
 def test_an_estimate_says_what_it_is():
