@@ -35,7 +35,7 @@ from scipy.stats import norm
 
 from estimators.calibration import Logistic, basis, calibrate
 from estimators.divergences import FDivergence
-from estimators.folds import Groups
+from estimators.folds import Groups, Rows
 from estimators.result import Estimate, Scores
 
 STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
@@ -85,7 +85,7 @@ def read(
     groups: Groups | None = None,
     ratio: Callable[[np.ndarray], np.ndarray] | None = None,
     diagnostics: Mapping[str, Any] | None = None,
-    parametric: bool = False,
+    parametric: list[Rows] | None = None,
 ) -> list[Estimate]:
     """An Estimate for each of `divergences` from held-out log-ratios.
 
@@ -97,25 +97,28 @@ def read(
             that of group sums.
         ratio: points [k, d] → log p/q [k], before calibration.
         diagnostics: further figures of the fit.
-        parametric: take the log-ratios as they are, where sets that hardly overlap could not calibrate them; the
-            disagreement of the critics stands for the error of their parameters.
+        parametric: the blocks that were held out, to take the log-ratios as they are, where sets that hardly overlap
+            could not calibrate them; the disagreement of a block's critics tells the error of their parameters.
     """
     raw = held_out.mean()
     n, m = len(raw.log_p), len(raw.log_q)
     separable = bool(raw.log_p.min() > raw.log_q.max())
     each = held_out.each() if len(held_out.log_p) > 1 else []
-    fits = [_fit(s, separable or parametric) for s in (raw, *each)]
+    fits = [_fit(s, separable or parametric is not None) for s in (raw, *each)]
     views = [_Calibrated.of(s, fit) for s, fit in zip((raw, *each), fits, strict=True)]
     theta = fits[0].theta
     scores = Scores(views[0].log_ratio[:n], views[0].log_ratio[n:])
     facts = {**_facts(raw, scores, theta), **(diagnostics or {})}
-    warnings = _warnings(scores, facts, separable and not parametric)
+    warnings = _warnings(scores, facts, separable)
     z = float(norm.ppf(0.5 + 0.5 * confidence))
     made = []
     for row in divergences:
-        value, error = (_agreed if parametric else _extrapolated)(row, views, n, dim, groups)
+        if parametric is None:
+            value, error = _extrapolated(row, views, n, dim, groups)
+        else:
+            value, error = _agreed(row, views, n, parametric, groups)
         bound, bound_error = lower_bound(row, raw, groups)
-        value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable and not parametric)
+        value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable)
         made.append(
             Estimate(
                 divergence=row.name,
@@ -155,15 +158,19 @@ def _extrapolated(row: FDivergence, views: list[_Calibrated], n: int, dim: int, 
     return value, math.hypot(standard_error(influence, n, groups), 2.0 * doubt)
 
 
-def _agreed(row: FDivergence, views: list[_Calibrated], n: int, dim: int, groups: Groups | None):
-    """(D of the mean critic, its standard error): that of the rows, and half the critics' difference, twice over.
+def _agreed(row: FDivergence, views: list[_Calibrated], n: int, cut: list[Rows], groups: Groups | None):
+    """(D of the mean critic, its standard error): that of the held-out rows, and that of the critics' parameters.
 
-    Half of either's difference is the standard error of the mean of two; a single difference being a rough measure, it
-    counts double.
+    A block's two critics have two fifths of the rows each, so the variance of their difference is five times that of a
+    fit to all rows.
     """
     (value, influence), *others = [_reading(row, view) for view in views]
-    apart = float(np.ptp([v for v, _ in others])) if others else 0.0
-    return value, math.hypot(standard_error(influence, n, groups), apart)
+    error = standard_error(influence, n, groups)
+    if len(others) == 2:
+        apart = others[0][1] - others[1][1]
+        by_block = [np.sum(apart[np.concatenate([b.p, n + b.q])]) * len(cut) / len(apart) for b in cut]
+        error = math.hypot(error, math.sqrt(float(np.mean(np.square(by_block))) / 5.0))
+    return value, error
 
 
 def _reading(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
@@ -175,7 +182,8 @@ def _bound(row: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
     """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
     t_p, t_q = variational(row, *scores)
     n, m = len(t_p), len(t_q)
-    return float(t_p.mean() - t_q.mean()), np.concatenate([t_p / n, -t_q / m]) * (n + m)
+    with np.errstate(over="ignore", invalid="ignore"):  # a critic may be so wrong that its bound is −∞
+        return float(t_p.mean() - t_q.mean()), np.concatenate([t_p / n, -t_q / m]) * (n + m)
 
 
 def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
@@ -187,13 +195,19 @@ def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
 
 
 def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
-    """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1)."""
+    """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1); linear in ℓ beyond what float64 holds."""
     with jax.enable_x64(True):
         slope = float(row.prime(jnp.asarray(1.0)))
-        for reach in (300.0, 2.0 * STEEPEST):
-            v = jnp.clip(jnp.asarray(log_ratio), -reach, reach)
+        raw = jnp.asarray(log_ratio)
+
+        def at(v):
             tangent = row.value_at_one + slope * jnp.expm1(v)
-            found = np.asarray((row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share))
+            return (row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share)
+
+        for reach in (300.0, 2.0 * STEEPEST):
+            v = jnp.clip(raw, -reach, reach)
+            end = reach * jnp.sign(v)
+            found = np.asarray(at(v) + (raw - v) * (at(end) - at(end - jnp.sign(v))) * jnp.sign(v))
             if np.isfinite(found).all():
                 break
         return found

@@ -110,7 +110,9 @@ def mutual_information(
         if share >= FAR and 2 * len(x) > 5 * (made.joint.shape[1] + 3):
             choice = {"choice": f"auto chose telescoping: {seen}, more than a classifier can measure"}
             far, ratio, course = telescoping.cross_fit(made.joint, made.product, made.cut, seed)
-            (e,) = read(far, rows[:1], method="telescoping", ratio=ratio, diagnostics=course, parametric=True, **shown)
+            (e,) = read(
+                far, rows[:1], method="telescoping", ratio=ratio, diagnostics=course, parametric=made.cut, **shown
+            )
     elif method != "js":
         e = _replaced(e, method, figures[method])
     values = {name: {"value": f.value, "standard_error": f.error} for name, f in figures.items()}

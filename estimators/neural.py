@@ -283,9 +283,7 @@ def fit_folds(key: jax.Array, folds: Fold, objective: str):
 
     def go_on(carry):
         i, since, state, best, best_value, train, judged = carry
-        state, best, value, trained, found = everywhere(partial(round_, i))(
-            decays, key, folds, state, best, best_value
-        )
+        state, best, value, trained, found = everywhere(partial(round_, i))(decays, key, folds, state, best, best_value)
         since = jnp.where(value > best_value + GAIN, 0, since + 1)
         return i + 1, since, state, best, value, train.at[i].set(trained), judged.at[i].set(found)
 

@@ -86,20 +86,25 @@ class Student:
 
     @classmethod
     def fit(cls, rows: np.ndarray, iterations: int = 7) -> Student:
-        """Maximum likelihood by ECME (Liu & Rubin 1995), ν on a grid; starts from median and central spread."""
+        """Maximum likelihood by ECME (Liu & Rubin 1995), ν on a grid, from a Cauchy law of median and median deviation.
+
+        So an outlier, however far, never weighs on the first fit.
+        """
         d = rows.shape[1]
-        mean, weight = np.median(rows, axis=0), np.ones(len(rows))
-        floor = 1e-6 * np.diag(np.maximum(np.median(np.abs(rows - mean), axis=0) ** 2, 1e-12))
+        mean = np.median(rows, axis=0)
+        deviation = np.median(np.abs(rows - mean), axis=0)
+        normal = Normal.of(mean, np.diag(np.where(deviation > 0.0, deviation, rows.std(axis=0) + 1e-12) ** 2))
+        freedom, square = 1.0, 2.0 * (normal.level - normal(rows))
+        level = gammaln(0.5 * (FREEDOMS + d)) - gammaln(0.5 * FREEDOMS) - 0.5 * d * np.log(0.5 * FREEDOMS)
         for _ in range(iterations):
-            total = weight.sum()
-            mean = weight @ rows / total
+            weight = (freedom + d) / (freedom + square)
+            mean = weight @ rows / weight.sum()
             centred = (rows - mean) * np.sqrt(weight / len(rows))[:, None]
-            normal = Normal.of(mean, centred.T @ centred + floor)
+            covariance = centred.T @ centred
+            normal = Normal.of(mean, covariance + 1e-6 * np.diag(np.maximum(np.diag(covariance), 1e-12)))
             square = 2.0 * (normal.level - normal(rows))
-            level = gammaln(0.5 * (FREEDOMS + d)) - gammaln(0.5 * FREEDOMS) - 0.5 * d * np.log(0.5 * FREEDOMS)
             fall = [0.5 * (nu + d) * float(np.mean(np.log1p(square / nu))) for nu in FREEDOMS]
             freedom = float(FREEDOMS[np.argmax(level - fall)])
-            weight = (freedom + d) / (freedom + square)
         return cls(normal, freedom)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def estimate(
             groups=groups,
             ratio=ratio,
             diagnostics=diagnostics,
-            parametric=True,
+            parametric=cut,
         )
     ]
 

@@ -1,0 +1,170 @@
+"""Mutual information: pairs that share no block, bounds on the right side, one truth by six ways."""
+
+import math
+
+import numpy as np
+import pytest
+
+import estimators as est
+from estimators import information, neural
+from estimators.estimation import BadArgument
+from estimators.information import INFORMATION, Scores, pairs
+from estimators.samples import DataError
+
+RHO = 0.8
+TRUTH = -math.log(1.0 - RHO**2)  # two pairs of coordinates, −½ log(1 − ρ²) each
+N = 1500
+
+
+def correlated(seed: int, n: int = N, rho: float = RHO) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2))
+    return x, rho * x + math.sqrt(1.0 - rho**2) * rng.normal(size=(n, 2))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, est.Estimate]:
+    """Each method on the same pairs, trained briefly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neural, "ROUNDS", 4)
+        neural.fit_folds.clear_cache()
+        made = {m: est.mutual_information(*correlated(0), method=m, seed=1) for m in INFORMATION}
+    neural.fit_folds.clear_cache()
+    return made
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partners", [1, 4, 30])
+def test_no_row_of_the_product_is_a_pair_and_none_leaves_its_block(partners):
+    x = np.arange(60.0)[:, None]
+    made = pairs(x, x + 1000.0, partners, seed=0)
+    first, second = made.product[:, 0].astype(int), made.product[:, 1].astype(int) - 1000
+    assert len(first) == 60 * partners
+    np.testing.assert_array_equal(first, np.repeat(np.arange(60), partners))
+    np.testing.assert_array_equal(np.stack([first, second], axis=1), made.units[1])
+    block = np.empty(60, int)
+    for k, rows in enumerate(made.cut):
+        block[rows.p] = k
+        np.testing.assert_array_equal(np.unique(first[rows.q]), np.sort(rows.p))
+    np.testing.assert_array_equal(block[first], block[second])
+    assert not np.any(first == second)
+
+
+def test_each_half_appears_equally_often_in_the_product():
+    x = np.arange(50.0)[:, None]
+    made = pairs(x, x, 4, seed=0)
+    assert set(np.bincount(made.product[:, 1].astype(int))) == {4}
+
+
+# --- the truth --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["auto", "js", "nwj", "dv"])
+def test_the_truth_lies_near_the_estimate(found, method):
+    e = found[method]
+    assert abs(e.value - TRUTH) < 4 * e.standard_error < 0.3 * TRUTH
+    assert e.low < e.value < e.high and e.divergence == "mutual_information"
+    assert (e.n_p, e.dim) == (N, 4)
+
+
+def test_bounds_keep_to_their_side(found):
+    below, above = found["infonce"], found["upper"]
+    assert below.value - 3 * below.standard_error < TRUTH < above.value + 3 * above.standard_error
+    assert above.value > TRUTH + RHO**2  # I + KL(Q‖P), which is at least as large for Gaussians
+    assert any(f"log {information.CANDIDATES}" in w for w in below.warnings)
+
+
+def test_auto_tells_why_and_shows_every_bound(found):
+    e = found["auto"]
+    assert e.method == "js" and "auto chose" in e.diagnostics["choice"]
+    assert set(e.diagnostics["bounds"]) == set(information.BOUNDS)
+    assert e.value == found["js"].value
+
+
+def test_the_ratio_is_that_of_joint_and_product(found):
+    x, z = correlated(7)
+    exact = sum(
+        (RHO * x[:, j] * z[:, j] - 0.5 * RHO**2 * (x[:, j] ** 2 + z[:, j] ** 2)) / (1 - RHO**2) for j in range(2)
+    )
+    assert np.corrcoef(found["js"].log_ratio(np.concatenate([x, z], axis=1)), exact)[0, 1] > 0.95
+
+
+def test_independent_pairs_have_none(monkeypatch):
+    monkeypatch.setattr(neural, "ROUNDS", 4)
+    neural.fit_folds.clear_cache()
+    x, z = correlated(3, rho=0.0)
+    e = est.mutual_information(x, z)
+    assert e.low <= 0.0 <= e.high and abs(e.value) < 0.02
+    neural.fit_folds.clear_cache()
+
+
+# --- bounds from known scores -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", information.BOUNDS)
+def test_bounds_of_the_true_ratio(name):
+    rng = np.random.default_rng(0)
+    n, k = 20_000, 40
+    sigma = 1.0  # of a Gaussian log-ratio: mean ±σ²/2 under P and Q, so I = ½
+    log_p, log_q = rng.normal(0.5, sigma, n), rng.normal(-0.5, sigma, n * k)
+    units = np.arange(n), np.repeat(np.arange(n), k)
+    value, error, said = information.BOUNDS[name](Scores(log_p, log_q), units)
+    expected = {"upper": 1.0, "infonce": None}.get(name, 0.5)
+    if expected is None:
+        assert 0.45 < value < 0.5 and "candidates" in said
+    else:
+        assert abs(value - expected) < 4 * error < 0.1
+
+
+def test_infonce_cannot_pass_its_ceiling():
+    scores = Scores(np.full(10, 50.0), np.zeros(30))
+    value, _, _ = information.BOUNDS["infonce"](scores, (np.arange(10), np.repeat(np.arange(10), 3)))
+    assert value == pytest.approx(math.log(4.0))
+
+
+def test_smile_clips_only_the_product():
+    scores = Scores(np.full(10, 9.0), np.full(10, -9.0))
+    units = np.arange(10), np.arange(10)
+    assert information.BOUNDS["smile"](scores, units)[0] == pytest.approx(9.0 + information.CLIP)
+    assert information.BOUNDS["dv"](scores, units)[0] == pytest.approx(18.0)
+
+
+# --- at the door ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "x, z, options, error, said",
+    [
+        (np.zeros((20, 1)), np.zeros((19, 1)), {}, DataError, "20 rows and z 19"),
+        (np.arange(20.0), np.ones(20), {}, DataError, "constant"),
+        (np.arange(20.0), np.arange(20.0), {"method": "mine"}, BadArgument, "auto, js, nwj"),
+        (np.arange(20.0), np.arange(20.0), {"confidence": 2.0}, BadArgument, "between 0 and 1"),
+        (np.arange(20.0), np.arange(20.0), {"groups": np.zeros(3)}, DataError, "one label a pair"),
+        (np.arange(6.0), np.arange(6.0) ** 2, {}, DataError, "10 a side"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(x, z, options, error, said):
+    with pytest.raises(error, match=said):
+        est.mutual_information(x, z, **options)
+
+
+def test_a_pair_with_nan_is_dropped_whole(monkeypatch):
+    seen = []
+
+    def method(x, z, **_):
+        seen.append((x, z))
+        return est.Estimate(
+            divergence="kl", value=0.0, low=0.0, high=0.0, standard_error=0.0, confidence=0.9, method="", n_p=1, n_q=1,
+            dim=1,
+        )  # fmt: skip
+
+    monkeypatch.setattr(information, "mutual_information", method)
+    x, z = correlated(0, 30)
+    x[3, 0], z[7, 1] = math.nan, math.nan
+    e = est.mutual_information(x, z, nan_policy="omit")
+    kept = np.setdiff1d(np.arange(30), [3, 7])
+    np.testing.assert_array_equal(seen[0][0], x[kept])
+    np.testing.assert_array_equal(seen[0][1], z[kept])
+    assert any("dropped 1 of 30" in w for w in e.warnings)

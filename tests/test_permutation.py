@@ -1,0 +1,106 @@
+"""The permutation test: exact size whatever the critic, power where P and Q differ, groups kept whole."""
+
+import numpy as np
+import pytest
+
+import estimators as est
+from estimators import neural, permutation
+from estimators.estimation import BadArgument
+from estimators.samples import DataError
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+    """A critic that learns nothing: three times the first coordinate."""
+    monkeypatch.setattr(permutation, "fit_critics", lambda folds, seed: ([lambda rows: 3.0 * rows[:, 0]] * 2, {}))
+
+
+def sets(seed: int, n: int = 60, m: int = 60, shift: float = 0.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)) + shift, rng.normal(size=(m, 2))
+
+
+@pytest.mark.parametrize("divergence, m", [("js", 60), ("kl", 25), ("total_variation", 60)])
+def test_the_size_is_exact(fixed, divergence, m):
+    """P(p ≤ α) = α for equal laws and 39 relabellings of a continuous statistic; `total_variation` has ties, so ≤."""
+    draws = 200
+    p = np.array(
+        [est.permutation_test(*sets(s, m=m), divergence, seed=s, permutations=39).p_value for s in range(draws)]
+    )
+    for level in (0.05, 0.25):
+        share, error = np.mean(p <= level + 1e-12), np.sqrt(level * (1 - level) / draws)
+        assert share < level + 3.5 * error
+        assert divergence == "total_variation" or share > level - 3.5 * error
+
+
+def test_p_values_count_the_statistic_itself(fixed):
+    found = est.permutation_test(*sets(0, shift=3.0), permutations=19)
+    assert found.p_value == pytest.approx(1 / 20)
+    assert len(found.null) == 19 and found.statistic > found.null.max()
+    assert found.n_p == found.n_q == 24  # two fifths of the rows test
+
+
+def test_a_critic_without_opinion_rejects_nothing(monkeypatch):
+    monkeypatch.setattr(permutation, "fit_critics", lambda folds, seed: ([lambda rows: 0.0 * rows[:, 0]] * 2, {}))
+    assert est.permutation_test(*sets(0, shift=3.0)).p_value == 1.0
+
+
+def test_rows_that_test_train_no_critic(monkeypatch):
+    seen = []
+
+    def fit(folds, seed):
+        seen.extend(folds)
+        return [lambda rows: (tested.append(rows), rows[:, 0])[1]] * 2, {}
+
+    tested: list[np.ndarray] = []
+    monkeypatch.setattr(permutation, "fit_critics", fit)
+    x, y = sets(1)
+    est.permutation_test(x, y, permutations=1)
+    trained = np.concatenate([rows for fold in seen for rows in fold])
+    fresh = np.concatenate(tested)
+    assert len(seen) == 2 and not set(map(bytes, fresh)) & set(map(bytes, trained))
+    np.testing.assert_array_equal(seen[0].train_p, seen[1].judge_p)
+
+
+def test_different_laws_are_told_apart(monkeypatch):
+    monkeypatch.setattr(neural, "ROUNDS", 2)
+    neural.fit_folds.clear_cache()
+    found = est.permutation_test(*sets(0, 300, 300, shift=0.7), permutations=199)
+    neural.fit_folds.clear_cache()
+    assert found.p_value == 1 / 200 and found.statistic > 0.0
+
+
+def test_groups_are_relabelled_whole(fixed):
+    """Rows repeated eight times are no more evidence than once: with groups the size holds, without it is lost."""
+    draws, copies = 120, 8
+    labels = np.repeat(np.arange(15), copies), 100 + np.repeat(np.arange(15), copies)
+
+    def share(groups):
+        p = [
+            est.permutation_test(
+                *(np.repeat(rows, copies, axis=0) for rows in sets(s, 15, 15)), seed=s, permutations=39, groups=groups
+            ).p_value
+            for s in range(draws)
+        ]
+        return np.mean(np.array(p) <= 0.05 + 1e-12)
+
+    assert share(labels) < 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / draws)
+    assert share(None) > 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / draws)
+
+
+@pytest.mark.parametrize(
+    "options, error, said",
+    [
+        ({"permutations": 0}, BadArgument, "at least 1"),
+        ({"groups": (np.arange(60), np.arange(60))}, BadArgument, "both sets"),
+        ({"seed": -1}, BadArgument, "from 0 to"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(options, error, said):
+    with pytest.raises(error, match=said):
+        est.permutation_test(*sets(0), **options)
+
+
+def test_constant_columns_leave_nothing_to_test():
+    with pytest.raises(DataError, match="nothing to test"):
+        est.permutation_test(np.ones((20, 2)), np.ones((20, 2)))
