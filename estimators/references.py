@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import gammaln
+from scipy.linalg import solve_triangular, solveh_banded
+from scipy.special import expit, gammaln
 
 from estimators.calibration import logistic
 from estimators.coordinates import NormalScores, Standard
@@ -26,8 +26,9 @@ LogRatio = Callable[[np.ndarray], np.ndarray]
 Coordinates = tuple[Standard, NormalScores]
 STEEPEST = 300.0  # |log-ratio| of one reference, so that an outlier does not outweigh the rest
 SHRINKAGES = (0.0, 1.0)
-BINS, WIDEST = 48, 3.6  # of a normal score
-SMOOTHNESS = 20.0
+WIDEST = 3.6  # normal score of the outermost bin
+GRAINS = ((48, 20.0), (144, 0.5))
+"""Bins of a column and the weight of their second differences: one for smooth densities, one for edges and spikes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +122,9 @@ class Additive:
     levels: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        place = np.clip((rows + WIDEST) * (BINS / (2.0 * WIDEST)) - 0.5, 0.0, BINS - 1.0)
-        left = np.minimum(place.astype(np.intp), BINS - 2)
+        bins = self.levels.shape[1]
+        place = np.clip((rows + WIDEST) * (bins / (2.0 * WIDEST)) - 0.5, 0.0, bins - 1.0)
+        left = np.minimum(place.astype(np.intp), bins - 2)
         columns = np.arange(rows.shape[1])
         low, high = self.levels[columns, left], self.levels[columns, left + 1]
         return np.sum(low + (place - left) * (high - low), axis=1)
@@ -133,30 +135,39 @@ def student(p: np.ndarray, q: np.ndarray) -> Discriminant:
     return Discriminant(Student.fit(p), Student.fit(q))
 
 
-def additive(p: np.ndarray, q: np.ndarray) -> Additive:
+def additive(p: np.ndarray, q: np.ndarray, bins: int = GRAINS[0][0], smoothness: float = GRAINS[0][1]) -> Additive:
     """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised.
 
     Source: P-splines (Eilers & Marx 1996), of degree zero.
     """
-    d = p.shape[1]
-    count_p, count_q = (_counts(rows) for rows in (p, q))
-    total = count_p + count_q
-    bend = np.diff(np.eye(BINS), n=2, axis=0)
-    penalty = SMOOTHNESS * bend.T @ bend + 1e-3 * np.eye(BINS)
-    offset, g = np.log(len(p) / len(q)), np.zeros((d, BINS))
-    for _ in range(12):
-        share = 1.0 / (1.0 + np.exp(-(g + offset)))
-        gradient = count_p - total * share - g @ penalty
-        curvature = penalty + np.eye(BINS) * (total * share * (1.0 - share))[:, None, :]
-        g = g + np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -2.0, 2.0)
+    count_p, count_q = (_counts(rows, bins) for rows in (p, q))
+    bend = np.diff(np.eye(bins), n=2, axis=0)
+    penalty = smoothness * bend.T @ bend + 1e-3 * np.eye(bins)
+    banded = np.stack([np.r_[np.zeros(k), np.diag(penalty, k)] for k in (2, 1, 0)])
+    offset = np.log(len(p) / len(q))
+    g = np.stack([_smoothed(*counts, offset, penalty, banded) for counts in zip(count_p, count_q, strict=True)])
     return Additive(g)
 
 
-def _counts(rows: np.ndarray) -> np.ndarray:
+def _smoothed(count_p, count_q, offset: float, penalty: np.ndarray, banded: np.ndarray) -> np.ndarray:
+    """The g [bins] that maximises Σ count_p log σ(g + offset) + count_q log σ(−g − offset) − ½ gᵀ penalty g."""
+    total, g = count_p + count_q, np.zeros(len(count_p))
+    for _ in range(20):
+        share = expit(g + offset)
+        curvature = banded.copy()
+        curvature[2] += total * share * (1.0 - share)
+        step = np.clip(solveh_banded(curvature, count_p - total * share - penalty @ g), -2.0, 2.0)
+        g = g + step
+        if np.abs(step).max() < 1e-4:
+            break
+    return g
+
+
+def _counts(rows: np.ndarray, bins: int) -> np.ndarray:
     """Rows in each bin of each column [d, bins]."""
-    place = np.clip(((rows + WIDEST) * (BINS / (2.0 * WIDEST))).astype(np.intp), 0, BINS - 1)
+    place = np.clip(((rows + WIDEST) * (bins / (2.0 * WIDEST))).astype(np.intp), 0, bins - 1)
     d = rows.shape[1]
-    return np.bincount((place + BINS * np.arange(d)).ravel(), minlength=d * BINS).reshape(d, BINS).astype(np.float64)
+    return np.bincount((place + bins * np.arange(d)).ravel(), minlength=d * bins).reshape(d, bins).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +226,11 @@ class References:
             standard,
             scores,
             (*(discriminant(*plain, s) for s in SHRINKAGES), *_heavy(plain), centre),
-            (*(discriminant(*ranked, s) for s in SHRINKAGES), additive(*ranked), radial(*ranked)),
+            (
+                *(discriminant(*ranked, s) for s in SHRINKAGES),
+                *(additive(*ranked, *grain) for grain in GRAINS),
+                radial(*ranked),
+            ),
             centre,
         )
 
