@@ -153,6 +153,9 @@ def _extrapolated(row: FDivergence, views: list[_Calibrated], n: int, dim: int, 
     if len(found) > 1:
         others, influences = zip(*found[1:], strict=True)
         gain = value - float(np.mean(others))
+        if row.smooth:  # more than all there is says only that the expansion does not hold
+            most = abs(value - row.value_at_one)
+            gain = min(max(gain, -most), most)
         value, influence = value + gain, 2.0 * influence - np.mean(influences, axis=0)
         doubt = DOUBT * gain / math.sqrt(dim + 1.0)
     return value, math.hypot(standard_error(influence, n, groups), 2.0 * doubt)
@@ -187,11 +190,23 @@ def _bound(row: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
 
 
 def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
-    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q."""
-    low, here, high = _perspective(row, np.stack([view.log_ratio + s for s in (-STEP, 0.0, STEP)]), view.share)
+    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q.
+
+    Where that grows with a power of r (pearson), ratios beyond n count as n: n rows hold no evidence of larger ones.
+    """
+    n = len(view.log_ratio)
+    reach = math.log(min(view.share, 1.0 - view.share) * n) if _steep(row) else math.inf
+    around = np.stack([np.clip(view.log_ratio, -reach, reach) + s for s in (-STEP, 0.0, STEP)])
+    low, here, high = _perspective(row, around, view.share)
     slope = (high - low) / (2.0 * STEP)
     gradient = slope @ view.phi / len(here)
     return row.value_at_one + float(here.mean()), here + view.scores @ gradient
+
+
+def _steep(row: FDivergence) -> bool:
+    """Whether f̃(r)/(r + 1) grows, towards either end, faster than any power of log r."""
+    ends = _perspective(row, np.array([-40.0, -20.0, 20.0, 40.0]), 0.5)
+    return bool(max(ends[0] / ends[1] if ends[1] > 0.0 else 0.0, ends[3] / ends[2] if ends[2] > 0.0 else 0.0) > 50.0)
 
 
 def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -114,8 +115,8 @@ def _table(found: Sequence[Any]) -> Iterator[str]:
     yield f"{'divergence':<20}{'value':>12}{'low':>12}{'high':>12}{'std. error':>12}{'lower bound':>13}"
     for e in found:
         bound = e.diagnostics.get("lower_bound")
-        numbers = "".join(f"{number:>12.4f}" for number in (e.value, e.low, e.high, e.standard_error))
-        yield f"{e.divergence:<20}{numbers}{'–' if bound is None else format(bound, '.4f'):>13}"
+        numbers = "".join(f"{_cell(number):>12}" for number in (e.value, e.low, e.high, e.standard_error))
+        yield f"{e.divergence:<20}{numbers}{'–' if bound is None else _cell(bound):>13}"
     if choice := next((e.diagnostics["choice"] for e in found if "choice" in e.diagnostics), ""):
         yield choice
     if checks := _checks(found):
@@ -123,6 +124,10 @@ def _table(found: Sequence[Any]) -> Iterator[str]:
     for warning in dict.fromkeys(w for e in found for w in e.warnings):
         about = [e.divergence for e in found if warning in e.warnings]
         yield f"{'' if len(about) == len(found) else ', '.join(about) + ': '}{warning}"
+
+
+def _cell(number: float) -> str:
+    return f"{number:.4f}" if abs(number) < 1e5 or math.isinf(number) else f"{number:.3e}"
 
 
 CHECKS = {
