@@ -23,7 +23,7 @@ from estimators.divergences import DIVERGENCES, FDivergence, UnknownDivergence, 
 from estimators.folds import Groups
 from estimators.permutation import PermutationTest
 from estimators.result import Estimate
-from estimators.samples import DataError, Samples, as_samples, check_pair, constant_columns
+from estimators.samples import DataError, Samples, as_samples, check_pair, constant_columns, twins
 
 Method = Callable[..., list[Estimate]]
 
@@ -149,7 +149,8 @@ def estimate(
         confidence: level of the intervals.
         nan_policy: raise, or omit rows that hold NaN or inf.
         groups: a label a row of x and a label a row of y, whole numbers or text; rows of one label are not independent
-            of each other: they stay in one fold and count as one in the standard error.
+            of each other: they stay in one fold and count as one in the standard error. By default rows that
+            occur in both sets do.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -163,7 +164,7 @@ def estimate(
     _check(asked, method, seed, confidence)
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
-    labels = _labels(groups, p, q)
+    labels = twins(p, q) if groups is None else _labels(groups, p, q)
     warnings = (*p.notes, *q.notes, *check_pair(p, q), *_lost_digits(p, q))
     proofs = [_proof(f.row, p.values, q.values) for f in asked]
     fitted: Iterator[Estimate] = iter(())

@@ -114,9 +114,25 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
             yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
 
 
+def _hashes(samples: Samples) -> np.ndarray:
+    """A number for each row, equal for equal rows; + 0.0 turns −0.0 into 0.0."""
+    return np.fromiter((hash(row.tobytes()) for row in samples.values + 0.0), np.int64, len(samples.values))
+
+
+def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of the rows of x and of y, the same for equal rows, that keep a row and its twin in one fold.
+
+    None where the sets share no row, or share so many values that these are no twins but the values of a discrete law.
+    """
+    p, q = _hashes(x), _hashes(y)
+    if not np.isin(p, q).any():
+        return None
+    distinct, labels = np.unique(np.concatenate([p, q]), return_inverse=True)
+    return (labels[: len(p)], labels[len(p) :]) if 2 * len(distinct) >= min(len(p), len(q)) else None
+
+
 def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
-    # rows compared by hash; + 0.0 turns −0.0 into 0.0
-    p, q = (np.fromiter((hash(r.tobytes()) for r in s.values + 0.0), np.int64, len(s.values)) for s in (x, y))
+    p, q = _hashes(x), _hashes(y)
     for name, hashes in (x.name, p), (y.name, q):
         if repeated := len(hashes) - len(np.unique(hashes)):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"

@@ -345,7 +345,7 @@ def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_it
 
 @pytest.mark.parametrize("name, negative", [("total_variation", True), ("kl", False)])
 def test_a_negative_value_is_reported_and_explained(name, negative):
-    """Critics of pure noise: a bound may fall below zero; a plug-in does not, since no more is extrapolated than it is."""
+    """Critics of pure noise: a bound may fall below zero; a plug-in not, since no more is taken off than there is."""
     rng = np.random.default_rng(11)
     fits = [told(rng.normal(size=(2, 200)), rng.normal(size=(2, 200)), [name])[0] for _ in range(20)]
     assert any(e.value < 0.0 for e in fits) == negative
