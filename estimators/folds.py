@@ -79,10 +79,13 @@ def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def roles(cut: list[Rows]) -> Iterator[tuple[Roles, Roles]]:
-    """For each block, the two critics reported on it: each trained on two of the other blocks, judged by the rest."""
+    """For each block, the two critics reported on it: each trained on two of the other blocks, judged by the rest.
+
+    Each half trains the critics of two blocks, and is the same object in both.
+    """
+    halves = [_union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
     for k, held_out in enumerate(cut):
-        a, b, c, d = (cut[(k + i) % BLOCKS] for i in range(1, BLOCKS))
-        one, other = _union(a, b), _union(c, d)
+        one, other = halves[(k + 1) % BLOCKS], halves[(k + 3) % BLOCKS]
         yield Roles(one, other, held_out), Roles(other, one, held_out)
 
 

@@ -41,6 +41,9 @@ from estimators.result import Estimate, Scores
 STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
 STEP = 1e-4  # of a central difference in ℓ
 DOUBT = 1.0  # share of the extrapolation's own size that is added to the standard error
+UNCHECKED = 0.5  # the same of the part of an unbounded divergence that rests on ratios beyond n, or below 1/n
+CHUNK = 8192  # numbers to which a generator is applied at once
+HEAVY = 0.1  # share of the value from which on that part is warned of
 
 
 class HeldOut(NamedTuple):
@@ -64,6 +67,10 @@ class _Calibrated(NamedTuple):
     phi: np.ndarray
     scores: np.ndarray  # of the logistic likelihood, times the inverse information: [n + m, k]
     share: float  # of P's rows
+
+    def log_n(self) -> float:
+        """Of the smaller set: larger log-ratios cannot be told from each other by samples of this size."""
+        return math.log(min(self.share, 1.0 - self.share) * len(self.log_ratio))
 
     @classmethod
     def of(cls, scores: Scores, fitted: Logistic) -> _Calibrated:
@@ -115,8 +122,11 @@ def read(
     for row in divergences:
         if parametric is None:
             value, error = _extrapolated(row, views, n, dim, groups)
+            beyond, part = _unchecked(row, views[0])
+            error = math.hypot(error, UNCHECKED * part)
         else:
             value, error = _agreed(row, views, n, parametric, groups)
+            beyond, part = 0, 0.0  # as ever where sets hardly overlap: telescoping says so itself
         bound, bound_error = lower_bound(row, raw, groups)
         value, low, high = _interval(row, value, z * error, math.log(min(n, m)), separable)
         made.append(
@@ -131,7 +141,7 @@ def read(
                 n_p=n,
                 n_q=m,
                 dim=dim,
-                warnings=(*warnings, *_about(row, value, error, min(n, m))),
+                warnings=(*warnings, *_about(row, value, error, min(n, m)), *_heavy(value, beyond, part)),
                 diagnostics={**facts, "lower_bound": bound, "lower_bound_standard_error": bound_error},
                 ratio=None if ratio is None else lambda points: basis(ratio(points)) @ theta,
                 scores=scores,
@@ -194,13 +204,28 @@ def _plug_in(row: FDivergence, view: _Calibrated) -> tuple[float, np.ndarray]:
 
     Where that grows with a power of r (pearson), ratios beyond n count as n: n rows hold no evidence of larger ones.
     """
-    n = len(view.log_ratio)
-    reach = math.log(min(view.share, 1.0 - view.share) * n) if _steep(row) else math.inf
-    around = np.stack([np.clip(view.log_ratio, -reach, reach) + s for s in (-STEP, 0.0, STEP)])
+    around = np.stack([_within_reach(row, view) + s for s in (-STEP, 0.0, STEP)])
     low, here, high = _perspective(row, around, view.share)
     slope = (high - low) / (2.0 * STEP)
     gradient = slope @ view.phi / len(here)
     return row.value_at_one + float(here.mean()), here + view.scores @ gradient
+
+
+def _within_reach(row: FDivergence, view: _Calibrated) -> np.ndarray:
+    reach = view.log_n() if _steep(row) else math.inf
+    return np.clip(view.log_ratio, -reach, reach)
+
+
+def _unchecked(row: FDivergence, view: _Calibrated) -> tuple[int, float]:
+    """(rows with a ratio beyond n or below 1/n, what they add to D_f): no sample of n says how much beyond.
+
+    Nothing where D_f is bounded, since the size of such ratios hardly matters there.
+    """
+    if math.isfinite(row.upper_limit()):
+        return 0, 0.0
+    beyond = np.abs(view.log_ratio) > view.log_n()
+    part = _perspective(row, _within_reach(row, view)[beyond], view.share).sum() / len(beyond)
+    return int(beyond.sum()), float(part)
 
 
 def _steep(row: FDivergence) -> bool:
@@ -211,21 +236,39 @@ def _steep(row: FDivergence) -> bool:
 
 def _perspective(row: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
     """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1); linear in ℓ beyond what float64 holds."""
+    for reach in (300.0, 2.0 * STEEPEST):
+        (found,) = elementwise(_perspective_within, row, log_ratio, share, reach)
+        if np.isfinite(found).all():
+            break
+    return found
+
+
+def _perspective_within(row: FDivergence, log_ratio: jax.Array, share: float, reach: float) -> tuple[jax.Array]:
+    slope = row.prime(jnp.ones(()))
+
+    def at(v):
+        tangent = row.value_at_one + slope * jnp.expm1(v)
+        return (row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share)
+
+    v = jnp.clip(log_ratio, -reach, reach)
+    end = reach * jnp.sign(v)
+    return (at(v) + (log_ratio - v) * (at(end) - at(end - jnp.sign(v))) * jnp.sign(v),)
+
+
+def elementwise(function: Callable[..., tuple[jax.Array, ...]], row: FDivergence, values: np.ndarray, *scalars: float):
+    """function(row, values, *scalars), a tuple of arrays like `values`, in float64 and in chunks of one size.
+
+    So a row of the table is compiled once, however many samples there are.
+    """
+    flat = np.ravel(values)
+    padding = np.zeros(max(-len(flat) % CHUNK, CHUNK - len(flat)))
+    padded = np.concatenate([flat, padding]).reshape(-1, CHUNK)
     with jax.enable_x64(True):
-        slope = float(row.prime(jnp.asarray(1.0)))
-        raw = jnp.asarray(log_ratio)
+        found = [[np.asarray(a) for a in _compiled(function, row, chunk, *scalars)] for chunk in padded]
+    return [np.concatenate(parts)[: len(flat)].reshape(np.shape(values)) for parts in zip(*found, strict=True)]
 
-        def at(v):
-            tangent = row.value_at_one + slope * jnp.expm1(v)
-            return (row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share)
 
-        for reach in (300.0, 2.0 * STEEPEST):
-            v = jnp.clip(raw, -reach, reach)
-            end = reach * jnp.sign(v)
-            found = np.asarray(at(v) + (raw - v) * (at(end) - at(end - jnp.sign(v))) * jnp.sign(v))
-            if np.isfinite(found).all():
-                break
-        return found
+_compiled = jax.jit(lambda function, row, *arguments: function(row, *arguments), static_argnums=(0, 1))
 
 
 def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
@@ -258,15 +301,20 @@ def lower_bound(row: FDivergence, scores: Scores, groups: Groups | None = None) 
 
 def variational(row: FDivergence, log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(T on P's samples, f*(T) on Q's) in float64, with T = f'(e^ℓ); the exact step where f has a kink."""
-    with jax.enable_x64(True):
-        v_p, v_q = jnp.asarray(log_p), jnp.asarray(log_q)
-        activation = row.log_ratio
-        if row.smooth and all(bool(jnp.all(activation.log_ratio(v) == v)) for v in (v_p, v_q)):
-            t_p, t_q = activation.output(v_p), activation.conjugate(v_q)
-        else:  # smoothed, or levelled off early for float32's sake
-            u_p, u_q = (jnp.exp(jnp.clip(v, -STEEPEST, STEEPEST)) for v in (v_p, v_q))
-            t_p, t_q = row.prime(u_p), row.conjugate(row.prime(u_q))
-        return np.asarray(t_p), np.asarray(t_q)
+    log_ratio = np.concatenate([log_p, log_q])
+    stands_for, t, conjugate = elementwise(_activated, row, log_ratio)
+    if not row.smooth or np.any(stands_for != log_ratio):  # smoothed, or levelled off early for float32's sake
+        t, conjugate = elementwise(_by_definition, row, log_ratio)
+    return t[: len(log_p)], conjugate[len(log_p) :]
+
+
+def _activated(row: FDivergence, v: jax.Array) -> tuple[jax.Array, ...]:
+    return row.log_ratio.log_ratio(v), row.log_ratio.output(v), row.log_ratio.conjugate(v)
+
+
+def _by_definition(row: FDivergence, v: jax.Array) -> tuple[jax.Array, ...]:
+    t = row.prime(jnp.exp(jnp.clip(v, -STEEPEST, STEEPEST)))
+    return t, row.conjugate(t)
 
 
 def _interval(
@@ -322,3 +370,13 @@ def _about(row: FDivergence, value: float, error: float, n: int) -> list[str]:
     if not math.isfinite(error):
         said.append("heavy tails: the standard error is not finite")
     return said
+
+
+def _heavy(value: float, rows: int, part: float) -> list[str]:
+    if part <= HEAVY * abs(value):
+        return []
+    share = f"{min(100.0 * part / value, 100.0):.0f} % of the value" if value > 0.0 else "much of the value"
+    return [
+        f"heavy tails: {share} rests on {rows} rows whose ratio lies beyond the number of samples, where no sample "
+        "checks the critic; the interval allows for half of that part"
+    ]

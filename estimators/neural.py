@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,9 +34,9 @@ from estimators.critics import MLP
 from estimators.divergences import DIVERGENCES, FDivergence
 from estimators.fitting import steps
 from estimators.folds import Groups, Rows, blocks, roles
-from estimators.functionals import HeldOut, read
+from estimators.functionals import HeldOut, lower_bound, read
 from estimators.references import Coordinates, References, stack
-from estimators.result import Estimate
+from estimators.result import Estimate, Scores
 
 OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("donsker_varadhan", "kl")}
 """What each method's critic maximises: a bound, and the divergence it bounds."""
@@ -87,6 +88,39 @@ class Features(NamedTuple):
         return _inputs(self.weights, *self.references(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Critic:
+    """rows [k, d] → log p/q [k]: networks combined as the judging rows like best.
+
+    Held within what the judging rows get, since its tails are linear: a single outlier would reach where e^ℓ outweighs
+    or overflows all else.
+    """
+
+    features: Features
+    networks: Any
+    weights: np.ndarray
+    lowest: float
+    highest: float
+
+    @classmethod
+    def judged(cls, features: Features, networks: Any, fold: Fold) -> Critic:
+        phi_p, phi_q = (_outputs(networks, inputs) for inputs in (fold.judge_p, fold.judge_q))
+        weights = stack(phi_p, phi_q)
+        found = weights[0] + np.concatenate([phi_p, phi_q]) @ weights[1:]
+        return cls(features, networks, weights, found.min(), found.max())
+
+    def __call__(self, rows: np.ndarray, pad: int = 0) -> np.ndarray:
+        """`pad` rows are computed if that is more, so that blocks share one program."""
+        inputs = self.features(rows)
+        padding = np.zeros((max(pad - len(inputs), 0), inputs.shape[1]), np.float32)
+        return self.of_inputs(np.concatenate([inputs, padding]))[: len(rows)]
+
+    def of_inputs(self, inputs: np.ndarray) -> np.ndarray:
+        """[k] of what `features` makes of rows, [k, 1 + points]."""
+        found = self.weights[0] + _outputs(self.networks, inputs) @ self.weights[1:]
+        return np.clip(found, self.lowest, self.highest)
+
+
 def estimate(
     x: np.ndarray,
     y: np.ndarray,
@@ -134,35 +168,41 @@ def cross_fit(
     """Log-ratios of every row from two critics that never saw it, the mean critic, and figures of the fit."""
     rng = np.random.default_rng(seed)
     parts = [part for pair in roles(cut) for part in pair]
-    rows = (Rows(*(_some(i, rng) for i in rows)) for part in parts for rows in (part.train, part.judge))
-    samples = [(x[i.p], y[i.q]) for i in rows]
-    critics, history = fit_critics(
-        [Fold(*train, *judge) for train, judge in zip(samples[::2], samples[1::2], strict=True)],
-        seed,
-        objective,
-        fit_references,
-    )
+    halves = {id(part.train): (x[_some(part.train.p, rng)], y[_some(part.train.q, rng)]) for part in parts[::2]}
+    folds = [Fold(*halves[id(part.train)], *halves[id(part.judge)]) for part in parts]
+    critics, history = fit_critics(folds, seed, objective, fit_references)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
     for c, (part, critic) in enumerate(zip(parts, critics, strict=True)):
         log_p[c % 2, part.held_out.p] = critic(x[part.held_out.p], pad=longest)
         log_q[c % 2, part.held_out.q] = critic(y[part.held_out.q], pad=longest)
     held_out = HeldOut(log_p, log_q)
+    reached = [lower_bound(DIVERGENCES[OBJECTIVES[objective][1]], scores)[0] for scores in held_out.each()]
+    history["train_minus_held_out"] = float(np.mean(history["trained_bound"]) - np.mean(reached))
     return held_out, lambda rows: np.mean([f(rows) for f in critics], axis=0), history
 
 
 def fit_critics(
     folds: Sequence[Fold], seed: int, objective: str = "neural", fit_references: FitReferences = References.fit
-) -> tuple[list[Callable[..., np.ndarray]], dict[str, Any]]:
+) -> tuple[list[Critic], dict[str, Any]]:
     """A critic for each fold, rows [k, d] → log p/q [k], trained side by side, and the course of training."""
-    seen, inputs = zip(*(_prepare(fold, fit_references) for fold in folds), strict=True)
+    halves: dict[int, Half] = {}
+    for fold in folds:
+        if id(fold.train_p) not in halves:
+            halves[id(fold.train_p)] = Half.of(fold.train_p, fold.train_q, fit_references)
+    seen, inputs = zip(*(halves[id(fold.train_p)].prepare(fold) for fold in folds), strict=True)
     stacked = Fold(*(_stack(arrays) for arrays in zip(*inputs, strict=True)))
     best, history = fit_folds(jax.random.key(seed), stacked, objective)
     critics = [
-        _critic(features, fold, jax.tree.map(lambda w, c=c: w[:, c], best))
+        Critic.judged(features, jax.tree.map(lambda w, c=c: w[:, c], best), fold)
         for c, (features, fold) in enumerate(zip(seen, inputs, strict=True))
     ]
-    return critics, _course(history)
+    row = DIVERGENCES[OBJECTIVES[objective][1]]
+    trained = [
+        lower_bound(row, Scores(critic.of_inputs(fold.train_p), critic.of_inputs(fold.train_q)))[0]
+        for critic, fold in zip(critics, inputs, strict=True)
+    ]
+    return critics, {**_course(history), "trained_bound": trained}
 
 
 def _course(history: tuple[jax.Array, ...]) -> dict[str, Any]:
@@ -183,27 +223,35 @@ def _course(history: tuple[jax.Array, ...]) -> dict[str, Any]:
     }
 
 
-def _prepare(fold: Fold, fit_references: FitReferences) -> tuple[Features, Fold]:
-    """A fold's features, and its rows seen through them."""
-    references = fit_references(fold.train_p, fold.train_q, None)
-    judge = references(fold.judge_p), references(fold.judge_q)
-    weights = stack(judge[0][0], judge[1][0])
-    train = _honest(references, fold.train_p, fold.train_q, fit_references)
-    return Features(references, weights), Fold(*(_inputs(weights, *found) for found in (*train, *judge)))
+class Half(NamedTuple):
+    """What is learned from training rows before any critic is: the references, and how the rows look through them.
 
+    That is as held-out rows will look: each half of the rows seen through references fitted to the other half.
+    """
 
-def _honest(references: References, p: np.ndarray, q: np.ndarray, fit_references: FitReferences):
-    """Training rows as held-out rows will look: each half seen through references fitted to the other."""
-    halves_p, halves_q = ((np.arange(len(rows)) % 2).astype(bool) for rows in (p, q))
-    coordinates = references.standard, references.scores
-    seen = []
-    fits = [fit_references(p[halves_p == h], q[halves_q == h], coordinates) for h in (False, True)]
-    for rows, half in ((p, halves_p), (q, halves_q)):
-        phi, points = fits[1](rows)
-        other, _ = fits[0](rows)
-        phi[half] = other[half]
-        seen.append((phi, points))
-    return seen
+    references: References
+    seen_p: tuple[np.ndarray, np.ndarray]
+    seen_q: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, p: np.ndarray, q: np.ndarray, fit_references: FitReferences) -> Half:
+        references = fit_references(p, q, None)
+        coordinates = references.standard, references.scores
+        in_p, in_q = ((np.arange(len(rows)) % 2).astype(bool) for rows in (p, q))
+        even, odd = (fit_references(p[in_p == h], q[in_q == h], coordinates) for h in (False, True))
+        seen = []
+        for rows, half in ((p, in_p), (q, in_q)):
+            (phi, points), (other, _) = odd(rows), even(rows)
+            phi[half] = other[half]
+            seen.append((phi, points))
+        return cls(references, *seen)
+
+    def prepare(self, fold: Fold) -> tuple[Features, Fold]:
+        """The features of a fold that trains on these rows, and its rows seen through them."""
+        judge = self.references(fold.judge_p), self.references(fold.judge_q)
+        weights = stack(judge[0][0], judge[1][0])
+        rows = (_inputs(weights, *found) for found in (self.seen_p, self.seen_q, *judge))
+        return Features(self.references, weights), Fold(*rows)
 
 
 def _some(index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -295,25 +343,6 @@ def fit_folds(key: jax.Array, folds: Fold, objective: str):
 def _kernels(critic):
     """What decays: the weights, not the biases nor the scale of the reference."""
     return jax.tree.map(lambda w: w.ndim > 1, critic)
-
-
-def _critic(features: Features, fold: Fold, networks: Any) -> Callable[..., np.ndarray]:
-    """rows [k, d] → log p/q [k]: the networks combined as the judging rows like best.
-
-    Held within what the judging rows get, since its tails are linear: a single outlier would reach where e^ℓ outweighs
-    or overflows all else. `pad` rows are computed if that is more, so that blocks share one program.
-    """
-    phi_p, phi_q = (_outputs(networks, inputs) for inputs in (fold.judge_p, fold.judge_q))
-    weights = stack(phi_p, phi_q)
-    judged = weights[0] + np.concatenate([phi_p, phi_q]) @ weights[1:]
-
-    def critic(rows: np.ndarray, pad: int = 0) -> np.ndarray:
-        inputs = features(rows)
-        padding = np.zeros((max(pad - len(inputs), 0), inputs.shape[1]), np.float32)
-        phi = _outputs(networks, np.concatenate([inputs, padding]))[: len(rows)]
-        return np.clip(weights[0] + phi @ weights[1:], judged.min(), judged.max())
-
-    return critic
 
 
 _apply = jax.jit(jax.vmap(NETWORK.apply, in_axes=(0, None), out_axes=1))

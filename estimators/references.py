@@ -136,7 +136,9 @@ def student(p: np.ndarray, q: np.ndarray) -> Discriminant:
 
 
 def additive(p: np.ndarray, q: np.ndarray, bins: int = GRAINS[0][0], smoothness: float = GRAINS[0][1]) -> Additive:
-    """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised.
+    """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised,
+
+        Σ count_p log σ(g + offset) + count_q log σ(−g − offset) − ½ gᵀ penalty g.
 
     Source: P-splines (Eilers & Marx 1996), of degree zero.
     """
@@ -145,22 +147,16 @@ def additive(p: np.ndarray, q: np.ndarray, bins: int = GRAINS[0][0], smoothness:
     penalty = smoothness * bend.T @ bend + 1e-3 * np.eye(bins)
     banded = np.stack([np.r_[np.zeros(k), np.diag(penalty, k)] for k in (2, 1, 0)])
     offset = np.log(len(p) / len(q))
-    g = np.stack([_smoothed(*counts, offset, penalty, banded) for counts in zip(count_p, count_q, strict=True)])
-    return Additive(g)
-
-
-def _smoothed(count_p, count_q, offset: float, penalty: np.ndarray, banded: np.ndarray) -> np.ndarray:
-    """The g [bins] that maximises Σ count_p log σ(g + offset) + count_q log σ(−g − offset) − ½ gᵀ penalty g."""
-    total, g = count_p + count_q, np.zeros(len(count_p))
-    for _ in range(20):
+    total, g = count_p + count_q, np.zeros(count_p.shape)
+    for _ in range(20):  # Newton's method, for all columns at once: their bands side by side
         share = expit(g + offset)
-        curvature = banded.copy()
-        curvature[2] += total * share * (1.0 - share)
-        step = np.clip(solveh_banded(curvature, count_p - total * share - penalty @ g), -2.0, 2.0)
-        g = g + step
+        curvature = np.tile(banded, len(g))
+        curvature[2] += (total * share * (1.0 - share)).ravel()
+        step = solveh_banded(curvature, (count_p - total * share - g @ penalty).ravel())
+        g = g + np.clip(step, -2.0, 2.0).reshape(g.shape)
         if np.abs(step).max() < 1e-4:
             break
-    return g
+    return Additive(g)
 
 
 def _counts(rows: np.ndarray, bins: int) -> np.ndarray:

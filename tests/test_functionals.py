@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.integrate import quad
 
 import estimators as est
 from estimators.folds import Rows
@@ -335,6 +336,21 @@ def test_a_value_that_rests_on_few_rows_says_so(heaviest, said):
     (e,) = told(np.zeros(100), np.r_[heaviest, np.zeros(99)], ["pearson"], parametric=[])
     assert warned(e, "effective sample size") == said == (e.diagnostics["effective_sample_size_q"] < 2.0)
     assert e.diagnostics["effective_sample_size_p"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("freedom, heavy", [(5.0, True), (20.0, False)])
+def test_a_value_that_rests_on_ratios_beyond_n_is_heavy_tailed_and_less_sure(freedom, heavy):
+    """P a t law, Q normal: log p/q grows with x², which draws of Q cannot check where there are none."""
+    rng = np.random.default_rng(12)
+    p, q = stats.t(freedom), stats.norm
+    x, y = p.rvs((3000, 5), random_state=rng), rng.normal(size=(3000, 5))
+    log_p, log_q = (np.sum(p.logpdf(rows) - q.logpdf(rows), axis=1) for rows in (x, y))
+    kl, js = told(log_p, log_q, ["kl", "js"])
+    assert warned(kl, "heavy tails") == heavy and not warned(js, "heavy tails")
+    part = np.sum(log_p[log_p > math.log(3000)]) / 3000
+    assert kl.standard_error > (0.4 * part if heavy else part)
+    truth, _ = quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -np.inf, np.inf)
+    assert kl.low < 5.0 * truth < kl.high
 
 
 def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_its_bound_is_negative():

@@ -12,6 +12,7 @@ import pytest
 import estimators as est
 from estimators import neural
 from estimators.folds import BLOCKS, blocks, roles
+from estimators.functionals import lower_bound
 from estimators.samples import DataError
 
 SIZE, DIM = 60, 2
@@ -140,6 +141,23 @@ def test_history_is_the_bound_of_each_network_round_by_round():
     np.testing.assert_array_equal(figures["best_round"], held_out.argmax(axis=0))
 
 
+@pytest.mark.parametrize("objective", neural.OBJECTIVES)
+def test_the_gap_is_the_bound_on_rows_that_trained_less_that_on_rows_held_out(objective):
+    x, y = normals(0)
+    held_out, _, figures = neural.cross_fit(x, y, CUT, 0, objective)
+    row = est.divergence(neural.OBJECTIVES[objective][1])
+    reached = [lower_bound(row, scores)[0] for scores in held_out.each()]
+    assert len(figures["trained_bound"]) == CRITICS
+    gap = np.mean(figures["trained_bound"]) - np.mean(reached)
+    assert figures["train_minus_held_out"] == pytest.approx(gap)
+
+
+def test_critics_with_more_columns_than_rows_can_teach_show_a_gap():
+    """Ten noise columns, 60 rows a side: what was learned of them does not last."""
+    _, _, figures = neural.cross_fit(*normals(2, shift=0.0, d=10), CUT, 0)
+    assert figures["train_minus_held_out"] > 0.0
+
+
 def folds_of(x, y) -> list[neural.Fold]:
     parts = [part for pair in roles(CUT) for part in pair]
     return [neural.Fold(x[t.p], y[t.q], x[j.p], y[j.q]) for t, j, _ in parts]
@@ -169,9 +187,13 @@ def test_padding_changes_nothing():
 
 def test_more_rows_than_are_used_are_cut_to_as_many(monkeypatch):
     monkeypatch.setattr(neural, "MOST", 20)
-    monkeypatch.setattr(neural, "fit_critics", lambda folds, *_: ([lambda rows, pad: rows[:, 0]] * len(folds), folds))
-    _, _, folds = neural.cross_fit(*normals(0), CUT, 0)
-    assert {len(rows) for fold in folds for rows in fold} == {20}
+
+    def fit_critics(folds, *_):
+        return [lambda rows, pad: rows[:, 0]] * len(folds), {"folds": folds, "trained_bound": [0.0]}
+
+    monkeypatch.setattr(neural, "fit_critics", fit_critics)
+    _, _, figures = neural.cross_fit(*normals(0), CUT, 0)
+    assert {len(rows) for fold in figures["folds"] for rows in fold} == {20}
 
 
 # --- what is returned -------------------------------------------------------------------------------------------------
@@ -180,7 +202,7 @@ def test_more_rows_than_are_used_are_cut_to_as_many(monkeypatch):
 def test_an_estimate_says_what_it_is():
     (e,) = neural.estimate(*normals(0), [est.divergence("kl")], confidence=0.9)
     assert (e.divergence, e.method, e.n_p, e.n_q, e.dim, e.confidence) == ("kl", "neural", SIZE, SIZE, DIM, 0.9)
-    assert {"history", "best_round", "lower_bound", "calibration"} <= set(e.diagnostics)
+    assert {"history", "best_round", "lower_bound", "train_minus_held_out", "calibration"} <= set(e.diagnostics)
     assert math.isfinite(e.value) and e.log_ratio(normals(9)[0]).shape == (SIZE,)
 
 
