@@ -26,13 +26,13 @@ NOISE = (0.24, 0.32, 0.38, 0.41, 0.44)
 
 
 class JointCritic(nn.Module):
-    """(x [n, d], z [n, d]) → v of all pairs [n, n], by a perceptron on (x_i, z_j); its first layer is a sum."""
+    """(x [..., d], z [..., d]) → v [...], a perceptron on (x, z) whose first layer is a sum, so that both broadcast."""
 
     width: int = 256
 
     @nn.compact
     def __call__(self, x, z):
-        first = nn.Dense(self.width)(x)[:, None] + nn.Dense(self.width, use_bias=False)(z)[None]
+        first = nn.Dense(self.width)(x) + nn.Dense(self.width, use_bias=False)(z)
         hidden = nn.relu(nn.Dense(self.width)(nn.relu(first)))
         return nn.Dense(1)(hidden)[..., 0]
 
@@ -49,7 +49,7 @@ def correlated(key: jax.Array, information: jax.Array) -> tuple[jax.Array, jax.A
 
 def loss(critic, x, z):
     """Logistic loss of joint against mixed pairs, odds 1 : n − 1 known."""
-    logit = jnp.asarray(CRITIC.apply(critic, x, z)) - math.log(BATCH - 1.0)
+    logit = jnp.asarray(CRITIC.apply(critic, x[:, None], z[None])) - math.log(BATCH - 1.0)
     diagonal = jnp.diagonal(logit)
     mixed = jnp.sum(jax.nn.softplus(logit)) - jnp.sum(jax.nn.softplus(diagonal))
     return (jnp.sum(jax.nn.softplus(-diagonal)) + mixed) / BATCH
@@ -65,7 +65,7 @@ def climb(key: jax.Array, rate: float, memory: float) -> jax.Array:
         critic, average, moments = carry
         i, information = now
         x, z = correlated(jax.random.fold_in(key, i), information)
-        estimate = jnp.mean(jnp.diagonal(jnp.asarray(CRITIC.apply(average, x, z))))
+        estimate = jnp.mean(jnp.asarray(CRITIC.apply(average, x, z)))
         change, moments = optimizer.update(jax.grad(loss)(critic, x, z), moments)
         critic = optax.apply_updates(critic, change)
         average = optax.incremental_update(critic, average, 1.0 - memory)

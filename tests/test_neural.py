@@ -85,9 +85,9 @@ def test_between_samples_of_one_distribution_nothing_is_found():
 
 
 def test_held_out_rows_of_the_two_sets_are_told_apart():
-    log_p, log_q = fit()[0]
-    for c in range(2):
-        assert np.median(log_p[c]) > 0.2 > -0.2 > np.median(log_q[c])
+    """A true ratio of sets one apart is ±0.5 at the median; the median of n rows has 1.25/√n."""
+    for log_p, log_q in zip(*fit()[0], strict=True):
+        assert np.median(log_p) - np.median(log_q) > 1.0 - 3.0 * math.sqrt(2.0) * 1.25 / math.sqrt(SIZE)
 
 
 # --- seeds and shapes -------------------------------------------------------------------------------------------------
@@ -141,21 +141,11 @@ def test_history_is_the_bound_of_each_network_round_by_round():
     np.testing.assert_array_equal(figures["best_round"], held_out.argmax(axis=0))
 
 
-@pytest.mark.parametrize("objective", neural.OBJECTIVES)
-def test_the_gap_is_the_bound_on_rows_that_trained_less_that_on_rows_held_out(objective):
-    x, y = normals(0)
-    held_out, _, figures = neural.cross_fit(x, y, CUT, 0, objective)
-    row = est.divergence(neural.OBJECTIVES[objective][1])
-    reached = [lower_bound(row, scores)[0] for scores in held_out.each()]
+def test_the_gap_is_the_bound_on_rows_that_trained_less_that_on_rows_held_out():
+    held_out, _, figures = fit()
+    reached = [lower_bound(est.divergence("js"), scores)[0] for scores in held_out.each()]
     assert len(figures["trained_bound"]) == CRITICS
-    gap = np.mean(figures["trained_bound"]) - np.mean(reached)
-    assert figures["train_minus_held_out"] == pytest.approx(gap)
-
-
-def test_critics_with_more_columns_than_rows_can_teach_show_a_gap():
-    """Ten noise columns, 60 rows a side: what was learned of them does not last."""
-    _, _, figures = neural.cross_fit(*normals(2, shift=0.0, d=10), CUT, 0)
-    assert figures["train_minus_held_out"] > 0.0
+    assert figures["train_minus_held_out"] == pytest.approx(np.mean(figures["trained_bound"]) - np.mean(reached))
 
 
 def folds_of(x, y) -> list[neural.Fold]:
