@@ -17,6 +17,7 @@ from estimators.references import (
     radial,
     stack,
     student,
+    student_copula,
 )
 
 MEAN = np.array([0.4, -0.2, 0.0])
@@ -238,3 +239,17 @@ def test_the_stack_of_real_references_is_the_log_ratio():
     fresh = correlated(16)[0]
     truth = stats.norm.logpdf(fresh).sum(axis=1) - stats.multivariate_normal(MEAN, COVARIANCE).logpdf(fresh)
     assert error(theta[0] + made(fresh)[0] @ theta[1:], truth) < 0.15
+
+
+@pytest.mark.parametrize("freedom", [2.0, 5.0])
+@pytest.mark.parametrize("marginals", [np.asarray, np.arcsinh, np.cbrt], ids=["plain", "asinh", "cube root"])
+def test_variables_that_share_one_scale_are_a_students_copula(freedom, marginals):
+    """Uncorrelated, yet dependent; what the marginals are is no matter. Compared with scipy's densities."""
+    t = [stats.multivariate_t(np.zeros(d), np.eye(d), df=freedom) for d in (4, 1, 3)]
+    rows = t[0].rvs(4000, random_state=np.random.default_rng(3))
+    truth = t[0].logpdf(rows) - t[1].logpdf(rows[:, 0]) - t[2].logpdf(rows[:, 1:])
+    seen = marginals(rows)
+    scores = NormalScores.fit(seen, seen)(seen)
+    found = student_copula(scores, 1)
+    assert error(found(scores), truth) < 0.3 * truth.std() and abs(np.mean(found(scores) - truth)) < 0.1 * truth.mean()
+    assert found.joint.freedom == freedom
