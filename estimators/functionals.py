@@ -41,7 +41,7 @@ from estimators.result import Estimate, Scores
 STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
 STEP = 1e-4  # of a central difference in ℓ
 DOUBT = 1.0  # share of the extrapolation's own size that is added to the standard error
-UNCHECKED = 0.5  # the same of the part of an unbounded divergence that rests on ratios beyond n, or below 1/n
+UNCHECKED = 1.0  # the same of the part of an unbounded divergence that rests on the excess of ratios over n, or 1/n
 CHUNK = 8192  # numbers to which a generator is applied at once
 HEAVY = 0.1  # share of the value from which on that part is warned of
 
@@ -217,15 +217,17 @@ def _within_reach(row: FDivergence, view: _Calibrated) -> np.ndarray:
 
 
 def _unchecked(row: FDivergence, view: _Calibrated) -> tuple[int, float]:
-    """(rows with a ratio beyond n or below 1/n, what they add to D_f): no sample of n says how much beyond.
+    """(rows with a ratio beyond n or below 1/n, what D_f owes to their ratios' excess over n or 1/n).
 
-    Nothing where D_f is bounded, since the size of such ratios hardly matters there.
+    No sample of n says how large such ratios are. Nothing where D_f is bounded: it hardly matters there.
     """
     if math.isfinite(row.upper_limit()):
         return 0, 0.0
-    beyond = np.abs(view.log_ratio) > view.log_n()
-    part = _perspective(row, _within_reach(row, view)[beyond], view.share).sum() / len(beyond)
-    return int(beyond.sum()), float(part)
+    log_ratio, reach = _within_reach(row, view), view.log_n()
+    beyond = np.abs(log_ratio) >= reach
+    ratios = np.stack([log_ratio, np.clip(log_ratio, -reach, reach)])[:, beyond]
+    there, at_reach = _perspective(row, ratios, view.share)
+    return int(beyond.sum()), float(np.abs(there - at_reach).sum()) / len(beyond)
 
 
 def _steep(row: FDivergence) -> bool:
@@ -377,6 +379,6 @@ def _heavy(value: float, rows: int, part: float) -> list[str]:
         return []
     share = f"{min(100.0 * part / value, 100.0):.0f} % of the value" if value > 0.0 else "much of the value"
     return [
-        f"heavy tails: {share} rests on {rows} rows whose ratio lies beyond the number of samples, where no sample "
-        "checks the critic; the interval allows for half of that part"
+        f"heavy tails: {share} rests on how far the ratios of {rows} rows lie beyond the number of samples, where no "
+        "sample checks the critic; the interval allows for that part"
     ]
