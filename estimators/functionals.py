@@ -253,8 +253,9 @@ def _perspective_within(row: FDivergence, log_ratio: jax.Array, share: float, re
         return (row.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share)
 
     v = jnp.clip(log_ratio, -reach, reach)
-    end = reach * jnp.sign(v)
-    return (at(v) + (log_ratio - v) * (at(end) - at(end - jnp.sign(v))) * jnp.sign(v),)
+    ends = at(jnp.asarray([-reach, 1.0 - reach, reach - 1.0, reach]))
+    slope_beyond = jnp.where(v < 0.0, ends[1] - ends[0], ends[3] - ends[2])
+    return (at(v) + jnp.where(v == log_ratio, 0.0, (log_ratio - v) * slope_beyond),)
 
 
 def elementwise(function: Callable[..., tuple[jax.Array, ...]], row: FDivergence, values: np.ndarray, *scalars: float):

@@ -17,7 +17,9 @@ Layer 3: imports bounds, critics, fitting, folds, functionals, references, resul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,7 +48,9 @@ ROUNDS, ROUND_STEPS, BATCH, PATIENCE = 20, 50, 128, 4
 GAIN = 1e-4  # nats of the bound that a round must gain to count
 RENEWAL = 0.05  # of the running mean of e^v on Q under dv, each step
 RATE, DECAYS = 4e-3, (1e-2, 1.0)
-MOST = 50_000  # rows a side that train, or judge, one critic
+MOST = 25_000  # rows a side that train, or judge, one critic
+CHUNK = 50_000  # rows that go through a critic at once
+WORTH_A_THREAD = 10_000
 
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
@@ -76,6 +80,14 @@ class Fold(NamedTuple):
     train_q: np.ndarray
     judge_p: np.ndarray
     judge_q: np.ndarray
+
+
+def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) -> list[Any]:
+    """`work` of each item of about `rows` rows, in threads where NumPy has enough to do outside the interpreter."""
+    if rows < WORTH_A_THREAD:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
 
 
 class Features(NamedTuple):
@@ -111,9 +123,12 @@ class Critic:
 
     def __call__(self, rows: np.ndarray, pad: int = 0) -> np.ndarray:
         """`pad` rows are computed if that is more, so that blocks share one program."""
-        inputs = self.features(rows)
-        padding = np.zeros((max(pad - len(inputs), 0), inputs.shape[1]), np.float32)
-        return self.of_inputs(np.concatenate([inputs, padding]))[: len(rows)]
+        most, found = min(max(pad, len(rows)), CHUNK), []
+        for start in range(0, len(rows), CHUNK):
+            inputs = self.features(rows[start : start + CHUNK])
+            padding = np.zeros((most - len(inputs), inputs.shape[1]), np.float32)
+            found.append(self.of_inputs(np.concatenate([inputs, padding]))[: len(inputs)])
+        return np.concatenate(found) if found else np.empty(0)
 
     def of_inputs(self, inputs: np.ndarray) -> np.ndarray:
         """[k] of what `features` makes of rows, [k, 1 + points]."""
@@ -173,9 +188,13 @@ def cross_fit(
     critics, history = fit_critics(folds, seed, objective, fit_references)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
-    for c, (part, critic) in enumerate(zip(parts, critics, strict=True)):
-        log_p[c % 2, part.held_out.p] = critic(x[part.held_out.p], pad=longest)
-        log_q[c % 2, part.held_out.q] = critic(y[part.held_out.q], pad=longest)
+
+    def score(c: int) -> None:
+        held_out = parts[c].held_out
+        log_p[c % 2, held_out.p] = critics[c](x[held_out.p], pad=longest)
+        log_q[c % 2, held_out.q] = critics[c](y[held_out.q], pad=longest)
+
+    side_by_side(score, range(len(parts)), longest)
     held_out = HeldOut(log_p, log_q)
     reached = [lower_bound(DIVERGENCES[OBJECTIVES[objective][1]], scores)[0] for scores in held_out.each()]
     history["train_minus_held_out"] = float(np.mean(history["trained_bound"]) - np.mean(reached))
@@ -186,11 +205,11 @@ def fit_critics(
     folds: Sequence[Fold], seed: int, objective: str = "neural", fit_references: FitReferences = References.fit
 ) -> tuple[list[Critic], dict[str, Any]]:
     """A critic for each fold, rows [k, d] → log p/q [k], trained side by side, and the course of training."""
-    halves: dict[int, Half] = {}
-    for fold in folds:
-        if id(fold.train_p) not in halves:
-            halves[id(fold.train_p)] = Half.of(fold.train_p, fold.train_q, fit_references)
-    seen, inputs = zip(*(halves[id(fold.train_p)].prepare(fold) for fold in folds), strict=True)
+    trained = {id(fold.train_p): fold for fold in folds}
+    longest = max(len(fold.train_p) + len(fold.train_q) for fold in folds)
+    made = side_by_side(lambda f: Half.of(f.train_p, f.train_q, fit_references), trained.values(), longest)
+    halves = dict(zip(trained, made, strict=True))
+    seen, inputs = zip(*side_by_side(lambda f: halves[id(f.train_p)].prepare(f), folds, longest), strict=True)
     stacked = Fold(*(_stack(arrays) for arrays in zip(*inputs, strict=True)))
     best, history = fit_folds(jax.random.key(seed), stacked, objective)
     critics = [
@@ -198,11 +217,11 @@ def fit_critics(
         for c, (features, fold) in enumerate(zip(seen, inputs, strict=True))
     ]
     row = DIVERGENCES[OBJECTIVES[objective][1]]
-    trained = [
+    reached = [
         lower_bound(row, Scores(critic.of_inputs(fold.train_p), critic.of_inputs(fold.train_q)))[0]
         for critic, fold in zip(critics, inputs, strict=True)
     ]
-    return critics, {**_course(history), "trained_bound": trained}
+    return critics, {**_course(history), "trained_bound": reached}
 
 
 def _course(history: tuple[jax.Array, ...]) -> dict[str, Any]:

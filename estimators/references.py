@@ -28,6 +28,7 @@ Coordinates = tuple[Standard, NormalScores]
 STEEPEST = 300.0  # |log-ratio| of one reference, so that an outlier does not outweigh the rest
 SHRINKAGES = (0.0, 1.0)
 WIDEST = 3.6  # normal score of the outermost bin
+PIECE = 2000  # rows seen at once: their arrays stay in the processor's cache
 GRAINS = ((48, 20.0), (144, 0.5))
 """Bins of a column and the weight of their second differences: one for smooth densities, one for edges and spikes."""
 
@@ -232,6 +233,10 @@ class References:
         )
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(rows) > PIECE:
+            seen = [self(rows[start : start + PIECE]) for start in range(0, len(rows), PIECE)]
+            phi, points = map(np.concatenate, zip(*seen, strict=True))
+            return phi, points
         plain, ranked = self.standard(rows), self.scores(rows)
         found = [f(plain) for f in self.plain] + [f(ranked) for f in self.ranked]
         points = np.concatenate([ranked, self.centre.score(plain)], axis=1)
