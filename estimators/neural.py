@@ -50,7 +50,7 @@ RENEWAL = 0.05  # of the running mean of e^v on Q under dv, each step
 RATE, DECAYS = 4e-3, (1e-2, 1.0)
 MOST = 25_000  # rows a side that train, or judge, one critic
 CHUNK = 50_000  # rows that go through a critic at once
-WORTH_A_THREAD = 10_000
+WORTH_A_THREAD = 10_000  # rows from which threads gain more than they get in each other's way
 
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
