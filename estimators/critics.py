@@ -32,16 +32,23 @@ class MLP(nn.Module):
         features: widths of the hidden layers.
         nonlinearity: a name in `NONLINEARITIES`.
         width_out: outputs a point; None for a scalar critic.
+        gain: a factor on what enters each nonlinearity; above 1 the network begins, and learns, steeper.
+        frequencies: how many octaves of sin(2^k x), cos(2^k x) join the inputs x, so that fine detail is within reach
+            (Tancik et al. 2020).
     """
 
     features: Sequence[int] = (64, 64)
     nonlinearity: str = "tanh"
     width_out: int | None = None
+    gain: float = 1.0
+    frequencies: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         act = NONLINEARITIES[self.nonlinearity]
+        waves = [2.0**k * x for k in range(self.frequencies)]
+        x = jnp.concatenate([x, *map(jnp.sin, waves), *map(jnp.cos, waves)], axis=-1)
         for width in self.features:
-            x = act(nn.Dense(width)(x))
+            x = act(self.gain * nn.Dense(width)(x))
         out = nn.Dense(1 if self.width_out is None else self.width_out)(x)
         return out[:, 0] if self.width_out is None else out

@@ -57,13 +57,20 @@ def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
     return Mixture(weights=(1.0 / modes,) * modes, means=means, sigmas=(sigma,) * modes)
 
 
+def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> Mixture:
+    """Equal Gaussians on a square lattice around 0. Protocol: Lin, Khetan, Fanti, Oh 2018 (PacGAN), section 4.1."""
+    line = spacing * (np.arange(side) - (side - 1) / 2)
+    means = tuple((float(a), float(b)) for a in line for b in line)
+    return Mixture(weights=(1.0 / side**2,) * side**2, means=means, sigmas=(sigma,) * side**2)
+
+
 FGAN_MIXTURE = Mixture(weights=(0.33, 0.67), means=((-1.0,), (2.0,)), sigmas=(0.255, math.sqrt(2.0)))
 """The target of Nowozin et al. 2016, table 4; not printed there, recovered from the fifteen numbers it reports."""
 
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.6))
 """Two equal modes 4 apart: covering spreads over both, seeking settles on either."""
 
-TARGETS = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring()}
+TARGETS = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring(), "grid": grid()}
 
 
 # --- maps shared by P and Q, or applied to X or Z --------------------------------------------------------------------

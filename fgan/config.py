@@ -33,7 +33,7 @@ class ConfigError(ValueError):
 class Data:
     """Where the real samples come from."""
 
-    name: Literal["mixture_1d", "two_modes", "ring", "digits", "samples"] = "ring"
+    name: Literal["mixture_1d", "two_modes", "ring", "grid", "digits", "samples"] = "ring"
     """A target of estimators.targets, the digits, or your own file of samples."""
     path: str = ""
     """The file, for name = samples: .npy .npz .csv .tsv .parquet, IDX (.gz)."""
@@ -59,6 +59,8 @@ class Generator:
     """Dimension of the noise z ~ N(0, I)."""
     start: tuple[float, float] = (0.0, 1.0)
     """(μ, σ) at the start, for location_scale."""
+    gain: float = 1.0
+    """Factor on what enters each nonlinearity of an mlp; above 1, its transitions between modes are sharper."""
     average: float = 0.0
     """Decay of the exponential moving average that `sample` uses; 0 switches it off."""
 
@@ -73,6 +75,8 @@ class Critic:
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: str = "tanh"
     """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
+    frequencies: int = 0
+    """Octaves of sines and cosines of the inputs that an mlp sees beside them; for detail far finer than the data."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
     reach: float = 0.0
@@ -93,6 +97,8 @@ class Game:
     through the critic's ratio (always so where the critic trains under another divergence)."""
     smoothing: float = 0.2
     """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
+    normalise: bool = False
+    """Divide the critic's loss by f''(1), and the weights of the generator's samples by their batch mean."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """simultaneous is the paper's single-step method."""
     critic_steps: int = 1
@@ -100,13 +106,32 @@ class Game:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Noise on both measures that fades as they meet: a spread divergence."""
+
+    start: float = 0.0
+    """Its standard deviation at the start, in the units the networks see (known planar targets: their own deviation
+    is 1); 0 adds none."""
+    end: float = 0.005
+    """The smallest it gets."""
+    overlap: float = 0.1
+    """The bound, over f''(1), that the noise is held at while it fades."""
+    fall: float = 0.3
+    """Share of the steps that it takes to fade if nothing holds it up."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Penalty:
-    """Gradient penalties on the critic."""
+    """Gradient penalties."""
 
     names: Annotated[tuple[str, ...], arg(aliases=["--penalty"])] = ()
-    """Any of r1, r2; several add up."""
+    """Any of jsd, geometric_jsd, first_variation, roth, r1, r2, r1_r2, wgan_gp, dragan, none; several add up."""
     weight: float = 1.0
     """λ, the factor of each."""
+    on: Literal["critic", "generator"] = "critic"
+    """Whose loss they are added to."""
+    schedule: Literal["constant", "annealed", "cosine"] = "constant"
+    """How λ goes: annealed falls as 0.01^(t/T), cosine to 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +183,7 @@ class Config:
     critic: Critic = field(default_factory=Critic)
     game: Game = field(default_factory=Game)
     penalty: Penalty = field(default_factory=Penalty)
+    spread: Spread = field(default_factory=Spread)
     generator_optimizer: Optimizer = field(default_factory=Optimizer)
     critic_optimizer: Optimizer = field(default_factory=Optimizer)
     log: Log = field(default_factory=Log)
@@ -228,6 +254,10 @@ def check(config: Config) -> Config:
     for name in config.penalty.names:
         if name not in PENALTIES:
             raise ConfigError(f"penalty.names: {name!r}: {nearest(name, PENALTIES)}")
+    if "roth" in config.penalty.names and not (trained.smooth or not config.critic.divergence):
+        raise ConfigError(f"penalty.names: roth is zero for {trained.name}, whose f has a kink; use r1 or r2")
+    if 0.0 < config.spread.start < config.spread.end:
+        raise ConfigError(f"spread.start = {config.spread.start}: must not be below spread.end = {config.spread.end}")
     if config.data.name == "samples" and not config.data.path:
         raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
     if config.game.update == "simultaneous" and config.game.critic_steps != 1:
@@ -267,7 +297,13 @@ _AT_LEAST: Mapping[str, float] = {
     "game.critic_steps": 1,
     "game.smoothing": 1e-3,
     "critic.reach": 0.0,
+    "generator.gain": 1e-6,
+    "critic.frequencies": 0,
     "penalty.weight": 0.0,
+    "spread.start": 0.0,
+    "spread.end": 1e-6,
+    "spread.overlap": 1e-6,
+    "spread.fall": 1e-6,
     "generator_optimizer.final": 0.0,
     "critic_optimizer.final": 0.0,
     "generator_optimizer.clip": 0.0,

@@ -55,7 +55,7 @@ class Dataset:
     def draw(self, key: jax.Array, rows: jax.Array, n: int) -> jax.Array:
         """n real samples [n, d]: from the target, or from `rows` with replacement."""
         if self.target is not None:
-            return self.target.sample(key, n)
+            return (self.target.sample(key, n) - self.offset.astype("f")) / self.scale.astype("f")
         return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
 
     def fingerprint(self) -> str:
@@ -70,9 +70,14 @@ def load(data: config.Data) -> Dataset:
 
 
 def _known(data: config.Data) -> Dataset:
+    """A mixture of Gaussians; in the plane the networks see it centred, with unit variance along the average axis."""
     target = TARGETS[data.name]
     empty = np.zeros((0, target.dim), np.float32)
     offset, scale = np.zeros(target.dim), np.ones(target.dim)
+    if target.dim > 1:
+        weights, means = np.array(target.weights), np.array(target.means)
+        offset = weights @ means
+        scale = scale * np.sqrt(weights @ (np.array(target.sigmas) ** 2 + np.mean((means - offset) ** 2, axis=1)))
     return Dataset(
         name=data.name, dim=target.dim, target=target, rows=empty, held_out=empty, offset=offset, scale=scale
     )
@@ -132,5 +137,5 @@ def _own(data: config.Data) -> Dataset:
 
 
 DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(
-    {"mixture_1d": _known, "two_modes": _known, "ring": _known, "digits": _digits, "samples": _own}
+    {name: _known for name in TARGETS} | {"digits": _digits, "samples": _own}
 )

@@ -7,9 +7,13 @@ from the same outputs (Nowozin, Cseke, Tomioka 2016, sections 2.3 and 3.2):
     alternative   −E_Q[T(v)]                    the paper's way past vanishing gradients
     ratio         −E_Q[f_G*(f_G'(e^ℓ))]         any divergence f_G through the critic's log-ratio ℓ, whatever trained it
 
+Under each, a sample x_q moves along w(v)∇v with a weight of its own, such as e^{2v}f''(e^v) for minimax and e^v f''(e^v)
+for alternative under log_ratio. `normalise` divides the weights by their batch mean, so that no divergence stalls or
+bursts by its scale alone. `spread` blurs both measures by noise that fades as they meet.
+
 A step that would make anything non-finite is left out and counted, never applied.
 
-Layer 5: imports networks and penalties through its fields only.
+Layer 5: imports penalties and spread; networks through its fields only.
 """
 
 from __future__ import annotations
@@ -25,8 +29,10 @@ import optax
 from flax import linen as nn
 
 from estimators.bounds import Bound, fenchel
-from estimators.divergences import SMOOTHING, ActivationName, FDivergence
+from estimators.divergences import SMOOTHING, ActivationName, FDivergence, derivative
 from estimators.fitting import ALONE, Metrics, Replicas
+from fgan.penalties import Look, look
+from fgan.spread import Blur, Spread
 
 
 class GANState(NamedTuple):
@@ -38,6 +44,7 @@ class GANState(NamedTuple):
         average: exponential moving average of the generator's parameters, what `sample` uses.
         step: generator updates tried so far.
         skipped: consecutive updates left out because something was not finite.
+        blur: the noise of a spread divergence; None without one.
     """
 
     generator: Any
@@ -47,6 +54,7 @@ class GANState(NamedTuple):
     average: Any
     step: jax.Array
     skipped: jax.Array
+    blur: Blur | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +73,13 @@ class FGAN:
         update: alternating, or the paper's single-step simultaneous update.
         critic_steps: critic updates a generator update.
         generator_optimizer, critic_optimizer: optax transformations.
-        penalty: (critic function, x_p, x_q, expectation) → scalar added to the critic's loss.
+        penalty: a Look → the scalar added to a loss.
+        penalty_weight: step → the factor on it.
+        penalty_on: whose loss it is added to.
+        normalise: divide the critic's loss by f''(1), and the weights of the generator's samples by their mean; these
+            then move along the critic's output as it is before `reach`.
+        spread: the noise added to both measures; None adds none. The bound is then that between the blurred measures,
+            a lower bound on the divergence of the sharp ones.
         average: decay of the moving average of the generator.
         reach: the raw outputs are squashed into ±reach, so that no divergence, infinite between disjoint supports or
             not, can run away; the bound stays a bound. 0 leaves them free.
@@ -88,7 +102,11 @@ class FGAN:
     objective: Literal["minimax", "alternative", "ratio"] = "minimax"
     update: Literal["alternating", "simultaneous"] = "alternating"
     critic_steps: int = 1
-    penalty: Callable[..., jax.Array] | None = None
+    penalty: Callable[[Look], jax.Array] | None = None
+    penalty_weight: Callable[[jax.Array], jax.Array] = jnp.ones_like
+    penalty_on: Literal["critic", "generator"] = "critic"
+    normalise: bool = False
+    spread: Spread | None = None
     average: float = 0.0
     reach: float = 0.0
     smoothing: float = SMOOTHING
@@ -112,6 +130,7 @@ class FGAN:
             average=jax.tree.map(jnp.copy, generator),
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
+            blur=self.spread.init() if self.spread else None,
         )
 
     def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
@@ -120,12 +139,19 @@ class FGAN:
 
     def outputs(self, parameters: Any, x: jax.Array) -> jax.Array:
         """v(x), the critic's raw outputs: [b, d] → [b], within ±`reach` if that is set."""
-        v: jax.Array = self.critic.apply(parameters, x)  # type: ignore[assignment]
+        return self.squashed(self.critic.apply(parameters, x))  # type: ignore[arg-type]
+
+    def squashed(self, v: jax.Array) -> jax.Array:
+        """v brought within ±`reach`, if that is set."""
         return self.reach * jnp.tanh(v / self.reach) if self.reach else v
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        """This device's share of a global batch of z ~ N(0, I)."""
-        return self.replicas.shard(jax.random.normal(key, (self.batch, self.latent)))
+    def normal(self, key: jax.Array, dim: int) -> jax.Array:
+        """This device's share of a global batch of N(0, I) in `dim` dimensions."""
+        return self.replicas.shard(jax.random.normal(key, (self.batch, dim)))
+
+    def blurred(self, key: jax.Array, state: GANState, x: jax.Array) -> jax.Array:
+        """x with the noise of this step's spread divergence, if there is one: [b, d] → [b, d]."""
+        return x if state.blur is None else x + state.blur.level * self.normal(key, self.dim)
 
     def step(self, key: jax.Array, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """One generator update with the critic updates that go with it.
@@ -134,38 +160,67 @@ class FGAN:
             batch: real samples [critic_steps, b, d], b this device's share of the global batch.
         """
         keys = jax.random.split(key, self.critic_steps + 1)
-        x_q = self.generate(state.generator, self.noise(keys[0]))
-        if self.update == "simultaneous":
-            critic, optimizer, metrics = self.critic_update(state, batch[0], x_q)
-            opponent = state.critic
-        else:
-            trained = state
-            for real, k in zip(batch, keys[1:], strict=True):
-                fake = self.generate(state.generator, self.noise(k))
-                critic, optimizer, metrics = self.critic_update(trained, real, fake)
-                trained = trained._replace(critic=critic, critic_optimizer=optimizer)
-            opponent = trained.critic
-        new = self.generator_update(state, opponent, keys[0])._replace(critic=critic, critic_optimizer=optimizer)
+        z_key, g_key = jax.random.split(keys[0])
+        z, trained, old = self.normal(z_key, self.latent), state, state.critic
+        for real, k in zip(batch, keys[1:], strict=True):
+            fake_key, c_key = jax.random.split(k)
+            z_c = z if self.update == "simultaneous" else self.normal(fake_key, self.latent)
+            trained, metrics = self.critic_update(c_key, trained, real, self.generate(state.generator, z_c))
+        opponent = old if self.update == "simultaneous" else trained.critic
+        new = self.generator_update(g_key, trained, opponent, z, batch[-1])
         return self._keep_finite(state, new, metrics)
 
-    def critic_update(self, state: GANState, x_p: jax.Array, x_q: jax.Array):
-        """(critic parameters, optimiser state, metrics) after one ascent of the bound, less the penalty."""
+    def critic_update(
+        self, key: jax.Array, state: GANState, x_p: jax.Array, x_q: jax.Array
+    ) -> tuple[GANState, Metrics]:
+        """(`state`, metrics) after one ascent of the bound, less the penalty; the blur follows the bound."""
+        p_key, q_key, look_key = jax.random.split(key, 3)
+        x_p, x_q = self.blurred(p_key, state, x_p), self.blurred(q_key, state, x_q)
+        unit = self._bend() if self.normalise else 1.0
 
         def loss(critic):
-            v = self.outputs(critic, jnp.concatenate([x_p, x_q]))
-            v_p, v_q = v[: x_p.shape[0]], v[x_p.shape[0] :]
+            v_p, v_q, penalty = self.see(look_key, state, critic, x_p, x_q, "critic")
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
-            penalty = (
-                self.penalty(partial(self.outputs, critic), x_p, x_q, expectation) if self.penalty else jnp.zeros(())
-            )
-            return penalty - value, {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
+            return penalty - value / unit, {
+                "bound": self.own_bound(v_p, v_q, value),
+                "penalty": penalty,
+                "value": value,
+            }
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)
         change, optimizer = self.critic_optimizer.update(gradient, state.critic_optimizer, state.critic)
         metrics["critic_gradient"] = optax.tree.norm(gradient)
-        return optax.apply_updates(state.critic, change), optimizer, metrics
+        value, blur = metrics.pop("value"), state.blur
+        if self.spread and blur is not None:
+            metrics["noise"] = blur.level
+            blur = self.spread.follow(blur, (value - self.trained.value_at_one) / self._bend())
+        critic = optax.apply_updates(state.critic, change)
+        return state._replace(critic=critic, critic_optimizer=optimizer, blur=blur), metrics
+
+    def _bend(self) -> jax.Array | float:
+        """f''(1) of the divergence that trains the critic; 1 where f has a kink."""
+        return self.trained.second(jnp.ones(())) if self.trained.smooth else 1.0
+
+    def see(self, key: jax.Array, state: GANState, critic: Any, x_p: jax.Array, x_q: jax.Array, player: str):
+        """(v_p [b], v_q [b], the penalty that `player` pays, weighted), with input gradients only where they count."""
+        function = partial(self.outputs, critic)
+        if self.penalty is None or self.penalty_on != player:
+            v = function(jnp.concatenate([x_p, x_q]))
+            return v[: x_p.shape[0]], v[x_p.shape[0] :], jnp.zeros(())
+        u_key, n_key = jax.random.split(key)
+        seen = look(
+            function,
+            x_p,
+            x_q,
+            self.trained,
+            activation=self.activation,
+            expectation=self.replicas.expectation,
+            uniform=self.replicas.shard(jax.random.uniform(u_key, (self.batch,))),
+            normal=self.normal(n_key, self.dim),
+        )
+        return seen.v_p, seen.v_q, self.penalty_weight(state.step) * self.penalty(seen)
 
     def own_bound(self, v_p: jax.Array, v_q: jax.Array, value: jax.Array) -> jax.Array:
         """The lower bound on the named divergence that this critic gives: `value`, unless another one trained it."""
@@ -175,25 +230,40 @@ class FGAN:
         expectation = self.replicas.expectation
         return fenchel(self.divergence, read(v_p), read(v_q), activation="log_ratio", expectation=expectation)
 
-    def generator_loss(self, v_q: jax.Array) -> jax.Array:
-        """The generator's objective, from critic outputs on its samples [b]."""
-        g, expectation = self.trained.activation(self.activation), self.replicas.expectation
+    def cost(self, v: jax.Array) -> jax.Array:
+        """What the generator pays for a sample, a decreasing function of the critic's output there: [b] → [b]."""
+        g = self.trained.activation(self.activation)
         if self.trained is not self.divergence or self.objective == "ratio":
-            ratio = g.log_ratio(v_q)
+            ratio = g.log_ratio(v)
             if not self.divergence.smooth:
                 kink = self.divergence.kink
                 ratio = kink + SMOOTHING / self.smoothing * (ratio - kink)
-            return -expectation(self.divergence.log_ratio.conjugate(ratio))
-        if self.objective == "alternative":
-            return -expectation(g.output(v_q))
-        v_p = jax.lax.stop_gradient(v_q)  # the term on P is a constant to the generator
-        return self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
+            return -self.divergence.log_ratio.conjugate(ratio)
+        return -g.output(v) if self.objective == "alternative" else -g.conjugate(v)
 
-    def generator_update(self, state: GANState, critic: Any, key: jax.Array) -> GANState:
-        """`state` after one descent of the generator's objective against `critic`."""
+    def generator_loss(self, v_q: jax.Array, raw_q: jax.Array) -> jax.Array:
+        """The generator's objective from the critic's outputs on its samples, `raw_q` before `reach`: [b], [b] → []."""
+        expectation = self.replicas.expectation
+        if self.normalise:
+            weight = jax.lax.stop_gradient(derivative(self.cost)(v_q))
+            return -expectation(weight / expectation(weight) * raw_q)
+        if self.bound is not fenchel and self.objective == "minimax":
+            v_p = jax.lax.stop_gradient(v_q)  # the term on P is a constant to the generator
+            return self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
+        return expectation(self.cost(v_q))
+
+    def generator_update(self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array) -> GANState:
+        """`state` after one descent of the generator's objective against `critic`, at the noise z [b, latent]."""
+        q_key, p_key, look_key = jax.random.split(key, 3)
+        pays = self.penalty is not None and self.penalty_on == "generator"
 
         def loss(generator):
-            return self.generator_loss(self.outputs(critic, self.generate(generator, self.noise(key))))
+            x_q = self.blurred(q_key, state, self.generate(generator, z))
+            raw = self.critic.apply(critic, x_q)
+            value = self.generator_loss(self.squashed(raw), raw)
+            if not pays:
+                return value
+            return value + self.see(look_key, state, critic, self.blurred(p_key, state, x_p), x_q, "generator")[2]
 
         gradient = self.replicas.mean(jax.grad(loss)(state.generator))
         change, optimizer = self.generator_optimizer.update(gradient, state.generator_optimizer, state.generator)

@@ -16,7 +16,9 @@ import hashlib
 import json
 import signal
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,9 +38,10 @@ from fgan.data import load as load_data
 from fgan.evaluation import Evaluation
 from fgan.gan import FGAN, GANState
 from fgan.optimizers import optimizer
-from fgan.penalties import PENALTIES
+from fgan.penalties import PENALTIES, SCHEDULES, Look
 from fgan.progress import Reporter
 from fgan.rundir import ResourceError, RunDirectory
+from fgan.spread import Spread
 
 PATIENCE = 50  # consecutive steps left out for being non-finite before a seed is given up
 
@@ -69,11 +72,6 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     """The FGAN that `config` describes, for the dimension of `data`."""
     row = divergence(config.divergence)
     other = config.critic.divergence or ("" if row.smooth else "js")
-    names = config.penalty.names
-
-    def penalty(critic, x_p, x_q, expectation):
-        return config.penalty.weight * sum(PENALTIES[name](critic, x_p, x_q, expectation) for name in names)
-
     return FGAN(
         generator=_generator(config, data),
         critic=_critic(config, data),
@@ -86,7 +84,11 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         critic_steps=config.game.critic_steps,
         generator_optimizer=optimizer(config.generator_optimizer, config.steps),
         critic_optimizer=optimizer(config.critic_optimizer, config.steps * config.game.critic_steps),
-        penalty=penalty if names else None,
+        penalty=_penalty(config.penalty.names),
+        penalty_weight=partial(_penalty_weight, config),
+        penalty_on=config.penalty.on,
+        normalise=config.game.normalise,
+        spread=_spread(config),
         average=config.generator.average,
         reach=config.critic.reach,
         smoothing=config.game.smoothing,
@@ -95,6 +97,22 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         batch=config.batch,
         replicas=replicas,
     )
+
+
+def _penalty(names: tuple[str, ...]) -> Callable[[Look], jax.Array] | None:
+    rows = [PENALTIES[name] for name in names if name != "none"]
+    return (lambda look: jnp.sum(jnp.stack([row(look) for row in rows]))) if rows else None
+
+
+def _penalty_weight(config: Config, step: jax.Array) -> jax.Array:
+    return config.penalty.weight * SCHEDULES[config.penalty.schedule](step / config.steps)
+
+
+def _spread(config: Config) -> Spread | None:
+    s = config.spread
+    if not s.start:
+        return None
+    return Spread(start=s.start, end=s.end, overlap=s.overlap, fall=s.fall * config.steps * config.game.critic_steps)
 
 
 def _generator(config: Config, data: Dataset):
@@ -106,7 +124,9 @@ def _generator(config: Config, data: Dataset):
     if g.kind == "image":
         _check_image("generator", g.features, data)
         return networks.ImageGenerator(data.side, g.features, g.nonlinearity)
-    return (networks.Bounded if data.side else MLP)(g.features, g.nonlinearity, data.dim)
+    if data.side:
+        return networks.Bounded(g.features, g.nonlinearity, data.dim)
+    return MLP(g.features, g.nonlinearity, data.dim, gain=g.gain)
 
 
 def _critic(config: Config, data: Dataset):
@@ -114,7 +134,7 @@ def _critic(config: Config, data: Dataset):
     if c.kind == "image":
         _check_image("critic", c.features, data)
         return networks.ImageCritic(data.side, c.features, c.nonlinearity)
-    return MLP(c.features, c.nonlinearity)
+    return MLP(c.features, c.nonlinearity, frequencies=c.frequencies)
 
 
 def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
