@@ -7,9 +7,9 @@ from the same outputs (Nowozin, Cseke, Tomioka 2016, sections 2.3 and 3.2):
     alternative   −E_Q[T(v)]                    the paper's way past vanishing gradients
     ratio         −E_Q[f_G*(f_G'(e^ℓ))]         any divergence f_G through the critic's log-ratio ℓ, whatever trained it
 
-Under each, a sample x_q moves along w(v)∇v with a weight of its own, such as e^{2v}f''(e^v) for minimax and e^v f''(e^v)
-for alternative under log_ratio. `normalise` divides the weights by their batch mean, so that no divergence stalls or
-bursts by its scale alone. `spread` blurs both measures by noise that fades as they meet.
+Under each, a sample x_q moves along w(v)∇v with a weight of its own, such as e^{2v}f''(e^v) for minimax and
+e^v f''(e^v) for alternative under log_ratio. `normalise` divides the weights by their batch mean, so that no divergence
+stalls or bursts by its scale alone. `spread` blurs both measures by noise that fades as they meet.
 
 A step that would make anything non-finite is left out and counted, never applied.
 
@@ -182,17 +182,14 @@ class FGAN:
             v_p, v_q, penalty = self.see(look_key, state, critic, x_p, x_q, "critic")
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
-            return penalty - value / unit, {
-                "bound": self.own_bound(v_p, v_q, value),
-                "penalty": penalty,
-                "value": value,
-            }
+            metrics = {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
+            return penalty - value / unit, (value, metrics)
 
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
+        (_, (value, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)
         change, optimizer = self.critic_optimizer.update(gradient, state.critic_optimizer, state.critic)
         metrics["critic_gradient"] = optax.tree.norm(gradient)
-        value, blur = metrics.pop("value"), state.blur
+        blur = state.blur
         if self.spread and blur is not None:
             metrics["noise"] = blur.level
             blur = self.spread.follow(blur, (value - self.trained.value_at_one) / self._bend())
@@ -259,7 +256,7 @@ class FGAN:
 
         def loss(generator):
             x_q = self.blurred(q_key, state, self.generate(generator, z))
-            raw = self.critic.apply(critic, x_q)
+            raw: jax.Array = self.critic.apply(critic, x_q)  # type: ignore[assignment]
             value = self.generator_loss(self.squashed(raw), raw)
             if not pays:
                 return value
