@@ -34,7 +34,12 @@ class MLP(nn.Module):
         width_out: outputs a point; None for a scalar critic.
         gain: a factor on what enters each nonlinearity; above 1 the network begins, and learns, steeper.
         frequencies: how many octaves of sin(2^k x), cos(2^k x) join the inputs x, so that fine detail is within reach
-            (Tancik et al. 2020).
+            (Tancik et al. 2020, Fourier features).
+        linear: whether a linear map of x is added to the output: a slope that saturated units cannot take away.
+
+    Called with the standard deviation `blur` of Gaussian noise in x, it weighs each octave by e^{−½(2^k blur)²}, what
+    the noise leaves of it on average (Barron et al. 2021, mip-NeRF, eq. 14), and sees these weights: detail comes in
+    as the noise fades.
     """
 
     features: Sequence[int] = (64, 64)
@@ -42,13 +47,25 @@ class MLP(nn.Module):
     width_out: int | None = None
     gain: float = 1.0
     frequencies: int = 0
+    linear: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, blur: jax.Array | float = 0.0) -> jax.Array:
         act = NONLINEARITIES[self.nonlinearity]
-        waves = [2.0**k * x for k in range(self.frequencies)]
-        x = jnp.concatenate([x, *map(jnp.sin, waves), *map(jnp.cos, waves)], axis=-1)
+        straight = x
+        x = self._with_waves(x, blur) if self.frequencies else x
         for width in self.features:
             x = act(self.gain * nn.Dense(width)(x))
         out = nn.Dense(1 if self.width_out is None else self.width_out)(x)
+        if self.linear:
+            out = out + nn.Dense(out.shape[-1], use_bias=False)(straight)
         return out[:, 0] if self.width_out is None else out
+
+    def _with_waves(self, x: jax.Array, blur: jax.Array | float) -> jax.Array:
+        """[n, d] → [n, d + k + 2dk]: x, the weight of each octave, and its weighted waves."""
+        octaves = 2.0 ** jnp.arange(self.frequencies)
+        weights = jnp.exp(-0.5 * (octaves * blur) ** 2)
+        angles = octaves[None, None] * x[:, :, None]
+        waves = weights[None, None] * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
+        seen = jnp.broadcast_to(weights, (x.shape[0], self.frequencies))
+        return jnp.concatenate([x, seen, waves.reshape(x.shape[0], -1)], axis=-1)

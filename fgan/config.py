@@ -61,6 +61,8 @@ class Generator:
     """(μ, σ) at the start, for location_scale."""
     gain: float = 1.0
     """Factor on what enters each nonlinearity of an mlp; above 1, its transitions between modes are sharper."""
+    linear: bool = False
+    """Add a linear path from the noise to the output of an mlp: spread within modes where its units saturate."""
     average: float = 0.0
     """Decay of the exponential moving average that `sample` uses; 0 switches it off."""
 
@@ -114,9 +116,9 @@ class Spread:
     is 1); 0 adds none."""
     end: float = 0.005
     """The smallest it gets."""
-    overlap: float = 0.1
-    """The bound, over f''(1), that the noise is held at while it fades."""
-    fall: float = 0.3
+    overlap: tuple[float, float] = (0.02, 0.5)
+    """The bound, over f''(1), that the noise is held at while it fades: in the first step and in the last."""
+    fall: float = 0.25
     """Share of the steps that it takes to fade if nothing holds it up."""
 
 

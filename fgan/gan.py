@@ -137,9 +137,14 @@ class FGAN:
         """G(z): [b, latent] → [b, d]."""
         return self.generator.apply(parameters, z)  # type: ignore[return-value]
 
-    def outputs(self, parameters: Any, x: jax.Array) -> jax.Array:
-        """v(x), the critic's raw outputs: [b, d] → [b], within ±`reach` if that is set."""
-        return self.squashed(self.critic.apply(parameters, x))  # type: ignore[arg-type]
+    def outputs(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
+        """v(x), the critic's raw outputs on points blurred by `blur`: [b, d] → [b], within ±`reach` if that is set."""
+        return self.squashed(self.unsquashed(parameters, x, blur))
+
+    def unsquashed(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
+        """v(x) before `reach`: [b, d] → [b]. A critic that sees frequencies is told how far `blur` fades each."""
+        told = (blur.level,) if blur is not None and getattr(self.critic, "frequencies", None) else ()
+        return self.critic.apply(parameters, x, *told)  # type: ignore[return-value]
 
     def squashed(self, v: jax.Array) -> jax.Array:
         """v brought within ±`reach`, if that is set."""
@@ -192,7 +197,8 @@ class FGAN:
         blur = state.blur
         if self.spread and blur is not None:
             metrics["noise"] = blur.level
-            blur = self.spread.follow(blur, (value - self.trained.value_at_one) / self._bend())
+            excess = (value - self.trained.value_at_one) / self._bend()
+            blur = self.spread.follow(blur, excess, self.critic_steps * state.step)
         critic = optax.apply_updates(state.critic, change)
         return state._replace(critic=critic, critic_optimizer=optimizer, blur=blur), metrics
 
@@ -202,7 +208,7 @@ class FGAN:
 
     def see(self, key: jax.Array, state: GANState, critic: Any, x_p: jax.Array, x_q: jax.Array, player: str):
         """(v_p [b], v_q [b], the penalty that `player` pays, weighted), with input gradients only where they count."""
-        function = partial(self.outputs, critic)
+        function = partial(self.outputs, critic, blur=state.blur)
         if self.penalty is None or self.penalty_on != player:
             v = function(jnp.concatenate([x_p, x_q]))
             return v[: x_p.shape[0]], v[x_p.shape[0] :], jnp.zeros(())
@@ -256,7 +262,7 @@ class FGAN:
 
         def loss(generator):
             x_q = self.blurred(q_key, state, self.generate(generator, z))
-            raw: jax.Array = self.critic.apply(critic, x_q)  # type: ignore[assignment]
+            raw = self.unsquashed(critic, x_q, state.blur)
             value = self.generator_loss(self.squashed(raw), raw)
             if not pays:
                 return value

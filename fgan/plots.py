@@ -3,6 +3,8 @@
     training   a run's bound (and exact divergence, where it is known) against steps
     samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
     modes      the covering-to-seeking picture of `fgan reproduce modes`
+    capture    samples over modes, one panel a divergence, of `fgan reproduce ring | grid`
+    film       the same generators while they train, one row a divergence
 
 One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
 
@@ -142,6 +144,87 @@ def _two_modes(figure, fits) -> None:
         axis.spines["left"].set_visible(False)
         axis.legend(frameon=False, loc="upper center", fontsize=9)
     axes[-1].set_xlabel("x     (▲ where the generator starts; dashed black: exact optimum)")
+
+
+def capture(path: str | Path) -> Path:
+    """Draw <task>.png beside a <task>.json of `fgan reproduce ring | grid`: the first seed's samples over the modes."""
+    path = Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    target, columns = TARGETS[result["task"]], 4
+    rows = -(-len(result["rows"]) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 3.35 * rows), squeeze=False)
+        for axis in axes.flat[len(result["rows"]) :]:
+            axis.axis("off")
+        for axis, row in zip(axes.flat, result["rows"], strict=False):
+            frames = _frames(path.parent, row)
+            _over_modes(axis, frames[-1][1] if frames else None, target, colour=PALETTE[0 if row["cured"] else 1])
+            name = row["divergence"].replace("_", " ")
+            axis.set_title(name if row["cured"] else f"{name}, plain f-GAN", fontsize=10, weight="bold")
+            axis.set_xlabel(_verdict(row, result), fontsize=8)
+        perfect = (
+            f"{100 * result['perfect_high_quality']:.1f} % high quality (HQ), width 1, KL {result['kl_floor']:.5f}"
+        )
+        figure.suptitle(
+            f"{result['task']}: 2,500 samples of the first seed, circles of 3σ around the modes\n"
+            f"scores on 50,000 samples, mean of the seeds; a perfect sampler has {perfect}",
+            fontsize=11,
+        )
+        return _save(figure, path.with_suffix(".png"))
+
+
+def film(path: str | Path, *, frames: int = 6) -> Path:
+    """Draw <task>-film.png beside a <task>.json: each cell's first seed at about `frames` steps of its training."""
+    path = Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    strips = [(row, strip) for row in result["rows"] if (strip := _frames(path.parent, row))]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(strips),
+            frames,
+            figsize=(1.75 * frames, 1.8 * len(strips) + 0.6),
+            squeeze=False,
+            sharex=True,
+            sharey=True,
+        )
+        for line, (row, strip) in zip(axes, strips, strict=True):
+            chosen = [strip[round(i)] for i in np.linspace(0, len(strip) - 1, frames)]
+            for axis, (step, points) in zip(line, chosen, strict=True):
+                _over_modes(axis, points, TARGETS[result["task"]], colour=PALETTE[0 if row["cured"] else 1])
+                axis.set_title(f"step {step:,}", fontsize=7)
+            name = row["divergence"].replace("_", " ") + ("" if row["cured"] else "\nplain f-GAN")
+            line[0].set_ylabel(name, fontsize=9, weight="bold")
+        figure.suptitle(f"{result['task']}: generators while they train", fontsize=11)
+        return _save(figure, path.with_name(f"{path.stem}-film.png"))
+
+
+def _frames(directory: Path, row: dict[str, Any]) -> list[tuple[int, np.ndarray]]:
+    """(step, samples [n, 2] of the first seed) at each evaluation of a cell, in order."""
+    saved = sorted((directory / row["directory"] / "samples").glob("*.npy"))
+    return [(int(file.stem), np.load(file, allow_pickle=False)[0]) for file in saved]
+
+
+def _over_modes(axis, points: np.ndarray | None, target, colour: str) -> None:
+    """Samples [n, 2] over circles of 3σ, on the same axes for every divergence."""
+    for (a, b), s in zip(target.means, target.sigmas, strict=True):
+        axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec="black", lw=0.6, zorder=3))
+    if points is None or not np.isfinite(points).all():
+        axis.text(0.5, 0.5, "diverged", transform=axis.transAxes, ha="center")
+    else:
+        axis.plot(points[:, 0], points[:, 1], ".", ms=1.4, alpha=0.45, color=colour, zorder=2, rasterized=True)
+    reach = 1.3 * max(abs(m) for mean in target.means for m in mean)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+
+
+def _verdict(row: dict[str, Any], result: dict[str, Any]) -> str:
+    if not row["seeds"]:
+        return "diverged"
+    means = {name: row[name]["mean"] for name in ("modes", "high_quality", "kl", "width_ratio")}
+    kl, width = (("–" if v is None else f"{v:.{d}f}") for v, d in ((means["kl"], 4), (means["width_ratio"], 2)))
+    return (
+        f"{means['modes']:.1f} of {result['modes']} modes, {100 * means['high_quality']:.1f} % HQ\n"
+        f"width {width}, mode KL {kl}"
+    )
 
 
 def _gaussian(x: np.ndarray, mu: float, sigma: float) -> np.ndarray:

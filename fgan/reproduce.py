@@ -6,10 +6,11 @@ Layer 8: a row of `EXPERIMENTS` is the name a user types and the function that r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from fgan import modes, plots
+from fgan import capture, modes, plots
 from fgan.progress import Reporter
 
 
@@ -21,7 +22,19 @@ def _modes(directory: Path, quiet: bool) -> list[Path]:
     return [plots.modes(directory / "modes.json"), directory / "modes.json"]
 
 
-EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType({"modes": _modes})
+def _capture(name: str, directory: Path, quiet: bool) -> list[Path]:
+    task = capture.TASKS[name]
+    steps = sum(cell.config.steps for cell in capture.cells(task, directory))
+    with Reporter(steps, quiet=quiet) as report:
+        result = capture.reproduce(directory, task, progress=report.advance)
+    print(capture.table(result))
+    data = directory / f"{name}.json"
+    return [plots.capture(data), plots.film(data), data]
+
+
+EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType(
+    {"modes": _modes} | {name: partial(_capture, name) for name in capture.TASKS}
+)
 
 
 def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:

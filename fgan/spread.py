@@ -10,8 +10,9 @@ f-divergences agree near P = Q,
     log s ← log s + rate·clip(b/overlap − 1, −1, 1),      end ≤ s ≤ start.
 
 While the two stay close, s falls; where the generator cannot follow, s waits or rises. Log-ratios thus stay within
-some tenths of a nat throughout, where every divergence has a usable gradient and modes part one by one, as the blur
-lifts, instead of being found or missed.
+some tenths of a nat while modes part, one by one as the blur lifts, instead of being found or missed. `overlap` relaxes
+over the training from its first to its second value: what remains at last, samples between modes, must not keep the
+detail within them from being learned.
 
 Layer 4: imports jax only.
 """
@@ -46,22 +47,26 @@ class Spread:
 
     Attributes:
         start, end: the largest level, where training begins, and the smallest.
-        overlap: the bound, over f''(1), that the level is held at.
+        overlap: the bound, over f''(1), that the level is held at, in the first and in the last step.
         fall: steps from start to end if nothing holds it up.
+        steps: critic updates of the training.
     """
 
     start: float
     end: float
-    overlap: float
+    overlap: tuple[float, float]
     fall: float
+    steps: int
 
     def init(self) -> Blur:
         """The blur before the first step."""
-        return Blur(jnp.asarray(self.start, jnp.float32), jnp.asarray(self.overlap, jnp.float32))
+        return Blur(jnp.asarray(self.start, jnp.float32), jnp.asarray(self.overlap[0], jnp.float32))
 
-    def follow(self, blur: Blur, bound: jax.Array) -> Blur:
-        """The blur after a step whose critic's bound, over f''(1), was `bound`."""
+    def follow(self, blur: Blur, bound: jax.Array, step: jax.Array) -> Blur:
+        """The blur after the critic update `step`, whose bound over f''(1) was `bound`."""
         rate = math.log(self.start / self.end) / self.fall
+        first, last = self.overlap
+        overlap = first * (last / first) ** jnp.clip(step / self.steps, 0.0, 1.0)
         smooth = MEMORY * blur.bound + (1.0 - MEMORY) * bound
-        pull = jnp.clip(smooth / self.overlap - 1.0, -1.0, 1.0)
+        pull = jnp.clip(smooth / overlap - 1.0, -1.0, 1.0)
         return Blur(jnp.clip(blur.level * jnp.exp(rate * pull), self.end, self.start), smooth)

@@ -112,7 +112,8 @@ def _spread(config: Config) -> Spread | None:
     s = config.spread
     if not s.start:
         return None
-    return Spread(start=s.start, end=s.end, overlap=s.overlap, fall=s.fall * config.steps * config.game.critic_steps)
+    updates = config.steps * config.game.critic_steps
+    return Spread(start=s.start, end=s.end, overlap=s.overlap, fall=s.fall * updates, steps=updates)
 
 
 def _generator(config: Config, data: Dataset):
@@ -126,7 +127,7 @@ def _generator(config: Config, data: Dataset):
         return networks.ImageGenerator(data.side, g.features, g.nonlinearity)
     if data.side:
         return networks.Bounded(g.features, g.nonlinearity, data.dim)
-    return MLP(g.features, g.nonlinearity, data.dim, gain=g.gain)
+    return MLP(g.features, g.nonlinearity, data.dim, gain=g.gain, linear=g.linear)
 
 
 def _critic(config: Config, data: Dataset):

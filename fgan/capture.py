@@ -1,0 +1,383 @@
+"""Every mode under every divergence: f-GANs on narrow Gaussians in a ring and on a grid, one recipe for all rows.
+
+The protocol is PacGAN's (Lin, Khetan, Fanti, Oh 2018, section 4.1): a sample is of high quality within 3σ of its
+nearest mode, a mode is captured if it has one, the histogram of high-quality samples over modes is compared with the
+uniform one; 2,500 samples a trial. The verdict here takes 50,000, and the width of the modes beside.
+
+A cell is one training run (`fgan.train`) in a process and a directory of its own, on a core of its own: it resumes
+where it stopped, and one that diverges stops no other.
+
+Layer 8: imports train, modes and everything below.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from estimators.targets import TARGETS, Mixture
+from fgan.checkpoint import write_atomic
+from fgan.config import Config, Critic, Data, Game, Generator, Log, Optimizer, Spread, to_toml
+from fgan.metrics import mode_scores, perfect_high_quality
+from fgan.modes import NAMES
+from fgan.rundir import RunDirectory
+from fgan.train import restore
+
+UNCURED = ("kl", "reverse_kl", "js")
+SEEDS = 2
+SAMPLES, TRIAL, TRIALS = 50_000, 2500, 10
+POLL = 1.0  # seconds between looks at running cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A mixture to capture, with what is known of it.
+
+    Attributes:
+        name: of the target, and of the experiment.
+        steps: of training.
+        high_quality, kl: the aims, a share and nats.
+        published: rows of a published table: name → (modes, high quality in %, mode KL), None where not reported.
+        source: of that table.
+    """
+
+    name: str
+    steps: int
+    high_quality: float
+    kl: float
+    published: dict[str, tuple[float, float, float | None]]
+    source: str = "Lin, Khetan, Fanti, Oh 2018 (PacGAN), 400,000 steps, 2,500 samples"
+
+    @property
+    def target(self) -> Mixture:
+        """The distribution to learn."""
+        return TARGETS[self.name]
+
+
+TASKS = {
+    "ring": Task(
+        name="ring",
+        steps=20_000,
+        high_quality=0.96,
+        kl=0.005,
+        published={
+            "GAN": (6.3, 98.2, 0.45),
+            "ALI": (6.6, 97.6, 0.36),
+            "VEEGAN": (8.0, 52.9, None),
+            "PacGAN2": (7.9, 95.6, 0.07),
+        },
+    ),
+    "grid": Task(
+        name="grid",
+        steps=30_000,
+        high_quality=0.95,
+        kl=0.01,
+        published={
+            "GAN": (17.3, 94.8, 0.70),
+            "ALI": (24.1, 95.7, 0.14),
+            "VEEGAN": (24.6, 40.0, None),
+            "PacGAN4": (24.8, 93.6, 0.04),
+        },
+    ),
+}
+WIDTH = (0.9, 1.1)
+
+
+def recipe(task: Task, name: str, *, cured: bool = True, steps: int | None = None, seeds: int = SEEDS) -> Config:
+    """The training run of the cell: the same for every divergence, `name` excepted.
+
+    total_variation, whose own optimal critic is a step without gradient, is trained through the ratio of a js critic
+    smoothed over `game.smoothing` nats; every other row by its own bound.
+
+    Args:
+        cured: False leaves out the spread noise and the self-normalised weights: the plain alternating f-GAN.
+    """
+    return Config(
+        divergence=name,
+        seeds=seeds,
+        steps=steps or task.steps,
+        batch=256,
+        data=Data(name=task.name),  # type: ignore[arg-type]
+        generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, linear=True, average=0.99),
+        critic=Critic(features=(128, 128), nonlinearity="silu", frequencies=7, reach=2.0),
+        game=Game(objective="alternative", normalise=cured, smoothing=2.0),
+        spread=Spread(start=0.5, overlap=(0.02, 1.0), fall=0.25) if cured else Spread(),
+        generator_optimizer=Optimizer(learning_rate=3e-4, b1=0.0, b2=0.99, schedule="cosine"),
+        critic_optimizer=Optimizer(learning_rate=2e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
+        log=Log(every=500, evaluate=2500, checkpoint=2500),
+    )
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of the table, in `directory`."""
+
+    config: Config
+    cured: bool
+    directory: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether it need not run again: done, or given up as diverged."""
+        return self.status.get("state") == "finished" or self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether every seed went non-finite and stayed so."""
+        return (self.directory / "nan_report.json").exists()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What its status.json says; {} before it has one."""
+        try:
+            return json.loads((self.directory / "status.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    @property
+    def step(self) -> int:
+        """How far it is."""
+        return self.status.get("step", 0)
+
+
+def cells(task: Task, directory: Path, names: Sequence[str] = NAMES, **options: Any) -> list[Cell]:
+    """The cells of a table: every divergence with the recipe, then `UNCURED` ones without its cure."""
+    wanted = [(name, True) for name in names] + [(name, False) for name in names if name in UNCURED]
+    made = []
+    for name, cured in wanted:
+        config = recipe(task, name, cured=cured, **options)
+        label = Path(RunDirectory.default_name("cured" if cured else "plain", name, config.seed)).name
+        made.append(Cell(config, cured, directory / "cells" / label))
+    return made
+
+
+def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda done, text: None) -> None:
+    """Train the cells that are not finished, each in a process of its own, as many at once as there are cores.
+
+    Interrupted, it stops them with their state saved; the next call goes on from there.
+    """
+    waiting = [cell for cell in todo if not cell.finished]
+    with _workers() as (started, cores):
+        while waiting or started:
+            for core in cores:
+                if waiting and core not in started:
+                    cell = waiting.pop(0)
+                    started[core] = (cell, _start(cell, core))
+            time.sleep(POLL)
+            for core, (cell, process) in list(started.items()):
+                code = process.poll()
+                if code is not None:
+                    del started[core]
+                    _settle(cell, code)
+            running = ", ".join(cell.config.divergence for cell, _ in started.values())
+            progress(sum(cell.step for cell in todo), running)
+
+
+def _start(cell: Cell, core: int) -> subprocess.Popen:
+    """`fgan train` of the cell, on one core where the system can hold it there."""
+    cell.directory.parent.mkdir(parents=True, exist_ok=True)
+    config = cell.directory.with_suffix(".toml")
+    config.write_text(to_toml(cell.config), encoding="utf-8")
+    log = cell.directory.with_suffix(".log").open("ab")
+    command = [sys.executable, "-m", "fgan", "train", str(config), "--run", str(cell.directory), "--quiet"]
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if jax.default_backend() == "cpu" else {}
+    with log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | alone)
+    if alone and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(process.pid, {core})
+    return process
+
+
+DIVERGED = 4  # the exit code of a run that went non-finite: a result, not an error
+
+
+def _settle(cell: Cell, code: int) -> None:
+    if code not in (0, DIVERGED):
+        said = cell.directory.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+        raise CellFailed(
+            f"{cell.config.divergence}: training stopped with exit code {code}: {said[-1] if said else 'no message'}"
+        )
+
+
+class CellFailed(RuntimeError):
+    """A training run ended for a reason that is no result, such as a full disk."""
+
+    exit_code = 7
+
+
+@contextmanager
+def _workers() -> Iterator[tuple[dict[int, tuple[Cell, subprocess.Popen]], list[int]]]:
+    """(running cells by core, the cores to use); whatever still runs when we leave is asked to save and stop."""
+    started: dict[int, tuple[Cell, subprocess.Popen]] = {}
+    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
+    try:
+        yield started, [0] if one_by_one else sorted(os.sched_getaffinity(0))
+    finally:
+        for _, process in started.values():
+            process.terminate()
+        for _, process in started.values():
+            process.wait()
+
+
+# --- what they came to -----------------------------------------------------------------------------------------------
+
+
+def measure(cell: Cell, task: Task) -> dict[str, Any]:
+    """The row of a finished cell: each seed's verdict on 50,000 samples and its trials on 2,500."""
+    lines = [json.loads(line) for line in (cell.directory / "metrics.jsonl").read_text().splitlines()]
+    skipped = sum(np.sum(r["skipped"]) * cell.config.log.every for r in lines if "skipped" in r)
+    clock = [json.loads(line) for line in (cell.directory / "timings.jsonl").read_text().splitlines()]
+    facts = {
+        "divergence": cell.config.divergence,
+        "cured": cell.cured,
+        "directory": f"cells/{cell.directory.name}",
+        "steps": cell.step,
+        "diverged": cell.diverged,
+        "skipped_steps": float(skipped),
+        "seconds": sum(r["seconds"] for r in clock if "seconds" in r),
+    }
+    if cell.diverged:
+        return facts | {"seeds": []}
+    restored = restore(cell.directory)
+    seeds = []
+    for member in range(cell.config.seeds):
+
+        def sample(n: int, seed: int, member: int = member) -> np.ndarray:
+            return restored.sample(n, seed=seed, member=member)
+
+        seeds.append({"seed": cell.config.seed + member} | judge(task, sample))
+    return facts | {"seeds": seeds, **summary(seeds)}
+
+
+def judge(task: Task, sample: Callable[[int, int], np.ndarray]) -> dict[str, Any]:
+    """Scores of a sampler (n, seed) → [n, 2]: on 50,000 samples, and the mean of ten trials of 2,500."""
+    target = task.target
+    centres, sigma = np.array(target.means), target.sigmas[0]
+    verdict = mode_scores(sample(SAMPLES, 0), centres, sigma)
+    trials = [mode_scores(sample(TRIAL, 1 + i), centres, sigma) for i in range(TRIALS)]
+    widths = verdict.width_ratio[np.isfinite(verdict.width_ratio)]
+    return {
+        "modes": verdict.captured,
+        "high_quality": verdict.high_quality,
+        "kl": verdict.kl if math.isfinite(verdict.kl) else None,
+        "width_ratio": float(widths.mean()) if widths.size else None,
+        "width_ratios": [float(widths.min()), float(widths.max())] if widths.size else None,
+        "trial_modes": float(np.mean([t.captured for t in trials])),
+        "trial_high_quality": float(np.mean([t.high_quality for t in trials])),
+        "trial_kl": float(np.mean([t.kl for t in trials])) if verdict.captured else None,
+    }
+
+
+SCORES = ("modes", "high_quality", "kl", "width_ratio", "trial_modes", "trial_high_quality", "trial_kl")
+
+
+def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{score: {mean, standard_error}} over seeds; the standard error of one seed is None."""
+    found = {}
+    for name in SCORES:
+        values = np.array([s[name] for s in seeds if s[name] is not None], float)
+        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        found[name] = {"mean": float(values.mean()) if len(values) else None, "standard_error": error}
+    return found
+
+
+def misses(row: dict[str, Any], task: Task) -> list[str]:
+    """The aims that some seed of the row does not reach, in words; empty if it reaches all."""
+    if not row["seeds"]:
+        return ["diverged"]
+    low, high = WIDTH
+    aims = {
+        "modes": lambda s: s["modes"] == len(task.target.means),
+        "high quality": lambda s: s["high_quality"] >= task.high_quality,
+        "mode KL": lambda s: s["kl"] is not None and s["kl"] <= task.kl,
+        "width": lambda s: s["width_ratio"] is not None and low <= s["width_ratio"] <= high,
+    }
+    missed = [name for name, reached in aims.items() if not all(reached(s) for s in row["seeds"])]
+    return missed + (["skipped steps"] if row["skipped_steps"] else [])
+
+
+def reproduce(
+    directory: Path,
+    task: Task,
+    *,
+    names: Sequence[str] = NAMES,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train what is missing of the table, write <task>.json in `directory`, and return what it holds."""
+    table_cells = cells(task, directory, names, **options)
+    run(table_cells, progress=progress)
+    k = len(task.target.means)
+    result = {
+        "task": task.name,
+        "modes": k,
+        "samples": SAMPLES,
+        "perfect_high_quality": perfect_high_quality(task.target.dim),
+        "kl_floor": (k - 1) / (2 * SAMPLES),
+        "trial_samples": TRIAL,
+        "trial_kl_floor": (k - 1) / (2 * TRIAL),
+        "aims": {"modes": k, "high_quality": task.high_quality, "kl": task.kl, "width_ratio": list(WIDTH)},
+        "published": {"source": task.source, "rows": task.published},
+        "settings": to_toml(recipe(task, "js", **options)),
+        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "rows": [measure(cell, task) for cell in table_cells],
+    }
+    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(directory / f"{task.name}.json", text)
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The rows as text, the published ones below, aims and floors said."""
+    task = TASKS[result["task"]]
+    lines = [
+        f"{task.name}: {result['modes']} modes, {len(result['rows'][0]['seeds'])} seeds, mean ± standard error over "
+        f"seeds; {result['samples']:,} samples (trials: {result['trial_samples']:,}).",
+        f"A perfect sampler: {100 * result['perfect_high_quality']:.2f} % high quality, width ratio 1, mode KL "
+        f"{result['kl_floor']:.5f} (trials: {result['trial_kl_floor']:.4f}).",
+        f"{'divergence':<28}{'modes':>12}{'high quality %':>18}{'mode KL':>18}{'width ratio':>16}"
+        f"{'trials: modes, HQ %, KL':>28}  aims missed",
+    ]
+    for row in result["rows"]:
+        name = row["divergence"] + ("" if row["cured"] else ", plain f-GAN")
+        if not row["seeds"]:
+            lines.append(f"{name:<28}{'diverged':>12}")
+            continue
+        trials = "  ".join(
+            _number(row[k]["mean"], factor, digits)
+            for k, factor, digits in (("trial_modes", 1, 1), ("trial_high_quality", 100, 1), ("trial_kl", 1, 4))
+        )
+        lines.append(
+            f"{name:<28}{_pair(row['modes'], 1, 1):>12}{_pair(row['high_quality'], 100, 2):>18}"
+            f"{_pair(row['kl'], 1, 4):>18}{_pair(row['width_ratio'], 1, 3):>16}{trials:>28}  "
+            f"{', '.join(misses(row, task)) or 'none'}"
+        )
+    lines += ["", f"Published ({task.source}):"]
+    for name, (modes, quality, kl) in task.published.items():
+        lines.append(f"{name:<28}{modes:>12.1f}{quality:>18.1f}{'–' if kl is None else f'{kl:.2f}':>18}")
+    lines.append("total_variation: through the smoothed ratio of a js critic; every other row by its own bound.")
+    return "\n".join(lines)
+
+
+def _number(value: float | None, factor: float, digits: int) -> str:
+    return "–" if value is None else f"{factor * value:.{digits}f}"
+
+
+def _pair(score: dict[str, float | None], factor: float, digits: int) -> str:
+    error = score["standard_error"]
+    return _number(score["mean"], factor, digits) + ("" if error is None else f" ±{factor * error:.{digits}f}")
