@@ -77,6 +77,8 @@ class Critic:
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: str = "tanh"
     """tanh, relu, leaky_relu, elu, silu, gelu or softplus."""
+    gain: float = 1.0
+    """Factor on what enters each nonlinearity of an mlp."""
     frequencies: int = 0
     """Octaves of sines and cosines of the inputs that an mlp sees beside them; for detail far finer than the data."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
@@ -300,6 +302,7 @@ _AT_LEAST: Mapping[str, float] = {
     "game.smoothing": 1e-3,
     "critic.reach": 0.0,
     "generator.gain": 1e-6,
+    "critic.gain": 1e-6,
     "critic.frequencies": 0,
     "penalty.weight": 0.0,
     "spread.start": 0.0,

@@ -1,0 +1,262 @@
+"""Every penalty against quadrature on a pair of Gaussians with a known critic, its gradient against differences."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from estimators.divergences import DIVERGENCES, FDivergence, divergence
+from fgan.penalties import PENALTIES, SCHEDULES, look, values_and_gradients
+from fgan.penalties import norm as row_norm
+
+P, Q = (1.0, 1.0), (0.0, 1.3)  # (mean, standard deviation)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)
+TRAINED = [name for name in DIVERGENCES if name != "gan"]
+SMOOTH = [name for name in TRAINED if divergence(name).smooth]
+OMEGA_JS = 0.2911848  # Roth et al. 2017's regulariser for this pair at the exact log-ratio
+
+
+def expectation(values):
+    """E over N(0, 1) of values at the nodes: samples of P and of Q are the nodes, moved and scaled."""
+    return jnp.tensordot(jnp.asarray(WEIGHTS / WEIGHTS.sum(), values.dtype), values, axes=1)
+
+
+def rows(law: tuple[float, float]) -> jax.Array:
+    """The quadrature nodes of a Gaussian, as samples [n, 1]."""
+    return jnp.asarray(law[0] + law[1] * NODES)[:, None]
+
+
+def log_ratio(x):
+    """log p/q of the pair."""
+    return -0.5 * (x - P[0]) ** 2 / P[1] ** 2 + 0.5 * (x - Q[0]) ** 2 / Q[1] ** 2 + math.log(Q[1] / P[1])
+
+
+def slope_of_log_ratio(x):
+    return -(x - P[0]) / P[1] ** 2 + (x - Q[0]) / Q[1] ** 2
+
+
+def gentle(x):
+    """A critic that is not the optimum, bounded with all its derivatives."""
+    return 0.7 * jnp.sin(x) - 0.3 * x / jnp.sqrt(1.0 + x**2)
+
+
+def slope_of_gentle(x):
+    return 0.7 * np.cos(x) - 0.3 / (1.0 + x**2) ** 1.5
+
+
+CRITICS = {"the log-ratio": (log_ratio, slope_of_log_ratio), "another": (gentle, slope_of_gentle)}
+
+
+def seen(critic, row: FDivergence, **options):
+    return look(lambda x: critic(x[:, 0]), rows(P), rows(Q), row, expectation=expectation, **options)
+
+
+def integral(function, law: tuple[float, float]) -> float:
+    """E of `function` under a Gaussian, by adaptive quadrature."""
+    mean, deviation = law
+    density = norm(mean, deviation).pdf
+    return quad(lambda x: float(function(x)) * density(x), mean - 12 * deviation, mean + 12 * deviation, epsabs=1e-12)[
+        0
+    ]
+
+
+def variation(row: FDivergence, critic, slope, activation) -> float:
+    """E_P‖∇T‖² + E_Q‖∇f*(T)‖², the derivatives of T and f*∘T in v from f alone: T' and (f*)'(T) T'."""
+    g = row.activation(activation)
+    step = 1e-5
+
+    def output(v):
+        return (float(g.output(v + step)) - float(g.output(v - step))) / (2 * step)
+
+    def conjugate(v):
+        return math.exp(float(g.log_ratio(v))) * output(v)  # (f*)'(T) = p/q
+
+    on_p = integral(lambda x: (output(float(critic(x))) * slope(x)) ** 2, P)
+    return on_p + integral(lambda x: (conjugate(float(critic(x))) * slope(x)) ** 2, Q)
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_jsd_is_a_quarter_of_the_js_regulariser(x64, critic):
+    function, slope = CRITICS[critic]
+    found = float(PENALTIES["jsd"](seen(function, divergence("js"))))
+
+    def share(x):
+        return 1.0 / (1.0 + math.exp(-float(function(x))))
+
+    omega = integral(lambda x: ((1.0 - share(x)) * slope(x)) ** 2, P) + integral(
+        lambda x: (share(x) * slope(x)) ** 2, Q
+    )
+    assert found == pytest.approx(0.25 * omega, rel=1e-8)
+    if critic == "the log-ratio":
+        assert 4.0 * found == pytest.approx(OMEGA_JS, abs=5e-8)
+
+
+@pytest.mark.parametrize("activation", ["log_ratio", "paper"])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_first_variation_is_its_integral(x64, name, activation):
+    """With a bounded critic, whose integrals are finite for every row."""
+    row = divergence(name)
+    found = float(PENALTIES["first_variation"](seen(gentle, row, activation=activation)))
+    assert found == pytest.approx(variation(row, gentle, slope_of_gentle, activation), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_jsd_and_geometric_jsd_look_through_the_log_ratio_of_any_divergence(x64, name):
+    """Under log_ratio ℓ is v itself, whatever trains the critic."""
+    for penalty, row in (("jsd", "js"), ("geometric_jsd", "geometric_js")):
+        found = float(PENALTIES[penalty](seen(gentle, divergence(name), activation="log_ratio")))
+        if name == "triangular" or divergence(name).activation("log_ratio").log_ratio(0.5) == 0.5:
+            assert found == pytest.approx(variation(divergence(row), gentle, slope_of_gentle, "log_ratio"), rel=1e-6)
+        assert found > 0.0
+
+
+def test_jsd_and_first_variation_agree_where_js_trains(x64):
+    one, other = (float(PENALTIES[name](seen(log_ratio, divergence("js")))) for name in ("jsd", "first_variation"))
+    assert one == pytest.approx(other, rel=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["log_ratio", "paper"])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_roth_is_the_curvature_of_the_conjugate(x64, name, activation):
+    """f*'' by differences of the table's own conjugate."""
+    row = divergence(name)
+    g = row.activation(activation)
+    found = float(PENALTIES["roth"](seen(gentle, row, activation=activation)))
+
+    def cost(x):
+        v = float(gentle(x))
+        t, h = float(g.output(v)), 1e-4
+        slope = (float(g.output(v + h)) - float(g.output(v - h))) / (2 * h) * slope_of_gentle(x)
+        bend = (float(row.conjugate(t + h)) - 2 * float(row.conjugate(t)) + float(row.conjugate(t - h))) / h**2
+        return bend * slope**2
+
+    assert found == pytest.approx(integral(cost, Q), rel=1e-4)
+
+
+def test_roth_is_twice_the_variation_at_the_optimum_of_js(x64):
+    found = {name: float(PENALTIES[name](seen(log_ratio, divergence("js")))) for name in ("roth", "first_variation")}
+    assert found["roth"] == pytest.approx(2.0 * found["first_variation"], rel=1e-8)
+
+
+def test_roth_is_what_noise_takes_off_the_divergence(x64):
+    """d/dγ of D(P∗N(0, γ)‖Q∗N(0, γ)) at 0 is −½ roth at the optimum: by closed-form Gaussians under kl."""
+
+    def blurred(extra):
+        (a, s), (b, t) = P, Q
+        s2, t2 = s**2 + extra, t**2 + extra
+        return 0.5 * (s2 / t2 - 1.0 + math.log(t2 / s2) + (a - b) ** 2 / t2)
+
+    step = 1e-4
+    slope = (blurred(step) - blurred(-step)) / (2 * step)
+    assert float(PENALTIES["roth"](seen(log_ratio, divergence("kl")))) == pytest.approx(-2.0 * slope, rel=1e-6)
+
+
+def test_roth_refuses_a_divergence_with_a_kink(x64):
+    with pytest.raises(ValueError, match=r"total_variation.*r1"):
+        PENALTIES["roth"](seen(gentle, divergence("total_variation")))
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_squared_slopes(x64, critic):
+    function, slope = CRITICS[critic]
+    found = {name: float(PENALTIES[name](seen(function, divergence("kl")))) for name in ("r1", "r2", "r1_r2", "none")}
+    on_p, on_q = (integral(lambda x: slope(x) ** 2, law) for law in (P, Q))
+    assert [found["r1"], found["r2"], found["r1_r2"]] == pytest.approx([on_p, on_q, on_p + on_q], rel=1e-8)
+    assert found["none"] == 0.0
+
+
+def test_wgan_gp_and_dragan_look_at_their_own_points(x64):
+    uniform, normal = jnp.linspace(0.1, 0.9, len(NODES)), jnp.sin(jnp.arange(len(NODES)))[:, None]
+    sight = seen(gentle, divergence("js"), uniform=uniform, normal=normal)
+    x_p, x_q, u = (np.asarray(a).ravel() for a in (rows(P), rows(Q), uniform))
+    between = u * x_p + (1.0 - u) * x_q
+    around = x_p + 0.5 * P[1] * np.asarray(normal).ravel()  # the nodes have the deviation of P
+    for name, points in (("wgan_gp", between), ("dragan", around)):
+        expected = WEIGHTS @ (np.abs(slope_of_gentle(points)) - 1.0) ** 2 / WEIGHTS.sum()
+        assert float(PENALTIES[name](sight)) == pytest.approx(expected, rel=1e-9)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def small_critic(w, x):
+    return jnp.tanh(x @ w["in"] + w["shift"]) @ w["out"]
+
+
+def weights():
+    rng = np.random.default_rng(0)
+    return {"in": rng.normal(size=(2, 5)), "shift": rng.normal(size=5), "out": rng.normal(size=5)}
+
+
+@pytest.mark.parametrize("player", ["critic", "generator"])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_gradients_are_those_of_finite_differences(x64, name, player):
+    """In the critic's weights, and in where the generator's samples lie."""
+    rng = np.random.default_rng(1)
+    x_p, x_q = (jnp.asarray(rng.normal(size=(6, 2))) for _ in range(2))
+    uniform, normal = jnp.asarray(rng.uniform(size=6)), jnp.asarray(rng.normal(size=(6, 2)))
+
+    def value(w, x_q):
+        critic = lambda x: small_critic(w, x)  # noqa: E731
+        return PENALTIES[name](look(critic, x_p, x_q, divergence("jeffreys"), uniform=uniform, normal=normal))
+
+    w = jax.tree.map(jnp.asarray, weights())
+    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), w if player == "critic" else x_q)
+    moved = (
+        (lambda t: value(jax.tree.map(lambda a, d: a + t * d, w, direction), x_q))
+        if player == "critic"
+        else (lambda t: value(w, x_q + t * direction))
+    )
+    slope = (float(moved(1e-5)) - float(moved(-1e-5))) / 2e-5
+    assert float(jax.grad(moved)(0.0)) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+    assert (slope == 0.0) == (name == "none" or (player == "generator" and name in ("r1", "dragan")))
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_flat_critic_has_finite_gradients(dtype, name):
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 3)), dtype)
+
+    def value(w):
+        return PENALTIES[name](look(lambda x: x @ w, x, x + 1.0, divergence("js")))
+
+    gradient = jax.grad(value)(jnp.zeros(3, dtype))
+    assert gradient.dtype == dtype and np.isfinite(gradient).all()
+
+
+def test_input_gradients_are_those_of_each_row_alone(dtype):
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(5, 2)), dtype)
+    w = jax.tree.map(lambda a: jnp.asarray(a, dtype), weights())
+    v, gradient = values_and_gradients(lambda rows: small_critic(w, rows) / rows.shape[0], x)
+    for i in range(5):
+        alone = jax.grad(lambda point: small_critic(w, point[None])[0])(x[i])
+        np.testing.assert_allclose(gradient[i], alone, rtol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(v, small_critic(w, x), rtol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(row_norm(gradient), np.linalg.norm(gradient, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in PENALTIES if n != "none"])
+def test_means_go_through_expectation(x64, name):
+    """Half the batch on each of two devices, whose mean of means is the mean."""
+    rng = np.random.default_rng(4)
+    x_p, x_q = (jnp.asarray(rng.normal(size=(8, 2))) for _ in range(2))
+    w = jax.tree.map(jnp.asarray, weights())
+
+    def alone(x_p, x_q, **options):
+        return PENALTIES[name](look(lambda x: small_critic(w, x), x_p, x_q, divergence("kl"), normal=1.0, **options))
+
+    def shared(values):
+        return jax.lax.pmean(jnp.mean(values, axis=0), "devices")
+
+    halves = (x.reshape(2, 4, 2) for x in (x_p, x_q))
+    spread = jax.vmap(lambda p, q: alone(p, q, expectation=shared), axis_name="devices")(*halves)
+    np.testing.assert_allclose(spread, np.full(2, float(alone(x_p, x_q))), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name, end", [("constant", 1.0), ("annealed", 0.01), ("cosine", 0.0)])
+def test_weights_go_from_one_to_their_end(name, end):
+    values = [float(SCHEDULES[name](jnp.float32(t))) for t in np.linspace(0.0, 1.0, 11)]
+    assert values[0] == 1.0 and values[-1] == pytest.approx(end, abs=1e-6) and sorted(values, reverse=True) == values
