@@ -58,7 +58,7 @@ class MLP(nn.Module):
             x = act(self.gain * nn.Dense(width)(x))
         out = nn.Dense(1 if self.width_out is None else self.width_out)(x)
         if self.linear:
-            out = out + nn.Dense(out.shape[-1], use_bias=False)(straight)
+            out = out + nn.Dense(out.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros)(straight)
         return out[:, 0] if self.width_out is None else out
 
     def _with_waves(self, x: jax.Array, blur: jax.Array | float) -> jax.Array:

@@ -54,7 +54,7 @@ def geometric_js(
 
     Source: Nielsen 2019; Deasy, Simidjievski, Liò 2020; the extended form Nielsen 2025.
     """
-    l_p, l_q = (jnp.asarray(r, dtype=jnp.result_type(r, float)) for r in (ratio_p, ratio_q))
+    l_p, l_q = (jnp.asarray(r, dtype=jnp.promote_types(jnp.asarray(r).dtype, jnp.float32)) for r in (ratio_p, ratio_q))
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha = {alpha}: a weight lies in [0, 1]")
     if convention not in ("nielsen", "deasy"):

@@ -244,9 +244,9 @@ class FGAN:
             return -self.divergence.log_ratio.conjugate(ratio)
         return -g.output(v) if self.objective == "alternative" else -g.conjugate(v)
 
-    def generator_loss(self, v_q: jax.Array, raw_q: jax.Array) -> jax.Array:
-        """The generator's objective from the critic's outputs on its samples, `raw_q` before `reach`: [b], [b] → []."""
-        expectation = self.replicas.expectation
+    def generator_loss(self, raw_q: jax.Array) -> jax.Array:
+        """The generator's objective from the critic's outputs on its samples, before `reach`: [b] → []."""
+        expectation, v_q = self.replicas.expectation, self.squashed(raw_q)
         if self.normalise:
             weight = jax.lax.stop_gradient(derivative(self.cost)(v_q))
             return -expectation(weight / expectation(weight) * raw_q)
@@ -262,8 +262,7 @@ class FGAN:
 
         def loss(generator):
             x_q = self.blurred(q_key, state, self.generate(generator, z))
-            raw = self.unsquashed(critic, x_q, state.blur)
-            value = self.generator_loss(self.squashed(raw), raw)
+            value = self.generator_loss(self.unsquashed(critic, x_q, state.blur))
             if not pays:
                 return value
             return value + self.see(look_key, state, critic, self.blurred(p_key, state, x_p), x_q, "generator")[2]

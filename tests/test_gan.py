@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 from scipy.stats import norm
 
-from estimators.bounds import BOUNDS, mean
+from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import DIVERGENCES, SMOOTHING, divergence
 from estimators.fitting import steps
@@ -21,7 +21,8 @@ from fgan.config import Optimizer
 from fgan.gan import FGAN
 from fgan.networks import Bounded, ImageCritic, ImageGenerator, LocationScale, depth_to_space, patches
 from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
-from fgan.penalties import PENALTIES
+from fgan.penalties import PENALTIES, look
+from fgan.spread import Spread
 
 BATCH = 16
 KEY = jax.random.key(0)
@@ -122,7 +123,7 @@ def test_every_row_takes_steps_under_every_objective(name, update):
 def test_critic_gradient_is_that_of_the_bound_less_the_penalty(x64, name):
     """Against T and f* composed by hand; a linear critic's r1 is ‖w‖² exactly."""
     bound = {"bound": BOUNDS["donsker_varadhan"]} if name in BOUNDS else {}
-    gan = line("kl" if bound else name, penalty=lambda *batch: 0.3 * PENALTIES["r1"](*batch), **bound)
+    gan = line("kl" if bound else name, penalty=lambda look: 0.3 * PENALTIES["r1"](look), **bound)
     state = as_float64(gan.init(KEY))
     x_p, x_q = real(gan)[0], jax.random.normal(jax.random.key(7), (BATCH, 1))
 
@@ -137,8 +138,8 @@ def test_critic_gradient_is_that_of_the_bound_less_the_penalty(x64, name):
         return -value + 0.3 * jnp.sum(w**2)
 
     expected = jax.grad(loss)(state.critic)
-    critic, _, metrics = gan.critic_update(state, x_p, x_q)
-    close(jax.tree.map(jnp.subtract, state.critic, critic), expected, atol=1e-9, rtol=1e-7)
+    new, metrics = gan.critic_update(KEY, state, x_p, x_q)
+    close(jax.tree.map(jnp.subtract, state.critic, new.critic), expected, atol=1e-9, rtol=1e-7)
     assert float(metrics["critic_gradient"]) == pytest.approx(float(optax.tree.norm(expected)), rel=1e-7)
     assert float(metrics["penalty"] - metrics["bound"]) == pytest.approx(float(loss(state.critic)), rel=1e-9)
 
@@ -169,7 +170,7 @@ GENERATORS += [("kl", "minimax", "js"), ("pearson", "alternative", "kl")]  # tra
 def test_generator_gradient_against_finite_differences(x64, name, objective, other):
     gan = line(name, objective=objective, critic_divergence=other and divergence(other))
     state = as_float64(gan.init(KEY))
-    z = gan.noise(KEY)
+    z = gan.normal(KEY, gan.latent)
     loss = losses(gan)["ratio" if other else objective]
 
     def at(mu, log_sigma):
@@ -182,7 +183,7 @@ def test_generator_gradient_against_finite_differences(x64, name, objective, oth
         (at(mu + h, log_sigma) - at(mu - h, log_sigma)) / (2 * h),
         (at(mu, log_sigma + h) - at(mu, log_sigma - h)) / (2 * h),
     ]
-    new = gan.generator_update(state, state.critic, KEY).generator["params"]
+    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0]).generator["params"]
     np.testing.assert_allclose([mu - new["mu"], log_sigma - new["log_sigma"]], expected, rtol=1e-6, atol=1e-8)
 
 
@@ -233,13 +234,13 @@ def test_donsker_varadhan_leads_the_generator(x64):
     """The generator descends −log E_Q[e^ℓ]: the part of the bound on Q."""
     gan = line("kl", bound=BOUNDS["donsker_varadhan"])
     state = as_float64(gan.init(KEY))
-    z = gan.noise(KEY)
+    z = gan.normal(KEY, gan.latent)
 
     def loss(g):
         v = gan.critic.apply(state.critic, g["params"]["mu"] + jnp.exp(g["params"]["log_sigma"]) * z)
         return -jnp.log(jnp.mean(jnp.exp(v)))
 
-    new = gan.generator_update(state, state.critic, KEY).generator
+    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0]).generator
     close(jax.tree.map(jnp.subtract, state.generator, new), jax.grad(loss)(state.generator), rtol=1e-9)
 
 
@@ -370,33 +371,97 @@ def test_own_bound_is_the_trained_one_unless_another_trains():
     assert float(js_on_kl.own_bound(v, v, jnp.nan)) == pytest.approx(float(expected), rel=1e-6)
 
 
-# --- penalties --------------------------------------------------------------------------------------------------------
-
-MATRIX = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -1.0], [0.0, -1.0, 3.0]])
-SLOPE = np.array([1.0, -2.0, 0.5])
-POINTS = {"r1": np.arange(12.0).reshape(4, 3) / 5, "r2": np.arange(15.0).reshape(5, 3) / 7 - 1}
-CRITICS = {
-    "linear": (lambda x: x @ SLOPE + 3.0, lambda x: np.broadcast_to(SLOPE, x.shape)),
-    "quadratic": (lambda x: 0.5 * jnp.einsum("ni,ij,nj->n", x, MATRIX, x), lambda x: x @ MATRIX),
-}
+# --- penalties, weights and noise of a step --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PENALTIES)
-@pytest.mark.parametrize("critic", CRITICS)
-def test_penalties_are_exact(dtype, name, critic):
-    v, gradient = CRITICS[critic]
-    x_p, x_q = (jnp.asarray(POINTS[k], dtype) for k in ("r1", "r2"))
-    expected = np.mean(np.sum(gradient(POINTS[name]) ** 2, axis=1))
-    assert float(PENALTIES[name](v, x_p, x_q, mean)) == pytest.approx(expected, rel=10 * float(np.finfo(dtype).eps))
+@pytest.mark.parametrize("on", ["critic", "generator"])
+def test_a_penalty_moves_the_player_that_pays_it(x64, on):
+    """By its own gradient, weighted by the schedule at the step; the other player's update is as without it."""
+
+    def penalty(look):
+        return PENALTIES["jsd"](look)
+
+    plain, paying = (line("kl", **options) for options in ({}, dict(penalty=penalty, penalty_on=on)))
+    paying = dataclasses.replace(paying, penalty_weight=lambda step: 0.1 * (1.0 + step))
+    state = as_float64(plain.init(KEY))._replace(step=jnp.int32(2))
+    x_p, x_q, z = real(plain)[0], jax.random.normal(jax.random.key(7), (BATCH, 1)), plain.normal(KEY, 1)
+    critics = [gan.critic_update(KEY, state, x_p, x_q)[0].critic for gan in (plain, paying)]
+    generators = [gan.generator_update(KEY, state, state.critic, z, x_p).generator for gan in (plain, paying)]
+
+    def charged(critic, generator):
+        fake = x_q if on == "critic" else plain.generate(generator, z)
+        return 0.3 * penalty(look(lambda x: plain.critic.apply(critic, x), x_p, fake, divergence("kl")))
+
+    gradients = jax.grad(charged, argnums=(0, 1))(state.critic, state.generator)
+    moved, still = (critics, generators) if on == "critic" else (generators, critics)
+    expected = gradients[0 if on == "critic" else 1]
+    close(jax.tree.map(jnp.subtract, *moved), expected, rtol=1e-7, atol=1e-12)
+    assert same(*still) and max(np.abs(x).max() for x in leaves(expected)) > 1e-3
 
 
-def test_a_penalty_takes_its_means_through_expectation():
-    v, _ = CRITICS["quadratic"]
-    x = jnp.asarray(POINTS["r1"])
-    for penalty in PENALTIES.values():
-        assert float(penalty(v, x, x, lambda values: 10.0 * jnp.mean(values))) == pytest.approx(
-            10.0 * float(penalty(v, x, x, mean)), rel=1e-6
-        )
+@pytest.mark.parametrize("objective", ["minimax", "alternative"])
+@pytest.mark.parametrize("name", [row for row in DIVERGENCES if divergence(row).smooth])
+def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, name, objective):
+    """e^{2v} f''(e^v), or e^v f''(e^v), at the outputs within reach; the samples move along the outputs without it."""
+    gan = toy(name, objective=objective, activation="log_ratio", normalise=True, reach=2.0)
+    raw = jnp.linspace(-3.0, 3.0, 9)
+    u = jnp.exp(gan.divergence.activation("log_ratio").log_ratio(2.0 * jnp.tanh(raw / 2.0)))
+    weight = u * gan.divergence.second(u) * (u if objective == "minimax" else 1.0)
+    if name != "triangular" and gan.divergence.log_ratio.log_ratio(1.0) == 1.0:
+        np.testing.assert_allclose(jax.grad(gan.generator_loss)(raw), -weight / jnp.sum(weight), rtol=1e-6)
+    np.testing.assert_allclose(jnp.sum(jax.grad(gan.generator_loss)(raw)), -1.0, rtol=1e-9)
+
+
+def test_normalised_critics_of_one_divergence_in_two_scales_take_the_same_step(x64):
+    """alpha(2) is half of pearson."""
+    one, other = (line(name, normalise=True, activation="log_ratio") for name in ("alpha(2)", "pearson"))
+    state = as_float64(one.init(KEY))
+    x_q = jax.random.normal(jax.random.key(7), (BATCH, 1))
+    moved = [gan.critic_update(KEY, state, real(gan)[0], x_q)[0].critic for gan in (one, other)]
+    close(*moved, rtol=1e-9)
+    assert not same(moved[0], state.critic)
+
+
+SPREAD = Spread(start=0.5, end=0.1, overlap=(0.1, 0.1), fall=50.0, steps=100)
+
+
+def test_noise_reaches_both_sides_and_follows_the_bound():
+    gan = line("kl", spread=SPREAD, critic_optimizer=optax.sgd(0.01), generator_optimizer=optax.sgd(0.01))
+    state = gan.init(KEY)
+    levels = []
+    for i in range(5):
+        expected = SPREAD.follow(state.blur, jnp.nan, state.step)
+        state, metrics = gan.step(jax.random.key(i), state, real(gan, i))
+        levels.append(float(metrics["noise"]))
+        assert not same(state.blur, expected)
+    assert levels[0] == 0.5 and len(set(levels)) == 5
+    x = jnp.zeros((BATCH, 1))
+    noise = gan.blurred(KEY, state, x)
+    assert float(jnp.std(noise)) == pytest.approx(float(state.blur.level), rel=4.0 / math.sqrt(2 * BATCH))
+    assert same(line().blurred(KEY, line().init(KEY), x), x)
+
+
+def test_the_bound_follows_f_at_its_bend(x64):
+    """The blur is led by the bound over f''(1), so that pearson and its half, alpha(2), have the same noise."""
+    gans = [
+        line(name, spread=SPREAD, activation="log_ratio", normalise=True) for name in ("alpha(2)", "pearson", "gan")
+    ]
+    levels = []
+    for gan in gans:
+        state = gan.init(KEY)
+        for i in range(3):
+            state, _ = gan.step(jax.random.key(i), state, real(gan, i))
+        levels.append(float(state.blur.level))
+    assert levels[0] == pytest.approx(levels[1], rel=1e-6) and 0.0 < levels[2] < 0.5
+
+
+def test_a_critic_with_frequencies_is_told_the_noise():
+    gan = toy("js", critic=MLP((8,), "tanh", frequencies=4), spread=SPREAD)
+    state, x = gan.init(KEY), jax.random.normal(KEY, (5, 2))
+    told, sharp = (gan.outputs(state.critic, x, blur) for blur in (state.blur, None))
+    assert not same(told, sharp) and same(sharp, gan.outputs(state.critic, x, state.blur._replace(level=0.0)))
+    new, metrics = gan.step(KEY, state, real(gan))
+    assert all(np.isfinite(v).all() for v in leaves((new, metrics)))
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -460,6 +525,29 @@ def test_location_scale_is_mu_plus_sigma_z():
     network = LocationScale((-2.0, 0.5))
     z = jnp.linspace(-3.0, 3.0, 7)[:, None]
     np.testing.assert_allclose(network.apply(network.init(KEY, z), z), -2.0 + 0.5 * z, rtol=1e-6)
+
+
+def test_fourier_features_fade_as_the_noise_averages_them(x64):
+    """E[wave(2^k (x + blur·ε))] = e^{−½(2^k blur)²} wave(2^k x), by Gauss–Hermite quadrature."""
+    network = MLP((), "tanh", frequencies=3)
+    x, blur = jnp.asarray([[0.3, -0.7], [1.1, 0.2]]), 0.4
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    faded = network.apply({}, x, blur, method="_with_waves")[:, 2 + 3 :]
+    moved = jnp.stack([network.apply({}, x + blur * node, method="_with_waves")[:, 2 + 3 :] for node in nodes])
+    np.testing.assert_allclose(faded, jnp.tensordot(weights / weights.sum(), moved, axes=1), atol=1e-12)
+    np.testing.assert_allclose(network.apply({}, x, 0.0, method="_with_waves")[:, 2:5], 1.0)
+
+
+def test_a_linear_path_and_a_gain():
+    x = jax.random.normal(KEY, (4, 2))
+    plain, straight, steep = MLP((6,), "tanh", 2), MLP((6,), "tanh", 2, linear=True), MLP((6,), "tanh", 2, gain=3.0)
+    weights = straight.init(KEY, x)["params"]
+    rest = {"params": {k: v for k, v in weights.items() if k != "Dense_2"}}
+    expected = plain.apply(rest, x) + x @ weights["Dense_2"]["kernel"]
+    np.testing.assert_allclose(straight.apply({"params": weights}, x), expected, rtol=1e-5, atol=1e-6)
+    first, last = weights["Dense_0"], weights["Dense_1"]
+    hidden = jnp.tanh(3.0 * (x @ first["kernel"] + first["bias"][None]))
+    np.testing.assert_allclose(steep.apply(rest, x), hidden @ last["kernel"] + last["bias"][None], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

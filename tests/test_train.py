@@ -18,12 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from estimators.divergences import DIVERGENCES
 from estimators.targets import TARGETS
 from fgan import config as configs
 from fgan import evaluation, parallel, train
 from fgan.checkpoint import CheckpointError, Checkpoints
-from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log, Optimizer, Penalty, to_toml
+from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log, Optimizer, Penalty, Spread, to_toml
 from fgan.data import load as load_data
+from fgan.penalties import look
 from fgan.rundir import ConfigConflict, RunDirectory, RunNotFound
 from fgan.train import Diverged, Stopped, build, restore
 
@@ -410,18 +412,33 @@ def test_nothing_to_restore(tmp_path):
 # --- what the config becomes ------------------------------------------------------------------------------------------
 
 
-def test_penalties_add_up_with_their_weight():
+def test_penalties_add_up_with_their_scheduled_weight():
     rng = np.random.default_rng(0)
     x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
+    sight = look(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
 
-    def penalty(*names, weight=1.0):
-        made = build(replaced(penalty=Penalty(names=names, weight=weight)), RING).penalty
-        return float(made(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, jnp.mean))
+    def made(*names, **options):
+        return build(replaced(penalty=Penalty(names=names, **options)), RING)
 
     exact = [np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
-    assert [penalty("r1"), penalty("r2")] == pytest.approx(exact, rel=1e-5)
-    assert penalty("r1", "r2", weight=10.0) == pytest.approx(10.0 * sum(exact), rel=1e-5)
-    assert build(TINY, RING).penalty is None
+    assert [float(made(name).penalty(sight)) for name in ("r1", "r2")] == pytest.approx(exact, rel=1e-5)
+    assert float(made("r1", "r2").penalty(sight)) == pytest.approx(sum(exact), rel=1e-5)
+    weight = made("r1", weight=10.0, schedule="annealed").penalty_weight
+    assert [float(weight(jnp.int32(t))) for t in (0, TINY.steps)] == pytest.approx([10.0, 0.1], rel=1e-5)
+    assert made("r1", on="generator").penalty_on == "generator"
+    assert build(TINY, RING).penalty is None and made("none").penalty is None
+
+
+def test_the_spread_is_told_the_length_of_the_training():
+    config = replaced(spread=Spread(start=0.5, end=0.1, overlap=(0.1, 0.3), fall=0.25), game=Game(critic_steps=2))
+    assert vars(build(config, RING).spread) == {
+        "start": 0.5,
+        "end": 0.1,
+        "overlap": (0.1, 0.3),
+        "fall": 0.5 * TINY.steps,
+        "steps": 2 * TINY.steps,
+    }
+    assert build(TINY, RING).spread is None
 
 
 @pytest.mark.parametrize(
