@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from estimators.files import read_samples
@@ -55,7 +56,8 @@ class Dataset:
     def draw(self, key: jax.Array, rows: jax.Array, n: int) -> jax.Array:
         """n real samples [n, d]: from the target, or from `rows` with replacement."""
         if self.target is not None:
-            return (self.target.sample(key, n) - self.offset.astype("f")) / self.scale.astype("f")
+            offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
+            return (self.target.sample(key, n) - offset) / scale
         return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
 
     def fingerprint(self) -> str:

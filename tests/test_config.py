@@ -16,6 +16,7 @@ from fgan import config
 from fgan.config import Config, ConfigError, check, from_toml, load, to_toml
 from fgan.data import DATASETS
 from fgan.optimizers import OPTIMIZERS, SCHEDULES
+from fgan.penalties import PENALTIES
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 
@@ -200,6 +201,10 @@ IMPOSSIBLE = [
     *[(f"generator_optimizer.{name}", v) for name in ("clip", "final") for v in (-1.0, NAN, INF)],
     *[("penalty.weight", v) for v in (NAN, INF)],
     *[("critic.reach", v) for v in (-1.0, NAN, INF)],
+    *[(name, v) for name in ("generator.gain", "critic.gain") for v in (0.0, -1.0, NAN)],
+    *[("critic.frequencies", -1), ("spread.start", -0.1), ("spread.start", NAN), ("spread.start", 0.001)],
+    *[(f"spread.{name}", v) for name in ("end", "fall") for v in (0.0, -1.0, NAN, INF)],
+    *[("spread.overlap", v) for v in ((0.0, 0.1), (0.1, -1.0), (NAN, 0.1))],
     *[("game.smoothing", v) for v in (0.0, -1.0, NAN)],
     *[("generator.average", v) for v in (1.0, -0.5, NAN)],
     *[("generator.start", v) for v in ((0.0, 0.0), (0.0, -1.0), (NAN, 1.0), (0.0, NAN), (INF, 1.0), (0.0, INF))],
@@ -221,6 +226,7 @@ POSSIBLE = [
     *[("seed", 2**32 - 2), ("steps", 2**31 - 1), ("batch", 1), ("log.samples", 2), ("penalty.weight", 0.0)],
     *[("critic_optimizer.b1", 0.0), ("generator.average", 0.999), ("generator.start", (-3.0, 1e-3))],
     *[("critic.features", ()), ("penalty.names", ("r1", "r2")), ("divergence", "alpha(0.3)")],
+    *[("penalty.names", tuple(PENALTIES)), ("spread.start", 0.005), ("spread.start", 1.0), ("critic.frequencies", 8)],
 ]
 
 
@@ -228,6 +234,14 @@ POSSIBLE = [
 def test_a_possible_value_passes(name, value):
     c = changed(name, value)
     assert check(c) is c
+
+
+def test_roth_is_refused_where_it_is_zero():
+    roth = config.Penalty(names=("roth",))
+    kinked = dataclasses.replace(Config(), divergence="total_variation", penalty=roth)
+    assert check(kinked) is kinked  # its critic trains under js
+    with pytest.raises(ConfigError, match=r"roth is zero for total_variation.*r1"):
+        check(dataclasses.replace(kinked, critic=config.Critic(divergence="total_variation")))
 
 
 def test_combinations_that_contradict_each_other():

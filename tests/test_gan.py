@@ -532,10 +532,14 @@ def test_fourier_features_fade_as_the_noise_averages_them(x64):
     network = MLP((), "tanh", frequencies=3)
     x, blur = jnp.asarray([[0.3, -0.7], [1.1, 0.2]]), 0.4
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    faded = network.apply({}, x, blur, method="_with_waves")[:, 2 + 3 :]
-    moved = jnp.stack([network.apply({}, x + blur * node, method="_with_waves")[:, 2 + 3 :] for node in nodes])
+
+    def features(x, blur):
+        return network.apply({}, x, blur, method="_with_waves")
+
+    faded = features(x, blur)[:, 2 + 3 :]
+    moved = jnp.stack([features(x + blur * node, 0.0)[:, 2 + 3 :] for node in nodes])
     np.testing.assert_allclose(faded, jnp.tensordot(weights / weights.sum(), moved, axes=1), atol=1e-12)
-    np.testing.assert_allclose(network.apply({}, x, 0.0, method="_with_waves")[:, 2:5], 1.0)
+    np.testing.assert_allclose(features(x, 0.0)[:, 2:5], 1.0)
 
 
 def test_a_linear_path_and_a_gain():

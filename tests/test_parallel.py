@@ -13,6 +13,7 @@ import pytest
 from estimators.divergences import DIVERGENCES
 from estimators.fitting import ALONE
 from fgan import parallel
+from fgan.penalties import PENALTIES
 
 PROGRAM = """
 import dataclasses, json, sys
@@ -120,6 +121,12 @@ def run(program: str, argument: str, devices: int) -> dict | list:
 CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
     "donsker_varadhan": {"divergence": "kl", "critic": {"bound": "donsker_varadhan"}},
     "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
+    "spread, normalised, every penalty": {
+        "spread": {"start": 0.5},
+        "game": {"normalise": True},
+        "penalty": {"names": list(PENALTIES), "weight": 0.1},
+    },
+    "penalties on the generator": {"penalty": {"names": ["jsd", "wgan_gp"], "on": "generator"}},
 }
 
 

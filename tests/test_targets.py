@@ -103,6 +103,13 @@ def test_ring(modes, radius, sigma):
     assert np.all(np.abs(counts - n / modes) < 5.0 * math.sqrt(n / modes))
 
 
+def test_the_grid_is_pacgans():
+    target = TARGETS["grid"]
+    means = np.array(target.means)
+    assert len(means) == 25 and set(means.ravel()) == {-4.0, -2.0, 0.0, 2.0, 4.0} and set(target.sigmas) == {0.05}
+    assert len(np.unique(means, axis=0)) == 25 and set(target.weights) == {1 / 25}
+
+
 def test_targets_by_name():
     assert TARGETS["mixture_1d"] is FGAN_MIXTURE and TARGETS["two_modes"] is TWO_MODES and TARGETS["ring"] == ring()
     assert FGAN_MIXTURE.moments() == pytest.approx((1.01, 1.83067), abs=1e-5)
