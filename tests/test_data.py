@@ -52,7 +52,7 @@ def test_a_known_target_is_sampled(name):
     x = d.draw(KEY, jnp.asarray(d.rows), 500)
     assert (d.name, d.dim, d.side) == (name, TARGETS[name].dim, 0)
     assert x.shape == (500, d.dim) and len(np.unique(x, axis=0)) == 500
-    np.testing.assert_allclose(x * d.scale + d.offset, TARGETS[name].sample(KEY, 500), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(x) * d.scale + d.offset, TARGETS[name].sample(KEY, 500), atol=1e-6)
     plane = d.dim > 1  # where the networks see data centred and of unit variance
     assert plane or np.array_equal(x, TARGETS[name].sample(KEY, 500))
     if plane:
