@@ -35,7 +35,6 @@ from fgan.modes import NAMES
 from fgan.rundir import RunDirectory
 from fgan.train import restore
 
-UNCURED = ("kl", "reverse_kl", "js")
 SEEDS = 2
 SAMPLES, TRIAL, TRIALS = 50_000, 2500, 10
 POLL = 1.0  # seconds between looks at running cells
@@ -95,15 +94,28 @@ TASKS = {
 WIDTH = (0.9, 1.1)
 
 
-def recipe(task: Task, name: str, *, cured: bool = True, steps: int | None = None, seeds: int = SEEDS) -> Config:
-    """The training run of the cell: the same for every divergence, `name` excepted.
+VARIANTS = {
+    "recipe": "critic by the named divergence's own bound, generator by covering weights on its ratio, spread noise",
+    "own": "the same with the divergence's own generator gradient (minimax) instead of covering weights",
+    "plain": "the plain alternating f-GAN: own bound, alternative objective, no noise, no weights",
+}
+"""How a cell is trained; every variant is the same for all divergences, the name excepted."""
+
+COMPARED = {"own": ("kl", "reverse_kl", "js", "neyman"), "plain": ("kl", "reverse_kl", "js")}
+"""The rows that the table also shows without the cure, or without a part of it."""
+
+
+def recipe(task: Task, name: str, *, variant: str = "recipe", steps: int | None = None, seeds: int = SEEDS) -> Config:
+    """The training run of a cell.
 
     total_variation, whose own optimal critic is a step without gradient, is trained through the ratio of a js critic
     smoothed over `game.smoothing` nats; every other row by its own bound.
 
     Args:
-        cured: False leaves out the spread noise and the self-normalised weights: the plain alternating f-GAN.
+        variant: a row of VARIANTS.
     """
+    objective: Any = {"recipe": "covering", "own": "minimax", "plain": "alternative"}[variant]
+    cured = variant != "plain"
     return Config(
         divergence=name,
         seeds=seeds,
@@ -111,11 +123,13 @@ def recipe(task: Task, name: str, *, cured: bool = True, steps: int | None = Non
         batch=256,
         data=Data(name=task.name),  # type: ignore[arg-type]
         generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, linear=True, average=0.99),
-        critic=Critic(features=(128, 128), nonlinearity="silu", frequencies=7, reach=2.0),
-        game=Game(objective="alternative", normalise=cured, smoothing=2.0),
-        spread=Spread(start=0.5, overlap=(0.02, 1.0), fall=0.25) if cured else Spread(),
-        generator_optimizer=Optimizer(learning_rate=3e-4, b1=0.0, b2=0.99, schedule="cosine"),
-        critic_optimizer=Optimizer(learning_rate=2e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
+        critic=Critic(
+            features=(128, 128), nonlinearity="silu", gain=1.4, frequencies=6, activation="log_ratio", reach=2.0
+        ),
+        game=Game(objective=objective, normalise=cured, smoothing=2.0),
+        spread=Spread(start=0.5, overlap=(0.04, 0.2), fall=0.3) if cured else Spread(),
+        generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
+        critic_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
         log=Log(every=500, evaluate=2500, checkpoint=2500),
     )
 
@@ -128,7 +142,7 @@ class Cell:
     """One training run of the table, in `directory`."""
 
     config: Config
-    cured: bool
+    variant: str
     directory: Path
 
     @property
@@ -156,13 +170,14 @@ class Cell:
 
 
 def cells(task: Task, directory: Path, names: Sequence[str] = NAMES, **options: Any) -> list[Cell]:
-    """The cells of a table: every divergence with the recipe, then `UNCURED` ones without its cure."""
-    wanted = [(name, True) for name in names] + [(name, False) for name in names if name in UNCURED]
+    """The cells of a table: every divergence by the recipe, then the compared ones without the cure."""
+    wanted = [(name, "recipe") for name in names]
+    wanted += [(name, variant) for variant, compared in COMPARED.items() for name in names if name in compared]
     made = []
-    for name, cured in wanted:
-        config = recipe(task, name, cured=cured, **options)
-        label = Path(RunDirectory.default_name("cured" if cured else "plain", name, config.seed)).name
-        made.append(Cell(config, cured, directory / "cells" / label))
+    for name, variant in wanted:
+        config = recipe(task, name, variant=variant, **options)
+        label = Path(RunDirectory.default_name(variant, name, config.seed)).name
+        made.append(Cell(config, variant, directory / "cells" / label))
     return made
 
 
@@ -244,7 +259,7 @@ def measure(cell: Cell, task: Task) -> dict[str, Any]:
     clock = [json.loads(line) for line in (cell.directory / "timings.jsonl").read_text().splitlines()]
     facts = {
         "divergence": cell.config.divergence,
-        "cured": cell.cured,
+        "variant": cell.variant,
         "directory": f"cells/{cell.directory.name}",
         "steps": cell.step,
         "diverged": cell.diverged,
@@ -334,6 +349,7 @@ def reproduce(
         "aims": {"modes": k, "high_quality": task.high_quality, "kl": task.kl, "width_ratio": list(WIDTH)},
         "published": {"source": task.source, "rows": task.published},
         "settings": to_toml(recipe(task, "js", **options)),
+        "variants": VARIANTS,
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "rows": [measure(cell, task) for cell in table_cells],
     }
@@ -354,7 +370,7 @@ def table(result: dict[str, Any]) -> str:
         f"{'trials: modes, HQ %, KL':>28}  aims missed",
     ]
     for row in result["rows"]:
-        name = row["divergence"] + ("" if row["cured"] else ", plain f-GAN")
+        name = row["divergence"] + ("" if row["variant"] == "recipe" else f", {row['variant']}")
         if not row["seeds"]:
             lines.append(f"{name:<28}{'diverged':>12}")
             continue
@@ -370,6 +386,7 @@ def table(result: dict[str, Any]) -> str:
     lines += ["", f"Published ({task.source}):"]
     for name, (modes, quality, kl) in task.published.items():
         lines.append(f"{name:<28}{modes:>12.1f}{quality:>18.1f}{'–' if kl is None else f'{kl:.2f}':>18}")
+    lines += [f"{variant}: {text}." for variant, text in result["variants"].items()]
     lines.append("total_variation: through the smoothed ratio of a js critic; every other row by its own bound.")
     return "\n".join(lines)
 

@@ -96,9 +96,10 @@ class Critic:
 class Game:
     """How the two networks meet."""
 
-    objective: Literal["minimax", "alternative", "ratio"] = "minimax"
-    """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), or the named divergence
-    through the critic's ratio (always so where the critic trains under another divergence)."""
+    objective: Literal["minimax", "alternative", "ratio", "covering"] = "minimax"
+    """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), the named divergence
+    through the critic's ratio (always so where the critic trains under another divergence), or KL(data‖model) through
+    that ratio, which keeps the balance of modes (a divergence with a kink keeps its smoothed ratio)."""
     smoothing: float = 0.2
     """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
     normalise: bool = False
@@ -247,7 +248,9 @@ def check(config: Config) -> Config:
         raise ConfigError(f"critic.bound = {config.critic.bound!r}: choose from {', '.join(BOUNDS)}")
     if config.critic.bound == "donsker_varadhan" and trained.name != "kl":
         raise ConfigError("critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl")
-    if config.critic.bound == "donsker_varadhan" and (config.game.objective == "ratio" or row.name != "kl"):
+    if config.critic.bound == "donsker_varadhan" and (
+        config.game.objective in ("ratio", "covering") or row.name != "kl"
+    ):
         raise ConfigError(
             "critic.bound = donsker_varadhan finds log p/q only up to a constant; use fenchel for a ratio"
         )

@@ -6,9 +6,13 @@ from the same outputs (Nowozin, Cseke, Tomioka 2016, sections 2.3 and 3.2):
     minimax       −E_Q[f*(T(v))]                the bound itself, its algorithm 1
     alternative   −E_Q[T(v)]                    the paper's way past vanishing gradients
     ratio         −E_Q[f_G*(f_G'(e^ℓ))]         any divergence f_G through the critic's log-ratio ℓ, whatever trained it
+    covering      −E_Q[e^ℓ]                     the gradient of KL(P‖Q) through that ratio, whatever trained the critic
 
 Under each, a sample x_q moves along w(v)∇v with a weight of its own, such as e^{2v}f''(e^v) for minimax and
-e^v f''(e^v) for alternative under log_ratio. `normalise` divides the weights by their batch mean, so that no divergence
+e^v f''(e^v) for alternative under log_ratio. Where w grows as v falls, samples between modes, far below, drown the
+differences that would balance the modes; `covering` weighs by e^ℓ and lets regions lead that the model lacks. It leaves
+the critic its divergence and takes the generator's from another, so it is never a default. A divergence with a kink
+keeps its smoothed `ratio`. `normalise` divides the weights by their batch mean, so that no divergence
 stalls or bursts by its scale alone. `spread` blurs both measures by noise that fades as they meet.
 
 A step that would make anything non-finite is left out and counted, never applied.
@@ -69,7 +73,7 @@ class FGAN:
             the generator's objective `ratio`.
         activation: of the critic's output; None for the row's default.
         bound: a row of estimators.bounds.BOUNDS.
-        objective: the generator's: minimax, alternative or ratio.
+        objective: the generator's: minimax, alternative, ratio or covering.
         update: alternating, or the paper's single-step simultaneous update.
         critic_steps: critic updates a generator update.
         generator_optimizer, critic_optimizer: optax transformations.
@@ -99,7 +103,7 @@ class FGAN:
     critic_divergence: FDivergence | None = None
     activation: ActivationName | None = None
     bound: Bound = fenchel
-    objective: Literal["minimax", "alternative", "ratio"] = "minimax"
+    objective: Literal["minimax", "alternative", "ratio", "covering"] = "minimax"
     update: Literal["alternating", "simultaneous"] = "alternating"
     critic_steps: int = 1
     penalty: Callable[[Look], jax.Array] | None = None
@@ -236,6 +240,8 @@ class FGAN:
     def cost(self, v: jax.Array) -> jax.Array:
         """What the generator pays for a sample, a decreasing function of the critic's output there: [b] → [b]."""
         g = self.trained.activation(self.activation)
+        if self.objective == "covering" and self.divergence.smooth:
+            return -jnp.exp(g.log_ratio(v))
         if self.trained is not self.divergence or self.objective == "ratio":
             ratio = g.log_ratio(v)
             if not self.divergence.smooth:

@@ -158,9 +158,8 @@ def capture(path: str | Path) -> Path:
             axis.axis("off")
         for axis, row in zip(axes.flat, result["rows"], strict=False):
             frames = _frames(path.parent, row)
-            _over_modes(axis, frames[-1][1] if frames else None, target, colour=PALETTE[0 if row["cured"] else 1])
-            name = row["divergence"].replace("_", " ")
-            axis.set_title(name if row["cured"] else f"{name}, plain f-GAN", fontsize=10, weight="bold")
+            _over_modes(axis, frames[-1][1] if frames else None, target, colour=_colour(row))
+            axis.set_title(_name(row), fontsize=10, weight="bold")
             axis.set_xlabel(_verdict(row, result), fontsize=8)
         perfect = (
             f"{100 * result['perfect_high_quality']:.1f} % high quality (HQ), width 1, KL {result['kl_floor']:.5f}"
@@ -190,12 +189,20 @@ def film(path: str | Path, *, frames: int = 6) -> Path:
         for line, (row, strip) in zip(axes, strips, strict=True):
             chosen = [strip[round(i)] for i in np.linspace(0, len(strip) - 1, frames)]
             for axis, (step, points) in zip(line, chosen, strict=True):
-                _over_modes(axis, points, TARGETS[result["task"]], colour=PALETTE[0 if row["cured"] else 1])
+                _over_modes(axis, points, TARGETS[result["task"]], colour=_colour(row))
                 axis.set_title(f"step {step:,}", fontsize=7)
-            name = row["divergence"].replace("_", " ") + ("" if row["cured"] else "\nplain f-GAN")
-            line[0].set_ylabel(name, fontsize=9, weight="bold")
+            line[0].set_ylabel(_name(row).replace(", ", "\n"), fontsize=9, weight="bold")
         figure.suptitle(f"{result['task']}: generators while they train", fontsize=11)
         return _save(figure, path.with_name(f"{path.stem}-film.png"))
+
+
+def _name(row: dict[str, Any]) -> str:
+    variants = {"recipe": "", "own": ", own gradient", "plain": ", plain f-GAN"}
+    return row["divergence"].replace("_", " ") + variants[row["variant"]]
+
+
+def _colour(row: dict[str, Any]) -> str:
+    return PALETTE[("recipe", "own", "plain").index(row["variant"])]
 
 
 def _frames(directory: Path, row: dict[str, Any]) -> list[tuple[int, np.ndarray]]:
