@@ -24,6 +24,9 @@ NONLINEARITIES: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyTyp
     }
 )
 
+SHALLOW = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
+"""Of the linear path: a tenth of the usual deviation, so that it shapes what the hidden layers leave open, not more."""
+
 
 class MLP(nn.Module):
     """A multilayer perceptron [n, d] → [n, width_out], or [n] if `width_out` is None.
@@ -58,7 +61,7 @@ class MLP(nn.Module):
             x = act(self.gain * nn.Dense(width)(x))
         out = nn.Dense(1 if self.width_out is None else self.width_out)(x)
         if self.linear:
-            out = out + nn.Dense(out.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros)(straight)
+            out = out + nn.Dense(out.shape[-1], use_bias=False, kernel_init=SHALLOW)(straight)
         return out[:, 0] if self.width_out is None else out
 
     def _with_waves(self, x: jax.Array, blur: jax.Array | float) -> jax.Array:
