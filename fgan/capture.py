@@ -33,7 +33,7 @@ from fgan.config import Config, Critic, Data, Game, Generator, Log, Optimizer, S
 from fgan.metrics import mode_scores, perfect_high_quality
 from fgan.modes import NAMES
 from fgan.rundir import RunDirectory
-from fgan.train import restore
+from fgan.train import Stopped, restore, signals
 
 SEEDS = 2
 SAMPLES, TRIAL, TRIALS = 50_000, 2500, 10
@@ -184,10 +184,13 @@ def cells(task: Task, directory: Path, names: Sequence[str] = NAMES, **options: 
 def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda done, text: None) -> None:
     """Train the cells that are not finished, each in a process of its own, as many at once as there are cores.
 
-    Interrupted, it stops them with their state saved; the next call goes on from there.
+    Asked to stop by SIGTERM or SIGINT, it stops them with their state saved; the next call goes on from there.
+
+    Raises:
+        Stopped (128 + signal), CellFailed (7).
     """
     waiting = [cell for cell in todo if not cell.finished]
-    with _workers() as (started, cores):
+    with signals() as stop, _workers() as (started, cores):
         while waiting or started:
             for core in cores:
                 if waiting and core not in started:
@@ -200,7 +203,10 @@ def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda d
                     del started[core]
                     _settle(cell, code)
             running = ", ".join(cell.config.divergence for cell, _ in started.values())
-            progress(sum(cell.step for cell in todo), running)
+            done = sum(cell.step for cell in todo)
+            progress(done, running)
+            if stop:
+                raise Stopped(stop[0], done)
 
 
 def _start(cell: Cell, core: int) -> subprocess.Popen:

@@ -261,7 +261,7 @@ def check(config: Config) -> Config:
     for name in config.penalty.names:
         if name not in PENALTIES:
             raise ConfigError(f"penalty.names: {name!r}: {nearest(name, PENALTIES)}")
-    if "roth" in config.penalty.names and not (trained.smooth or not config.critic.divergence):
+    if "roth" in config.penalty.names and config.critic.divergence and not trained.smooth:  # js trains if none is named
         raise ConfigError(f"penalty.names: roth is zero for {trained.name}, whose f has a kink; use r1 or r2")
     if 0.0 < config.spread.start < config.spread.end:
         raise ConfigError(f"spread.start = {config.spread.start}: must not be below spread.end = {config.spread.end}")

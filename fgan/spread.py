@@ -1,7 +1,7 @@
 """Spread divergences: D_f between both measures blurred by one Gaussian noise, whose level the game leads by itself.
 
 Between samples of disjoint supports every critic is either blind or unbounded. Blurred by N(0, s²I), data P and model
-Q always overlap, every row is finite, and D_f(P∗N‖Q∗N) = 0 still holds exactly where P = Q (Zhang, Hayes, Bird,
+Q have densities on one support, and D_f(P∗N‖Q∗N) = 0 still holds exactly where P = Q (Zhang, Hayes, Bird,
 Habib, Barber 2020, Spread divergence, section 2), so s needs no limit of 0.
 
 The level follows the divergence it leaves: with b the running mean of the critic's bound over f''(1), in which unit all

@@ -201,7 +201,7 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     with (
         RunDirectory.open(directory, to_toml(config), overwrite=overwrite) as run,
         Reporter(config.steps, quiet=quiet) as report,
-        _signals() as stop,
+        signals() as stop,
     ):
         loop = _Loop(config, data, run, report, devices)
         try:
@@ -335,7 +335,7 @@ class _Loop:
 
 
 @contextmanager
-def _signals():
+def signals():
     """A list that receives the number of the first SIGTERM or SIGINT; a second one ends the program at once."""
     caught: list[int] = []
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from estimators.divergences import divergence
-from fgan import capture, config, plots
+from fgan import capture, config, plots, train
 from fgan.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
 from fgan.modes import NAMES
 
@@ -136,6 +138,22 @@ def test_a_diverged_cell_is_a_row_and_stops_no_other(small):
         and lost["seeds"] == []
         and "diverged" in capture.table(result | {"rows": [lost, *result["rows"]]})
     )
+
+
+def test_asked_to_stop_it_saves_its_cells_and_goes_on(tmp_path):
+    """SIGTERM to the whole: every cell preempted with its state, exit code 143, and the next call finishes them."""
+    (cell,) = cells(RING, tmp_path, ("jeffreys",), steps=2500, seeds=1)
+
+    def stop(done, text):
+        if (cell.directory / "metrics.jsonl").exists() and cell.status.get("state") == "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(train.Stopped) as stopped:
+        capture.run([cell], progress=stop)
+    assert stopped.value.exit_code == 143
+    assert cell.status["state"] == "preempted" and 0 < cell.step < 2500 and not cell.finished
+    capture.run([cell])
+    assert cell.finished and cell.step == 2500
 
 
 def test_a_cell_that_cannot_run_says_why(tmp_path):
