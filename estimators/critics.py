@@ -24,9 +24,6 @@ NONLINEARITIES: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyTyp
     }
 )
 
-SHALLOW = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
-"""Of the linear path: a tenth of the usual deviation, so that it shapes what the hidden layers leave open, not more."""
-
 
 class MLP(nn.Module):
     """A multilayer perceptron [n, d] → [n, width_out], or [n] if `width_out` is None.
@@ -38,7 +35,6 @@ class MLP(nn.Module):
         gain: a factor on what enters each nonlinearity; above 1 the network begins, and learns, steeper.
         frequencies: how many octaves of sin(2^k x), cos(2^k x) join the inputs x, so that fine detail is within reach
             (Tancik et al. 2020, Fourier features).
-        linear: whether a linear map of x is added to the output: a slope that saturated units cannot take away.
 
     Called with the standard deviation `blur` of Gaussian noise in x, it weighs each octave by e^{−½(2^k blur)²}, what
     the noise leaves of it on average (Barron et al. 2021, mip-NeRF, eq. 14), and sees these weights: detail comes in
@@ -50,18 +46,14 @@ class MLP(nn.Module):
     width_out: int | None = None
     gain: float = 1.0
     frequencies: int = 0
-    linear: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, blur: jax.Array | float = 0.0) -> jax.Array:
         act = NONLINEARITIES[self.nonlinearity]
-        straight = x
         x = self._with_waves(x, blur) if self.frequencies else x
         for width in self.features:
             x = act(self.gain * nn.Dense(width)(x))
         out = nn.Dense(1 if self.width_out is None else self.width_out)(x)
-        if self.linear:
-            out = out + nn.Dense(out.shape[-1], use_bias=False, kernel_init=SHALLOW)(straight)
         return out[:, 0] if self.width_out is None else out
 
     def _with_waves(self, x: jax.Array, blur: jax.Array | float) -> jax.Array:

@@ -46,7 +46,7 @@ class Task:
 
     Attributes:
         name: of the target, and of the experiment.
-        steps: of training.
+        steps, batch: of training.
         high_quality, kl: the aims, a share and nats.
         published: rows of a published table: name → (modes, high quality in %, mode KL), None where not reported.
         source: of that table.
@@ -54,6 +54,7 @@ class Task:
 
     name: str
     steps: int
+    batch: int
     high_quality: float
     kl: float
     published: dict[str, tuple[float, float, float | None]]
@@ -69,6 +70,7 @@ TASKS = {
     "ring": Task(
         name="ring",
         steps=20_000,
+        batch=128,
         high_quality=0.96,
         kl=0.005,
         published={
@@ -81,6 +83,7 @@ TASKS = {
     "grid": Task(
         name="grid",
         steps=30_000,
+        batch=256,
         high_quality=0.95,
         kl=0.01,
         published={
@@ -120,15 +123,15 @@ def recipe(task: Task, name: str, *, variant: str = "recipe", steps: int | None 
         divergence=name,
         seeds=seeds,
         steps=steps or task.steps,
-        batch=256,
+        batch=task.batch,
         data=Data(name=task.name),  # type: ignore[arg-type]
-        generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, linear=True, average=0.99),
+        generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=5.0, linear=2, average=0.99),
         critic=Critic(
-            features=(128, 128), nonlinearity="silu", gain=1.4, frequencies=6, activation="log_ratio", reach=2.0
+            features=(128, 128), nonlinearity="silu", gain=1.4, frequencies=7, activation="log_ratio", reach=2.0
         ),
         game=Game(objective=objective, normalise=cured, smoothing=2.0),
-        spread=Spread(start=0.5, overlap=(0.04, 0.2), fall=0.3) if cured else Spread(),
-        generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
+        spread=Spread(start=0.5, overlap=(0.04, 0.6), fall=0.3) if cured else Spread(),
+        generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="exponential", final=0.0015),
         critic_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
         log=Log(every=500, evaluate=2500, checkpoint=2500),
     )
@@ -181,8 +184,15 @@ def cells(task: Task, directory: Path, names: Sequence[str] = NAMES, **options: 
     return made
 
 
-def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda done, text: None) -> None:
+def run(
+    todo: Sequence[Cell],
+    *,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+    finished: Callable[[Cell], None] = lambda cell: None,
+) -> None:
     """Train the cells that are not finished, each in a process of its own, as many at once as there are cores.
+
+    `finished` is called with every cell that ends, or had ended before.
 
     Asked to stop by SIGTERM or SIGINT, it stops them with their state saved; the next call goes on from there.
 
@@ -190,6 +200,9 @@ def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda d
         Stopped (128 + signal), CellFailed (7).
     """
     waiting = [cell for cell in todo if not cell.finished]
+    for cell in todo:
+        if cell not in waiting:
+            finished(cell)
     with signals() as stop, _workers() as (started, cores):
         while waiting or started:
             for core in cores:
@@ -202,6 +215,7 @@ def run(todo: Sequence[Cell], *, progress: Callable[[int, str], None] = lambda d
                 if code is not None:
                     del started[core]
                     _settle(cell, code)
+                    finished(cell)
             running = ", ".join(cell.config.divergence for cell, _ in started.values())
             done = sum(cell.step for cell in todo)
             progress(done, running)
@@ -340,11 +354,24 @@ def reproduce(
     progress: Callable[[int, str], None] = lambda done, text: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train what is missing of the table, write <task>.json in `directory`, and return what it holds."""
+    """Train what is missing of the table, write <task>.json in `directory` after every row, return what it holds."""
     table_cells = cells(task, directory, names, **options)
-    run(table_cells, progress=progress)
+    result, rows = facts(task, **options), {}
+
+    def write(cell: Cell) -> None:
+        rows[cell.directory] = measure(cell, task)
+        result["rows"] = [rows[c.directory] for c in table_cells if c.directory in rows]
+        text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        write_atomic(directory / f"{task.name}.json", text)
+
+    run(table_cells, progress=progress, finished=write)
+    return result
+
+
+def facts(task: Task, **options: Any) -> dict[str, Any]:
+    """What the table of `task` says before any row: protocol, floors, aims, published rows, settings, device."""
     k = len(task.target.means)
-    result = {
+    return {
         "task": task.name,
         "modes": k,
         "samples": SAMPLES,
@@ -357,11 +384,7 @@ def reproduce(
         "settings": to_toml(recipe(task, "js", **options)),
         "variants": VARIANTS,
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "rows": [measure(cell, task) for cell in table_cells],
     }
-    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_atomic(directory / f"{task.name}.json", text)
-    return result
 
 
 def table(result: dict[str, Any]) -> str:

@@ -61,8 +61,9 @@ class Generator:
     """(μ, σ) at the start, for location_scale."""
     gain: float = 1.0
     """Factor on what enters each nonlinearity of an mlp; above 1, its transitions between modes are sharper."""
-    linear: bool = False
-    """Add a linear path from the noise to the output of an mlp: spread within modes where its units saturate."""
+    linear: int = 0
+    """Further coordinates of the noise that pass an mlp by, through one linear map: width within modes where its units
+    saturate, the same for all."""
     average: float = 0.0
     """Decay of the exponential moving average that `sample` uses; 0 switches it off."""
 
@@ -149,9 +150,9 @@ class Optimizer:
     """First moment's decay (adam family, lion); momentum for sgd."""
     b2: float = 0.9
     """Second moment's decay (adam family, lion, rmsprop)."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "exponential"] = "constant"
     final: float = 0.0
-    """Share of the learning rate that the schedule ends at."""
+    """Share of the learning rate that the schedule ends at; exponential needs one above 0."""
     clip: float = 0.0
     """Global gradient norm to clip at; 0 never clips."""
 
@@ -279,6 +280,8 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{group}.learning_rate = {optimizer.learning_rate}: must be positive and finite")
         if not (0.0 <= optimizer.b1 < 1.0 and 0.0 <= optimizer.b2 < 1.0):
             raise ConfigError(f"{group}: b1 = {optimizer.b1} and b2 = {optimizer.b2} must lie in [0, 1)")
+        if optimizer.schedule == "exponential" and not optimizer.final > 0.0:
+            raise ConfigError(f"{group}.schedule = exponential never ends at 0; set {group}.final, such as 0.01")
     if not 0.0 <= config.generator.average < 1.0:
         raise ConfigError(f"generator.average = {config.generator.average}: must lie in [0, 1)")
     if not (all(map(math.isfinite, config.generator.start)) and config.generator.start[1] > 0.0):
@@ -299,6 +302,7 @@ _AT_LEAST: Mapping[str, float] = {
     "steps": 1,
     "batch": 1,
     "generator.latent": 1,
+    "generator.linear": 0,
     "generator.features": 1,
     "critic.features": 1,
     "game.critic_steps": 1,

@@ -98,6 +98,33 @@ class ImageCritic(nn.Module):
         return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
 
 
+SHALLOW = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
+"""A tenth of the usual deviation: what `Convolved` begins with is narrower than the data, whose deviation is 1."""
+
+
+class Convolved(nn.Module):
+    """x = m(z₁) + A z₂ with z = (z₁, z₂): the law of m(z₁) convolved with N(0, AAᵀ), A learnt.
+
+    Where m has steep steps, so that little falls between modes, it is flat within them; A gives them their width, one
+    for all modes, on top of what m leaves.
+
+    Attributes:
+        network: m.
+        width: dimension of z₂, the last coordinates of z.
+        dim: d.
+    """
+
+    network: nn.Module
+    width: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        return self.network(z[:, : -self.width]) + nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)(
+            z[:, -self.width :]
+        )
+
+
 class Bounded(nn.Module):
     """An MLP generator whose rows lie in (−1, 1), for images scaled that way."""
 

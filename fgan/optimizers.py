@@ -16,6 +16,7 @@ SCHEDULES: Mapping[str, Callable] = MappingProxyType(
     {
         "constant": lambda rate, final, steps: optax.constant_schedule(rate),
         "cosine": lambda rate, final, steps: optax.cosine_decay_schedule(rate, steps, alpha=final),
+        "exponential": lambda rate, final, steps: optax.exponential_decay(rate, steps, final, end_value=rate * final),
         "linear": lambda rate, final, steps: optax.linear_schedule(rate, rate * final, steps),
     }
 )

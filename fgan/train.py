@@ -93,7 +93,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         reach=config.critic.reach,
         smoothing=config.game.smoothing,
         dim=data.dim,
-        latent=config.generator.latent,
+        latent=config.generator.latent + config.generator.linear,
         batch=config.batch,
         replicas=replicas,
     )
@@ -118,6 +118,8 @@ def _spread(config: Config) -> Spread | None:
 
 def _generator(config: Config, data: Dataset):
     g = config.generator
+    if g.linear and (g.kind != "mlp" or data.side):
+        raise ConfigError(f"generator.linear = {g.linear}: only an mlp on data that are no images takes it")
     if g.kind == "location_scale":
         if data.dim != 1 or g.latent != 1:
             raise ConfigError("generator.kind = location_scale needs data on the line and generator.latent = 1")
@@ -127,7 +129,8 @@ def _generator(config: Config, data: Dataset):
         return networks.ImageGenerator(data.side, g.features, g.nonlinearity)
     if data.side:
         return networks.Bounded(g.features, g.nonlinearity, data.dim)
-    return MLP(g.features, g.nonlinearity, data.dim, gain=g.gain, linear=g.linear)
+    network = MLP(g.features, g.nonlinearity, data.dim, gain=g.gain)
+    return networks.Convolved(network, g.linear, data.dim) if g.linear else network
 
 
 def _critic(config: Config, data: Dataset):

@@ -199,6 +199,7 @@ IMPOSSIBLE = [
     *[("critic_optimizer.b1", v) for v in (1.0, -0.1, NAN)],
     *[("critic_optimizer.b2", v) for v in (1.0, -0.1, NAN)],
     *[(f"generator_optimizer.{name}", v) for name in ("clip", "final") for v in (-1.0, NAN, INF)],
+    ("critic_optimizer.schedule", "exponential"),
     *[("penalty.weight", v) for v in (NAN, INF)],
     *[("critic.reach", v) for v in (-1.0, NAN, INF)],
     *[(name, v) for name in ("generator.gain", "critic.gain") for v in (0.0, -1.0, NAN)],

@@ -19,7 +19,7 @@ from estimators.quadrature import exact_bound, exact_divergence
 from estimators.targets import normal
 from fgan.config import Optimizer
 from fgan.gan import FGAN
-from fgan.networks import Bounded, ImageCritic, ImageGenerator, LocationScale, depth_to_space, patches
+from fgan.networks import Bounded, Convolved, ImageCritic, ImageGenerator, LocationScale, depth_to_space, patches
 from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.penalties import PENALTIES, look
 from fgan.spread import Spread
@@ -543,16 +543,27 @@ def test_fourier_features_fade_as_the_noise_averages_them(x64):
     np.testing.assert_allclose(features(x, 0.0)[:, 2:5], 1.0)
 
 
-def test_a_linear_path_and_a_gain():
+def test_a_gain_multiplies_what_enters_a_unit():
     x = jax.random.normal(KEY, (4, 2))
-    plain, straight, steep = MLP((6,), "tanh", 2), MLP((6,), "tanh", 2, linear=True), MLP((6,), "tanh", 2, gain=3.0)
-    weights = straight.init(KEY, x)["params"]
-    rest = {"params": {k: v for k, v in weights.items() if k != "Dense_2"}}
-    expected = plain.apply(rest, x) + x @ weights["Dense_2"]["kernel"]
-    np.testing.assert_allclose(straight.apply({"params": weights}, x), expected, rtol=1e-5, atol=1e-6)
-    first, last = weights["Dense_0"], weights["Dense_1"]
+    steep = MLP((6,), "tanh", 2, gain=3.0)
+    weights = steep.init(KEY, x)
+    first, last = weights["params"]["Dense_0"], weights["params"]["Dense_1"]
     hidden = jnp.tanh(3.0 * (x @ first["kernel"] + first["bias"][None]))
-    np.testing.assert_allclose(steep.apply(rest, x), hidden @ last["kernel"] + last["bias"][None], rtol=1e-5, atol=1e-6)
+    expected = hidden @ last["kernel"] + last["bias"][None]
+    np.testing.assert_allclose(steep.apply(weights, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolved_generator_is_its_network_plus_gaussian_noise():
+    """x − m(z₁) = A z₂ whatever z₁ is: the noise has one covariance, AAᵀ, everywhere."""
+    network = MLP((6,), "tanh", 3)
+    convolved = Convolved(network, 2, 3)
+    weights = convolved.init(KEY, jnp.zeros((1, 6)))
+    a = np.asarray(weights["params"]["Dense_0"]["kernel"])
+    inner = {"params": weights["params"]["network"]}
+    noise = jax.random.normal(jax.random.fold_in(KEY, 1), (9, 2))
+    for z in jax.random.normal(KEY, (2, 1, 4)):
+        x = convolved.apply(weights, jnp.concatenate([jnp.tile(z, (9, 1)), noise], axis=1))
+        np.testing.assert_allclose(x - network.apply(inner, z), noise @ a, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
