@@ -75,6 +75,11 @@ def test_samples_have_the_moments_of_the_target(target):
     squares = (x - mean) ** 2
     assert np.all(np.abs(x.mean(0) - mean) < 5.0 * np.sqrt(variance / n))
     assert np.all(np.abs(squares.mean(0) - variance) < 5.0 * squares.std(0) / math.sqrt(n))
+    centre, covariance = target.mean_and_covariance()
+    np.testing.assert_allclose(centre, mean, atol=1e-12)
+    np.testing.assert_allclose(np.diagonal(covariance), variance, rtol=1e-9)
+    products = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+    assert np.all(np.abs(products.mean(0) - covariance) < 5.0 * products.std(0) / math.sqrt(n))
     if target.dim == 1:
         assert target.moments() == pytest.approx((mean[0], math.sqrt(variance[0])), rel=1e-12)
         entropy = integrate(lambda x: -target.log_prob(x) * jnp.exp(target.log_prob(x)))
