@@ -392,7 +392,7 @@ def _bfgs(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Se
     @jax.jit
     @jax.value_and_grad
     def value(theta):
-        return jax.nn.softplus(logsumexp(log_terms(theta) + jnp.log(weights)))
+        return logsumexp(jnp.append(log_terms(theta) + jnp.log(weights), 0.0))
 
     def evaluate(theta):
         found, gradient = value(jnp.asarray(theta))

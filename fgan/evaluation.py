@@ -145,12 +145,13 @@ def log_gaussian_plane(theta: jax.Array, x: jax.Array) -> jax.Array:
 def best_gaussian_plane(target: Mixture, d) -> dict[str, Any]:
     """{mu [2], covariance [2][2], value} of the Gaussian closest to `target` under D_d(target‖·), exact by quadrature.
 
-    The best of the local optima reached from the target's moments, narrowed so that every row is finite there, and
-    from each of its components, widened for the same reason.
+    The best of the local optima reached from the target's mean and 0.8 of its covariance, and from each of its
+    components, half as wide again.
     """
     mean, covariance = target.mean_and_covariance()
     reach = 8.0 * math.sqrt(np.trace(covariance))
-    box = tuple((float(m) - reach, float(m) + reach) for m in mean)
+    low, high = (mean - reach).tolist(), (mean + reach).tolist()
+    box = ((low[0], high[0]), (low[1], high[1]))
     begin = [(mean, np.linalg.cholesky(0.8 * covariance))]
     begin += [(np.array(m), 1.5 * s * np.eye(2)) for m, s in zip(target.means, target.sigmas, strict=True)]
     starts = [[*m, math.log(root[0, 0]), root[1, 0], math.log(root[1, 1])] for m, root in begin]

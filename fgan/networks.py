@@ -43,7 +43,7 @@ class Affine(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         mu = self.param("mu", nn.initializers.zeros, (self.dim,))
         root = self.param("root", nn.initializers.zeros, (self.dim, self.dim))
-        return mu[None] + z @ factor(root).T
+        return mu[None] + jnp.matmul(z, factor(root).T, precision="highest")  # accelerators round z otherwise
 
 
 def factor(root: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from estimators.targets import (
     DIVERGENCE_TASKS,
     FGAN_MIXTURE,
     MUTUAL_INFORMATION_TASKS,
+    RIDGE,
     TARGETS,
     TWO_MODES,
     Mixture,
@@ -31,7 +32,9 @@ from estimators.targets import (
 LINE = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "normal": normal(-0.7, 0.3)}
 on_the_line = pytest.mark.parametrize("target", LINE.values(), ids=LINE)
 everywhere = pytest.mark.parametrize(
-    "target", [FGAN_MIXTURE, ring(), normal((1.0, -2.0, 0.5), 2.0)], ids=["mixture_1d", "ring", "normal in space"]
+    "target",
+    [FGAN_MIXTURE, ring(), RIDGE, normal((1.0, -2.0, 0.5), 2.0)],
+    ids=["mixture_1d", "ring", "ridge", "normal in space"],
 )
 KEY = jax.random.key(7)
 
