@@ -4,7 +4,7 @@ import estimators as est
     est.DIVERGENCES                       the table
     est.divergence("alpha(0.5)")          a row of it
     est.estimate(x, y, "kl")              from samples, with an interval
-    est.exact_divergence(log_p, log_q, d) from densities on the line
+    est.exact_divergence(log_p, log_q, d) from densities on the line or the plane
 
 Importing does no work: names are loaded when they are first used.
 """
@@ -15,7 +15,7 @@ from typing import Any
 _HOMES = {
     "divergences": "DIVERGENCES FAMILIES Activation FDivergence UnknownDivergence "
     "alpha divergence from_generator hockey_stick js_weighted",
-    "quadrature": "BestFit best_fit exact_bound exact_divergence integrate",
+    "quadrature": "PLANE BestFit best_fit exact_bound exact_divergence integrate",
     "bounds": "BOUNDS",
     "targets": "DIVERGENCE_TASKS MUTUAL_INFORMATION_TASKS TARGETS Mixture normal ring",
     "estimation": "METHODS estimate mutual_information permutation_test",

@@ -278,6 +278,12 @@ class Mixture:
         k = jax.random.categorical(pick, jnp.log(weights), shape=(n,))
         return means[k] + sigmas[k][:, None] * jax.random.normal(noise, (n, self.dim), jnp.float32)
 
+    def mean_and_covariance(self) -> tuple[np.ndarray, np.ndarray]:
+        """(E x [d], E xxᵀ − E x E xᵀ [d, d]), float64."""
+        w, m, s = np.array(self.weights), np.array(self.means), np.array(self.sigmas)
+        mean = w @ m
+        return mean, (w * (m - mean).T) @ (m - mean) + (w @ s**2) * np.eye(self.dim)
+
     def moments(self) -> tuple[float, float]:
         """(mean, standard deviation) on the line."""
         w, m, s = np.array(self.weights), np.array(self.means)[:, 0], np.array(self.sigmas)

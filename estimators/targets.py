@@ -70,6 +70,14 @@ FGAN_MIXTURE = Mixture(weights=(0.33, 0.67), means=((-1.0,), (2.0,)), sigmas=(0.
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.6))
 """Two equal modes 4 apart: covering spreads over both, seeking settles on either."""
 
+RIDGE = Mixture(
+    weights=(0.22, 0.22, 0.22, 0.34),
+    means=((-1.35, 0.15), (-0.75, 0.75), (-0.15, 1.35), (1.1, -1.1)),
+    sigmas=(0.5,) * 4,
+)
+"""A ridge in the plane and a lighter, round mode beside it. Covering both turns a Gaussian across the ridge, seeking
+along it; without a symmetry, the better mode to seek is one. No row of TARGETS: the ridge's parts are not modes."""
+
 TARGETS = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring(), "grid": grid()}
 
 

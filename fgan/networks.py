@@ -34,6 +34,26 @@ class LocationScale(nn.Module):
         return mu + jnp.exp(log_sigma) * z
 
 
+class Affine(nn.Module):
+    """x = μ + Lz in d dimensions, the Gaussian N(μ, LLᵀ); parameters μ [d] and `root` [d, d], read by `factor`."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        mu = self.param("mu", nn.initializers.zeros, (self.dim,))
+        root = self.param("root", nn.initializers.zeros, (self.dim, self.dim))
+        return mu[None] + jnp.matmul(z, factor(root).T, precision="highest")  # accelerators round z otherwise
+
+
+def factor(root: jax.Array) -> jax.Array:
+    """L, lower triangular with a positive diagonal: exp of root's diagonal, and what root has below it: [d, d].
+
+    One root for every covariance LLᵀ. Source: Pinheiro, Bates 1996, the log-Cholesky parametrisation.
+    """
+    return jnp.tril(root, -1) + jnp.diag(jnp.exp(jnp.diagonal(root)))
+
+
 def patches(x: jax.Array, size: int, stride: int, pad: int) -> jax.Array:
     """The size × size windows of images [n, h, w, c], side by side on channels: [n, h', w', size²·c]."""
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 
-from estimators.targets import TARGETS
+from estimators.targets import RIDGE, TARGETS
 from fgan.config import from_toml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -83,15 +83,17 @@ def samples(run: str | Path, step: int) -> Path:
 
 
 def modes(path: str | Path) -> Path:
-    """Draw modes.png beside a modes.json: every fit from covering to seeking, and two modes from two starts."""
+    """Draw modes.png beside a modes.json: every fit from covering to seeking, two modes from two starts, the plane."""
     path = Path(path)
     result = json.loads(path.read_text(encoding="utf-8"))
     rows = sorted((r for r in result["rows"] if r["sigma"] is not None), key=lambda r: -r["optimum"]["sigma"])
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(12.5, 8.6))
-        halves: Any = figure.subfigures(1, 2, width_ratios=(1.45, 1.0))
+        figure = plt.figure(figsize=(12.5, 12.2))
+        line, plane = figure.subfigures(2, 1, height_ratios=(8.6, 3.6))
+        halves: Any = line.subfigures(1, 2, width_ratios=(1.45, 1.0))
         _ridges(halves[0], rows)
         _two_modes(halves[1], result["two_modes"])
+        _plane(plane, result["plane"])
         return _save(figure, path.with_suffix(".png"))
 
 
@@ -144,6 +146,37 @@ def _two_modes(figure, fits) -> None:
         axis.spines["left"].set_visible(False)
         axis.legend(frameon=False, loc="upper center", fontsize=9)
     axes[-1].set_xlabel("x     (▲ where the generator starts; dashed black: exact optimum)")
+
+
+def _plane(figure, fits) -> None:
+    """One map a divergence, widest optimum first: target, learned Gaussian, exact optimum, both at 1σ and 2σ."""
+    x = np.linspace(-3.6, 3.6, 121)
+    points = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
+    density = np.exp(np.asarray(RIDGE.log_prob(points))).reshape(x.size, x.size)
+    figure.suptitle("A Gaussian of any covariance: covering turns it across the ridge, seeking along it", fontsize=12)
+    fits = sorted(fits, key=lambda r: -np.linalg.det(r["optimum"]["covariance"]))
+    axes = figure.subplots(1, len(fits), sharex=True, sharey=True, squeeze=False)[0]
+    levels = np.linspace(0.02, 1.0, 8) * density.max()
+    for axis, r in zip(axes, fits, strict=True):
+        axis.contourf(x, x, density, levels=levels, cmap="Greys", vmax=1.8 * density.max())
+        best, verdict = r["optimum"], "diverged"
+        if r["excess"] is not None:
+            learned = _ellipses(r["mu"], r["covariance"])
+            axis.plot(*learned, color=PALETTE[1], lw=2.6, label="learned by the f-GAN, 1σ and 2σ")
+            verdict = f"exact {r['exact']:.4f}, excess {r['excess']:.0e}"
+        axis.plot(*_ellipses(best["mu"], best["covariance"]), **EXACT, label="exact optimum")
+        axis.set(xlim=(x[0], x[-1]), ylim=(x[0], x[-1]), xticks=[], yticks=[], aspect="equal")
+        axis.set_title(r["divergence"].replace("_", " "), fontsize=10, weight="bold")
+        axis.set_xlabel(f"{verdict}\noptimum {best['value']:.4f} nats", fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+
+
+def _ellipses(mu, covariance) -> np.ndarray:
+    """[2, n] points one and two standard deviations from the mean of a Gaussian in the plane, NaN between the two."""
+    angle = np.append(np.linspace(0.0, 2.0 * np.pi, 200), np.nan)
+    circles = np.kron([1.0, 2.0], [np.cos(angle), np.sin(angle)])
+    return np.array(mu)[:, None] + np.linalg.cholesky(covariance) @ circles
 
 
 def capture(path: str | Path) -> Path:

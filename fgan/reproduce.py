@@ -15,7 +15,7 @@ from fgan.progress import Reporter
 
 
 def _modes(directory: Path, quiet: bool) -> list[Path]:
-    with Reporter(len(modes.NAMES) + 2, quiet=quiet, unit="part") as report:
+    with Reporter(len(modes.NAMES) + 2 + len(modes.PLANE_NAMES), quiet=quiet, unit="part") as report:
         result = modes.reproduce(directory, progress=report.advance)
     print(modes.table(result))
     print(f"\n{result['seconds']:.0f} s")

@@ -19,7 +19,17 @@ from estimators.quadrature import exact_bound, exact_divergence
 from estimators.targets import normal
 from fgan.config import Optimizer
 from fgan.gan import FGAN
-from fgan.networks import Bounded, Convolved, ImageCritic, ImageGenerator, LocationScale, depth_to_space, patches
+from fgan.networks import (
+    Affine,
+    Bounded,
+    Convolved,
+    ImageCritic,
+    ImageGenerator,
+    LocationScale,
+    depth_to_space,
+    factor,
+    patches,
+)
 from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.penalties import PENALTIES, look
 from fgan.spread import Spread
@@ -526,6 +536,29 @@ def test_location_scale_is_mu_plus_sigma_z():
     network = LocationScale((-2.0, 0.5))
     z = jnp.linspace(-3.0, 3.0, 7)[:, None]
     np.testing.assert_allclose(network.apply(network.init(KEY, z), z), -2.0 + 0.5 * z, rtol=1e-6)
+
+
+def test_affine_generates_the_gaussian_of_its_parameters():
+    """Mean μ and covariance LLᵀ, exactly on unit vectors and by the Wishart standard errors on samples."""
+    covariance, mu = np.array([[2.0, -0.6, 0.1], [-0.6, 0.5, 0.2], [0.1, 0.2, 0.8]]), np.array([1.0, -2.0, 0.5])
+    cholesky = np.linalg.cholesky(covariance)
+    root = np.tril(cholesky, -1) + np.diag(np.log(np.diagonal(cholesky)))
+    np.testing.assert_allclose(factor(jnp.asarray(root)), cholesky, rtol=1e-6)
+    network, parameters = Affine(3), {"params": {"mu": jnp.asarray(mu), "root": jnp.asarray(root)}}
+    assert jax.tree.map(jnp.shape, network.init(KEY, jnp.zeros((1, 3)))) == jax.tree.map(jnp.shape, parameters)
+    np.testing.assert_allclose(network.apply(parameters, jnp.eye(3)), mu + cholesky.T, rtol=1e-5)
+    n = 20_000
+    x = np.asarray(network.apply(parameters, jax.random.normal(KEY, (n, 3))))
+    variances = np.diagonal(covariance)
+    error = np.sqrt((np.outer(variances, variances) + covariance**2) / n)
+    assert np.all(np.abs(np.cov(x.T) - covariance) <= 4.0 * error)
+    assert np.all(np.abs(x.mean(0) - mu) <= 4.0 * np.sqrt(variances / n))
+
+
+@pytest.mark.parametrize("scale", [-3.0, 0.0, 3.0])
+def test_every_root_is_a_covariance(scale):
+    lower = np.asarray(factor(scale * jax.random.normal(KEY, (4, 4))))
+    assert np.all(np.diagonal(lower) > 0.0) and np.array_equal(lower, np.tril(lower))
 
 
 def test_fourier_features_fade_as_the_noise_averages_them(x64):

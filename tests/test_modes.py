@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from estimators.divergences import divergence
-from estimators.targets import FGAN_MIXTURE
+from estimators.families import Gaussian
+from estimators.quadrature import PLANE, exact_divergence
+from estimators.targets import FGAN_MIXTURE, RIDGE, Mixture
 from fgan import modes, plots
 
 ROW_KEYS = {"divergence", "mu", "sigma", "bound", "exact", "excess", "optimum", "seeds"}
@@ -27,6 +29,7 @@ def smoke(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"STEPS": 20, "BATCH": 64, "POLISH_STEPS": 5, "POLISH_BATCH": 64, "FRESH": 500}.items():
             patch.setattr(modes, name, value)
+        patch.setattr(modes, "PLANE_NAMES", ("kl", "reverse_kl"))
         said = []
         result = modes.reproduce(folder, names=("kl", "total_variation"), progress=lambda k, text: said.append(k))
     return folder, result, said
@@ -36,7 +39,7 @@ def test_modes_json_holds_the_contract(smoke):
     folder, _, said = smoke
     stored = strict(folder / "modes.json")
     assert {"rows", "cross_table", "seconds"} <= set(stored)
-    assert said == [1, 2, 3, 4]
+    assert said == [1, 2, 3, 4, 5, 6]
     for row in stored["rows"]:
         assert set(row) >= ROW_KEYS and set(row["optimum"]) == {"mu", "sigma", "value"}
         assert row["sigma"] > 0.0 and len(row["seeds"]) == len(modes.SEEDS)
@@ -56,6 +59,44 @@ def test_modes_json_holds_the_contract(smoke):
     assert "smoothed ratio" in stored["rows"][1]["generator_objective"]
 
 
+def test_the_plane_in_modes_json(smoke):
+    rows = strict(smoke[0] / "modes.json")["plane"]
+    assert [row["divergence"] for row in rows] == ["kl", "reverse_kl"]
+    for row in rows:
+        assert set(row) >= {"divergence", "mu", "covariance", "exact", "excess", "optimum", "seeds"}
+        assert set(row["optimum"]) == {"mu", "covariance", "value"} and len(row["seeds"]) == len(modes.SEEDS)
+        for fit in (row, row["optimum"], *row["seeds"]):
+            assert len(fit["mu"]) == 2 and np.linalg.eigvalsh(fit["covariance"]).min() > 0.0
+        assert row["excess"] == sorted(seed["excess"] for seed in row["seeds"])[1], "the median seed's scalars"
+        assert row["excess"] == pytest.approx(row["exact"] - row["optimum"]["value"])
+        assert row["excess"] >= -1e-7, "nothing beats the exact optimum"
+
+
+def test_the_best_gaussian_in_the_plane_covers_under_kl_and_seeks_under_reverse_kl(smoke):
+    """kl: the moments of the target. reverse_kl: along the ridge, no dearer than missing the round mode."""
+    cover, seek = (row["optimum"] for row in smoke[1]["plane"])
+    mean, covariance = RIDGE.mean_and_covariance()
+    np.testing.assert_allclose(cover["mu"], mean, atol=1e-6)
+    np.testing.assert_allclose(cover["covariance"], covariance, atol=1e-6)
+    ridge = Mixture(weights=(1 / 3,) * 3, means=RIDGE.means[:3], sigmas=RIDGE.sigmas[:3])
+    centre, spread = ridge.mean_and_covariance()
+    np.testing.assert_allclose(seek["mu"], centre, atol=0.1)
+    np.testing.assert_allclose(seek["covariance"], spread, atol=0.1)
+    assert cover["covariance"][0][1] < 0.0 < seek["covariance"][0][1], "the ellipse turns"
+    alone = exact_divergence(ridge.log_prob, Gaussian(location=centre, scatter=spread).log_prob, "reverse_kl", PLANE)
+    assert seek["value"] <= alone - math.log(sum(RIDGE.weights[:3])) + 1e-6
+
+
+def test_a_diverged_fit_in_the_plane_is_counted_last_and_written_as_null(tmp_path, monkeypatch):
+    best = {"mu": [0.0, 0.0], "covariance": np.eye(2).tolist(), "value": 0.1}
+    monkeypatch.setattr(modes, "best_gaussian_plane", lambda target, row: best)
+    mu, covariance = np.zeros((3, 2)), np.stack([np.eye(2), np.full((2, 2), np.nan), 2.0 * np.eye(2)])
+    row = modes.measure_plane(RIDGE, divergence("kl"), modes.PlaneFit(mu, covariance, np.zeros(3)), (0, 1, 2))
+    assert math.isnan(row["seeds"][1]["excess"]) and row["excess"] == max(row["seeds"][i]["excess"] for i in (0, 2))
+    modes._write(tmp_path, {"plane": [row]})
+    assert strict(tmp_path / "modes.json")["plane"][0]["seeds"][1]["exact"] is None
+
+
 def test_the_picture_is_drawn_from_the_file(smoke):
     folder, *_ = smoke
     assert plots.modes(folder / "modes.json").read_bytes()[:4] == b"\x89PNG"
@@ -64,7 +105,7 @@ def test_the_picture_is_drawn_from_the_file(smoke):
 def test_the_table_says_which_aims_were_missed(smoke):
     _, result, _ = smoke
     text = modes.table(result)
-    assert "missed by" in text and "smoothed ratio" in text
+    assert "missed by" in text and "smoothed ratio" in text and "in the plane" in text
 
 
 def test_a_diverged_seed_is_counted_last_and_written_as_null(tmp_path):
@@ -107,3 +148,6 @@ def test_every_divergence_meets_its_aims(tmp_path):
     for fit in result["two_modes"]:
         assert fit["mu"] == pytest.approx(fit["optimum"]["mu"], abs=0.1), fit
         assert fit["sigma"] == pytest.approx(fit["optimum"]["sigma"], rel=0.1), fit
+    assert [row["divergence"] for row in result["plane"]] == list(modes.PLANE_NAMES)
+    for row in result["plane"]:
+        assert row["excess"] <= modes.PLANE_AIM, row["divergence"]

@@ -11,8 +11,9 @@ from scipy import stats
 
 from estimators import gaussian
 from estimators.divergences import DIVERGENCES, alpha, divergence, from_generator
-from estimators.quadrature import best_fit, exact_bound, exact_divergence, integrate
-from estimators.targets import FGAN_MIXTURE, TWO_MODES
+from estimators.families import Gaussian, Mixture
+from estimators.quadrature import PLANE, best_fit, exact_bound, exact_divergence, integrate
+from estimators.targets import FGAN_MIXTURE, RIDGE, TWO_MODES
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
@@ -361,3 +362,109 @@ def test_reverse_kl_settles_on_a_mode_where_kl_covers_both():
 def test_best_fit_says_so_when_it_does_not_converge():
     with pytest.raises(RuntimeError, match="did not converge"):
         best_fit(NORMAL, lambda theta, x: x * jnp.nan * theta[0], (1.0,), "kl", support=(-5.0, 5.0))
+
+
+def test_the_best_of_several_starts():
+    target = Mixture(weights=(0.3, 0.7), means=((-2.0,), (2.0,)), sigmas=(0.5, 0.5))
+    starts = [(-2.0, -0.5), (2.0, -0.5)]
+    found = best_fit(target.log_prob, gaussian_family, starts, "reverse_kl", support=(-14.0, 14.0))
+    assert found.parameters[0] == pytest.approx(2.0, abs=0.05)
+    assert found.value == pytest.approx(-math.log(0.7), abs=1e-2)
+
+
+# --- the plane -------------------------------------------------------------------------------------------------------
+WIDE = Gaussian(location=np.array([-0.2, 0.1]), scatter=np.array([[1.0, -0.3], [-0.3, 0.8]]))
+NARROW = Gaussian(location=np.array([0.4, -0.3]), scatter=np.array([[0.7, 0.2], [0.2, 0.5]]))
+BOX = ((-8.0, 8.0), (-8.0, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("function", "support", "value"),
+    [
+        (lambda x: jnp.exp(-jnp.sum(x**2, axis=1)), PLANE, math.pi),
+        (lambda x: x[:, 0] * x[:, 1] ** 2, ((0.0, 2.0), (-1.0, 3.0)), 2.0 * 28.0 / 3.0),
+        (lambda x: jnp.exp(x[:, 1]) / (1.0 + x[:, 0] ** 2), (PLANE[0], (0.0, 1.0)), math.pi * math.expm1(1.0)),
+        (lambda x: jnp.exp(jnp.sum(x**2, axis=1)), PLANE, INF),
+    ],
+)
+def test_integrate_over_the_plane(function, support, value):
+    assert integrate(function, support, tol=1e-6) == pytest.approx(value, rel=1e-6)
+
+
+def test_integrate_over_the_plane_refuses(monkeypatch):
+    with pytest.raises(ValueError, match="whole line or a finite interval"):
+        integrate(lambda x: x[:, 0], ((0.0, INF), (0.0, 1.0)))
+    with pytest.raises(ValueError, match="lower end must lie below"):
+        integrate(lambda x: x[:, 0], ((0.0, 1.0), (1.0, 1.0)))
+    with pytest.raises(ValueError, match="NaN at x"):
+        integrate(lambda x: jnp.log(x[:, 0]), ((-1.0, 1.0), (0.0, 1.0)))
+    monkeypatch.setattr("estimators.quadrature.FINEST", 256)
+    with pytest.raises(ValueError, match="does not settle"):
+        integrate(lambda x: jnp.where(x[:, 0] > 0.3, 1.0, 0.0), ((0.0, 1.0), (0.0, 1.0)))
+    peak = Gaussian(location=np.array([2.0, 0.0]), scatter=1e-8 * np.eye(2))  # between the nodes
+    with pytest.raises(ValueError, match="density p integrates to 0"):
+        exact_divergence(peak.log_prob, WIDE.log_prob, "kl", PLANE)
+
+
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "pearson", "neyman", "squared_hellinger", "geometric_js"])
+def test_gaussians_in_the_plane(name, x64):
+    """Of any covariance; infinite where the closed form is, as neyman is here."""
+    at = (NARROW.location, NARROW.scatter, WIDE.location, WIDE.scatter)
+    exact = exact_divergence(NARROW.log_prob, WIDE.log_prob, name, PLANE)
+    assert exact == pytest.approx(float(CLOSED_FORMS[name](*at)), rel=1e-10)
+    assert (exact == INF) == (name == "neyman")
+
+
+@pytest.mark.parametrize("name", ["js", "triangular", "total_variation"])
+def test_a_coordinate_shared_by_both_adds_nothing(name):
+    """D_f(P × G‖Q × G) = D_f(P‖Q), by the routine of the line."""
+
+    def in_the_plane(density):
+        return lambda x: density(x[:, 0]) + bell(0.3, 0.9)(x[:, 1])
+
+    kinked = not divergence(name).smooth
+    exact = exact_divergence(in_the_plane(P), in_the_plane(Q), name, PLANE, tol=1e-4 if kinked else 1e-11)
+    assert exact == pytest.approx(exact_divergence(P, Q, name), abs=1e-4 if kinked else 1e-10)
+
+
+def test_kl_adds_over_independent_coordinates():
+    pairs = [(FGAN_MIXTURE.log_prob, Q), (TWO_MODES.log_prob, bell(0.5, 2.0))]
+    p, q = (lambda x, i=i: sum(pair[i](x[:, k]) for k, pair in enumerate(pairs)) for i in (0, 1))
+    parts = [exact_divergence(*pair, "kl") for pair in pairs]
+    assert exact_divergence(p, q, "kl", PLANE, tol=1e-8) == pytest.approx(sum(parts), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "js"])
+def test_invariance_under_rotation(name):
+    turn = np.array([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]])
+    still, turned = (
+        exact_divergence(lambda x, m=m: RIDGE.log_prob(x @ m), lambda x, m=m: WIDE.log_prob(x @ m), name, PLANE)
+        for m in (np.eye(2), turn)
+    )
+    assert turned == pytest.approx(still, rel=1e-9)
+
+
+def diagonal_family(theta, x):
+    z = (x - theta[None, :2]) / jnp.exp(theta[None, 2:])
+    return -0.5 * jnp.sum(z**2, axis=1) - jnp.sum(theta[2:]) - math.log(2.0 * math.pi)
+
+
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "pearson"])
+@pytest.mark.parametrize("start", [(0.5, -0.3, 0.0, 0.2), (-1.0, 1.0, 0.3, 0.3), (3.0, 3.0, -1.0, -1.0)])
+def test_a_family_that_holds_the_target_finds_it(name, start):
+    """From the target itself too, where the ratio is 1 everywhere, and from a start that no divergence is small at."""
+    truth = jnp.asarray([0.5, -0.3, 0.0, 0.2])
+    found = best_fit(lambda x: diagonal_family(truth, x), diagonal_family, start, name, support=BOX, tol=1e-8)
+    assert found.parameters == pytest.approx(np.asarray(truth), abs=1e-4)
+    assert found.value == pytest.approx(0.0, abs=1e-8)
+
+
+def test_swap_in_the_plane():
+    """min KL(Q‖P) is the reverse_kl fit."""
+    start = (-0.75, 0.75, -0.3, -0.3)
+    fits = [
+        best_fit(RIDGE.log_prob, diagonal_family, start, name, support=BOX, swap=swap, tol=1e-8)
+        for name, swap in (("kl", True), ("reverse_kl", False))
+    ]
+    assert fits[0].parameters == pytest.approx(fits[1].parameters, abs=1e-5)
+    assert fits[0].value == pytest.approx(fits[1].value, abs=1e-8)

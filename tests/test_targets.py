@@ -20,6 +20,7 @@ from estimators.targets import (
     DIVERGENCE_TASKS,
     FGAN_MIXTURE,
     MUTUAL_INFORMATION_TASKS,
+    RIDGE,
     TARGETS,
     TWO_MODES,
     Mixture,
@@ -31,7 +32,9 @@ from estimators.targets import (
 LINE = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "normal": normal(-0.7, 0.3)}
 on_the_line = pytest.mark.parametrize("target", LINE.values(), ids=LINE)
 everywhere = pytest.mark.parametrize(
-    "target", [FGAN_MIXTURE, ring(), normal((1.0, -2.0, 0.5), 2.0)], ids=["mixture_1d", "ring", "normal in space"]
+    "target",
+    [FGAN_MIXTURE, ring(), RIDGE, normal((1.0, -2.0, 0.5), 2.0)],
+    ids=["mixture_1d", "ring", "ridge", "normal in space"],
 )
 KEY = jax.random.key(7)
 
@@ -75,6 +78,11 @@ def test_samples_have_the_moments_of_the_target(target):
     squares = (x - mean) ** 2
     assert np.all(np.abs(x.mean(0) - mean) < 5.0 * np.sqrt(variance / n))
     assert np.all(np.abs(squares.mean(0) - variance) < 5.0 * squares.std(0) / math.sqrt(n))
+    centre, covariance = target.mean_and_covariance()
+    np.testing.assert_allclose(centre, mean, atol=1e-12)
+    np.testing.assert_allclose(np.diagonal(covariance), variance, rtol=1e-9)
+    products = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+    assert np.all(np.abs(products.mean(0) - covariance) < 5.0 * products.std(0) / math.sqrt(n))
     if target.dim == 1:
         assert target.moments() == pytest.approx((mean[0], math.sqrt(variance[0])), rel=1e-12)
         entropy = integrate(lambda x: -target.log_prob(x) * jnp.exp(target.log_prob(x)))
