@@ -6,8 +6,8 @@ forty of Czyż, Grabowski, Vogt, Beerenwinkel, Marx 2023, Beyond Normal. Both ha
 and "reporting", hold every kind with different parameters: choose settings on the first, quote the second. A map that
 P and Q share, or one of X and one of Z alone, changes the samples and no truth. Nats, float64; P before Q.
 
-Layer 1: imports estimators.divergences, estimators.families, estimators.gaussian, estimators.quadrature and
-estimators.samples.
+Layer 1: imports estimators.curves, estimators.divergences, estimators.families, estimators.gaussian,
+estimators.quadrature and estimators.samples.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from scipy import special, stats
 from scipy.optimize import elementwise
 
 from estimators import gaussian
+from estimators.curves import Arc, Curve
 from estimators.divergences import divergence
 from estimators.families import (
     AdditiveNoise,
@@ -78,7 +79,29 @@ RIDGE = Mixture(
 """A ridge in the plane and a lighter, round mode beside it. Covering both turns a Gaussian across the ridge, seeking
 along it; without a symmetry, the better mode to seek is one. No row of TARGETS: the ridge's parts are not modes."""
 
-TARGETS = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring(), "grid": grid()}
+MIXTURES: Mapping[str, Mixture] = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring(), "grid": grid()}
+
+
+def two_moons(sigma: float = 0.05) -> Curve:
+    """Two half circles that reach into each other: (cos t, sin t) and (1 − cos t, ½ − sin t), t uniform on [0, π].
+
+    The geometry of scikit-learn's `make_moons`, whose `noise` is sigma. The default keeps the tubes of 3σ apart.
+    """
+    upper = Arc(start=0.0, end=math.pi, radius=1.0)
+    lower = Arc(start=math.pi, end=2.0 * math.pi, radius=1.0, centre=(1.0, 0.5))
+    return Curve(arcs=(upper, lower), sigma=sigma)
+
+
+def swiss_roll(sigma: float = 0.5) -> Curve:
+    """An Archimedean spiral (t cos t, t sin t), t uniform on [3π/2, 9π/2]: denser inside, turns 2π apart.
+
+    The geometry of the first and last coordinate of scikit-learn's `make_swiss_roll`, whose `noise` is sigma. The
+    default keeps the tubes of 3σ apart.
+    """
+    return Curve(arcs=(Arc(start=1.5 * math.pi, end=4.5 * math.pi, growth=1.0),), sigma=sigma)
+
+
+TARGETS: Mapping[str, Mixture | Curve] = {**MIXTURES, "two_moons": two_moons(), "swiss_roll": swiss_roll()}
 
 
 # --- maps shared by P and Q, or applied to X or Z --------------------------------------------------------------------

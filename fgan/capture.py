@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from estimators.targets import TARGETS, Mixture
+from estimators.targets import MIXTURES, Mixture
 from fgan.checkpoint import write_atomic
 from fgan.config import Config, Critic, Data, Game, Generator, Log, Optimizer, Spread, to_toml
 from fgan.metrics import mode_scores, perfect_high_quality
@@ -62,7 +62,7 @@ class Task:
     @property
     def target(self) -> Mixture:
         """The distribution to learn."""
-        return TARGETS[self.name]
+        return MIXTURES[self.name]
 
 
 TASKS = {

@@ -33,12 +33,15 @@ class ConfigError(ValueError):
 class Data:
     """Where the real samples come from."""
 
-    name: Literal["mixture_1d", "two_modes", "ring", "grid", "digits", "samples"] = "ring"
-    """A target of estimators.targets, the digits, or your own file of samples."""
+    name: Literal[
+        "mixture_1d", "two_modes", "ring", "grid", "two_moons", "swiss_roll", "digits", "images", "samples"
+    ] = "ring"
+    """A target of estimators.targets, the digits, your own folder of images, or your own file of samples."""
     path: str = ""
-    """The file, for name = samples: .npy .npz .csv .tsv .parquet, IDX (.gz)."""
+    """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images the folder that holds
+    MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not)."""
     key: str = ""
-    """Which member of an .npz to read."""
+    """Which member of an .npz to read; for images, which split of EMNIST."""
     nan_policy: Literal["raise", "omit"] = "raise"
     """What to do with rows that hold NaN or inf."""
     flatten: bool = False
@@ -268,6 +271,8 @@ def check(config: Config) -> Config:
         raise ConfigError(f"spread.start = {config.spread.start}: must not be below spread.end = {config.spread.end}")
     if config.data.name == "samples" and not config.data.path:
         raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
+    if config.data.name == "images" and not config.data.path:
+        raise ConfigError("data.path is empty: name the folder of your IDX files, as in --data.path ~/mnist")
     if config.game.update == "simultaneous" and config.game.critic_steps != 1:
         raise ConfigError("game.critic_steps must be 1 when game.update = simultaneous")
     for name, low in _AT_LEAST.items():

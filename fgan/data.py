@@ -3,7 +3,7 @@
 A `Dataset` either samples a known target (estimators.targets) or resamples rows it holds. Adding one is a row of
 `DATASETS`.
 
-Layer 4: imports estimators and fgan.config.
+Layer 4: imports estimators, fgan.config and fgan.images.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from estimators.curves import Curve
 from estimators.files import read_samples
 from estimators.samples import DataError
 from estimators.targets import TARGETS, Mixture
 from fgan import config
+from fgan.images import Part, read_images
 
 HELD_OUT = 0.2  # share of the rows that training never sees
 
@@ -45,7 +47,7 @@ class Dataset:
     dim: int
     rows: np.ndarray
     held_out: np.ndarray
-    target: Mixture | None = None
+    target: Mixture | Curve | None = None
     labels: np.ndarray | None = None
     held_out_labels: np.ndarray | None = None
     side: int = 0
@@ -62,8 +64,10 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
-        arrays = b"".join(array.tobytes() for array in (self.rows, self.offset, self.scale))
-        return hashlib.sha256(repr(self.target).encode() + arrays).hexdigest()
+        digest = hashlib.sha256(repr(self.target).encode())
+        for array in (self.rows, self.offset, self.scale):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def load(data: config.Data) -> Dataset:
@@ -72,14 +76,15 @@ def load(data: config.Data) -> Dataset:
 
 
 def _known(data: config.Data) -> Dataset:
-    """A mixture of Gaussians; in the plane the networks see it centred, with unit variance along the average axis."""
+    """A known target; in the plane the networks see it centred, with unit variance along the average axis."""
     target = TARGETS[data.name]
     empty = np.zeros((0, target.dim), np.float32)
     offset, scale = np.zeros(target.dim), np.ones(target.dim)
     if target.dim > 1:
-        weights, means = np.array(target.weights), np.array(target.means)
+        law = target.mixture() if isinstance(target, Curve) else target
+        weights, means = np.array(law.weights), np.array(law.means)
         offset = weights @ means
-        scale = scale * np.sqrt(weights @ (np.array(target.sigmas) ** 2 + np.mean((means - offset) ** 2, axis=1)))
+        scale = scale * np.sqrt(weights @ (np.array(law.sigmas) ** 2 + np.mean((means - offset) ** 2, axis=1)))
     return Dataset(
         name=data.name, dim=target.dim, target=target, rows=empty, held_out=empty, offset=offset, scale=scale
     )
@@ -119,6 +124,50 @@ def _digits(data: config.Data) -> Dataset:
     )
 
 
+def _images(data: config.Data) -> Dataset:
+    """The user's folder of IDX images in [−1, 1], in random order, its test files held out or else a fifth."""
+    train, test, notes = read_images(data.path, data.key)
+    order = np.random.default_rng(0).permutation(len(train.images))  # a reference is the first rows: of all classes
+    if test is None:
+        held_out, order = np.split(order, [int(HELD_OUT * len(order))])
+        notes = (*notes, f"no test images: {len(held_out):,} of the training images are held out")
+        test = _taken(train, held_out)
+    train = _taken(train, order)
+    labels, held_out_labels = _numbered(train, test)
+    dim = train.images[0].size
+    return Dataset(
+        name="images",
+        dim=dim,
+        rows=_as_rows(train),
+        held_out=_as_rows(test),
+        labels=labels,
+        held_out_labels=held_out_labels,
+        side=train.images.shape[1],
+        offset=np.full(dim, 127.5),
+        scale=np.full(dim, 127.5),
+        notes=notes,
+    )
+
+
+def _taken(part: Part, order: np.ndarray) -> Part:
+    return Part(part.images[order], None if part.labels is None else part.labels[order])
+
+
+def _as_rows(part: Part) -> np.ndarray:
+    """[n, side²] float32 in [−1, 1] of bytes, at the cost of one such array."""
+    rows = np.divide(part.images.reshape(len(part.images), -1), 127.5, dtype=np.float32)
+    return np.subtract(rows, 1.0, out=rows)
+
+
+def _numbered(train: Part, test: Part) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The labels of both parts as classes 0, 1, …, without gaps (EMNIST's letters begin with 1)."""
+    if train.labels is None or test.labels is None:
+        return None, None
+    _, classes = np.unique(np.concatenate([train.labels, test.labels]), return_inverse=True)
+    first, second = np.split(classes.astype(np.int32), [len(train.labels)])
+    return first, second
+
+
 def _own(data: config.Data) -> Dataset:
     """The user's samples, standardised column by column in float64."""
     samples = read_samples(data.path, key=data.key or None, nan_policy=data.nan_policy, flatten=data.flatten)
@@ -139,5 +188,5 @@ def _own(data: config.Data) -> Dataset:
 
 
 DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(
-    {name: _known for name in TARGETS} | {"digits": _digits, "samples": _own}
+    {name: _known for name in TARGETS} | {"digits": _digits, "images": _images, "samples": _own}
 )

@@ -1,9 +1,10 @@
 """What a run says about its generator while it trains: scores fit for the data, beside those of a perfect one.
 
     known target in the plane      modes captured, high-quality share, KL of the mode histogram, width ratio
+    noisy curve in the plane       high-quality share, KL of the histogram along it, width ratio, mean log-density
     known target on the line       the exact divergence at the generator's own density, and the best fit's
-    digits                         class histogram KL, precision and recall in a classifier's features
-    the user's samples             precision and recall on the standardised columns
+    images with labels             class histogram KL, precision and recall in a classifier's features
+    all others                     precision and recall on standardised columns, or on pixels
 
 Layer 6: imports gan, metrics, classifier.
 """
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from estimators.curves import Curve
 from estimators.divergences import divergence
 from estimators.quadrature import best_fit, exact_divergence
 from estimators.targets import Mixture, normal
@@ -24,7 +26,7 @@ from fgan.classifier import digit_scores, train_classifier
 from fgan.config import Config
 from fgan.data import Dataset
 from fgan.gan import FGAN, GANState
-from fgan.metrics import mode_scores, perfect_high_quality, precision_recall
+from fgan.metrics import curve_scores, mode_scores, perfect_high_quality, precision_recall
 
 SHOWN = 100  # images kept of an evaluation
 
@@ -54,11 +56,30 @@ class Evaluation:
 
     def _scorer(self):
         target = self.data.target
+        if isinstance(target, Curve):
+            return self._along(target)
         if target is not None and target.dim == 1:
             return self._exact(target) if self.config.generator.kind == "location_scale" else lambda samples, state: {}
         if target is not None:
             return self._modes(target)
-        return self._digits() if self.data.labels is not None else self._precision()
+        return self._classes() if self.data.labels is not None and self._enough() else self._precision()
+
+    def _along(self, target: Curve):
+        entropy = target.entropy()
+
+        def score(samples, state):
+            s = curve_scores(samples, target)
+            return {
+                "high_quality": s.high_quality,
+                "high_quality_of_perfect": perfect_high_quality(1),
+                "curve_kl": s.kl,
+                "curve_kl_floor": s.kl_floor,
+                "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
+                "log_density": s.log_density,
+                "log_density_of_perfect": -entropy,
+            }
+
+        return score
 
     def _modes(self, target: Mixture):
         centres, sigma = np.array(target.means), target.sigmas[0]
@@ -89,7 +110,7 @@ class Evaluation:
 
         return score
 
-    def _digits(self):
+    def _classes(self):
         assert self.data.labels is not None
         classifier = train_classifier(self.data.rows, self.data.labels)
         reference = self.data.rows[: self.n]
@@ -97,7 +118,7 @@ class Evaluation:
         held_out["accuracy"] = float(np.mean(classifier.predict(self.data.held_out) == self.data.held_out_labels))
 
         def score(samples, state):
-            return digit_scores(classifier, reference, samples) | {"held_out_digits": held_out}
+            return digit_scores(classifier, reference, samples) | {f"held_out_{self.data.name}": held_out}
 
         return score
 

@@ -1,20 +1,23 @@
 """Numbers that say how good a generator is, from its samples alone.
 
-Two views: mixtures whose modes are known (`mode_scores`, the protocol of Lin, Khetan, Fanti, Oh 2018, "PacGAN",
-section 4.1) and feature spaces where only real samples are known (`precision_recall`). Shares lie in [0, 1],
-divergences are nats, and each empirical divergence comes with its floor: what a perfect sampler of that size scores.
+Three views: mixtures whose modes are known (`mode_scores`, the protocol of Lin, Khetan, Fanti, Oh 2018, "PacGAN",
+section 4.1), noisy curves in the plane (`curve_scores`) and feature spaces where only real samples are known
+(`precision_recall`). Shares lie in [0, 1], divergences are nats, and each empirical divergence comes with its floor:
+what a perfect sampler of that size scores.
 
 All of it is float64 NumPy on the host, outside every training step.
 """
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from scipy.special import gammainc, hyp1f1, kl_div
 
+from estimators.curves import Curve
 from estimators.samples import as_samples
 
 WIDTH_RADIUS = 5.0
@@ -22,6 +25,9 @@ WIDTH_RADIUS = 5.0
 
 MINIMUM_FOR_WIDTH = 10
 """Fewer samples than this give no width ratio."""
+
+CURVE_BINS = 20
+"""Pieces of a curve, equally likely under its law, over which its coverage is counted."""
 
 BLOCK = 512
 """Rows of a distance matrix held at once: 20 MB against 5000 points."""
@@ -36,6 +42,16 @@ class ModeScores(NamedTuple):
     kl_floor: float
     width_ratio: np.ndarray
     missing: tuple[int, ...]
+
+
+class CurveScores(NamedTuple):
+    """How samples follow a noisy curve; see `curve_scores`."""
+
+    high_quality: float
+    kl: float
+    kl_floor: float
+    width_ratio: float
+    log_density: float
 
 
 class PrecisionRecall(NamedTuple):
@@ -93,6 +109,38 @@ def _width_ratio(distance: np.ndarray, nearest: np.ndarray, n_modes: int, dim: i
     total = np.bincount(nearest[inside], weights=distance[inside] ** 2, minlength=n_modes)
     square = np.where(count >= MINIMUM_FOR_WIDTH, total / np.maximum(count, 1), np.nan)
     return np.sqrt(square / _truncated_mean_square(dim, WIDTH_RADIUS))
+
+
+def curve_scores(samples: ArrayLike, curve: Curve, *, radius: float = 3.0) -> CurveScores:
+    """Quality and coverage of samples from a noisy curve, each sample judged by the nearest point of the curve.
+
+    Args:
+        samples: [n, 2], n >= 1.
+        curve: the law; its bends are wide on the scale of its sigma.
+        radius: in units of sigma.
+
+    Returns:
+        high_quality: share within `radius` sigma of the curve. A perfect sampler reaches that of the noise across the
+            curve, `perfect_high_quality(1, radius)`, less about 1e-4 for the bends and ends.
+        kl, kl_floor: `histogram_kl` of the high-quality samples over `CURVE_BINS` pieces of the curve against uniform.
+        width_ratio: as in `mode_scores`, across the curve; below 1 too narrow.
+        log_density: mean of log p over the samples, nats; −H(p) for a perfect sampler. KL(samples‖p) is
+            −H(samples) − log_density.
+
+    Raises:
+        ValueError: not finite, not in the plane, or radius not positive.
+    """
+    points, _ = _same_dimension(samples=samples, plane=np.zeros((1, 2)))
+    if not 0 < radius < np.inf:
+        raise ValueError(f"radius must be positive and finite, got {radius}")
+    distance, place = curve.nearest(points)
+    good = distance <= radius * curve.sigma
+    counts = np.histogram(place[good], CURVE_BINS, (0.0, 1.0))[0]
+    kl, floor = histogram_kl(counts, np.ones(CURVE_BINS))
+    with jax.enable_x64(True):
+        log_density = float(np.mean(curve.log_prob(points)))
+    width = _width_ratio(distance / curve.sigma, np.zeros(len(points), int), 1, 1)
+    return CurveScores(float(good.mean()), kl, floor, float(width[0]), log_density)
 
 
 def _truncated_mean_square(dim: int, radius: float) -> float:

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 
+from estimators.curves import Curve
 from estimators.targets import RIDGE, TARGETS
 from fgan.config import from_toml
 
@@ -298,8 +299,9 @@ def _points(drawn: np.ndarray, name: str, title: str):
     figure, axes = plt.subplots(1, len(drawn), figsize=(3.8 * len(drawn), 4), squeeze=False)
     for axis, rows in zip(axes[0], drawn, strict=True):
         axis.plot(rows[:, 0], rows[:, 1], ".", ms=1.5, alpha=0.5, color=PALETTE[0], zorder=2)
-        if name in TARGETS:
-            target = TARGETS[name]
+        if isinstance(target := TARGETS.get(name), Curve):
+            _tube(axis, target)
+        elif target is not None:
             for (a, b), s in zip(target.means, target.sigmas, strict=True):
                 axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec=PALETTE[1], lw=1, zorder=3))
             reach = 1.3 * max(abs(m) for mean in target.means for m in mean)
@@ -307,6 +309,18 @@ def _points(drawn: np.ndarray, name: str, title: str):
         axis.set_aspect("equal")
     figure.suptitle(title)
     return figure
+
+
+def _tube(axis, target: Curve) -> None:
+    """The border of what lies within 3σ of a curve, on axes of twice that margin and more."""
+    centres = np.array(target.mixture().means)
+    low, high = centres.min(axis=0), centres.max(axis=0)
+    margin = max(8 * target.sigma, 0.15 * float(np.max(high - low)))
+    x, y = (np.linspace(a - margin, b + margin, 400) for a, b in zip(low, high, strict=True))
+    distance, _ = target.nearest(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
+    border = distance.reshape(len(y), len(x)) / target.sigma
+    axis.contour(x, y, border, levels=[3.0], colors=PALETTE[1], linewidths=1, zorder=3)
+    axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
 
 
 def _save(figure, path: Path) -> Path:

@@ -143,7 +143,10 @@ def _critic(config: Config, data: Dataset):
 
 def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
     if not data.side or data.side % 4:
-        raise ConfigError(f"{group}.kind = image needs square images whose side is a multiple of 4; use mlp")
+        found = f"{data.name} has images of {data.side} × {data.side} pixels" if data.side else f"{data.name} has none"
+        raise ConfigError(
+            f"{group}.kind = image needs square images whose side is a multiple of 4; {found}: use --{group}.kind mlp"
+        )
     if len(features) != 2:
         raise ConfigError(f"{group}.features = {list(features)}: an image network has two widths")
 

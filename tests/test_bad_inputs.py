@@ -25,6 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_files import Canary, csv_of, idx, npy, npy_header, npz, parquet, zeros_npz
+from test_images import pictures, put
 from test_samples import ARRAYS, refusal
 
 import estimators as est
@@ -483,3 +484,58 @@ def test_what_is_written_is_read_or_refused(tmp_path_factory, rows, end):
     else:
         assert usable
         np.testing.assert_array_equal(samples.values, rows[:, 1:] if samples.notes else rows)
+
+
+# --- folders of images, at the command line ---------------------------------------------------------------------------
+
+TRAIN_IMAGES, TRAIN_LABELS = "train_images_idx3_ubyte", "train_labels_idx1_ubyte"
+FOLDERS = {  # files, or None for no folder at all; words of the message
+    "row 34: missing": (None, ["nowhere", "No such file or directory", "name the folder"]),
+    "row 5: without images": ({"notes_txt": b"x"}, ["no train-images-idx3-ubyte or .gz of it", "notes-txt"]),
+    "row 5: empty file": ({TRAIN_IMAGES: b""}, ["train-images-idx3-ubyte: empty file"]),
+    "row 7: one image": ({TRAIN_IMAGES: pictures(1)}, ["only 1 images", "at least 10"]),
+    "row 9: labels": (
+        {TRAIN_IMAGES: pictures(20), TRAIN_LABELS: pictures(21)[:, 0, 0]},
+        ["train-labels-idx1-ubyte", "shape (21,), for 20 images"],
+    ),
+    "row 9: two sizes": (
+        {TRAIN_IMAGES: pictures(20), "t10k_images_idx3_ubyte": pictures(20, 4)},
+        ["differ in size, 8 × 8 and 4 × 4"],
+    ),
+    "row 11: not square": ({TRAIN_IMAGES: pictures(20)[:, 1:]}, ["7 × 8 pixels", "crop or pad"]),
+    "row 29: truncated": ({TRAIN_IMAGES: idx(pictures(20), 8)[:-1]}, ["truncated: expected 1296 bytes, have 1295"]),
+    "row 29: truncated gzip": (
+        {"train_images_idx3_ubyte_": gzip.compress(idx(pictures(20), 8))[:-99]},
+        ["train-images-idx3-ubyte.gz: truncated: expected 1296 bytes"],
+    ),
+    "row 30: a pickle": ({TRAIN_IMAGES: pickle.dumps(Canary())}, ["pickle", "never loaded"]),
+    "row 31: two splits": (
+        {f"emnist_{split}_{TRAIN_IMAGES}": pictures(20) for split in ("letters", "digits")},
+        ["2 splits, digits, letters", "--data.key digits"],
+    ),
+    "row 32: a bomb": (
+        {"train_images_idx3_ubyte_": gzip.compress(b"\0\0\x08\3" + struct.pack(">3i", 10**6, 28, 28))},
+        ["would unpack to 784000000"],
+    ),
+    "row 33: negative": ({TRAIN_IMAGES: b"\0\0\x08\3" + struct.pack(">3i", -20, 8, 8)}, ["impossible shape"]),
+}
+
+
+@pytest.mark.parametrize(("files", "said"), FOLDERS.values(), ids=FOLDERS)
+def test_folders_of_images_are_refused_before_a_run_begins(files, said, tmp_path, fgan):
+    folder = tmp_path / "nowhere"
+    if files is not None:
+        put(folder, **files)
+        for path in folder.glob("*-ubyte-"):
+            path.rename(f"{path}"[:-1] + ".gz")  # packed already, and badly
+    words = ("train", ROOT / "configs" / "mnist.toml", "--data.path", folder, "--run", tmp_path / "run")
+    code, out, err = fgan(*words)
+    assert (code, out, err.count("\n")) == (3, "", 1) and err.startswith("fgan: ") and str(folder) in err
+    assert [part for part in said if part not in err] == [], err
+    assert not (tmp_path / "run").exists() and not Canary.hatched
+
+
+def test_images_that_the_networks_cannot_halve_twice_are_refused(tmp_path, fgan):
+    folder = put(tmp_path / "images", train_images_idx3_ubyte=pictures(20, 10))
+    code, out, err = fgan("train", ROOT / "configs" / "mnist.toml", "--data.path", folder, "--run", tmp_path / "run")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "10 × 10 pixels" in err and "--generator.kind mlp" in err

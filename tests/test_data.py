@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_images import classes, four, pictures, put
 
 from estimators.samples import DataError
-from estimators.targets import TARGETS
+from estimators.targets import TARGETS, two_moons
 from fgan import data
 from fgan.config import Data
 
@@ -52,7 +53,7 @@ def test_a_known_target_is_sampled(name):
     x = d.draw(KEY, jnp.asarray(d.rows), 500)
     assert (d.name, d.dim, d.side) == (name, TARGETS[name].dim, 0)
     assert x.shape == (500, d.dim) and len(np.unique(x, axis=0)) == 500
-    np.testing.assert_allclose(np.asarray(x) * d.scale + d.offset, TARGETS[name].sample(KEY, 500), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(x) * d.scale + d.offset, TARGETS[name].sample(KEY, 500), rtol=1e-6, atol=1e-6)
     plane = d.dim > 1  # where the networks see data centred and of unit variance
     assert plane or np.array_equal(x, TARGETS[name].sample(KEY, 500))
     if plane:
@@ -121,6 +122,60 @@ def test_a_draw_resamples_the_training_rows_evenly(mnist):
     assert np.abs(counts - 200).max() < 5 * np.sqrt(2000 * 0.1 * 0.9)
 
 
+# --- the user's own images --------------------------------------------------------------------------------------------
+
+
+def folder(path, **options) -> data.Dataset:
+    return data.load(Data(name="images", path=str(path), **options))
+
+
+def in_bytes(d: data.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows in the units of the files, as images."""
+    images = (rows * d.scale + d.offset).reshape(-1, d.side, d.side)
+    np.testing.assert_allclose(images, np.round(images), atol=1e-4)
+    return np.round(images).astype(np.uint8)
+
+
+def test_images_are_scaled_and_the_way_back_is_kept(tmp_path):
+    d = folder(four(tmp_path, end="_gz"))
+    assert (d.name, d.side, d.dim, d.target) == ("images", 8, 64, None)
+    assert d.rows.dtype == d.held_out.dtype == np.float32 and (d.rows.min(), d.rows.max()) == (-1.0, 1.0)
+    np.testing.assert_array_equal(in_bytes(d, d.held_out), pictures(30, seed=1))
+    np.testing.assert_array_equal(d.held_out_labels, classes(30))
+    number = {image.tobytes(): i for i, image in enumerate(pictures(60))}
+    order = [number[image.tobytes()] for image in in_bytes(d, d.rows)]
+    assert sorted(order) == list(range(60)) != order  # shuffled, each image with its label
+    np.testing.assert_array_equal(d.labels, classes(60)[order])
+
+
+def test_a_fifth_is_held_out_where_no_test_file_is(tmp_path):
+    d = folder(put(tmp_path, train_images_idx3_ubyte=pictures(60), train_labels_idx1_ubyte=classes(60)))
+    assert (len(d.rows), len(d.held_out), len(d.labels), len(d.held_out_labels)) == (48, 12, 48, 12)
+    together = np.concatenate([in_bytes(d, d.rows), in_bytes(d, d.held_out)])
+    np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(pictures(60), axis=0))
+    assert any("12 of the training images are held out" in note for note in d.notes)
+
+
+def test_images_without_labels_have_none(tmp_path):
+    d = folder(put(tmp_path, train_images_idx3_ubyte=pictures(60)))
+    assert d.labels is None and d.held_out_labels is None and any("no labels" in note for note in d.notes)
+
+
+def test_classes_are_numbered_without_gaps(tmp_path):
+    """EMNIST's letters begin with 1; a class may be missing from training."""
+    labels = {"train_labels_idx1_ubyte": np.uint8([1, 4] * 10), "t10k_labels_idx1_ubyte": np.uint8([9, 4] * 10)}
+    images = {"train_images_idx3_ubyte": pictures(20), "t10k_images_idx3_ubyte": pictures(20)}
+    d = folder(put(tmp_path, **images, **labels))
+    assert sorted(d.labels) == [0] * 10 + [1] * 10 and d.held_out_labels.tolist() == [2, 1] * 10
+
+
+def test_the_split_is_the_key(tmp_path):
+    four(tmp_path, "emnist-letters-", "test")
+    four(tmp_path, "emnist-digits-", "test", side=12)
+    d = folder(tmp_path, key="digits")
+    np.testing.assert_array_equal(in_bytes(d, d.held_out), pictures(30, 12, 1).transpose(0, 2, 1))
+
+
 # --- the user's own samples -------------------------------------------------------------------------------------------
 
 
@@ -178,5 +233,7 @@ def test_the_fingerprint_follows_what_is_drawn(tmp_path):
     changed[3, 1] += 1e-3
     others = {own(tmp_path, v).fingerprint() for v in (changed, 2.0 * values, values + 64.0)}  # the last two: units
     known = {data.load(Data(name=name)).fingerprint() for name in TARGETS}
+    wider = dataclasses.replace(data.load(Data(name="two_moons")), target=two_moons(0.06))
+    assert wider.fingerprint() not in known
     assert one == again and len({one} | others | known) == 4 + len(TARGETS)
     assert dataclasses.replace(own(tmp_path, values), notes=("x",)).fingerprint() == one

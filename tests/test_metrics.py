@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators.targets import swiss_roll, two_moons
 from fgan import classifier as classifier_module
 from fgan import metrics
 from fgan.classifier import digit_scores, train_classifier
-from fgan.metrics import histogram_kl, mode_scores, perfect_high_quality, precision_recall, standard_error_of_share
+from fgan.metrics import (
+    curve_scores,
+    histogram_kl,
+    mode_scores,
+    perfect_high_quality,
+    precision_recall,
+    standard_error_of_share,
+)
 
 N = 2500
 
@@ -143,6 +151,41 @@ def test_scores_of_jax_and_float32_arrays():
 def test_bad_samples_are_refused(samples, centres, sigma, radius, words):
     with pytest.raises(ValueError, match=words):
         mode_scores(samples, centres, sigma, radius=radius)
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def on_curve(curve, share=1.0, width=1.0):
+    """A perfect sampler of the first `share` of a curve, its noise multiplied by `width`."""
+    rng = np.random.default_rng(0)
+    return curve.at(share * rng.random(N)) + width * curve.sigma * rng.normal(size=(N, 2))
+
+
+@pytest.mark.parametrize("curve", [two_moons(), swiss_roll()], ids=["two_moons", "swiss_roll"])
+def test_curves_are_scored_by_quality_coverage_and_width(curve):
+    perfect, narrow, half = (curve_scores(on_curve(curve, *how), curve) for how in ((), (1.0, 0.5), (0.5,)))
+    error = standard_error_of_share(perfect_high_quality(1), N)
+    assert perfect.high_quality == pytest.approx(perfect_high_quality(1), abs=5 * error)
+    assert narrow.high_quality == 1.0 and narrow.width_ratio == pytest.approx(0.5, rel=0.1)
+    assert perfect.width_ratio == pytest.approx(1.0, rel=0.1) and perfect.kl_floor == pytest.approx(
+        19 / 2 / N, rel=0.01
+    )
+    assert perfect.kl < 3 * perfect.kl_floor and half.kl == pytest.approx(np.log(2), abs=0.05)
+    assert abs(perfect.log_density + curve.entropy()) < 5 / np.sqrt(N) < narrow.log_density + curve.entropy()
+
+
+def test_points_far_from_a_curve_are_of_no_quality():
+    far = curve_scores(np.full((5, 2), 9.0), two_moons())
+    assert far.high_quality == 0.0 and np.isnan(far.kl) and np.isnan(far.width_ratio) and far.log_density < -1e4
+
+
+@pytest.mark.parametrize(
+    ("points", "radius"), [(np.zeros((3, 1)), 3.0), (np.full((3, 2), np.nan), 3.0), (np.eye(2), 0)]
+)
+def test_what_no_curve_can_score_is_refused(points, radius):
+    with pytest.raises(ValueError):
+        curve_scores(points, two_moons(), radius=radius)
 
 
 # --- histograms ------------------------------------------------------------------------------------------------------

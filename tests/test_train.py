@@ -15,8 +15,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.image
 import numpy as np
 import pytest
+from test_images import TEST_LABELS, TRAIN, four, idx, pictures
 
 from estimators.divergences import DIVERGENCES
 from estimators.targets import TARGETS
@@ -484,8 +486,10 @@ def two_steps(config: Config) -> Config:
 
 
 def shipped(path: Path, folder: Path) -> Config:
-    """The config, with a file of samples where it asks for the user's own."""
+    """The config, with a file of samples or a folder of images where it asks for the user's own."""
     config = configs.load(path)
+    if config.data.name == "images":
+        config = dataclasses.replace(config, data=Data(name="images", path=str(four(folder / "images"))))
     if config.data.name == "samples":
         np.save(folder / "mine.npy", np.random.default_rng(0).normal(size=(50, 3)))
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(folder / "mine.npy")))
@@ -499,6 +503,7 @@ def test_shipped_configs_take_two_steps(tmp_path, monkeypatch, path):
     out = go(shipped(path, tmp_path), tmp_path / "run")
     assert out.step == 2 and status(out.run)["state"] == "finished"
     assert all(line["skipped"] == [0.0] * len(line["skipped"]) for line in lines(out.run) if "skipped" in line)
+    assert min(matplotlib.image.imread(out.run / "figures" / "samples-00000002.png").shape[:2]) > 200
 
 
 KINDS = {
@@ -524,6 +529,40 @@ def test_every_kind_of_data_trains_evaluates_and_restores(tmp_path, config):
         assert x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
     else:
         assert TARGETS[config.data.name].dim == dim
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_of_a_folder_are_scored_and_come_back_as_bytes(tmp_path, monkeypatch, labelled):
+    """By their classes where they have labels; a changed folder is not the run's any more."""
+    monkeypatch.setattr(evaluation, "train_classifier", functools.partial(evaluation.train_classifier, steps=10))
+    folder = four(tmp_path / "images")
+    if not labelled:
+        (folder / TEST_LABELS).unlink()
+    config = configs.check(two_steps(replaced(data=Data(name="images", path=str(folder)))))
+    out = go(config, tmp_path / "run")
+    expected = {"class_histogram", "class_kl", "held_out_images"} if labelled else {"precision", "held_out_samples"}
+    assert expected <= set(out.scores[0]) and labelled == ("class_kl" in out.scores[0])
+    x = restore(out.run).sample(20)
+    assert x.shape == (20, 64) and x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
+    (folder / TRAIN).write_bytes(idx(pictures(60, seed=5), 8))
+    with pytest.raises(CheckpointError):
+        go(dataclasses.replace(config, steps=4), out.run)
+
+
+@pytest.mark.parametrize("name", ["two_moons", "swiss_roll"])
+def test_curves_are_scored_in_their_own_units(tmp_path, name):
+    """A generator that draws from the curve scores as a perfect one, within the noise of 2,000 samples."""
+    config = replaced(data=Data(name=name), log=dataclasses.replace(TINY.log, samples=2000))
+    data = load_data(config.data)
+    gan = build(config, data)
+    judge = evaluation.Evaluation(config, data, gan)
+    judge._sample = lambda state, keys: jax.vmap(lambda key: data.draw(key, jnp.asarray(data.rows), 2000))(keys)
+    samples, scores = judge(train.fresh(config, data), 0)
+    assert samples.shape == (2, 2000, 2)
+    for s in scores:
+        assert s["high_quality"] == pytest.approx(s["high_quality_of_perfect"], abs=5 * np.sqrt(0.0027 / 2000))
+        assert 0.0 < s["curve_kl"] < 3 * s["curve_kl_floor"] and s["width_ratio"] == pytest.approx(1.0, abs=0.1)
+        assert s["log_density"] == pytest.approx(s["log_density_of_perfect"], abs=5 * 0.8 / np.sqrt(2000))
 
 
 @pytest.mark.parametrize("n", [2, 4, 5, 20])
