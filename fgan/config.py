@@ -33,8 +33,8 @@ class ConfigError(ValueError):
 class Data:
     """Where the real samples come from."""
 
-    name: Literal["mixture_1d", "two_modes", "ring", "grid", "digits", "samples"] = "ring"
-    """A target of estimators.targets, the digits, or your own file of samples."""
+    name: Literal["mixture_1d", "two_modes", "ring", "grid", "high_dimensional", "digits", "samples"] = "ring"
+    """A target of estimators.targets, a mixture of estimators.subspaces, the digits, or your own file."""
     path: str = ""
     """The file, for name = samples: .npy .npz .csv .tsv .parquet, IDX (.gz)."""
     key: str = ""
@@ -115,8 +115,9 @@ class Spread:
     """Noise on both measures that fades as they meet: a spread divergence."""
 
     start: float = 0.0
-    """Its standard deviation at the start, in the units the networks see (known planar targets: their own deviation
-    is 1); 0 adds none."""
+    """Its standard deviation at the start, in the units the networks see (known targets beyond the line: their own
+    deviation is 1); 0 adds none. Above 1 the critic sees points over √(1 + level²), so that noise that joins modes in
+    many dimensions, as wide as their distance, leaves its inputs of one scale."""
     end: float = 0.005
     """The smallest it gets."""
     overlap: tuple[float, float] = (0.02, 0.5)
