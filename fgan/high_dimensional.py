@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ from fgan.metrics import perfect_in_subspace, subspace_scores
 from fgan.rundir import RunDirectory
 from fgan.train import restore
 
-NAME = "high_dimensional"
+NAME: Literal["high_dimensional"] = "high_dimensional"
 NAMES = ("js", "kl", "reverse_kl", "squared_hellinger", "jeffreys")
 COMPARED = ("js",)
 """The rows that the table also shows as plain f-GANs."""
@@ -79,7 +79,7 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
         else Spread(),
         generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
         critic_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
-        log=Log(every=100, evaluate=1000, checkpoint=500),
+        log=Log(every=100, evaluate=500, checkpoint=500),
     )
 
 
@@ -173,7 +173,7 @@ def _save_samples(directory: Path, target: SubspaceMixture, table_cells: Sequenc
         x = sample(DRAWN, 0)
         s = subspace_scores(x, target.means, target.bases, target.sigma)
         found[name] = np.column_stack([x @ target.plane, s.inside, s.off]).astype(np.float32)
-    np.savez(directory / f"{NAME}.npz", **found)
+    np.savez(directory / f"{NAME}.npz", **found)  # type: ignore[arg-type]
 
 
 def _first(cell: Cell) -> Sampler:
