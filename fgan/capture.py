@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,8 +274,17 @@ def _workers() -> Iterator[tuple[dict[int, tuple[Cell, subprocess.Popen]], list[
 # --- what they came to -----------------------------------------------------------------------------------------------
 
 
+Sampler = Callable[[int, int], np.ndarray]
+"""(n, seed) → samples [n, d] in the data's own units."""
+
+
 def measure(cell: Cell, task: Task) -> dict[str, Any]:
     """The row of a finished cell: each seed's verdict on 50,000 samples and its trials on 2,500."""
+    return measured(cell, partial(judge, task), SCORES)
+
+
+def measured(cell: Cell, judged: Callable[[Sampler], dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """The row of a finished cell: its facts, what `judged` says of each seed, and the `summary` of `names`."""
     lines = [json.loads(line) for line in (cell.directory / "metrics.jsonl").read_text().splitlines()]
     skipped = sum(np.sum(r["skipped"]) * cell.config.log.every for r in lines if "skipped" in r)
     clock = [json.loads(line) for line in (cell.directory / "timings.jsonl").read_text().splitlines()]
@@ -296,11 +306,11 @@ def measure(cell: Cell, task: Task) -> dict[str, Any]:
         def sample(n: int, seed: int, member: int = member) -> np.ndarray:
             return restored.sample(n, seed=seed, member=member)
 
-        seeds.append({"seed": cell.config.seed + member} | judge(task, sample))
-    return facts | {"seeds": seeds, **summary(seeds)}
+        seeds.append({"seed": cell.config.seed + member} | judged(sample))
+    return facts | {"seeds": seeds, **summary(seeds, names)}
 
 
-def judge(task: Task, sample: Callable[[int, int], np.ndarray]) -> dict[str, Any]:
+def judge(task: Task, sample: Sampler) -> dict[str, Any]:
     """Scores of a sampler (n, seed) → [n, 2]: on 50,000 samples, and the mean of ten trials of 2,500."""
     target = task.target
     centres, sigma = np.array(target.means), target.sigmas[0]
@@ -322,10 +332,10 @@ def judge(task: Task, sample: Callable[[int, int], np.ndarray]) -> dict[str, Any
 SCORES = ("modes", "high_quality", "kl", "width_ratio", "trial_modes", "trial_high_quality", "trial_kl")
 
 
-def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(seeds: Sequence[dict[str, Any]], names: Sequence[str] = SCORES) -> dict[str, Any]:
     """{score: {mean, standard_error}} over seeds; the standard error of one seed is None."""
     found = {}
-    for name in SCORES:
+    for name in names:
         values = np.array([s[name] for s in seeds if s[name] is not None], float)
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
         found[name] = {"mean": float(values.mean()) if len(values) else None, "standard_error": error}

@@ -34,9 +34,19 @@ class Data:
     """Where the real samples come from."""
 
     name: Literal[
-        "mixture_1d", "two_modes", "ring", "grid", "two_moons", "swiss_roll", "digits", "images", "samples"
+        "mixture_1d",
+        "two_modes",
+        "ring",
+        "grid",
+        "two_moons",
+        "swiss_roll",
+        "high_dimensional",
+        "digits",
+        "images",
+        "samples",
     ] = "ring"
-    """A target of estimators.targets, the digits, your own folder of images, or your own file of samples."""
+    """A target of estimators.targets, a mixture of estimators.subspaces, the digits, your own folder of images, or your
+    own file of samples."""
     path: str = ""
     """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images the folder that holds
     MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not)."""
@@ -119,8 +129,9 @@ class Spread:
     """Noise on both measures that fades as they meet: a spread divergence."""
 
     start: float = 0.0
-    """Its standard deviation at the start, in the units the networks see (known planar targets: their own deviation
-    is 1); 0 adds none."""
+    """Its standard deviation at the start, in the units the networks see (known targets beyond the line: their own
+    deviation is 1); 0 adds none. Above 1 the critic sees points over √(1 + level²), so that noise that joins modes in
+    many dimensions, as wide as their distance, leaves its inputs of one scale."""
     end: float = 0.005
     """The smallest it gets."""
     overlap: tuple[float, float] = (0.02, 0.5)

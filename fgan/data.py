@@ -20,11 +20,13 @@ import numpy as np
 from estimators.curves import Curve
 from estimators.files import read_samples
 from estimators.samples import DataError
+from estimators.subspaces import SUBSPACES, SubspaceMixture
 from estimators.targets import TARGETS, Mixture
 from fgan import config
 from fgan.images import Part, read_images
 
 HELD_OUT = 0.2  # share of the rows that training never sees
+ROWS = 20_000  # drawn once from a mixture in subspaces, whose every sample costs a product with a basis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class Dataset:
     Attributes:
         name: as in the config.
         dim: d.
-        target: the known distribution, or None.
+        target: the known distribution that every batch is drawn from anew, or None.
+        law: the known distribution that `rows` were drawn from, or None.
         rows: training rows [n, d] float32; [0, d] for a known target.
         held_out: rows [m, d] that training never sees.
         labels, held_out_labels: classes, where there are any.
@@ -48,6 +51,7 @@ class Dataset:
     rows: np.ndarray
     held_out: np.ndarray
     target: Mixture | Curve | None = None
+    law: SubspaceMixture | None = None
     labels: np.ndarray | None = None
     held_out_labels: np.ndarray | None = None
     side: int = 0
@@ -63,7 +67,12 @@ class Dataset:
         return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
 
     def fingerprint(self) -> str:
-        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
+        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed.
+
+        Rows drawn from a law are known by the law: their last digits vary with the number of threads.
+        """
+        if self.law is not None:
+            return hashlib.sha256(repr((self.law, self.rows.shape)).encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())
         for array in (self.rows, self.offset, self.scale):
             digest.update(np.ascontiguousarray(array).data)
@@ -87,6 +96,21 @@ def _known(data: config.Data) -> Dataset:
         scale = scale * np.sqrt(weights @ (np.array(law.sigmas) ** 2 + np.mean((means - offset) ** 2, axis=1)))
     return Dataset(
         name=data.name, dim=target.dim, target=target, rows=empty, held_out=empty, offset=offset, scale=scale
+    )
+
+
+def _in_subspaces(data: config.Data) -> Dataset:
+    """Rows of a mixture in subspaces; the networks see it with unit variance along the average axis."""
+    law = SUBSPACES[data.name]
+    rows = law.sample(np.random.default_rng(law.seed), ROWS) / law.deviation
+    return Dataset(
+        name=data.name,
+        dim=law.dim,
+        law=law,
+        rows=rows.astype(np.float32),
+        held_out=np.zeros((0, law.dim), np.float32),
+        offset=np.zeros(law.dim),
+        scale=np.full(law.dim, law.deviation),
     )
 
 
@@ -188,5 +212,7 @@ def _own(data: config.Data) -> Dataset:
 
 
 DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(
-    {name: _known for name in TARGETS} | {"digits": _digits, "images": _images, "samples": _own}
+    {name: _known for name in TARGETS}
+    | {name: _in_subspaces for name in SUBSPACES}
+    | {"digits": _digits, "images": _images, "samples": _own}
 )

@@ -1,6 +1,7 @@
 """What a run says about its generator while it trains: scores fit for the data, beside those of a perfect one.
 
     known target in the plane      modes captured, high-quality share, KL of the mode histogram, width ratio
+    mixture in subspaces           the same, by distances within and off the subspace of a mode
     noisy curve in the plane       high-quality share, KL of the histogram along it, width ratio, mean log-density
     known target on the line       the exact divergence at the generator's own density, and the best fit's
     images with labels             class histogram KL, precision and recall in a classifier's features
@@ -21,18 +22,29 @@ import numpy as np
 from estimators.curves import Curve
 from estimators.divergences import divergence
 from estimators.quadrature import best_fit, exact_divergence
+from estimators.subspaces import SubspaceMixture
 from estimators.targets import Mixture, normal
 from fgan.classifier import digit_scores, train_classifier
 from fgan.config import Config
 from fgan.data import Dataset
 from fgan.gan import FGAN, GANState
-from fgan.metrics import curve_scores, mode_scores, perfect_high_quality, precision_recall
+from fgan.metrics import (
+    curve_scores,
+    mode_scores,
+    perfect_high_quality,
+    perfect_in_subspace,
+    precision_recall,
+    subspace_scores,
+)
 
 SHOWN = 100  # images kept of an evaluation
 
 
 class Evaluation:
-    """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed)."""
+    """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed).
+
+    Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
+    """
 
     def __init__(self, config: Config, data: Dataset, gan: FGAN):
         self.config, self.data, self.gan = config, data, gan
@@ -45,13 +57,15 @@ class Evaluation:
         seeds = self.config.seed + np.arange(self.config.seeds)
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))
-        if self.data.target is not None:  # scored and drawn in its own units
+        if self.data.target is not None or self.data.law is not None:  # scored and drawn in its own units
             samples = samples * self.data.scale + self.data.offset
         scores = []
         for i, seed in enumerate(seeds):
             usable = bool(np.isfinite(samples[i]).all())
             scored = self._score(samples[i], jax.tree.map(lambda x, i=i: x[i], state)) if usable else {"diverged": True}
             scores.append({"seed": int(seed)} | scored)
+        if self.data.law is not None:
+            return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
     def _scorer(self):
@@ -62,6 +76,8 @@ class Evaluation:
             return self._exact(target) if self.config.generator.kind == "location_scale" else lambda samples, state: {}
         if target is not None:
             return self._modes(target)
+        if self.data.law is not None:
+            return self._subspaces(self.data.law)
         return self._classes() if self.data.labels is not None and self._enough() else self._precision()
 
     def _along(self, target: Curve):
@@ -93,7 +109,22 @@ class Evaluation:
                 "high_quality_of_perfect": perfect_high_quality(target.dim),
                 "mode_kl": s.kl,
                 "mode_kl_floor": s.kl_floor,
-                "width_ratio": float(np.nanmean(s.width_ratio)) if np.isfinite(s.width_ratio).any() else None,
+                "width_ratio": mean_or_none(s.width_ratio),
+            }
+
+        return score
+
+    def _subspaces(self, law: SubspaceMixture):
+        def score(samples, state):
+            s = subspace_scores(samples, law.means, law.bases, law.sigma)
+            return {
+                "modes": s.captured,
+                "of_modes": law.modes,
+                "high_quality": s.high_quality,
+                "high_quality_of_perfect": perfect_in_subspace(law.rank),
+                "mode_kl": s.kl,
+                "mode_kl_floor": s.kl_floor,
+                "width_ratio": mean_or_none(s.width_ratio),
             }
 
         return score
@@ -135,6 +166,12 @@ class Evaluation:
 
     def _enough(self) -> bool:
         return min(self.n, len(self.data.rows), len(self.data.held_out)) > 3  # a third neighbour
+
+
+def mean_or_none(values: np.ndarray) -> float | None:
+    """The mean of the finite `values`; None if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def log_gaussian(theta: jax.Array, x: jax.Array) -> jax.Array:

@@ -148,7 +148,8 @@ class FGAN:
     def unsquashed(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
         """v(x) before `reach`: [b, d] → [b]. A critic that sees frequencies is told how far `blur` fades each."""
         told = (blur.level,) if blur is not None and getattr(self.critic, "frequencies", None) else ()
-        return self.critic.apply(parameters, x, *told)  # type: ignore[return-value]
+        seen = self.spread.seen(x, blur) if self.spread and blur is not None else x
+        return self.critic.apply(parameters, seen, *told)  # type: ignore[return-value]
 
     def squashed(self, v: jax.Array) -> jax.Array:
         """v brought within ±`reach`, if that is set."""

@@ -5,10 +5,11 @@
     modes      the covering-to-seeking picture of `fgan reproduce modes`
     capture    samples over modes, one panel a divergence, of `fgan reproduce ring | grid`
     film       the same generators while they train, one row a divergence
+    high_dimensional   the plane of the means and the distances within and off subspaces, one row a divergence
 
 One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
 
-Layer 6: imports matplotlib, estimators.targets and fgan.config.
+Layer 6: imports matplotlib, estimators.targets, estimators.subspaces and fgan.config.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import numpy as np
 from cycler import cycler
 
 from estimators.curves import Curve
-from estimators.targets import RIDGE, TARGETS
+from estimators.subspaces import SUBSPACES, SubspaceMixture
+from estimators.targets import RIDGE, TARGETS, Mixture
 from fgan.config import from_toml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -210,6 +212,7 @@ def film(path: str | Path, *, frames: int = 6) -> Path:
     """Draw <task>-film.png beside a <task>.json: each cell's first seed at about `frames` steps of its training."""
     path = Path(path)
     result = json.loads(path.read_text(encoding="utf-8"))
+    target = _circles(result["task"])
     strips = [(row, strip) for row in result["rows"] if (strip := _frames(path.parent, row))]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -223,11 +226,84 @@ def film(path: str | Path, *, frames: int = 6) -> Path:
         for line, (row, strip) in zip(axes, strips, strict=True):
             chosen = [strip[round(i)] for i in np.linspace(0, len(strip) - 1, frames)]
             for axis, (step, points) in zip(line, chosen, strict=True):
-                _over_modes(axis, points, TARGETS[result["task"]], colour=_colour(row))
+                _over_modes(axis, points, target, colour=_colour(row))
                 axis.set_title(f"step {step:,}", fontsize=7)
             line[0].set_ylabel(_name(row).replace(", ", "\n"), fontsize=9, weight="bold")
         figure.suptitle(f"{result['task']}: generators while they train", fontsize=11)
         return _save(figure, path.with_name(f"{path.stem}-film.png"))
+
+
+def high_dimensional(path: str | Path) -> Path:
+    """Draw high_dimensional.png beside its .json and .npz: a row for the target and one a cell, of the first seed.
+
+    Left the plane where the means lie on a circle, then the distance to the nearest mean within its subspace and the
+    residual off it, in σ, with the limits of high quality; grey is the perfect sampler.
+    """
+    path = Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+        drawn = {name: file[name] for name in file.files}
+    strips = [("perfect sampler", DATA, "perfect", result["perfect"])]
+    strips += [(_name(row), _colour(row), row["directory"], row) for row in result["rows"]]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(strips), 3, figsize=(10.5, 2.35 * len(strips)), squeeze=False, width_ratios=(1.0, 1.6, 1.6)
+        )
+        for (plane, inside, off), (name, colour, key, row) in zip(axes, strips, strict=True):
+            found = drawn.get(key)
+            _in_plane(plane, found, drawn["perfect"], SUBSPACES[result["task"]], colour)
+            plane.set_ylabel(name.replace(", ", "\n"), fontsize=10, weight="bold")
+            inside.set_title(_subspace_verdict(row, result), fontsize=9, loc="left")
+            for axis, column in ((inside, 2), (off, 3)):
+                _distances(axis, found, drawn["perfect"], column, result["limits"][column - 2], colour)
+        axes[-1, 1].set_xlabel("distance to the nearest mean within its subspace, in σ")
+        axes[-1, 2].set_xlabel("residual off the subspace, in σ")
+        axes[-1, 0].set_xlabel("plane of the means", fontsize=9)
+        t = result["target"]
+        figure.suptitle(
+            f"{t['modes']} Gaussians of dimension {t['rank']} in $\\mathbb{{R}}^{{{t['dim']}}}$: 2,500 samples of the "
+            "first seed; dashed: limits of high quality (HQ); grey: perfect sampler",
+            fontsize=11,
+        )
+        return _save(figure, path.with_suffix(".png"))
+
+
+def _in_plane(axis, found: np.ndarray | None, perfect: np.ndarray, law: SubspaceMixture, colour: str) -> None:
+    """Samples over those of the target and a circle of σ√r around each mean, where the means lie on a circle."""
+    axis.plot(perfect[:, 0], perfect[:, 1], ".", ms=3, color=DATA, zorder=1, rasterized=True)
+    if found is not None and np.isfinite(found).all():
+        axis.plot(found[:, 0], found[:, 1], ".", ms=1.4, alpha=0.5, color=colour, zorder=2, rasterized=True)
+    for centre in law.means @ law.plane:
+        axis.add_patch(plt.Circle(centre, law.radius, fill=False, ec="black", lw=0.6, zorder=3))
+    reach = 1.2 * float(np.abs(law.means @ law.plane).max()) + law.radius
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+
+
+def _distances(axis, found: np.ndarray | None, perfect: np.ndarray, column: int, limit: float, colour: str) -> None:
+    """Histograms of a distance, its limit dashed; what is beyond twice the limit stands in the last bin."""
+    bins = np.linspace(0.0, 2.0 * limit, 81)
+    for rows, style in ((perfect, {"color": DATA}), (found, {"color": colour, "alpha": 0.7})):
+        if rows is not None and np.isfinite(rows).all():
+            shares = np.full(len(rows), 1.0 / len(rows))
+            axis.hist(np.minimum(rows[:, column], bins[-1]), bins=bins, weights=shares, **style)
+    axis.axvline(limit, **EXACT)
+    axis.set(xlim=(0.0, bins[-1]), yscale="log", ylim=(3e-4, 1.5))
+    axis.set_xticks([0, 0.5 * limit, limit, 1.5 * limit, 2 * limit])
+    axis.set_xticklabels(["0", *(f"{v * limit:.0f}" for v in (0.5, 1.0, 1.5)), f"≥ {2 * limit:.0f}"])
+    axis.set_ylabel("share", fontsize=8)
+
+
+def _subspace_verdict(row: dict[str, Any], result: dict[str, Any]) -> str:
+    if "seeds" in row and not row["seeds"]:
+        return "diverged"
+    scores = {k: row[k]["mean"] if isinstance(row[k], dict) else row[k] for k in row}
+    width, rank = (
+        "–" if scores[k] is None else f"{scores[k]:.{d}f}" for k, d in (("width_ratio", 2), ("effective_rank", 0))
+    )
+    return (
+        f"{scores['modes']:g} of {result['target']['modes']} modes, {100 * scores['high_quality']:.1f} % HQ, "
+        f"width {width} in {rank} directions"
+    )
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -245,7 +321,16 @@ def _frames(directory: Path, row: dict[str, Any]) -> list[tuple[int, np.ndarray]
     return [(int(file.stem), np.load(file, allow_pickle=False)[0]) for file in saved]
 
 
-def _over_modes(axis, points: np.ndarray | None, target, colour: str) -> None:
+def _circles(name: str) -> Mixture:
+    """The planar target `name`, or the shadow of a mixture in subspaces where its samples are drawn."""
+    if name in TARGETS:
+        return TARGETS[name]
+    law = SUBSPACES[name]
+    means = tuple((float(a), float(b)) for a, b in law.means @ law.plane)
+    return Mixture(weights=(1.0 / law.modes,) * law.modes, means=means, sigmas=(law.radius / 3.0,) * law.modes)
+
+
+def _over_modes(axis, points: np.ndarray | None, target: Mixture, colour: str) -> None:
     """Samples [n, 2] over circles of 3σ, on the same axes for every divergence."""
     for (a, b), s in zip(target.means, target.sigmas, strict=True):
         axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec="black", lw=0.6, zorder=3))
@@ -299,9 +384,10 @@ def _points(drawn: np.ndarray, name: str, title: str):
     figure, axes = plt.subplots(1, len(drawn), figsize=(3.8 * len(drawn), 4), squeeze=False)
     for axis, rows in zip(axes[0], drawn, strict=True):
         axis.plot(rows[:, 0], rows[:, 1], ".", ms=1.5, alpha=0.5, color=PALETTE[0], zorder=2)
-        if isinstance(target := TARGETS.get(name), Curve):
-            _tube(axis, target)
-        elif target is not None:
+        if isinstance(curve := TARGETS.get(name), Curve):
+            _tube(axis, curve)
+        elif name in TARGETS or name in SUBSPACES:
+            target = _circles(name)
             for (a, b), s in zip(target.means, target.sigmas, strict=True):
                 axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec=PALETTE[1], lw=1, zorder=3))
             reach = 1.3 * max(abs(m) for mean in target.means for m in mean)

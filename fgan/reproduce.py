@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from fgan import capture, modes, plots
+from fgan import capture, high_dimensional, modes, plots
 from fgan.progress import Reporter
 
 
@@ -32,8 +32,19 @@ def _capture(name: str, directory: Path, quiet: bool) -> list[Path]:
     return [plots.capture(data), plots.film(data), data]
 
 
+def _high_dimensional(directory: Path, quiet: bool) -> list[Path]:
+    steps = sum(cell.config.steps for cell in high_dimensional.cells(directory))
+    with Reporter(steps, quiet=quiet) as report:
+        result = high_dimensional.reproduce(directory, progress=report.advance)
+    print(high_dimensional.table(result))
+    data = directory / f"{high_dimensional.NAME}.json"
+    return [plots.high_dimensional(data), plots.film(data), data]
+
+
 EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType(
-    {"modes": _modes} | {name: partial(_capture, name) for name in capture.TASKS}
+    {"modes": _modes}
+    | {name: partial(_capture, name) for name in capture.TASKS}
+    | {high_dimensional.NAME: _high_dimensional}
 )
 
 

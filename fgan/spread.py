@@ -58,6 +58,13 @@ class Spread:
     fall: float
     steps: int
 
+    def seen(self, x: jax.Array, blur: Blur) -> jax.Array:
+        """Blurred points as the critic sees them, x/√(1 + s²) if `start` is above 1, else x: [b, d] → [b, d].
+
+        In many dimensions only noise near the distance of modes joins them, √d times the deviation 1 of a coordinate.
+        """
+        return x / jnp.sqrt(1.0 + blur.level**2) if self.start > 1.0 else x
+
     def init(self) -> Blur:
         """The blur before the first step."""
         return Blur(jnp.asarray(self.start, jnp.float32), jnp.asarray(self.overlap[0], jnp.float32))

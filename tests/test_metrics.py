@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators.subspaces import SubspaceMixture
 from estimators.targets import swiss_roll, two_moons
 from fgan import classifier as classifier_module
 from fgan import metrics
@@ -15,8 +16,10 @@ from fgan.metrics import (
     histogram_kl,
     mode_scores,
     perfect_high_quality,
+    perfect_in_subspace,
     precision_recall,
     standard_error_of_share,
+    subspace_scores,
 )
 
 N = 2500
@@ -186,6 +189,93 @@ def test_points_far_from_a_curve_are_of_no_quality():
 def test_what_no_curve_can_score_is_refused(points, radius):
     with pytest.raises(ValueError):
         curve_scores(points, two_moons(), radius=radius)
+
+
+# --- modes in subspaces -----------------------------------------------------------------------------------------------
+LAW = SubspaceMixture(modes=4, dim=60, rank=30, sigma=0.5, separation=6.0)
+
+
+def in_subspaces(samples, law=LAW):
+    return subspace_scores(samples, law.means, law.bases, law.sigma)
+
+
+def around_means(sigma, n=4 * N, law=LAW):
+    """Means with noise of deviation `sigma` in every direction."""
+    return draw(law.means, sigma, n)
+
+
+@pytest.mark.parametrize("rank", [1, 30, 700])
+def test_a_perfect_sampler_in_subspaces_scores_by_the_chi_law(rank):
+    assert perfect_in_subspace(rank) == pytest.approx(stats.chi(rank).cdf(np.sqrt(rank) + 3.0), rel=1e-12)
+
+
+@pytest.mark.parametrize("law", [LAW, SubspaceMixture(modes=2, dim=3, rank=1)], ids=["30 of 60", "1 of 3"])
+def test_a_perfect_sampler_in_subspaces_scores_perfectly(law):
+    n = 4 * N
+    scores = in_subspaces(law.sample(np.random.default_rng(7), n), law)
+    share, count = perfect_in_subspace(law.rank), n / law.modes
+    assert scores.captured == law.modes
+    assert scores.high_quality == pytest.approx(share, abs=4 * standard_error_of_share(share, n) + 1e-9)
+    assert scores.kl < stats.chi2(law.modes - 1).ppf(0.9999) / (2 * n) and scores.kl_floor > 0
+    assert np.abs(scores.off).max() < 1e-9
+    np.testing.assert_allclose(scores.width_ratio, 1.0, atol=4 / np.sqrt(2 * law.rank * count))
+    np.testing.assert_allclose(scores.effective_rank, 1 / (1 / law.rank + 1 / count), rtol=0.05)
+    assert stats.kstest(scores.inside, stats.chi(law.rank).cdf).pvalue > 1e-3
+
+
+def test_a_sampler_of_the_means_is_of_high_quality_and_has_no_width():
+    scores = in_subspaces(np.repeat(LAW.means, 20, axis=0))
+    assert (scores.captured, scores.high_quality, scores.kl) == (4, 1.0, pytest.approx(0.0, abs=1e-12))
+    np.testing.assert_allclose(scores.width_ratio, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.2, 2.0])
+def test_noise_in_every_direction_scores_by_two_chi_laws(factor):
+    """Distances within and off the subspace are independent: half passes at factor 1, nothing at 2."""
+    n, r, s = 4 * N, LAW.rank, LAW.dim - LAW.rank
+    share = stats.chi(r).cdf((np.sqrt(r) + 3.0) / factor) * stats.chi(s).cdf(np.sqrt(s) / factor)
+    scores = in_subspaces(around_means(factor * LAW.sigma))
+    assert scores.high_quality == pytest.approx(share, abs=4 * standard_error_of_share(share, n) + 1e-4)
+    assert scores.captured == (4 if factor < 2 else 0)
+
+
+def test_width_and_directions_are_those_of_the_covariance():
+    """Three of 30 directions, with the deviation that gives the whole width, off centre; and in one: rank 1."""
+    rng = np.random.default_rng(3)
+    for k in (1, 3):
+        z = np.zeros((4 * N, LAW.rank))
+        z[:, :k] = np.sqrt(LAW.rank / k) * np.clip(rng.normal(size=(4 * N, k)), -1.5, 1.5)
+        shifted = LAW.means[2] + LAW.sigma * (z + 0.2) @ LAW.bases[2]
+        scores = in_subspaces(shifted)
+        expected = z.std(axis=0)
+        assert scores.width_ratio[2] == pytest.approx(np.sqrt(np.sum(expected**2) / LAW.rank), rel=1e-3)
+        assert scores.effective_rank[2] == pytest.approx(k, rel=0.01)
+        assert np.isnan(scores.width_ratio[[0, 1, 3]]).all() and np.isnan(scores.effective_rank[[0, 1, 3]]).all()
+
+
+def test_scores_in_subspaces_ignore_rotations_and_units():
+    samples = around_means(0.9 * LAW.sigma)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(LAW.dim, LAW.dim)))[0]
+    one = in_subspaces(samples)
+    two = subspace_scores(7 * samples @ turn, 7 * LAW.means @ turn, LAW.bases @ turn, 7 * LAW.sigma)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"bases": LAW.bases[:2]}, r"bases \(2, 30, 60\): must be \[4, r, 60\]"),
+        ({"bases": LAW.bases[0]}, "bases"),
+        ({"bases": np.zeros((4, 60, 60))}, "0 < r < 60"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"samples": np.zeros((3, 5))}, "differ in dimension"),
+        ({"samples": np.full((3, 60), np.nan)}, "samples"),
+    ],
+)
+def test_what_is_no_mixture_in_subspaces_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        subspace_scores(**{"samples": LAW.means, "means": LAW.means, "bases": LAW.bases, "sigma": 1.0} | changes)
 
 
 # --- histograms ------------------------------------------------------------------------------------------------------

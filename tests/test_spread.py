@@ -51,3 +51,10 @@ def test_the_overlap_relaxes_geometrically(step, overlap):
 def test_the_bound_is_smoothed():
     (_, after) = followed([1.0], Blur(jnp.float32(0.3), jnp.float32(0.0)))
     assert float(after.bound) == pytest.approx(1.0 - MEMORY)
+
+
+def test_noise_wider_than_the_data_is_divided_out_of_what_the_critic_sees():
+    x, blur = jnp.array([[3.0, -1.0]]), Blur(jnp.float32(0.75), jnp.float32(0.0))
+    wide = Spread(**vars(SPREAD) | {"start": 1.5})
+    np.testing.assert_allclose(wide.seen(x, blur), x / 1.25, rtol=1e-6)
+    assert SPREAD.seen(x, blur) is x
