@@ -358,8 +358,9 @@ def best_fit(
     def log_q(points):
         return family(jnp.asarray(theta), points)
 
-    pair, whole = (log_q, log_p) if swap else (log_p, log_q), PLANE if plane else REAL_LINE
-    return BestFit(parameters=theta, value=exact_divergence(*pair, row, whole, tol=tol))
+    first, second = (log_q, log_p) if swap else (log_p, log_q)
+    value = exact_divergence(first, second, row, PLANE if plane else REAL_LINE, tol=tol)
+    return BestFit(parameters=theta, value=value)
 
 
 def _line_rule(line: Line) -> tuple[np.ndarray, np.ndarray]:

@@ -262,7 +262,7 @@ def measure_plane(target: Mixture, row: FDivergence, fitted: PlaneFit, seeds: Se
         exact = math.nan
         if np.isfinite(covariance).all() and np.isfinite(mu).all():
             model = Gaussian(location=mu, scatter=covariance)
-            exact = exact_divergence(target.log_prob, model.log_prob, row, PLANE, tol=1e-7)
+            exact = exact_divergence(target.log_prob, model.log_prob, row, PLANE, tol=1e-7)  # type: ignore[arg-type]
         numbers = {"mu": mu.tolist(), "covariance": covariance.tolist()}
         return {"seed": int(seed)} | numbers | {"exact": exact, "excess": exact - optimum["value"]}
 

@@ -25,7 +25,7 @@ from cycler import cycler
 
 from estimators.curves import Curve
 from estimators.subspaces import SUBSPACES, SubspaceMixture
-from estimators.targets import RIDGE, TARGETS, Mixture
+from estimators.targets import MIXTURES, RIDGE, TARGETS, Mixture
 from fgan.config import from_toml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -92,8 +92,9 @@ def modes(path: str | Path) -> Path:
     rows = sorted((r for r in result["rows"] if r["sigma"] is not None), key=lambda r: -r["optimum"]["sigma"])
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(12.5, 12.2))
-        line, plane = figure.subfigures(2, 1, height_ratios=(8.6, 3.6))
-        halves: Any = line.subfigures(1, 2, width_ratios=(1.45, 1.0))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(8.6, 3.6))
+        line, plane = parts
+        halves = line.subfigures(1, 2, width_ratios=(1.45, 1.0))
         _ridges(halves[0], rows)
         _two_modes(halves[1], result["two_modes"])
         _plane(plane, result["plane"])
@@ -103,7 +104,7 @@ def modes(path: str | Path) -> Path:
 def _ridges(figure, rows) -> None:
     """One strip a divergence, widest fit first: target, learned density, exact optimum."""
     x = np.linspace(-5.0, 7.5, 600)
-    target = np.exp(np.asarray(TARGETS["mixture_1d"].log_prob(x)))
+    target = np.exp(np.asarray(MIXTURES["mixture_1d"].log_prob(x)))
     axes = figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     figure.suptitle("A Gaussian fitted to two unequal modes, from covering to seeking", fontsize=12)
     widths = [r["sigma"] for r in rows]
@@ -129,7 +130,7 @@ def _ridges(figure, rows) -> None:
 def _two_modes(figure, fits) -> None:
     """Two equal modes: forward KL above, reverse KL below, each from a start on either side."""
     x = np.linspace(-6.0, 6.0, 600)
-    target = np.exp(np.asarray(TARGETS["two_modes"].log_prob(x)))
+    target = np.exp(np.asarray(MIXTURES["two_modes"].log_prob(x)))
     axes = figure.subplots(2, 1, sharex=True)
     figure.suptitle("Two equal modes, two starts", fontsize=12)
     titles = {
@@ -186,7 +187,7 @@ def capture(path: str | Path) -> Path:
     """Draw <task>.png beside a <task>.json of `fgan reproduce ring | grid`: the first seed's samples over the modes."""
     path = Path(path)
     result = json.loads(path.read_text(encoding="utf-8"))
-    target, columns = TARGETS[result["task"]], 4
+    target, columns = MIXTURES[result["task"]], 4
     rows = -(-len(result["rows"]) // columns)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 3.35 * rows), squeeze=False)
@@ -323,8 +324,8 @@ def _frames(directory: Path, row: dict[str, Any]) -> list[tuple[int, np.ndarray]
 
 def _circles(name: str) -> Mixture:
     """The planar target `name`, or the shadow of a mixture in subspaces where its samples are drawn."""
-    if name in TARGETS:
-        return TARGETS[name]
+    if name in MIXTURES:
+        return MIXTURES[name]
     law = SUBSPACES[name]
     means = tuple((float(a), float(b)) for a, b in law.means @ law.plane)
     return Mixture(weights=(1.0 / law.modes,) * law.modes, means=means, sigmas=(law.radius / 3.0,) * law.modes)
@@ -371,7 +372,7 @@ def _histogram(drawn: np.ndarray, name: str, title: str):
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
     if name in TARGETS:
         x = np.linspace(drawn.min() - 1, drawn.max() + 1, 500)
-        axis.fill_between(x, np.exp(np.asarray(TARGETS[name].log_prob(x))), color=DATA, alpha=0.35, label="target")
+        axis.fill_between(x, np.exp(np.asarray(MIXTURES[name].log_prob(x))), color=DATA, alpha=0.35, label="target")
     for i, rows in enumerate(drawn):
         label = "generator" if i == 0 else None
         axis.hist(rows[:, 0], bins=80, density=True, histtype="step", label=label, color=PALETTE[0])
@@ -386,7 +387,7 @@ def _points(drawn: np.ndarray, name: str, title: str):
         axis.plot(rows[:, 0], rows[:, 1], ".", ms=1.5, alpha=0.5, color=PALETTE[0], zorder=2)
         if isinstance(curve := TARGETS.get(name), Curve):
             _tube(axis, curve)
-        elif name in TARGETS or name in SUBSPACES:
+        elif name in MIXTURES or name in SUBSPACES:
             target = _circles(name)
             for (a, b), s in zip(target.means, target.sigmas, strict=True):
                 axis.add_patch(plt.Circle((a, b), 3 * s, fill=False, ec=PALETTE[1], lw=1, zorder=3))
