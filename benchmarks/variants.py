@@ -36,8 +36,8 @@ class Variant:
 
 def configured(variant: str, task: str, divergence: str, *, steps: int, seed: int = 0) -> Config:
     """The training run of a variant."""
-    config = recipe(TASKS[task], divergence, steps=steps, seeds=1)
-    return with_fields(config, {**VARIANTS[variant].fields, "seed": seed})
+    config = recipe(TASKS[task], divergence, seeds=1)
+    return with_fields(config, {**VARIANTS[variant].fields, "seed": seed, "steps": steps})
 
 
 def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
