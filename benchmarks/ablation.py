@@ -1,0 +1,166 @@
+"""Why the recipe of `fgan reproduce ring | grid` is what it is: each of its parts left out or replaced, one at a time.
+
+    python -m benchmarks.ablation                                  every variant on the ring; hours
+    python -m benchmarks.ablation --task grid                      the selected ones on the grid
+    python -m benchmarks.ablation --variants 'no spread*' roth     shell patterns
+    python -m benchmarks.ablation --divergences kl --seeds 3
+    python -m benchmarks.ablation --report-only                    JSON and picture from the ledger
+
+Every cell (variant, task and divergence, seed, steps) is a training run in this process. Its verdict is appended to
+`results/ablation.jsonl` at once and never measured again. Several processes may share the ledger: give them different
+--variants or --divergences. Each run ends by writing `ablation.json` and `ablation.png`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks import ablation_report
+from benchmarks.cells import Cell, Ledger
+from benchmarks.estimation import RESULTS, fill
+from benchmarks.variants import ON_GRID, VARIANTS, configured
+from estimators.fitting import steps
+from fgan.capture import TASKS, Task, judge
+from fgan.config import Config, check
+from fgan.data import Dataset
+from fgan.data import load as load_data
+from fgan.gan import FGAN
+from fgan.train import PATIENCE, build
+
+SUITE = "ablation"
+STEPS = {"ring": 6000, "grid": 15_000}
+LOOKS = 6  # at the samples of a run, the last one its verdict
+WATCHED = ("modes", "high_quality", "kl", "width_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Ablate the recipe.
+
+    Attributes:
+        task: what to learn.
+        steps: of training; by default 6,000 on the ring, 15,000 on the grid.
+        variants: shell patterns; by default all on the ring, a selection on the grid.
+        divergences: names.
+        seeds: repetitions, from seed 0.
+        report_only: measure nothing, report what the ledger holds.
+        results: the folder of the ledger and the reports.
+    """
+
+    task: Literal["ring", "grid"] = "ring"
+    steps: int | None = None
+    variants: tuple[str, ...] = ()
+    divergences: tuple[str, ...] = ("js", "reverse_kl", "kl")
+    seeds: int = 1
+    report_only: bool = False
+    results: Path = RESULTS
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """Seeds × variants × divergences, seeds outermost. Raises ValueError for what cannot be trained."""
+    patterns = settings.variants or (ON_GRID if settings.task == "grid" else ("*",))
+    chosen = [name for name in VARIANTS if any(fnmatch(name, pattern) for pattern in patterns)]
+    n = STEPS[settings.task] if settings.steps is None else settings.steps
+    made = [
+        Cell(SUITE, variant, f"{settings.task} {divergence}", seed, n)
+        for seed in range(settings.seeds)
+        for variant in chosen
+        for divergence in settings.divergences
+    ]
+    for cell in made:
+        check(config_of(cell))
+    return made
+
+
+def config_of(cell: Cell) -> Config:
+    """The training run of a cell."""
+    task, _, divergence = cell.task.partition(" ")
+    return configured(cell.method, task, divergence, steps=cell.n, seed=cell.seed)
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """The facts of a cell's row: train it, watch it, judge its samples."""
+    config = config_of(cell)
+    data = load_data(config.data)
+    wrap, begun = VARIANTS[cell.method].wrap, time.perf_counter()
+    gan = build(config, data)
+
+    def say(look: dict[str, Any]) -> None:
+        said = f"{look['modes']} modes, {100 * look['high_quality']:.1f} % high quality"
+        print(f"  {cell.method}, {cell.task}: step {look['step']}/{cell.n}, {said}", file=sys.stderr, flush=True)
+
+    facts = train(wrap(gan) if wrap else gan, config, data, TASKS[config.data.name], say)
+    return {**facts, "seconds": time.perf_counter() - begun}
+
+
+def train(
+    gan: FGAN, config: Config, data: Dataset, task: Task, say: Callable[[dict[str, Any]], None] = lambda look: None
+) -> dict[str, Any]:
+    """`diverged`, `skipped_steps`, the `trajectory` of scores and, unless diverged, `judge`'s verdict at the end.
+
+    The run is that of `fgan.train` with one seed, which can build none but its own f-GANs.
+    """
+    key, rows = jax.random.key(config.seed), jnp.asarray(data.rows)
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jnp.stack([data.draw(k, rows, config.batch) for k in jax.random.split(key, config.game.critic_steps)])
+
+    @partial(jax.jit, static_argnums=2)
+    def chunk(state, start, n):
+        state, metrics = steps(gan.step, draw, key, state, start, n)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    drawn = jax.jit(gan.sample, static_argnums=2)
+    state = jax.jit(gan.init)(jax.random.fold_in(key, 2**32 - 1))
+    trajectory: list[dict[str, Any]] = []
+    done, skipped, every = 0, 0.0, -(-config.steps // LOOKS)
+    while done < config.steps:
+        n = min(every, config.steps - done)
+        state, metrics = chunk(state, jnp.asarray(done, jnp.int32), n)
+        done, skipped = done + n, skipped + n * float(metrics["skipped"])
+        facts = {"diverged": int(state.skipped) >= min(PATIENCE, done), "skipped_steps": round(skipped)}
+        if facts["diverged"]:
+            return {**facts, "step": done, "trajectory": trajectory}
+
+        def sample(n: int, seed: int, state=state) -> np.ndarray:
+            return np.asarray(drawn(state, jax.random.key(seed), n), np.float64) * data.scale + data.offset
+
+        verdict = judge(task, sample)
+        watched = {name: float(metrics[name]) for name in ("bound", "noise") if name in metrics}
+        trajectory.append({"step": done, **{name: verdict[name] for name in WATCHED}, **watched})
+        say(trajectory[-1])
+    return {**facts, **verdict, "trajectory": trajectory}
+
+
+def main(settings: Settings) -> int:
+    """Measure what is missing, then write the report. The exit code."""
+    try:
+        planned = [] if settings.report_only else cells(settings)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not settings.report_only and not planned:
+        known = ", ".join(VARIANTS)
+        print(f"no cell matches --variants {settings.variants}; there are {known}", file=sys.stderr)
+        return 2
+    ledger = Ledger(settings.results, SUITE)
+    fill(ledger, planned, measure)
+    for path in ablation_report.write(ledger):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Settings, description=__doc__)))
