@@ -99,6 +99,9 @@ class Critic:
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
     reach: float = 0.0
     """Squash raw outputs into ±reach, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
+    lipschitz: float = 0.0
+    """Largest slope of an mlp's raw output, per unit of the points as the networks see them: its bound is then that of
+    an (f,Γ)-divergence, finite on disjoint supports; 0 leaves it free."""
     bound: Literal["fenchel", "donsker_varadhan"] = "fenchel"
     """The variational bound; donsker_varadhan for kl only."""
     divergence: str = ""
@@ -273,6 +276,15 @@ def check(config: Config) -> Config:
         name = getattr(config, group).nonlinearity
         if name not in NONLINEARITIES:
             raise ConfigError(f"{group}.nonlinearity = {name!r}: {nearest(name, NONLINEARITIES)}")
+    if config.critic.lipschitz and config.critic.kind != "mlp":
+        raise ConfigError(
+            f"critic.lipschitz = {config.critic.lipschitz}: bounds an mlp only; set critic.kind = mlp, or 0"
+        )
+    if config.critic.lipschitz and config.critic.frequencies:
+        raise ConfigError(
+            f"critic.lipschitz = {config.critic.lipschitz}: sines of frequencies have no common slope; set "
+            "critic.frequencies = 0"
+        )
     for name in config.penalty.names:
         if name not in PENALTIES:
             raise ConfigError(f"penalty.names: {name!r}: {nearest(name, PENALTIES)}")
@@ -327,6 +339,7 @@ _AT_LEAST: Mapping[str, float] = {
     "generator.gain": 1e-6,
     "critic.gain": 1e-6,
     "critic.frequencies": 0,
+    "critic.lipschitz": 0.0,
     "penalty.weight": 0.0,
     "spread.start": 0.0,
     "spread.end": 1e-6,

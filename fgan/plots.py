@@ -6,6 +6,7 @@
     capture    samples over modes, one panel a divergence, of `fgan reproduce ring | grid`
     film       the same generators while they train, one row a divergence
     high_dimensional   the plane of the means and the distances within and off subspaces, one row a divergence
+    dirac      phase portraits of `fgan reproduce dirac`, one row a divergence, one column a penalty
 
 One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
 
@@ -305,6 +306,58 @@ def _subspace_verdict(row: dict[str, Any], result: dict[str, Any]) -> str:
         f"{scores['modes']:g} of {result['target']['modes']} modes, {100 * scores['high_quality']:.1f} % HQ, "
         f"width {width} in {rank} directions"
     )
+
+
+def dirac(path: str | Path) -> Path:
+    """Draw dirac.png beside a dirac.json: (θ, ψ) as they move, the linear prediction and its eigenvalues beside."""
+    path = Path(path)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = [(row, shown) for row in result["rows"] if (shown := [c for c in row["cells"] if "path" in c])]
+    order = sorted(rows, key=lambda pair: -pair[0]["curvature"])
+    columns = max(len(shown) for _, shown in rows)
+    with plt.rc_context(STYLE):
+        size = (2.35 * columns, 2.85 * len(rows) + 0.9)
+        figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+        for line, (row, shown) in zip(axes, order, strict=True):
+            for axis, cell in zip(line, shown, strict=True):
+                _portrait(axis, cell, result["start"])
+            line[0].set_ylabel(f"{row['divergence'].replace('_', ' ')}, κ = {row['curvature']:g}\nψ", weight="bold")
+        for axis, cell in zip(axes[0], rows[0][1], strict=True):
+            axis.set_title(cell["penalty"].replace("_", " "), fontsize=10, weight="bold")
+        for axis in axes[-1]:
+            axis.set_xlabel("θ\n" + axis.get_xlabel(), fontsize=8)
+        figure.suptitle(
+            "Dirac-GAN: data a point at 0, model a point at θ, critic ψx; eigenvalues at the goal, "
+            f"predicted −λw ± √(λ²w² − κ²), λ = {result['weight']:g}\n"
+            f"each panel lasts {result['turns']} turns of its unregularised game",
+            fontsize=11,
+        )
+        handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        return _save(figure, path.with_suffix(".png"))
+
+
+def _portrait(axis, cell: dict[str, Any], start: list[float]) -> None:
+    """One flow (θ, ψ) over its linear prediction."""
+    axis.plot(*np.transpose(cell["path"]), color=PALETTE[0], lw=1.6, label="measured flow")
+    if "path_from_near" in cell:
+        axis.plot(*np.transpose(cell["path_from_near"]), color=PALETTE[4], lw=1.2, label="flow from beside the goal")
+    axis.plot(*np.transpose(cell["predicted_path"]), **EXACT, label="predicted, linear")
+    axis.plot(*start, "^", ms=7, color=PALETTE[1], mec="white", label="start", zorder=5, ls="none")
+    axis.plot(0.0, 0.0, "+", ms=9, mew=2, color=PALETTE[2], label="goal", zorder=5, ls="none")
+    axis.set(xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axis.set_xlabel(_rates(cell), fontsize=8)
+
+
+def _rates(cell: dict[str, Any]) -> str:
+    """Measured over predicted numbers of a portrait, as text."""
+    if cell["predicted"] is None:
+        both = cell["cycle"]
+        return f"cycle |θ|, measured {both['measured']:.3f}\npredicted (c' = κ) {both['predicted']:.3f}"
+    real, turn = ({key: cell[key][1][i] for key in ("flow", "predicted")} for i in (0, 1))
+    numbers = {key: f"{real[key] + 0.0:.4f} ± {turn[key]:.4f}i".replace("-", "−") for key in real}
+    numbers = {key: text.replace("−0.0000", "0.0000") for key, text in numbers.items()}
+    return f"measured {numbers['flow']}\npredicted {numbers['predicted']}"
 
 
 def _name(row: dict[str, Any]) -> str:

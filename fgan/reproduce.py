@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from fgan import capture, high_dimensional, modes, plots
+from fgan import capture, dirac, high_dimensional, modes, plots
 from fgan.progress import Reporter
 
 
@@ -20,6 +20,14 @@ def _modes(directory: Path, quiet: bool) -> list[Path]:
     print(modes.table(result))
     print(f"\n{result['seconds']:.0f} s")
     return [plots.modes(directory / "modes.json"), directory / "modes.json"]
+
+
+def _dirac(directory: Path, quiet: bool) -> list[Path]:
+    with Reporter(len(dirac.smooth()), quiet=quiet, unit="divergence") as report:
+        result = dirac.reproduce(directory, progress=report.advance)
+    print(dirac.table(result))
+    print(f"\n{result['seconds']:.0f} s")
+    return [plots.dirac(directory / "dirac.json"), directory / "dirac.json"]
 
 
 def _capture(name: str, directory: Path, quiet: bool) -> list[Path]:
@@ -44,7 +52,7 @@ def _high_dimensional(directory: Path, quiet: bool) -> list[Path]:
 EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType(
     {"modes": _modes}
     | {name: partial(_capture, name) for name in capture.TASKS}
-    | {high_dimensional.NAME: _high_dimensional}
+    | {high_dimensional.NAME: _high_dimensional, "dirac": _dirac}
 )
 
 

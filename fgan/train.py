@@ -138,7 +138,7 @@ def _critic(config: Config, data: Dataset):
     if c.kind == "image":
         _check_image("critic", c.features, data)
         return networks.ImageCritic(data.side, c.features, c.nonlinearity)
-    return MLP(c.features, c.nonlinearity, gain=c.gain, frequencies=c.frequencies)
+    return MLP(c.features, c.nonlinearity, gain=c.gain, frequencies=c.frequencies, lipschitz=c.lipschitz)
 
 
 def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
