@@ -88,7 +88,7 @@ VARIANTS: Mapping[str, Variant] = {
     "spread by slow schedule": _row(
         "noise", "the noise falls within 0.9 of the steps", NEVER_HELD, {"spread.fall": 0.9}
     ),
-    "overlap held": _row("noise", "the bound that holds the noise does not relax", {"spread.overlap": (0.04, 0.04)}),
+    "overlap held": _row("noise", "the bound that holds the noise does not relax", {"spread.overlap": (0.02, 0.02)}),
     # objective
     "minimax": _row("objective", "the divergence's own gradient, normalised", {"game.objective": "minimax"}),
     "alternative": _row("objective", "maximise E_Q[T], normalised", {"game.objective": "alternative"}),
@@ -103,7 +103,7 @@ VARIANTS: Mapping[str, Variant] = {
     "generator relu": _row(
         "generator", "relu units, of gain 1", {"generator.nonlinearity": "relu", "generator.gain": 1.0}
     ),
-    "no linear path": _row("generator", "hidden layers alone", {"generator.linear": False}),
+    "no linear path": _row("generator", "hidden layers alone", {"generator.linear": 0}),
     # critic
     "no frequencies": _row("critic", "no Fourier features", {"critic.frequencies": 0}),
     "critic gain 1": _row("critic", "units no steeper than usual", {"critic.gain": 1.0}),
@@ -121,6 +121,11 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     "critic rate to 0": _row(
         "optimisers", "the critic's rate ends at 0, as the generator's", {"critic_optimizer.final": 0.0}
+    ),
+    "generator rate by cosine": _row(
+        "optimisers",
+        "the generator's rate falls late",
+        {"generator_optimizer.schedule": "cosine", "generator_optimizer.final": 0.0},
     ),
     "constant rates": _row("optimisers", "no schedule, both players", _both("schedule", "constant")),
     "critic steps 2": _row("optimisers", "two critic updates a step", {"game.critic_steps": 2}),

@@ -71,9 +71,7 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
         steps=steps,
         batch=256,
         data=Data(name=NAME),
-        generator=Generator(
-            features=(128, 128, 128), nonlinearity="tanh", gain=4.0, linear=True, latent=8, average=0.99
-        ),
+        generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, latent=8, average=0.99),
         critic=Critic(features=(128, 128), nonlinearity="silu", gain=1.4, activation="log_ratio", reach=2.0),
         game=Game(objective="covering" if cured else "alternative", normalise=cured, smoothing=2.0),
         spread=Spread(start=start, end=0.5 * target.sigma / target.deviation, overlap=(0.1, 0.5), fall=0.3)
