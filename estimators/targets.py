@@ -73,7 +73,7 @@ TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.
 
 RIDGE = Mixture(
     weights=(0.22, 0.22, 0.22, 0.34),
-    means=((-1.35, 0.15), (-0.75, 0.75), (-0.15, 1.35), (1.1, -1.1)),
+    means=((-1.45, 0.25), (-0.85, 0.85), (-0.25, 1.45), (1.25, -1.25)),
     sigmas=(0.5,) * 4,
 )
 """A ridge in the plane and a lighter, round mode beside it. Covering both turns a Gaussian across the ridge, seeking
