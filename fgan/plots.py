@@ -199,6 +199,7 @@ def capture(path: str | Path) -> Path:
             _over_modes(axis, frames[-1][1] if frames else None, target, colour=_colour(row))
             axis.set_title(_name(row), fontsize=10, weight="bold")
             axis.set_xlabel(_verdict(row, result), fontsize=8)
+        figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr, call-arg]
         perfect = (
             f"{100 * result['perfect_high_quality']:.1f} % high quality (HQ), width 1, KL {result['kl_floor']:.5f}"
         )
