@@ -292,7 +292,7 @@ def _distances(axis, found: np.ndarray | None, perfect: np.ndarray, column: int,
     axis.axvline(limit, **EXACT)
     axis.set(xlim=(0.0, bins[-1]), yscale="log", ylim=(3e-4, 1.5))
     axis.set_xticks([0, 0.5 * limit, limit, 1.5 * limit, 2 * limit])
-    axis.set_xticklabels(["0", *(f"{v * limit:.0f}" for v in (0.5, 1.0, 1.5)), f"≥ {2 * limit:.0f}"])
+    axis.set_xticklabels(["0", *(f"{v * limit:.3g}" for v in (0.5, 1.0, 1.5)), f"≥ {2 * limit:.3g}"])
     axis.set_ylabel("share", fontsize=8)
 
 
