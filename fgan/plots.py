@@ -217,6 +217,7 @@ def film(path: str | Path, *, frames: int = 6) -> Path:
     result = json.loads(path.read_text(encoding="utf-8"))
     target = _circles(result["task"])
     strips = [(row, strip) for row in result["rows"] if (strip := _frames(path.parent, row))]
+    frames = min(frames, max(len(strip) for _, strip in strips))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(strips),

@@ -85,14 +85,30 @@ def test_every_choice_of_the_recipe_is_put_to_the_test():
     assert set_by_it - sizes - only_for_kinks <= tried
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_takes_two_finite_steps(name):
+def small(name):
+    """(config, data, f-GAN) of a variant with networks of a few units."""
     run = with_fields(configured(name, "ring", "kl", steps=2), SMALL)
     if name == "no frequencies":
         run = with_fields(run, {"critic.frequencies": 0})
     data, wrap = load(run.data), VARIANTS[name].wrap
     gan = train.build(run, data)
-    gan = wrap(gan) if wrap else gan
+    return run, data, wrap(gan) if wrap else gan
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_be_traced_and_keeps_its_state(name):
+    run, data, gan = small(name)
+    before = jax.eval_shape(gan.init, KEY)
+    batch = jax.ShapeDtypeStruct((run.game.critic_steps, run.batch, data.dim), jnp.float32)
+    after, _ = jax.eval_shape(gan.step, KEY, before, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
+
+
+@pytest.mark.parametrize(
+    "name", ["recipe", "plain", "optimistic", "packing 2", "relativistic", "jsd on generator", "r1"]
+)
+def test_variants_take_two_finite_steps(name):
+    run, data, gan = small(name)
     state = first = gan.init(KEY)
     for i in range(2):
         keys = jax.random.split(jax.random.key(i), run.game.critic_steps)
