@@ -170,11 +170,12 @@ def _plane(figure, fits) -> None:
             axis.plot(*learned, color=PALETTE[1], lw=2.6, label="learned by the f-GAN, 1σ and 2σ")
             verdict = f"exact {r['exact']:.4f}, excess {r['excess']:.0e}"
         axis.plot(*_ellipses(best["mu"], best["covariance"]), **EXACT, label="exact optimum")
+        axis.plot(*r["start"]["mu"], "^", ms=5, color="black", label="start")
         axis.set(xlim=(x[0], x[-1]), ylim=(x[0], x[-1]), xticks=[], yticks=[], aspect="equal")
         axis.set_title(r["divergence"].replace("_", " "), fontsize=10, weight="bold")
         axis.set_xlabel(f"{verdict}\noptimum {best['value']:.4f} nats", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 
 
 def _ellipses(mu, covariance) -> np.ndarray:
