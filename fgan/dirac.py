@@ -250,8 +250,9 @@ def measure(row: FDivergence, weight: float = WEIGHT) -> dict[str, Any]:
         cycles = _cycles_of(row, curvature, weight, interval)
     far, near = np.split(paths, 2)
     times = interval * np.arange(paths.shape[1])
-    cells = []
+    cells: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):
+        cell: dict[str, Any]
         if name in KINKED:
             line = cycle(curvature, weight)
             cell: dict[str, Any] = {

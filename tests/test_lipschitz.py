@@ -89,15 +89,19 @@ def largest_slope(network: MLP, parameters, points: np.ndarray) -> float:
     return max(float(np.max(slopes)), float(np.max(chords)))
 
 
+def started(network: MLP, dim: int, seed: int = 0):
+    """Fresh parameters, from one compiled program."""
+    return jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, dim)))
+
+
 def points(dim: int) -> np.ndarray:
     return 3.0 * np.random.default_rng(3).normal(size=(400, dim))
 
 
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-@pytest.mark.parametrize("gain", [0.5, 4.0])
+@pytest.mark.parametrize("nonlinearity, gain", list(zip(NONLINEARITIES, (0.5, 4.0) * 4)))
 def test_fresh_networks_keep_the_bound(nonlinearity, gain):
     network = MLP((32, 16), nonlinearity, gain=gain, lipschitz=2.5)
-    parameters = network.init(jax.random.key(0), jnp.zeros((1, 3)))
+    parameters = started(network, 3)
     slope = largest_slope(network, parameters, points(3))
     assert 0.0 < slope <= 2.5 * (1.0 + ROUNDING)
 
@@ -152,7 +156,7 @@ def trained(network: MLP, row: str, x_p, x_q, activation: str, steps: int = 400,
         (parameters, _), _ = jax.lax.scan(step, (parameters, optimizer.init(parameters)), None, length=steps)
         return parameters, bound(parameters)
 
-    parameters, value = climb(network.init(jax.random.key(1), jnp.zeros((1, 1))))
+    parameters, value = climb(started(network, 1, seed=1))
     return parameters, float(value)
 
 
@@ -190,22 +194,23 @@ def test_a_trained_critic_reaches_the_value_between_two_points_from_below(row, a
 def test_the_value_grows_to_the_divergence(x64):
     """With L; towards f(0) + f'(∞), what D_f is between two points."""
     for name in ("js", "squared_hellinger", "triangular"):
-        values = [between_points(name, "log_ratio", reach) for reach in (0.0, 0.5, 1.0, 2.0, 4.0, 12.0)]
+        values = [between_points(name, "log_ratio", reach) for reach in (0.0, 0.5, 1.0, 2.0, 4.0, 20.0)]
         assert values[0] == pytest.approx(0.0, abs=1e-9) and (np.diff(values) > 0.0).all()
         limit = DIVERGENCES[name].upper_limit()
         assert 0.98 * limit < values[-1] < limit
 
 
-@pytest.mark.parametrize("lipschitz", [0.5, 1.0, 3.0])
-def test_between_two_gaussians(lipschitz):
+@pytest.mark.parametrize("lipschitz, features", [(0.5, (16,)), (1.0, (16,)), (3.0, ())])
+def test_between_two_gaussians(lipschitz, features):
     """kl of N(0, 1) and N(m, 1): Lm − ½L² for L ≤ m, where T = −Lx + c is optimal, and ½m², the divergence, beyond.
 
-    For L ≤ m the infimum over η of L·W₁(P, η) + KL(η‖Q) has this very value at η = N(m − L, 1).
+    For L ≤ m the infimum over η of L·W₁(P, η) + KL(η‖Q) has this very value at η = N(m − L, 1). Beyond, a critic of one
+    layer, since steeper ones fit the gaps between the quantiles they are trained on.
     """
     m = 1.5
     exact = lipschitz * m - 0.5 * lipschitz**2 if lipschitz <= m else 0.5 * m**2
     quantiles = norm.ppf((np.arange(128) + 0.5) / 128)[:, None]
-    network = MLP((16,), "leaky_relu", lipschitz=lipschitz)
+    network = MLP(features, "leaky_relu", lipschitz=lipschitz)
     parameters, _ = trained(network, "kl", quantiles, quantiles + m, "log_ratio")
     assert largest_slope(network, parameters, points(1)) <= lipschitz * (1.0 + ROUNDING)
     with jax.enable_x64(True):
@@ -229,7 +234,7 @@ def test_three_steps_of_a_training(changes):
     config = small(Critic(features=(8, 8), lipschitz=1.0, nonlinearity="silu"), **changes)
     gan = build(config, load(Data(name="ring")))
     batch = jax.random.normal(jax.random.key(0), (1, 16, 2))
-    state, step = gan.init(jax.random.key(1)), jax.jit(gan.step)
+    state, step = jax.jit(gan.init)(jax.random.key(1)), jax.jit(gan.step)
     for i in range(3):
         state, metrics = step(jax.random.key(i), state, batch)
     assert float(metrics["skipped"]) == 0.0 and math.isfinite(float(metrics["bound"])) and int(state.step) == 3
