@@ -346,6 +346,7 @@ NONSENSE = [
     (["train", RING, "--penalty", "r3"], ["'r3'"]),
     (["train", RING, "--data.name", "rings"], ["--data.name", "ring"]),
     (["train", RING, "--data.name", "samples"], ["--data.path"]),
+    (["train", RING, "--data.name", "images"], ["--data.path ~/mnist"]),
     (["train", RING, "--critic.bound", "donsker_varadhan"], ["kl"]),
     (["sample", "RUN", "-n", "0"], ["-n 0"]),
     (["sample", "RUN", "--member", "1"], ["member 1"]),
