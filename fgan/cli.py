@@ -251,7 +251,7 @@ class Reproduce:
     def __call__(self) -> None:
         if self.list or not self.name:
             for name, text in EXPERIMENTS.items():
-                print(f"{name:<12}{text}")
+                print(f"{name:<18}{text}")
             return
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {configuration.nearest(self.name, EXPERIMENTS)}")

@@ -239,7 +239,7 @@ def perfect_in_subspace(r: int) -> float:
     """P(χ_r <= √r + 3): the high-quality share of a perfect sampler of Gaussians in subspaces of dimension r.
 
     >>> round(1 - perfect_in_subspace(700), 6)
-    1.1e-05
+    1.4e-05
     """
     return perfect_high_quality(r, np.sqrt(r) + SLACK)
 
