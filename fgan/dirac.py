@@ -255,7 +255,7 @@ def measure(row: FDivergence, weight: float = WEIGHT) -> dict[str, Any]:
         cell: dict[str, Any]
         if name in KINKED:
             line = cycle(curvature, weight)
-            cell: dict[str, Any] = {
+            cell = {
                 "predicted": None,
                 "cycle": {"predicted": crossing(curvature, weight), "measured": cycles[name]},
                 "radius_from_near": float(np.linalg.norm(near[i, -1])),
