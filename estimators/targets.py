@@ -72,7 +72,7 @@ TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.
 """Two equal modes 4 apart: covering spreads over both, seeking settles on either."""
 
 RIDGE = Mixture(
-    weights=(0.22, 0.22, 0.22, 0.34),
+    weights=(0.2, 0.2, 0.2, 0.4),
     means=((-1.45, 0.25), (-0.85, 0.85), (-0.25, 1.45), (1.25, -1.25)),
     sigmas=(0.5,) * 4,
 )

@@ -168,6 +168,10 @@ class Cell:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
+    def beside(self, ending: str) -> Path:
+        """The file of that ending next to the directory, as in `cells/recipe-alpha-0.5-seed0.log`."""
+        return self.directory.parent / (self.directory.name + ending)
+
     @property
     def step(self) -> int:
         """How far it is."""
@@ -228,9 +232,9 @@ def run(
 def _start(cell: Cell, core: int) -> subprocess.Popen:
     """`fgan train` of the cell, on one core where the system can hold it there."""
     cell.directory.parent.mkdir(parents=True, exist_ok=True)
-    config = cell.directory.with_suffix(".toml")
+    config = cell.beside(".toml")
     config.write_text(to_toml(cell.config), encoding="utf-8")
-    log = cell.directory.with_suffix(".log").open("ab")
+    log = cell.beside(".log").open("ab")
     command = [sys.executable, "-m", "fgan", "train", str(config), "--run", str(cell.directory), "--quiet"]
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if jax.default_backend() == "cpu" else {}
     with log:
@@ -245,7 +249,7 @@ DIVERGED = 4  # the exit code of a run that went non-finite: a result, not an er
 
 def _settle(cell: Cell, code: int) -> None:
     if code not in (0, DIVERGED):
-        said = cell.directory.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+        said = cell.beside(".log").read_text(errors="replace").strip().splitlines()
         raise CellFailed(
             f"{cell.config.divergence}: training stopped with exit code {code}: {said[-1] if said else 'no message'}"
         )

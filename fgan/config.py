@@ -175,6 +175,17 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How a run is spread over devices; a run may go on under another."""
+
+    engine: Literal["pmap", "sharded"] = "pmap"
+    """pmap gives each device its share of the batch; sharded lets the compiler divide one program over a mesh."""
+    parameters: Literal["replicated", "sharded"] = "replicated"
+    """sharded keeps 1/n of parameters and optimiser states on each of n devices, for networks too large for one; takes
+    engine = sharded."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log:
     """What a run writes, and when."""
 
@@ -201,6 +212,8 @@ class Config:
     """Generator updates."""
     batch: int = 256
     """Samples of P and of Q an update, over all devices together."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """What the networks multiply in; parameters, optimisers, losses and means stay in float32."""
     data: Data = field(default_factory=Data)
     generator: Generator = field(default_factory=Generator)
     critic: Critic = field(default_factory=Critic)
@@ -209,6 +222,7 @@ class Config:
     spread: Spread = field(default_factory=Spread)
     generator_optimizer: Optimizer = field(default_factory=Optimizer)
     critic_optimizer: Optimizer = field(default_factory=Optimizer)
+    parallel: Parallel = field(default_factory=Parallel)
     log: Log = field(default_factory=Log)
 
 
@@ -296,6 +310,8 @@ def check(config: Config) -> Config:
         raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
     if config.data.name == "images" and not config.data.path:
         raise ConfigError("data.path is empty: name the folder of your IDX files, as in --data.path ~/mnist")
+    if config.parallel.parameters == "sharded" and config.parallel.engine != "sharded":
+        raise ConfigError("parallel.parameters = sharded takes --parallel.engine sharded; pmap holds a copy a device")
     if config.game.update == "simultaneous" and config.game.critic_steps != 1:
         raise ConfigError("game.critic_steps must be 1 when game.update = simultaneous")
     for name, low in _AT_LEAST.items():

@@ -89,6 +89,7 @@ class FGAN:
             not, can run away; the bound stays a bound. 0 leaves them free.
         smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
         dim, latent, batch: d, the dimension of z, and the global batch size.
+        compute: the type the networks compute in; parameters stay as they are, and outputs are float32 again.
         replicas: how the global batch is spread over devices.
     """
 
@@ -114,6 +115,7 @@ class FGAN:
     average: float = 0.0
     reach: float = 0.0
     smoothing: float = SMOOTHING
+    compute: Any = None
     replicas: Replicas = ALONE
 
     @property
@@ -137,9 +139,16 @@ class FGAN:
             blur=self.spread.init() if self.spread else None,
         )
 
+    def apply(self, network: nn.Module, parameters: Any, *inputs: jax.Array) -> jax.Array:
+        """The network's output, computed in `compute` if that is set, and in the type of its first input."""
+        if self.compute is None:
+            return network.apply(parameters, *inputs)  # type: ignore[return-value]
+        narrow = jax.tree.map(lambda x: x.astype(self.compute), (parameters, inputs))
+        return network.apply(narrow[0], *narrow[1]).astype(inputs[0].dtype)  # type: ignore[union-attr]
+
     def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
         """G(z): [b, latent] → [b, d]."""
-        return self.generator.apply(parameters, z)  # type: ignore[return-value]
+        return self.apply(self.generator, parameters, z)
 
     def outputs(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
         """v(x), the critic's raw outputs on points blurred by `blur`: [b, d] → [b], within ±`reach` if that is set."""
@@ -149,7 +158,7 @@ class FGAN:
         """v(x) before `reach`: [b, d] → [b]. A critic that sees frequencies is told how far `blur` fades each."""
         told = (blur.level,) if blur is not None and getattr(self.critic, "frequencies", None) else ()
         seen = self.spread.seen(x, blur) if self.spread and blur is not None else x
-        return self.critic.apply(parameters, seen, *told)  # type: ignore[return-value]
+        return self.apply(self.critic, parameters, seen, *told)
 
     def squashed(self, v: jax.Array) -> jax.Array:
         """v brought within ±`reach`, if that is set."""

@@ -28,7 +28,7 @@ LOCK = "run.lock"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
 STATES = ("running", "finished", "preempted", "failed")
-CHANGEABLE = ("steps", "log")
+CHANGEABLE = ("steps", "log", "parallel")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

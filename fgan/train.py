@@ -95,6 +95,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         dim=data.dim,
         latent=config.generator.latent + config.generator.linear,
         batch=config.batch,
+        compute=None if config.compute == "float32" else jnp.dtype(config.compute),
         replicas=replicas,
     )
 

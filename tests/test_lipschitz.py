@@ -138,7 +138,11 @@ def test_frequencies_have_no_bound_and_are_refused():
 
 
 def trained(network: MLP, row: str, x_p, x_q, activation: str, steps: int = 400, rate: float = 0.05):
-    """(parameters, bound) after full-batch ascent of the fenchel bound between samples [n, 1]."""
+    """(parameters, bound) after full-batch ascent of the fenchel bound between samples [n, 1].
+
+    The seed is one whose single layer begins below its bound and with the right sign: a 1 × 1 kernel beyond the bound
+    has no gradient, W/|W| being its sign.
+    """
     x_p, x_q = (jnp.asarray(x, jnp.float32) for x in (x_p, x_q))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
@@ -156,7 +160,7 @@ def trained(network: MLP, row: str, x_p, x_q, activation: str, steps: int = 400,
         (parameters, _), _ = jax.lax.scan(step, (parameters, optimizer.init(parameters)), None, length=steps)
         return parameters, bound(parameters)
 
-    parameters, value = climb(started(network, 1, seed=1))
+    parameters, value = climb(started(network, 1, seed=3))
     return parameters, float(value)
 
 

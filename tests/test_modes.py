@@ -27,7 +27,14 @@ def smoke(tmp_path_factory):
     """The experiment on two divergences and a few steps: not fits, but everything around them."""
     folder = tmp_path_factory.mktemp("modes")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"STEPS": 20, "BATCH": 64, "POLISH_STEPS": 5, "POLISH_BATCH": 64, "FRESH": 500}.items():
+        for name, value in {
+            "STEPS": 20,
+            "PLANE_STEPS": 20,
+            "BATCH": 64,
+            "POLISH_STEPS": 5,
+            "POLISH_BATCH": 64,
+            "FRESH": 500,
+        }.items():
             patch.setattr(modes, name, value)
         patch.setattr(modes, "PLANE_NAMES", ("kl", "reverse_kl"))
         said = []
