@@ -1,75 +1,187 @@
 """Devices: the only file that names them.
 
-`compile_chunk` turns a chunk of training, written for one device and one global batch, into a callable that runs it
-on every local device with `jax.pmap`, each on its share of the batch, or with plain `jax.jit` where there is one. The
-chunk meets its devices only through the `Replicas` it is given.
+`compile_chunk` turns a chunk of training, written for one device and one global batch, into a callable that runs it on
+all devices of a `Layout`, those of other processes included, under one of two engines:
 
-Every device draws the random numbers of the global batch and keeps its rows, so that 1, 2 or 8 devices train on the
-same numbers; means and gradients are averaged over devices, so they also take the same steps, up to rounding.
+    pmap       each device runs the chunk on its share of the batch; means and gradients are averaged over devices
+    sharded    one program over a mesh, arrays laid out by NamedSharding, divided by the compiler; the parameters are
+               whole on every device, or each device keeps 1/n of them and of the optimiser states
 
-Layer 6: imports estimators.fitting.
+The chunk meets its devices only through the `Replicas` it is given, so the step does not know which engine runs it. On
+one device it is plain `jax.jit`.
+
+The random numbers are those of the global batch, of which a device keeps its rows, so that 1, 2 or 8 devices, in one
+process or two, train on the same numbers; they also take the same steps, up to rounding.
+
+Layer 6: imports estimators.fitting and config.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from estimators.fitting import ALONE, Replicas
+from fgan.config import Parallel
 
 AXIS = "devices"
 
 
-def device_count() -> int:
-    """How many local devices a chunk is spread over."""
-    return jax.local_device_count()
+class Layout(NamedTuple):
+    """The devices of a run, in order, and how they share it: `engine` and `parameters` as in `config.Parallel`."""
+
+    devices: tuple[jax.Device, ...]
+    engine: str = "pmap"
+    parameters: str = "replicated"
+
+    @property
+    def n(self) -> int:
+        """How many devices share the batch."""
+        return len(self.devices)
+
+    @property
+    def mesh(self) -> Mesh:
+        """All devices along one axis, called AXIS."""
+        return Mesh(np.array(self.devices), (AXIS,))
+
+    def place(self, *axes: str | None) -> NamedSharding:
+        """The sharding of an array whose k-th axis is divided over devices where axes[k] is AXIS."""
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+
+def layout(config: Parallel) -> Layout:
+    """All devices, of all processes, as `config` wants them to share."""
+    return Layout(tuple(jax.devices()), config.engine, config.parameters)
 
 
 def describe() -> str:
     """The devices in words, as in `8 × cpu (cpu)`."""
-    first = jax.local_devices()[0]
-    return f"{jax.local_device_count()} × {first.device_kind} ({first.platform})"
+    first, processes = jax.devices()[0], jax.process_count()
+    among = f", {processes} processes" if processes > 1 else ""
+    return f"{jax.device_count()} × {first.device_kind} ({first.platform}{among})"
 
 
-def replicas(n: int) -> Replicas:
-    """The shares of a global batch over `n` devices; to be used inside `compile_chunk`'s chunk."""
-    if n == 1:
+def replicas(where: Layout) -> Replicas:
+    """The shares of a global batch over the devices of `where`; to be used inside `compile_chunk`'s chunk."""
+    if where.n == 1:
         return ALONE
 
-    def shard(rows):
-        if rows.shape[0] % n:
-            raise ValueError(f"a batch of {rows.shape[0]} cannot be split over {n} devices; make it a multiple of {n}")
-        share = rows.shape[0] // n
+    def check(rows):
+        if rows.shape[0] % where.n:
+            raise ValueError(
+                f"a batch of {rows.shape[0]} cannot be split over {where.n} devices; make it a multiple of {where.n}"
+            )
+        return rows.shape[0] // where.n
+
+    def keep(rows):
+        share = check(rows)
         return lax.dynamic_slice_in_dim(rows, lax.axis_index(AXIS) * share, share)
 
-    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=shard)
+    def divide(rows):  # the whole batch as far as the program can see, laid out over devices
+        check(rows)
+        return lax.with_sharding_constraint(rows, where.place(AXIS))
+
+    if where.engine == "sharded":
+        return Replicas(shard=divide)
+    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=keep)
 
 
-def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, n: int) -> Callable[..., Any]:
-    """The compiled chunk(replicas)(*arguments), over `n` devices.
+def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> Callable:
+    """The compiled chunk(replicas)(*arguments), over the devices of `where`.
 
     Args:
-        chunk: given the Replicas, returns a pure function of arrays.
-        arguments: what it will be called with, for their shapes.
+        chunk: given the Replicas, returns a pure function (rows, …) → results.
+        arguments: what it will be called with, for their shapes. The first holds rows of data.
 
     Returns:
-        A callable of the same arguments, all replicated, that returns replicated results.
+        A callable of the same arguments, from one device, the host, or an earlier call, that returns results laid out
+        as the arguments are: replicated, or as `shardings` says.
     """
-    function = chunk(replicas(n))
-    if n == 1:
-        return jax.jit(function).lower(*arguments).compile()
-    devices = jnp.arange(n)  # pmap wants an argument that is mapped; the replicated ones do not count
+    compiled = lower(chunk, arguments, where).compile()
+    if where.n == 1:
+        return compiled
+    places = compiled.input_shardings[0]
+    if where.engine == "sharded":
+        return lambda *given: compiled(*_put(given, places))
+    return lambda *given: compiled(jnp.zeros(_mine(where), jnp.int32), *_put(given, places[1:]))
+
+
+def lower(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> jax.stages.Lowered:
+    """The program of `compile_chunk`, not yet compiled; the devices of `where` may be those of a described topology."""
+    function = chunk(replicas(where))
+    if where.n == 1:
+        return jax.jit(function).lower(*arguments)
+    if where.engine == "sharded":
+        out = shardings(jax.eval_shape(function, *arguments), where)
+        return jax.jit(function, in_shardings=shardings(arguments, where), out_shardings=out).lower(*arguments)
     spread = jax.pmap(
         lambda _, *replicated: function(*replicated),
         AXIS,
         in_axes=(0, *(None for _ in arguments)),
         out_axes=None,
-        devices=jax.local_devices()[:n],
+        devices=where.devices,
     )
-    compiled = spread.lower(devices, *arguments).compile()
-    everywhere = compiled.input_shardings[0][1:]  # a restored state comes from one device, a returned one from all
-    return lambda *replicated: compiled(devices, *jax.device_put(replicated, everywhere))
+    return spread.lower(jax.ShapeDtypeStruct((_mine(where),), jnp.int32), *arguments)  # pmap wants a mapped argument
+
+
+def _mine(where: Layout) -> int:
+    """How many of the devices belong to this process; all, if they are only described."""
+    own = sum(d.process_index == jax.process_index() for d in where.devices)
+    return own if where.devices[0].platform == jax.default_backend() else where.n
+
+
+def shardings(tree: Any, where: Layout) -> Any:
+    """The sharding of each array of `tree` under the sharded engine.
+
+    Replicated, unless `where.parameters` is sharded: then the longest axis that n divides, the first of equals, is
+    divided; where there is none, as in a scalar, the array is replicated.
+    """
+
+    def one(leaf):
+        sides = [side if where.parameters == "sharded" and side % where.n == 0 else 0 for side in leaf.shape]
+        if not any(sides):
+            return where.place()
+        return where.place(*(AXIS if k == sides.index(max(sides)) else None for k in range(len(sides))))
+
+    return jax.tree.map(one, tree)
+
+
+def _put(tree: Any, places: Any) -> Any:
+    """`tree` laid out as `places`; of an array that every process holds, each gives what its devices need."""
+
+    def one(leaf, place):
+        if place is None:  # the program does not use it
+            return leaf
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(place, leaf.ndim):
+            return leaf
+        if place.is_fully_addressable:
+            return jax.device_put(leaf, place)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, place, whole.__getitem__)
+
+    return jax.tree.map(one, tree, places)
+
+
+def local(tree: Any) -> Any:
+    """`tree` whole on one device of this process. Where processes share its arrays, all must call this."""
+
+    def one(leaf):
+        if leaf.is_fully_addressable:
+            return jax.device_put(leaf, jax.local_devices()[0])
+        if not leaf.is_fully_replicated:
+            leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(leaf.sharding.mesh, PartitionSpec()))(leaf)
+        return leaf.addressable_data(0)
+
+    return jax.tree.map(one, tree)
+
+
+def all_reduces(compiled: jax.stages.Compiled) -> int:
+    """How many all-reduces the program holds; one inside a loop counts once."""
+    return len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text() or ""))

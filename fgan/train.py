@@ -38,6 +38,7 @@ from fgan.data import load as load_data
 from fgan.evaluation import Evaluation
 from fgan.gan import FGAN, GANState
 from fgan.optimizers import optimizer
+from fgan.parallel import Layout
 from fgan.penalties import PENALTIES, SCHEDULES, Look
 from fgan.progress import Reporter
 from fgan.rundir import ResourceError, RunDirectory
@@ -201,16 +202,16 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     """
     check(config)
     data = load_data(config.data)
-    devices = parallel.device_count()
-    if config.batch % devices:
-        raise ConfigError(f"batch = {config.batch} must be a multiple of the {devices} local devices")
+    where = parallel.layout(config.parallel)
+    if config.batch % where.n:
+        raise ConfigError(f"batch = {config.batch} must be a multiple of the {where.n} devices")
     build(config, data)  # refuse what cannot be built before anything is written
     with (
         RunDirectory.open(directory, to_toml(config), overwrite=overwrite) as run,
         Reporter(config.steps, quiet=quiet) as report,
         signals() as stop,
     ):
-        loop = _Loop(config, data, run, report, devices)
+        loop = _Loop(config, data, run, report, where)
         try:
             return loop.run(stop)
         except Stopped:
@@ -229,8 +230,8 @@ def _identity(run: RunDirectory, data: str) -> str:
 class _Loop:
     """One training run in progress: the state of `train`."""
 
-    def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, devices: int):
-        self.config, self.data, self.directory, self.report, self.devices = config, data, run, report, devices
+    def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, where: Layout):
+        self.config, self.data, self.directory, self.report, self.where = config, data, run, report, where
         identity = _identity(run, data.fingerprint())
         self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
         with report.phase("preparing the evaluation"):
@@ -294,7 +295,7 @@ class _Loop:
         if n not in self._compiled:
             begun = time.monotonic()
             with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
-                self._compiled[n] = parallel.compile_chunk(chunk(self.config, self.data, n), arguments, self.devices)
+                self._compiled[n] = parallel.compile_chunk(chunk(self.config, self.data, n), arguments, self.where)
             self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
         begun = time.monotonic()
         self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))

@@ -356,7 +356,7 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "device_count", lambda: 3)
+    monkeypatch.setattr(parallel, "layout", lambda _: parallel.Layout(tuple(jax.devices()) * 3))
     with pytest.raises(ConfigError, match="multiple of the 3"):
         go(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()
