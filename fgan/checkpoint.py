@@ -5,7 +5,11 @@ of each file, path, shape and dtype of each leaf, the fingerprint of the configu
 the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a flipped bit would be restored as a value.
 
 Beside the steps live ``tmp-*`` (an interrupted save or removal, of no value) and ``bad-<step>`` (a step that failed its
-checks and was set aside). One process writes a directory at a time; the run's lock sees to that.
+checks and was set aside). One run writes a directory at a time; its lock sees to that. Where several processes share
+the run, each calls `save` and `restore`, writes and reads its part of the arrays, and the leader does all the rest: the
+directory must be one that all of them can reach.
+
+Layer 6: imports processes.
 """
 
 import contextlib
@@ -26,6 +30,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fgan import processes
 
 MANIFEST = "manifest.json"
 PAYLOAD = "state"
@@ -82,20 +88,23 @@ class Checkpoints:
         """
         step = _index(step)
         description = _describe(state)
+        processes.barrier("all are to save")  # and see the same directory
         sound = self._sound_steps()
         record: dict[str, Any] = {"step": step, "fingerprint": self.fingerprint, "leaves": description}
         record |= {"metrics_bytes": int(metrics_bytes), "versions": _versions()}
         try:
             if step in sound and sound[step]["leaves"] == description:
-                if sound[step]["metrics_bytes"] != metrics_bytes:
+                if sound[step]["metrics_bytes"] != metrics_bytes and processes.leader():
                     _write_manifest(self._at(step), sound[step] | {"metrics_bytes": int(metrics_bytes)})
+                processes.barrier("it was saved before")
                 return
-            self._sweep()
             self._commit(step, jax.tree.leaves(state), record)
         except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
             shutil.rmtree(self._stage(step), ignore_errors=True)
             raise OSError(f"step {step} could not be saved in {self.directory}: {_first_line(error)}") from error
-        self._prune(step, [*sound, step])
+        if processes.leader():
+            self._prune(step, [*sound, step])
+        processes.barrier("it is saved")
 
     def steps(self) -> list[int]:
         """The saved steps in ascending order: those with a manifest, not yet verified."""
@@ -127,7 +136,8 @@ class Checkpoints:
                 faults[candidate] = str(fault)
                 self.warn(f"checkpoint {self._at(candidate)} cannot be used: {fault}")
             else:
-                for unsound in faults:
+                processes.barrier("all have restored")
+                for unsound in faults if processes.leader() else ():
                     with contextlib.suppress(OSError):  # one may restore from where one may not write
                         self._set_aside(unsound)
                 return restored
@@ -168,8 +178,13 @@ class Checkpoints:
     def _commit(self, step: int, leaves: list[Any], record: dict[str, Any]) -> None:
         """Build the step under a temporary name, force it to disk, and make it visible by one rename."""
         stage = self._stage(step)
-        stage.mkdir(parents=True)
+        if processes.leader():
+            self._sweep()
+            stage.mkdir(parents=True)
+        processes.barrier("there is room to save")
         _write_payload(stage / PAYLOAD, step, leaves)
+        if not processes.leader():
+            return
         _write_manifest(stage, record | {"files": _digests(stage / PAYLOAD)})
         if self._at(step).exists():
             self._set_aside(step)

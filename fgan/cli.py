@@ -167,6 +167,18 @@ def _draw(found: Sequence[Any], path: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distributed:
+    """How the processes of a run on many hosts find each other; found out by themselves on TPU pods and Slurm."""
+
+    coordinator: str = ""
+    """HOST:PORT of process 0, which all can reach."""
+    processes: int = 0
+    """How many there are."""
+    process_id: int = -1
+    """Which one this is, counted from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """Train an f-GAN from a config file; the same command again goes on where it stopped."""
 
@@ -180,15 +192,32 @@ class Train:
     """Show no progress."""
     debug: bool = False
     """Show the traceback of an error."""
+    distributed: bool = False
+    """Take part in a run of many processes, one a host: the same command on each."""
+    among: Annotated[Distributed, arg(name="distributed")] = field(default_factory=Distributed)
     settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     def __call__(self) -> None:
+        from fgan import processes
+
+        if self._among_others() and not os.environ.get(processes.SUPERVISED):
+            processes.supervise(sys.argv[1:])
+        else:
+            self._train()
+
+    def _train(self) -> None:
+        if self._among_others():
+            from fgan import processes
+
+            processes.join(self.among.coordinator, self.among.processes, self.among.process_id)
         _require_device()
         from fgan.train import train
 
         config = configuration.check(self.settings)
         run = self.run or _default_run(Path(self.file).stem, config)
         outcome = train(config, run, overwrite=self.overwrite, quiet=self.quiet)
+        if not outcome.leads:
+            return
         print(f"run        {outcome.run}")
         for scores in outcome.scores:
             for line in _lines(scores):
@@ -197,6 +226,16 @@ class Train:
         newest = sorted(figures.glob("samples-*.png"))[-1:]
         for heading, picture in zip(("pictures", ""), (figures / "training.png", *newest)):
             print(f"{heading:<11}{picture}")
+
+    def _among_others(self) -> bool:
+        """Whether this is one process of several."""
+        told = self.among
+        if told != Distributed() and not (":" in told.coordinator and 0 <= told.process_id < told.processes):
+            raise ConfigError(
+                "--distributed.coordinator HOST:PORT, --distributed.processes N and --distributed.process-id below N "
+                f"go together: given {told.coordinator!r}, {told.processes}, {told.process_id}"
+            )
+        return self.distributed or told != Distributed()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,7 +403,7 @@ def _guarded(action: Callable[[], None], debug: bool) -> int:
             raise
         if debug:
             traceback.print_exc()
-        else:
+        elif str(error):  # a child has said it itself
             print(f"fgan: {_one_line(str(error))}", file=sys.stderr)
         _drop_output()
         return code

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -110,7 +109,8 @@ def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tu
     places = compiled.input_shardings[0]
     if where.engine == "sharded":
         return lambda *given: compiled(*_put(given, places))
-    return lambda *given: compiled(jnp.zeros(_mine(where), jnp.int32), *_put(given, places[1:]))
+    numbers = _put(np.zeros(where.n, np.int32), where.place(AXIS))
+    return lambda *given: compiled(numbers, *_put(given, places[1:]))
 
 
 def lower(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> jax.stages.Lowered:
@@ -128,7 +128,7 @@ def lower(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, whe
         out_axes=None,
         devices=where.devices,
     )
-    return spread.lower(jax.ShapeDtypeStruct((_mine(where),), jnp.int32), *arguments)  # pmap wants a mapped argument
+    return spread.lower(np.zeros(_mine(where), np.int32), *arguments)  # pmap wants an argument that is mapped
 
 
 def _mine(where: Layout) -> int:
@@ -138,7 +138,7 @@ def _mine(where: Layout) -> int:
 
 
 def shardings(tree: Any, where: Layout) -> Any:
-    """The sharding of each array of `tree` under the sharded engine.
+    """The sharding of each array of `tree`, a program's state.
 
     Replicated, unless `where.parameters` is sharded: then the longest axis that n divides, the first of equals, is
     divided; where there is none, as in a scalar, the array is replicated.
@@ -151,6 +151,11 @@ def shardings(tree: Any, where: Layout) -> Any:
         return where.place(*(AXIS if k == sides.index(max(sides)) else None for k in range(len(sides))))
 
     return jax.tree.map(one, tree)
+
+
+def abstract(tree: Any) -> Any:
+    """The shape, type and sharding of each array of `tree`: what to restore it from a checkpoint as."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
 def _put(tree: Any, places: Any) -> Any:

@@ -61,22 +61,27 @@ class RunDirectory:
         path: absolute, links resolved.
         changeable: dotted configuration keys, or tables, that do not make it another run.
         resumed: whether `open` found the run there already.
+        writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
     """
 
-    def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE) -> None:
+    def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
         self.path = Path(path).resolve()
         self.changeable = changeable
+        self.writes = writes
         self.resumed = False
         self._held: bytes | None = None
 
     @classmethod
-    def find(cls, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE) -> Self:
+    def find(cls, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> Self:
         """The existing run at `path`, to read from: nothing is locked or written.
+
+        Args:
+            writes: False for a process that takes part in a run which another one writes.
 
         Raises:
             RunNotFound: no ``config.toml`` there.
         """
-        run = cls(path, changeable=changeable)
+        run = cls(path, changeable=changeable, writes=writes)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -166,6 +171,8 @@ class RunDirectory:
         Raises:
             ResourceError: the line could not be written; the file is as before. TypeError: a value JSON cannot hold.
         """
+        if not self.writes:
+            return
         line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
         with _resources(self.path), open(self._file(name), "ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
@@ -194,6 +201,8 @@ class RunDirectory:
         Raises:
             CheckpointError: the file is shorter than that, or no line ends there.
         """
+        if not self.writes:
+            return
         path, length = self._file(name), self.size(name)
         if not 0 <= n_bytes <= length:
             raise CheckpointError(f"{path} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost")
@@ -207,6 +216,8 @@ class RunDirectory:
 
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
+        if not self.writes:
+            return
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
         record = {"state": state, "step": int(step)} | _plain(extra)

@@ -30,7 +30,7 @@ from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import divergence
 from estimators.fitting import ALONE, Replicas, steps
-from fgan import networks, parallel, plots
+from fgan import networks, parallel, plots, processes
 from fgan.checkpoint import CheckpointError, Checkpoints
 from fgan.config import Config, ConfigError, check, from_toml, to_toml
 from fgan.data import Dataset
@@ -62,11 +62,12 @@ class Stopped(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What a training run left behind."""
+    """What a training run left behind; `leads` tells whether this process wrote it."""
 
     run: Path
     step: int
     scores: list[dict[str, Any]]
+    leads: bool = True
 
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
@@ -183,12 +184,17 @@ def seed_numbers(config: Config) -> jax.Array:
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset) -> GANState:
-    """The state before the first step, vmapped over seeds."""
+def fresh(config: Config, data: Dataset, where: Layout | None = None) -> GANState:
+    """The state before the first step, vmapped over seeds, laid out as `where` has it."""
     gan = build(config, data)
-    return jax.jit(jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1))))(
-        seed_numbers(config)
-    )
+
+    def init(seeds):
+        return jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
+
+    seeds = seed_numbers(config)
+    if where is None or where.n == 1:
+        return jax.jit(init)(seeds)
+    return jax.jit(init, out_shardings=parallel.shardings(jax.eval_shape(init, seeds), where))(np.asarray(seeds))
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -206,9 +212,10 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     if config.batch % where.n:
         raise ConfigError(f"batch = {config.batch} must be a multiple of the {where.n} devices")
     build(config, data)  # refuse what cannot be built before anything is written
+    leads = processes.leader()
     with (
-        RunDirectory.open(directory, to_toml(config), overwrite=overwrite) as run,
-        Reporter(config.steps, quiet=quiet) as report,
+        _directory(directory, to_toml(config), overwrite) as run,
+        Reporter(config.steps, quiet=quiet or not leads) as report,
         signals() as stop,
     ):
         loop = _Loop(config, data, run, report, where)
@@ -219,7 +226,18 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
             raise
         except (ValueError, RuntimeError, OSError) as error:
             run.status("failed", loop.step, reason=str(error).splitlines()[0] if str(error) else repr(error))
+            if processes.count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                raise processes.PeerLost(
+                    f"another process of this run is gone: {str(error).splitlines()[0]}"
+                ) from error
             raise
+
+
+def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirectory:
+    """The run's directory: the leader's to write, the others' to read once the leader has made it."""
+    made = RunDirectory.open(path, config_toml, overwrite=overwrite) if processes.leader() else None
+    processes.barrier("the run directory is there")
+    return made or RunDirectory.find(path, writes=False)
 
 
 def _identity(run: RunDirectory, data: str) -> str:
@@ -235,9 +253,9 @@ class _Loop:
         identity = _identity(run, data.fingerprint())
         self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
         with report.phase("preparing the evaluation"):
-            self.evaluation = Evaluation(config, data, build(config, data))
+            self.evaluation = Evaluation(config, data, build(config, data)) if run.writes else None
         self.rows, self.seeds = jnp.asarray(data.rows), seed_numbers(config)
-        self.state, self.step = fresh(config, data), 0
+        self.state, self.step = fresh(config, data, where), 0
         self.scores: list[dict[str, Any]] = []
         self._compiled: dict[int, Any] = {}
 
@@ -250,18 +268,20 @@ class _Loop:
             last = self.step >= self.config.steps
             if last or self.step % self.config.log.evaluate == 0:
                 self._evaluate()
-            asked = list(stop)  # a signal from here on waits for the next call, which saves before it stops
+            asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves before it stops
             if last or asked or self.step % self.config.log.checkpoint == 0:
                 self._save()
             self.directory.status("running", self.step)
             if asked and not last:
                 raise Stopped(asked[0], self.step)
-        plots.training(self.directory.path)
+        if self.directory.writes:
+            plots.training(self.directory.path)
         self.directory.status("finished", self.step, devices=parallel.describe())
-        return Outcome(self.directory.path, self.step, self.scores or self._last_scores())
+        scores = self.scores or self._last_scores()
+        return Outcome(self.directory.path, self.step, scores, self.directory.writes)
 
     def _resume(self) -> None:
-        restored = self.checkpoints.restore(jax.eval_shape(lambda: self.state), finite=False)
+        restored = self.checkpoints.restore(parallel.abstract(self.state), finite=False)
         if restored is not None:
             self.step, self.state = restored.step, restored.state
             self.directory.cut("metrics.jsonl", restored.metrics_bytes)
@@ -274,7 +294,8 @@ class _Loop:
         else:
             self.directory.cut("metrics.jsonl", 0)
             self.directory.cut("timings.jsonl", 0)
-            self._describe_data()
+            if self.directory.writes:
+                self._describe_data()
         self.directory.status("running", self.step)
 
     def _was_finished(self) -> bool:
@@ -300,7 +321,7 @@ class _Loop:
         begun = time.monotonic()
         self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))
         self.step += n
-        values = {name: np.asarray(value) for name, value in metrics.items()}
+        values = {name: np.asarray(value) for name, value in parallel.local(metrics).items()}
         self.directory.append({"step": self.step} | values)
         self.directory.append({"step": self.step, "seconds": time.monotonic() - begun, "steps": n}, "timings.jsonl")
         self._refuse_divergence(values)
@@ -308,7 +329,7 @@ class _Loop:
         self.report.advance(self.step, f"{self.config.divergence} bound {bound:.4f}")
 
     def _refuse_divergence(self, values: dict[str, np.ndarray]) -> None:
-        skipped = np.asarray(self.state.skipped)
+        skipped = np.asarray(parallel.local(self.state.skipped))
         if not (skipped >= PATIENCE).all():
             return
         report = {
@@ -317,14 +338,18 @@ class _Loop:
             "metrics": {name: [repr(float(v)) for v in value] for name, value in values.items()},
             "replay": f"fgan train {self.directory.path / 'config.toml'} --run {self.directory.path}-replay",
         }
-        (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
+        if self.directory.writes:
+            (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
         raise Diverged(
             f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}; see "
             f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
         )
 
     def _evaluate(self) -> None:
-        samples, self.scores = self.evaluation(self.state, self.step)
+        state = parallel.local(self.state)
+        if self.evaluation is None:
+            return
+        samples, self.scores = self.evaluation(state, self.step)
         self.directory.append({"step": self.step, "scores": self.scores})
         folder = self.directory.path / "samples"
         folder.mkdir(exist_ok=True)

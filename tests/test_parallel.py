@@ -120,7 +120,7 @@ def run(program: str, argument: str, devices: int) -> dict | list:
     if cache := jax.config.jax_compilation_cache_dir:
         env |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**28)}
     command = [sys.executable, "-c", program, argument]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,0 +1,122 @@
+"""Processes: how the ones of a distributed run meet, agree, and end when one of them is gone.
+
+One process is the leader: it alone writes logs and pictures. All of them compute, and take part in checkpoints, in a
+directory that all can reach. On one process everything here does nothing.
+
+A process that loses a peer is ended by the runtime from within, at once or after HEARTBEAT seconds without a sign of
+life, sometimes by an abort that no Python code can catch. Hence `supervise`: the run is a child, whose abrupt end the
+parent turns into one line and exit code 7.
+
+Layer 6: imports jax only, and that lazily.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+HEARTBEAT = 60  # seconds
+INITIALIZATION = 120  # seconds that the processes have to find each other
+SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
+PREEMPTED = (signal.SIGTERM, signal.SIGINT)
+
+
+class PeerLost(RuntimeError):
+    """Another process of the run is gone."""
+
+    exit_code = 7
+
+
+class ChildEnded(RuntimeError):
+    """The child has ended, and said why, with `exit_code`."""
+
+    def __init__(self, exit_code: int):
+        super().__init__()
+        self.exit_code = exit_code
+
+
+def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> None:
+    """Meet the other processes of this run; must come before anything else asks JAX for devices.
+
+    Args:
+        coordinator: HOST:PORT of process 0; empty on TPU pods, Slurm and Open MPI, where it is found out, and so are
+            the others.
+        processes: how many.
+        process_id: which one this is, from 0.
+
+    Raises:
+        PeerLost: they did not meet in time.
+    """
+    import jax
+
+    told = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
+    try:
+        jax.distributed.initialize(
+            **(told if coordinator else {}),  # type: ignore[arg-type]
+            initialization_timeout=INITIALIZATION,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise PeerLost(
+            f"the processes of this run could not meet: {str(error).splitlines()[0]}; on a TPU pod or under Slurm "
+            "start one a host, elsewhere name --distributed.coordinator HOST:PORT, --distributed.processes and "
+            "--distributed.process-id"
+        ) from error
+
+
+def count() -> int:
+    """How many processes share the run."""
+    import jax
+
+    return jax.process_count()
+
+
+def leader() -> bool:
+    """Whether this process writes what only one may."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Wait until every process is here."""
+    if count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def any_of(mine: Sequence[int]) -> list[int]:
+    """The largest of all processes' first numbers, as a list; [] where none has any: what one was asked, all are."""
+    if count() == 1:
+        return list(mine)
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    largest = int(np.max(multihost_utils.process_allgather(np.int32(mine[0] if mine else 0))))
+    return [largest] if largest else []
+
+
+def supervise(arguments: Sequence[str]) -> None:
+    """Run `python -m fgan` with `arguments` as a child. SIGTERM and SIGINT are passed on: it saves its state and stops.
+
+    Raises:
+        ChildEnded: it failed. PeerLost: it was torn down.
+    """
+    child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
+    before = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in PREEMPTED}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code in (-signal.SIGABRT, -signal.SIGSEGV):
+        raise PeerLost(
+            "another process of this run is gone, or cannot be reached; start all of them again, and the run goes on "
+            "from its newest checkpoint"
+        )
+    if code:
+        raise ChildEnded(code if code > 0 else 128 - code)

@@ -1,0 +1,131 @@
+"""Two processes on this machine, as on two hosts: they train as one, and neither hangs when the other is gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fgan import processes
+
+CONFIG = """
+batch = 16
+steps = 200
+[data]
+name = "mixture_1d"
+[generator]
+kind = "location_scale"
+latent = 1
+[critic]
+features = [8]
+[log]
+every = 10
+evaluate = 100
+checkpoint = 10
+samples = 64
+"""
+PATIENCE = 240  # seconds for anything here
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def start(folder: Path, devices: int, *words: str) -> subprocess.Popen:
+    """`fgan train` with that many virtual devices, in a session of its own."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "fgan", "train", str(folder / "config.toml"), "--quiet", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=env, cwd=folder, start_new_session=True, **pipes)
+
+
+def pair(folder: Path, run: str, *words: str) -> list[subprocess.Popen]:
+    """The same run in two processes of four devices."""
+    where = ["--distributed.coordinator", f"localhost:{free_port()}", "--distributed.processes", "2"]
+    return [start(folder, 4, "--run", run, *where, "--distributed.process-id", str(i), *words) for i in range(2)]
+
+
+def ended(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == code, err
+    return out, err
+
+
+def bounds(folder: Path, run: str) -> list[float]:
+    lines = map(json.loads, (folder / run / "metrics.jsonl").read_text().splitlines())
+    return [line["bound"][0] for line in lines if "bound" in line]
+
+
+def status(folder: Path, run: str) -> dict:
+    try:
+        return json.loads((folder / run / "status.json").read_text())
+    except FileNotFoundError:
+        return {"step": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("processes")
+    (made / "config.toml").write_text(CONFIG)
+    return made
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder) -> list[float]:
+    """The bounds of the run on one device of one process."""
+    ended(start(folder, 1, "--run", "alone"))
+    return bounds(folder, "alone")
+
+
+def test_two_processes_train_as_one_and_a_lost_one_ends_the_other_with_all_saved(folder, uninterrupted):
+    """One is killed while they train; the other leaves with code 7; one process with eight devices finishes the run."""
+    first, second = pair(folder, "lost")
+    begun = time.monotonic()
+    while status(folder, "lost")["step"] < 50:
+        assert first.poll() is None and time.monotonic() - begun < PATIENCE
+        time.sleep(0.02)
+    os.killpg(second.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    _, err = ended(first, 7)
+    assert "another process of this run is gone" in err and time.monotonic() - killed < 120
+    second.communicate()
+    assert not (folder / "lost" / "run.lock").exists() or status(folder, "lost")["step"] < 200
+    ended(start(folder, 8, "--run", "lost"))
+    np.testing.assert_allclose(bounds(folder, "lost"), uninterrupted, atol=1e-5)
+    assert status(folder, "lost")["state"] == "finished"
+
+
+def test_two_processes_with_divided_parameters_finish_the_run(folder, uninterrupted):
+    outputs = [ended(p) for p in pair(folder, "divided", "--parallel.engine=sharded", "--parallel.parameters=sharded")]
+    np.testing.assert_allclose(bounds(folder, "divided"), uninterrupted, atol=1e-5)
+    assert "scores" in outputs[0][0] and "scores" not in outputs[1][0]
+    assert "2 processes" in status(folder, "divided")["devices"]
+
+
+def test_processes_that_cannot_meet_are_told_so(folder):
+    with pytest.raises(processes.PeerLost, match="could not meet"):
+        processes.join("", 0, -1)
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    assert processes.count() == 1 and processes.leader()
+    assert processes.any_of([]) == [] and processes.any_of([15, 2]) == [15, 2]
+    processes.barrier("nobody else")
+
+
+def test_half_an_address_is_refused(folder):
+    _, err = ended(start(folder, 1, "--distributed.coordinator", "localhost:1"), 2)
+    assert "go together" in err
