@@ -423,6 +423,21 @@ def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, name
     np.testing.assert_allclose(jnp.sum(jax.grad(gan.generator_loss)(raw)), -1.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["js", "kl"])
+def test_bfloat16_computes_the_steps_of_float32_to_its_eight_bits(name):
+    """Networks in bfloat16; parameters, optimiser states, bound and samples in float32, and close to those of float32."""
+    wide, narrow = toy(name), toy(name, compute=jnp.bfloat16)
+    state = wide.init(KEY)
+    one, other = (jax.jit(gan.step)(KEY, state, real(gan)) for gan in (wide, narrow))
+    assert {x.dtype for x in jax.tree.leaves(other) if jnp.issubdtype(x.dtype, jnp.inexact)} == {jnp.dtype("float32")}
+    assert narrow.sample(state, KEY, 3).dtype == jnp.float32
+    assert float(other[1]["bound"]) != float(one[1]["bound"])
+    close(other[1]["bound"], one[1]["bound"], atol=0.02)
+    for before, a, b in zip(*map(leaves, (state.critic, one[0].critic, other[0].critic))):
+        scale = np.abs(a - before).max()
+        np.testing.assert_allclose(b - before, a - before, atol=0.05 * scale + 1e-7)
+
+
 def test_normalised_critics_of_one_divergence_in_two_scales_take_the_same_step(x64):
     """alpha(2) is half of pearson."""
     one, other = (line(name, normalise=True, activation="log_ratio") for name in ("alpha(2)", "pearson"))
