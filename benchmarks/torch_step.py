@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,9 @@ class Training:
     def noise(self):
         return torch.randn(self.batch, self.latent, device=DEVICE)
 
+    def narrowed(self):
+        return torch.autocast(DEVICE.type, torch.bfloat16) if self.narrow else nullcontext()
+
     def _critic_loss(self, x):
         v = self.c(x)[:, 0]
         p, q = v.chunk(2)
@@ -92,7 +96,7 @@ class Training:
 
     def step(self):
         real = self.rows[torch.randint(len(self.rows), (self.batch,), device=DEVICE)]
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.narrow):
+        with self.narrowed():
             with torch.no_grad():
                 fake = self.g(self.noise())
             x = torch.cat([real, fake.float()]).requires_grad_(self.penalised)
@@ -101,7 +105,7 @@ class Training:
         loss.backward()
         self.c_optimizer.step()
         self.c.requires_grad_(False)
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.narrow):
+        with self.narrowed():
             loss = self.generator_loss(self.noise())
         self.g_optimizer.zero_grad()
         loss.backward()
