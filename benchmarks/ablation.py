@@ -119,7 +119,7 @@ def train(
 
     @partial(jax.jit, static_argnums=2)
     def chunk(state, start, n):
-        state, metrics = steps(gan.step, draw, key, state, start, n)
+        state, metrics = steps(gan.advance, draw, key, state, start, n, noise=gan.noise)
         return state, jax.tree.map(jnp.mean, metrics)
 
     drawn = jax.jit(gan.sample, static_argnums=2)

@@ -443,9 +443,12 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _require_device() -> None:
-    """Raise ConfigError where JAX finds none of the devices it was told to use."""
+    """Wake JAX, with its compiled programs kept. Raises ConfigError where it finds no device it was told to use."""
     import jax
 
+    from fgan import programs
+
+    programs.keep()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # it asserts where a platform it knows has no plugin

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -59,6 +59,22 @@ class GANState(NamedTuple):
     step: jax.Array
     skipped: jax.Array
     blur: Blur | None = None
+
+
+class Noise(NamedTuple):
+    """What a step draws, less its batch.
+
+    Attributes:
+        z: the generator's, [b, latent].
+        fake: the critic's, one [b, latent] a critic update; empty where all updates share z.
+        critic: a key for each of these updates.
+        generator: the key of the generator's update.
+    """
+
+    z: jax.Array
+    fake: tuple[jax.Array, ...]
+    critic: tuple[jax.Array, ...]
+    generator: jax.Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,15 +194,24 @@ class FGAN:
         Args:
             batch: real samples [critic_steps, b, d], b this device's share of the global batch.
         """
-        keys = jax.random.split(key, self.critic_steps + 1)
-        z_key, g_key = jax.random.split(keys[0])
-        z, trained, old = self.normal(z_key, self.latent), state, state.critic
-        for real, k in zip(batch, keys[1:], strict=True):
-            fake_key, c_key = jax.random.split(k)
-            z_c = z if self.update == "simultaneous" else self.normal(fake_key, self.latent)
-            trained, metrics = self.critic_update(c_key, trained, real, self.generate(state.generator, z_c))
+        return self.advance(self.noise(key), state, batch)
+
+    def noise(self, key: jax.Array) -> Noise:
+        """The random numbers of a step, which may be drawn before it."""
+        first, *rest = jax.random.split(key, self.critic_steps + 1)
+        z_key, g_key = jax.random.split(first)
+        fake_keys, c_keys = zip(*(jax.random.split(k) for k in rest))
+        fake = () if self.update == "simultaneous" else tuple(self.normal(k, self.latent) for k in fake_keys)
+        return Noise(self.normal(z_key, self.latent), fake, c_keys, g_key)
+
+    def advance(self, noise: Noise, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
+        """`step` with its random numbers given."""
+        trained, old = state, state.critic
+        fake = noise.fake or (noise.z,) * self.critic_steps
+        for real, z, key in zip(batch, fake, noise.critic, strict=True):
+            trained, metrics = self.critic_update(key, trained, real, self.generate(state.generator, z))
         opponent = old if self.update == "simultaneous" else trained.critic
-        new = self.generator_update(g_key, trained, opponent, z, batch[-1])
+        new = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
         return self._keep_finite(state, new, metrics)
 
     def critic_update(
@@ -286,13 +311,19 @@ class FGAN:
         gradient = self.replicas.mean(jax.grad(loss)(state.generator))
         change, optimizer = self.generator_optimizer.update(gradient, state.generator_optimizer, state.generator)
         generator = optax.apply_updates(state.generator, change)
-        decay = jnp.minimum(self.average, (1.0 + state.step) / (10.0 + state.step))  # the start weighs little
-        average = optax.incremental_update(generator, state.average, 1.0 - decay)
-        return state._replace(generator=generator, generator_optimizer=optimizer, average=average)
+        return state._replace(
+            generator=generator, generator_optimizer=optimizer, average=self.averaged(generator, state)
+        )
+
+    def averaged(self, generator: Any, state: GANState) -> Any:
+        """The moving average of the generator's parameters, of which the start weighs little."""
+        if not self.average:
+            return generator
+        decay = jnp.minimum(self.average, (1.0 + state.step) / (10.0 + state.step))
+        return optax.incremental_update(generator, state.average, 1.0 - decay)
 
     def _keep_finite(self, old: GANState, new: GANState, metrics: Metrics) -> tuple[GANState, Metrics]:
-        inexact = [x for x in jax.tree.leaves((new, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
-        finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in inexact]).all()
+        finite = all_finite((new, metrics))
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         state = kept._replace(step=old.step + 1, skipped=jnp.where(finite, 0, old.skipped + 1))
         return state, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
@@ -300,3 +331,12 @@ class FGAN:
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
         """n generated points [n, d], from the averaged generator (the generator itself where `average` is 0)."""
         return self.generate(state.average, jax.random.normal(key, (n, self.latent)))
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no number in `tree` is infinite or NaN: []. Leaves of one shape are read in one pass."""
+    shapes: dict[tuple[int, ...], list[jax.Array]] = {}
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            shapes.setdefault(leaf.shape, []).append(jnp.isfinite(leaf))
+    return jnp.stack([jnp.all(reduce(jnp.logical_and, same)) for same in shapes.values()]).all()

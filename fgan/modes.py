@@ -141,7 +141,7 @@ def training(target: Mixture, row: FDivergence, *, polished: bool = True) -> Cal
     def alone(seed, start):
         key = jax.random.key(seed)
         state = gan.init(jax.random.fold_in(key, n))._replace(generator=start, average=start)
-        state, metrics = steps(gan.step, draw, key, state, 0, n)
+        state, metrics = steps(gan.advance, draw, key, state, 0, n, noise=gan.noise)
         critic = state.critic
         if polished:
             critic = polish(jax.random.fold_in(key, n + 1), critic, target, state.average["params"], row)

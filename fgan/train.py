@@ -169,7 +169,7 @@ def chunk(config: Config, data: Dataset, n: int):
                 return jnp.stack([replicas.shard(data.draw(k, rows, config.batch)) for k in keys])
 
             def alone(seed, state):
-                state, metrics = steps(gan.step, draw, jax.random.key(seed), state, start, n)
+                state, metrics = steps(gan.advance, draw, jax.random.key(seed), state, start, n, noise=gan.noise)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
             return jax.vmap(alone)(seeds, state)

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,41 @@ def test_the_outcome_names_the_run_and_its_last_scores(tmp_path, straight):
     again = go(TINY, straight)  # a finished run has nothing left to do
     assert (again.run, again.step) == (straight, 40)
     assert again.scores == lines(straight)[-1]["scores"]
+
+
+# --- one program ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_traced_once(tmp_path, monkeypatch):
+    traces, chunk = [], train.chunk
+
+    def counted(config, data, n):
+        def spread(replicas):
+            run = chunk(config, data, n)(replicas)
+
+            def traced(*arguments):
+                traces.append(n)
+                return run(*arguments)
+
+            return traced
+
+        return spread
+
+    monkeypatch.setattr(train, "chunk", counted)
+    go(TINY, tmp_path / "run")
+    assert traces == [10]  # for four calls
+
+
+def test_a_chunk_moves_nothing_between_host_and_device():
+    """On a CPU jax guards the way in alone; the program itself must hold no way out."""
+    arguments = (jnp.asarray(RING.rows), train.seed_numbers(TINY), train.fresh(TINY, RING), jnp.asarray(0, jnp.int32))
+    compiled = parallel.compile_chunk(train.chunk(TINY, RING, 10), arguments, 1)
+    with jax.transfer_guard("disallow"):
+        state, _ = jax.block_until_ready(compiled(*arguments))
+        jax.block_until_ready(compiled(*arguments[:2], state, arguments[3]))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+            compiled(*arguments[:3], np.int32(0))
+    assert not re.findall(r"callback|infeed|outfeed|\bsend\(|\brecv\(", compiled.as_text())
 
 
 # --- the same bits ----------------------------------------------------------------------------------------------------

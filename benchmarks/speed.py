@@ -1,0 +1,589 @@
+"""Speed of the training chunk: against PyTorch, against the machine's own matrix product, and from the first keypress.
+
+    python -m benchmarks.speed                                  every case; about ten minutes on two cores
+    python -m benchmarks.speed --cases 'step 64*' 'penalty *'   shell patterns
+    python -m benchmarks.speed --quick                          a smoke run, whose numbers mean nothing
+    python -m benchmarks.speed --torch none                     without PyTorch
+    python -m benchmarks.speed --report-only                    tables and picture from the ledger
+
+What is timed is `fgan.train.chunk`, many steps in one compiled call, with its draws and metrics. PyTorch runs
+`torch_step.py` in an interpreter of its own: same networks (the numbers of parameters must agree), batch, Adam and
+alternating updates, each network drawing its own noise. In every repetition all contestants and the matrix product
+take a turn, so that a machine that slows down slows them all; a ratio is that of the medians, its spread the quartiles
+of the ratios within repetitions.
+
+Floating-point operations are counted from shapes, two a multiply–add, matrix products alone. With G and C those of one
+sample's forward pass and G₁, C₁ those of the first layers, batch b:
+
+    critic update      b·G + 2b·(3C − C₁)    samples; forward, weights, and inputs but for the first layer's
+    with a penalty     b·G + 2b·(6C − C₁)    forward and input gradients, and both differentiated
+    generator update   b·(3G − G₁) + b·2C    the critic's weights left out
+
+Cells are kept in `results/speed.jsonl` as `benchmarks.cells` does; the report is `speed.json` and `speed.png`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from benchmarks import peers
+from benchmarks.cells import Cell, Ledger, Row, plain
+from benchmarks.estimation import RESULTS, machine
+from estimators.fitting import ALONE, steps
+from fgan import train
+from fgan.config import Config, Critic, Generator, Penalty
+from fgan.data import Dataset
+from fgan.plots import PALETTE, STYLE
+
+SCRIPT = Path(__file__).with_name("torch_step.py")
+ROOT = Path(__file__).parents[1]
+ROWS = 5000  # of the data set that both draw from
+PRODUCT = 2048  # rows and columns of the matrix product that counts as the machine's peak
+PAUSE = 0.25  # seconds between contestants, for the threads of the last one to fall asleep
+JUDGED = ("eager", "compile")
+CONTESTANTS = ("eager", "compile", "eager fused")  # `fused`: Adam's fused kernels, which one has to ask for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Benchmark the speed of training.
+
+    Attributes:
+        cases: shell patterns.
+        torch: the Python that has PyTorch; auto makes the environment of the peer torch-mist, none leaves it out.
+        repetitions: turns of every contestant.
+        seconds: how long one turn lasts, about.
+        quick: one short turn on small sizes, to see that it works; writes into a folder of its own.
+        report_only: measure nothing, report what the ledger holds.
+        results: the folder of ledger and report.
+    """
+
+    cases: tuple[str, ...] = ()
+    torch: str = "auto"
+    repetitions: int = 5
+    seconds: float = 1.0
+    quick: bool = False
+    report_only: bool = False
+    results: Path = RESULTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One thing to time.
+
+    Attributes:
+        kind: step (ours against PyTorch), penalty (critic update with and without), seeds (many at once against one),
+            help or restart (of the command line).
+        features: widths of both networks' layers; channels of images (the critic's reversed).
+        batch, dim, latent, side, seeds, penalty, precision: as in the configuration; side 0 is no image.
+        chunk: steps a compiled call.
+        aim: the ratio to reach, or the one not to exceed for penalty, or seconds.
+    """
+
+    kind: Literal["step", "penalty", "seeds", "help", "restart"]
+    features: tuple[int, ...] = (64, 64)
+    batch: int = 128
+    dim: int = 2
+    latent: int = 2
+    side: int = 0
+    seeds: int = 1
+    penalty: bool = False
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    chunk: int = 100
+    aim: float | None = None
+
+    def config(self) -> Config:
+        """The configuration that is trained."""
+        kind: Any = "image" if self.side else "mlp"
+        return Config(
+            batch=self.batch,
+            seeds=self.seeds,
+            compute="bfloat16" if self.precision == "bfloat16" else "float32",
+            generator=Generator(kind=kind, features=self.features, nonlinearity="relu", latent=self.latent),
+            critic=Critic(kind=kind, features=self.features[::-1], nonlinearity="leaky_relu" if self.side else "relu"),
+            penalty=Penalty(names=("jsd",) if self.penalty else ()),
+        )
+
+    def data(self) -> Dataset:
+        """Made-up rows: speed does not depend on them."""
+        width = self.side**2 or self.dim
+        rows = np.random.default_rng(0).uniform(-1.0, 1.0, (ROWS, width)).astype(np.float32)
+        return Dataset(
+            name="made up",
+            dim=width,
+            rows=rows,
+            held_out=rows[:0],
+            side=self.side,
+            offset=np.zeros(width),
+            scale=np.ones(width),
+        )
+
+    def layers(self) -> tuple[list[int], list[int]]:
+        """Operations of one sample's forward pass, layer by layer: (generator's, critic's)."""
+        if not self.side:
+            widths = [self.latent, *self.features, self.dim]
+            ends = [self.dim, *self.features[::-1], 1]
+            return [2 * a * b for a, b in pairwise(widths)], [2 * a * b for a, b in pairwise(ends)]
+        low, (first, second) = (self.side // 4) ** 2, self.features
+        generator = [2 * self.latent * low * first, 2 * low * 9 * first * 4 * second, 2 * 4 * low * 9 * second * 4]
+        critic = [2 * 4 * low * 16 * second, 2 * low * 16 * second * first, 2 * low * first]
+        return generator, critic
+
+    def operations(self) -> int:
+        """Of one step, for all seeds, counted as in the module's docstring."""
+        generator, critic = self.layers()
+        g, c, b = sum(generator), sum(critic), self.batch
+        on_critic = (6 if self.penalty else 3) * c - critic[0]
+        return self.seeds * b * (g + 2 * on_critic + 3 * g - generator[0] + 2 * c)
+
+
+def _cases() -> dict[str, Case]:
+    """Every case by name; those of wide networks and narrow numbers only on an accelerator."""
+    sizes = ((64, 128, 200, 6.0), (128, 512, 50, 1.7), (256, 512, 25, 1.45), (512, 512, 10, 1.22))
+    image = Case(kind="step", features=(128, 64), batch=64, latent=64, side=28, chunk=10, aim=1.0)
+    table = {}
+    for w, b, n, aim in sizes:
+        plain_step = Case(kind="step", features=(w, w), batch=b, chunk=n, aim=aim)
+        table[f"step {w}/{b}"] = plain_step
+        table[f"step {w}/{b}, jsd penalty"] = replace(plain_step, penalty=True)
+    table["step images 28×28"] = image
+    for w, b, n, _ in sizes:
+        table[f"penalty {w}/{b}"] = Case(kind="penalty", features=(w, w), batch=b, chunk=n, penalty=True, aim=2.2)
+    table["8 seeds 64/128"] = Case(kind="seeds", seeds=8, chunk=100, aim=1.0)
+    table["help"], table["restart"] = Case(kind="help", aim=0.5), Case(kind="restart", aim=2.0)
+    if jax.default_backend() == "cpu":
+        return table
+    for precision in ("float32", "tensorfloat32", "bfloat16"):
+        for w in (128, 256, 512, 1024, 2048, 4096):
+            wide = Case(kind="step", features=(w, w), batch=4096, precision=precision, chunk=20)
+            table[f"step {w}/4096, {precision}"] = wide
+        table[f"step images 28×28, batch 1024, {precision}"] = replace(image, batch=1024, precision=precision, aim=None)
+    return table
+
+
+def small(case: Case) -> Case:
+    """The case in a size that runs at once."""
+    features = (8, 4) if case.side else (8, 8)
+    return replace(case, features=features, batch=8, chunk=2, seeds=min(case.seeds, 2), side=8 if case.side else 0)
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+@dataclass
+class Ours:
+    """A compiled chunk and the state it goes on from."""
+
+    case: Case
+    compile_seconds: float = field(init=False)
+
+    def __post_init__(self):
+        config, data = self.case.config(), self.case.data()
+        self.arguments = [jnp.asarray(data.rows), train.seed_numbers(config), train.fresh(config, data)]
+        self.parameters = _count(self.arguments[2].generator, self.arguments[2].critic) // self.case.seeds
+        begun = time.perf_counter()
+        precision = None if self.case.precision == "bfloat16" else self.case.precision
+        with jax.default_matmul_precision(precision):
+            run = jax.jit(train.chunk(config, data, self.case.chunk)(ALONE))
+            self.compiled = run.lower(*self.arguments, jnp.asarray(0, jnp.int32)).compile()
+        self.compile_seconds = time.perf_counter() - begun
+        self.start = 0
+        self.run(1)
+
+    def run(self, n: int) -> float:
+        """Seconds of n steps, whole calls of them, as a share of what the calls took."""
+        calls = -(-n // self.case.chunk)
+        begun = time.perf_counter()
+        for _ in range(calls):
+            self.arguments[2], metrics = self.compiled(*self.arguments, jnp.asarray(self.start, jnp.int32))
+            self.start += self.case.chunk
+        jax.block_until_ready((self.arguments[2], metrics))
+        return (time.perf_counter() - begun) * n / (calls * self.case.chunk)
+
+
+def _count(*trees: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(trees))
+
+
+class CriticUpdates:
+    """A compiled scan of critic updates alone, with or without the penalty."""
+
+    def __init__(self, case: Case):
+        config, data = case.config(), case.data()
+        gan, rows, self.chunk = train.build(config, data), jnp.asarray(data.rows), case.chunk
+
+        def step(key, state, x):
+            return gan.critic_update(key, state, *x)
+
+        def draw(key):
+            return [data.draw(k, rows, case.batch) for k in jax.random.split(key)]
+
+        key, self.state = jax.random.key(0), gan.init(jax.random.key(1))
+        self.compiled = jax.jit(lambda state: steps(step, draw, key, state, 0, case.chunk))
+        self.run(1)
+
+    def run(self, n: int) -> float:
+        """Seconds of n updates, as `Ours.run`."""
+        calls = -(-n // self.chunk)
+        begun = time.perf_counter()
+        for _ in range(calls):
+            self.state, _ = jax.block_until_ready(self.compiled(self.state))
+        return (time.perf_counter() - begun) * n / (calls * self.chunk)
+
+
+def products(size: int) -> Callable[[int], float]:
+    """n → seconds of n float32 products of two matrices of that size."""
+    x = jnp.ones((size, size))
+
+    def run(n: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(n):
+            _multiply(x).block_until_ready()
+        return time.perf_counter() - begun
+
+    return run
+
+
+@jax.jit
+def _multiply(x):
+    return x @ x
+
+
+# --- PyTorch ---------------------------------------------------------------------------------------------------------
+class Torch:
+    """PyTorch in a process of its own that answers commands; None in its place where there is none."""
+
+    def __init__(self, python: str | Path):
+        device = "cpu" if jax.default_backend() == "cpu" else "gpu"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PYTHON"))}
+        self.process = subprocess.Popen(
+            [str(python), "-P", str(SCRIPT), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Its answer. Raises PeerFailure with its reason."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            print(json.dumps(command), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except OSError:
+            line = ""
+        if not line:
+            raise peers.PeerFailure(f"PyTorch's process ended with code {self.process.wait()}")
+        reply = json.loads(line)
+        if "reason" in reply:
+            raise peers.PeerFailure(reply["reason"])
+        return reply
+
+
+@contextmanager
+def torch_beside(settings: Settings) -> Iterator[tuple[Torch | None, str]]:
+    """PyTorch ready to answer, or None and why not."""
+    worker, reason = None, "left out by --torch none"
+    try:
+        if settings.torch != "none":
+            worker = Torch(peers.environment("torch-mist") if settings.torch == "auto" else settings.torch)
+            worker.ask(do="about")
+    except (peers.PeerFailure, OSError) as failure:
+        worker, reason = None, str(failure)
+    try:
+        yield worker, reason
+    finally:
+        if worker is not None:
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+            worker.process.wait()
+
+
+# --- a cell ----------------------------------------------------------------------------------------------------------
+Turn = Callable[[int], float]
+
+
+def interleaved(turns: Mapping[str, Turn], settings: Settings) -> dict[str, list[float]]:
+    """Seconds a step of every contestant, one for each repetition, in turns."""
+    counts = {}
+    for name, turn in turns.items():
+        turn(1)
+        counts[name] = max(1, int(settings.seconds / max(turn(3) / 3, 1e-7)))
+    found: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(settings.repetitions):
+        for name, turn in turns.items():
+            time.sleep(PAUSE if settings.seconds > PAUSE else 0.0)
+            found[name].append(turn(counts[name]) / counts[name])
+    return found
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    """The ratio of the medians, and the quartiles of the ratios within repetitions."""
+    low, high = np.quantile(np.divide(above, below), [0.25, 0.75])
+    return {"ratio": median(above) / median(below), "low": float(low), "high": float(high)}
+
+
+def step_cell(case: Case, settings: Settings, torch: Torch | None, absent: str) -> dict[str, Any]:
+    """Ours and PyTorch's step in turns, ratios, and the share of the matrix product's speed."""
+    ours = Ours(case)
+    turns: dict[str, Turn] = {"ours": ours.run}
+    failed = {} if torch else dict.fromkeys(CONTESTANTS, absent)
+    for how in CONTESTANTS if torch else ():
+        try:
+            made = torch.ask(do="make", case={**asdict(case), "how": how, "rows": ROWS})
+            if made["parameters"] != ours.parameters:
+                raise AssertionError(f"PyTorch's networks have {made['parameters']} parameters, ours {ours.parameters}")
+            turns[how] = lambda n, how=how: torch.ask(do="run", how=how, steps=n)["seconds"]
+        except peers.PeerFailure as failure:
+            failed[how] = str(failure)
+    size = 64 if settings.quick else PRODUCT
+    turns["product"] = products(size)
+    seconds = interleaved(turns, settings)
+    peak = 2 * size**3 / min(seconds.pop("product"))
+    rate = case.operations() / median(seconds["ours"])
+    return {
+        "seconds": {name: median(values) for name, values in seconds.items()},
+        "ratios": {name: ratio(values, seconds["ours"]) for name, values in seconds.items() if name != "ours"},
+        "failed": failed,
+        "parameters": ours.parameters,
+        "compile_seconds": ours.compile_seconds,
+        "operations": case.operations(),
+        "rate": rate,
+        "peak": peak,
+        "share": rate / peak,
+    }
+
+
+def penalty_cell(case: Case, settings: Settings) -> dict[str, Any]:
+    """A critic update with the penalty over one without."""
+    updates = {name: CriticUpdates(replace(case, penalty=name == "with")) for name in ("with", "without")}
+    seconds = interleaved({name: update.run for name, update in updates.items()}, settings)
+    return {"seconds": _medians(seconds), "ratios": {"cost": ratio(seconds["with"], seconds["without"])}}
+
+
+def seeds_cell(case: Case, settings: Settings) -> dict[str, Any]:
+    """A step of one seed over that of many at once, a seed."""
+    many, one = Ours(case), Ours(replace(case, seeds=1))
+    seconds = interleaved({"one": one.run, "each of many": lambda n: many.run(n) / case.seeds}, settings)
+    return {"seconds": _medians(seconds), "ratios": {"gain": ratio(seconds["one"], seconds["each of many"])}}
+
+
+def _medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def _cli(*words: str) -> list[str]:
+    return [sys.executable, "-m", "fgan", *words]
+
+
+def help_cell(settings: Settings) -> dict[str, Any]:
+    """Seconds of `fgan --help`, from start to end of the process."""
+    found = []
+    for _ in range(settings.repetitions):
+        begun = time.perf_counter()
+        subprocess.run(_cli("--help"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        found.append(time.perf_counter() - begun)
+    return {"seconds": {"help": median(found)}}
+
+
+def restart_cell(settings: Settings) -> dict[str, Any]:
+    """Seconds from starting `fgan train configs/ring.toml` to its first step, with nothing kept and with all."""
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(1 + min(settings.repetitions, 5)):
+            found.append(_first_step(Path(folder), f"run{i}"))
+    return {"seconds": {"first start": found[0], "second start": median(found[1:])}}
+
+
+def _first_step(folder: Path, name: str) -> float:
+    """Seconds until the run `name`, with its compiled programs kept in `folder`, has made a step."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("FGAN_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR")}
+    environment |= {"XDG_CACHE_HOME": str(folder / "caches")}
+    timings = folder / name / "timings.jsonl"
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        _cli("train", "configs/ring.toml", "--run", str(folder / name), "--quiet"), cwd=ROOT, env=environment
+    )
+    try:
+        while not timings.exists() or len(lines := timings.read_text().splitlines()) < 2:
+            if process.poll() is not None or time.perf_counter() - begun > 300.0:
+                raise RuntimeError(f"fgan train made no step: exit code {process.poll()}")
+            time.sleep(0.005)
+        seen, first = time.perf_counter() - begun, json.loads(lines[1])
+        return seen - first["seconds"] * (1.0 - 1.0 / first["steps"])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(name: str, case: Case, settings: Settings, torch: Torch | None, absent: str) -> dict[str, Any]:
+    """The facts of one case's row, `met` among them where it has an aim."""
+    if case.kind == "help":
+        facts = help_cell(settings)
+    elif case.kind == "restart":
+        facts = restart_cell(settings)
+    elif case.kind == "penalty":
+        facts = penalty_cell(case, settings)
+    elif case.kind == "seeds":
+        facts = seeds_cell(case, settings)
+    else:
+        facts = step_cell(case, settings, torch, absent)
+    return facts | {"aim": case.aim, "met": met(case, facts)}
+
+
+def met(case: Case, facts: Mapping[str, Any]) -> bool | None:
+    """Whether the aim is reached; None where there is none, or nothing to compare with."""
+    if case.aim is None:
+        return None
+    if case.kind in ("help", "restart"):
+        return [*facts["seconds"].values()][-1] <= case.aim
+    ratios = {k: v["ratio"] for k, v in facts["ratios"].items() if case.kind != "step" or k in JUDGED}
+    if not ratios:
+        return None
+    return max(ratios.values()) <= case.aim if case.kind == "penalty" else min(ratios.values()) >= case.aim
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """A line a case: its seconds, ratios with their quartiles, the aim, and whether it is met."""
+    for row in rows:
+        seconds = ", ".join(f"{name} {_time(value)}" for name, value in row.get("seconds", {}).items())
+        ratios = ", ".join(
+            f"{name} {r['ratio']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for name, r in row.get("ratios", {}).items()
+        )
+        share = f", {100 * row['share']:.0f} % of the matrix product" if "share" in row else ""
+        verdict = {True: "met", False: "missed", None: "–"}[row.get("met")]
+        aim = f"aim {row['aim']:g}: {verdict}" if row.get("aim") is not None else ""
+        yield f"{row['task']:<28}{aim:<18}{ratios}"
+        yield f"{'':<28}{seconds}{share}"
+        for name, reason in {**row.get("failed", {}), **({"": row["reason"]} if "reason" in row else {})}.items():
+            yield f"{'':<28}not run: {name} {reason}"
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.2f} s"
+        if seconds > 0.5
+        else f"{1e3 * seconds:.2f} ms"
+        if seconds > 1e-3
+        else f"{1e6 * seconds:.0f} µs"
+    )
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+    """Left, how many times faster than PyTorch beside the aim; right, the share of the matrix product's speed."""
+    rows = [row for row in rows if "share" in row][::-1]
+    height = 1.2 + 0.42 * max(len(rows), 3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, height), sharey=True, width_ratios=(1.7, 1.0))
+    at = np.arange(len(rows))
+    for i, (how, marker) in enumerate(zip(CONTESTANTS, "osD")):
+        found = [(y, row["ratios"][how]) for y, row in zip(at, rows) if how in row["ratios"]]
+        if found:
+            y = np.array([y for y, _ in found]) + 0.2 * (1 - i)
+            value, low, high = (np.array([r[k] for _, r in found]) for k in ("ratio", "low", "high"))
+            left.errorbar(
+                value,
+                y,
+                xerr=[np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)],
+                fmt=marker,
+                color=PALETTE[i],
+                ms=5,
+                lw=1.2,
+                label=f"PyTorch {how}",
+            )
+    aims = [(y, row["aim"]) for y, row in zip(at, rows) if row.get("aim") is not None]
+    if aims:
+        left.vlines(
+            [a for _, a in aims], [y - 0.4 for y, _ in aims], [y + 0.4 for y, _ in aims], color="black", label="aim"
+        )
+    left.set(xscale="log", xlabel="PyTorch's seconds a step over ours", title="Times faster")
+    left.axvline(1.0, color="#C0C0C0", lw=1, zorder=0)
+    ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15) if left.get_xlim()[0] <= t <= left.get_xlim()[1]]
+    left.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    left.set_xticks([], minor=True)
+    left.set_yticks(at, [row["task"].removeprefix("step ") for row in rows])
+    right.barh(at, [100 * row["share"] for row in rows], height=0.6, color=PALETTE[5])
+    for y, row in zip(at, rows):
+        right.text(100 * row["share"] + 1, y, f"{row['rate'] / 1e9:.0f} GFLOP/s", va="center", fontsize=8.5)
+    right.set(xlim=(0, 119), xlabel="% of a 2048 × 2048 float32 product's speed", title="Of the machine's peak")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def write(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Write speed.json and speed.png; their paths."""
+    paths = [folder / "speed.json", folder / "speed.png"]
+    host = sorted({(row.get("machine", ""), row.get("torch") or "", row.get("date", "")) for row in rows})
+    facts = {"machines": [dict(zip(("machine", "torch", "date"), h)) for h in host], "cases": rows}
+    if not any("NVIDIA" in row.get("machine", "") for row in rows):
+        facts["gpu"] = "not run: these machines have none that JAX sees"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths[0].write_text(json.dumps(plain(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    with plt.rc_context(STYLE):
+        figure = picture(rows)
+        figure.savefig(paths[1])
+        plt.close(figure)
+    return paths
+
+
+def main(settings: Settings) -> int:
+    """Measure what is missing, print the table, write the report. The exit code."""
+    if settings.quick:
+        settings = replace(settings, repetitions=1, seconds=0.0, results=settings.results / "quick")
+    patterns = settings.cases or ("*",)
+    chosen = {name: case for name, case in _cases().items() if any(fnmatch(name, p) for p in patterns)}
+    if not chosen:
+        print(f"no case matches --cases {' '.join(patterns)}; there are: {', '.join(_cases())}", file=sys.stderr)
+        return 2
+    ledger, order = Ledger(settings.results, "speed"), list(_cases())
+    if not settings.report_only:
+        fill(ledger, chosen, settings)
+    known = [row for row in ledger.rows() if row["task"] in order]
+    rows = sorted(known, key=lambda row: order.index(row["task"]))
+    print("\n".join(table(rows)))
+    for path in write(rows, settings.results):
+        print(path)
+    return 0
+
+
+def fill(ledger: Ledger, chosen: Mapping[str, Case], settings: Settings) -> None:
+    """Measure the cases that the ledger lacks."""
+    cells = {name: Cell("speed", "chunk", name, 0, case.batch) for name, case in chosen.items()}
+    missing = ledger.missing(cells.values())
+    with torch_beside(settings) as (torch, absent):
+        version = "{torch}, {threads} threads".format(**torch.ask(do="about")) if torch else None
+        if torch is None:
+            print(f"PyTorch is absent, steps are timed without it: {absent}", file=sys.stderr)
+        for name in (name for name, cell in cells.items() if cell in missing):
+            case = small(chosen[name]) if settings.quick else chosen[name]
+            print(f"{name} …", file=sys.stderr, flush=True)
+            try:
+                facts = measure(name, case, settings, torch, absent)
+            except (peers.PeerFailure, RuntimeError, OSError, subprocess.CalledProcessError) as failure:
+                facts = {"reason": f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"}
+            stamp = {"machine": machine(), "torch": version, "date": datetime.date.today().isoformat()}
+            ledger.append(cells[name], {**facts, **stamp})
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Settings, description=__doc__)))
