@@ -12,6 +12,7 @@ Layer 6: imports estimators.fitting.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,12 @@ def describe() -> str:
     """The devices in words, as in `8 × cpu (cpu)`."""
     first = jax.local_devices()[0]
     return f"{jax.local_device_count()} × {first.device_kind} ({first.platform})"
+
+
+def memory() -> int:
+    """Bytes of the first device's memory, that of the host where the device has none of its own."""
+    own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return own or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def replicas(n: int) -> Replicas:
