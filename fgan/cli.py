@@ -204,7 +204,7 @@ class Sweep:
     """Train a grid of configs and seeds, many at once; the same command again goes on where it stopped."""
 
     file: Annotated[Positional[str], arg(metavar="SWEEP")]
-    """A TOML file such as configs/sweeps/ring.toml: a config, and a table [grid] of lists by field."""
+    """A TOML file such as configs/sweeps/mixture_1d.toml: a config, and a table [grid] of lists by field."""
     run: str | None = None
     """The sweep's directory; runs/sweep-<file> if not given."""
     overwrite: bool = False

@@ -391,12 +391,12 @@ def sweep(path: str | Path) -> Path:
     fields = header[: header.index("seed")]
     numeric = (name for name in fields if all(type(cell[name]) in (int, float) for cell in cells))
     across = next(numeric, fields[0])
-    shown = [score for score in SCORES if score in header][:2] or ["bound"]
+    shown = [score for score in SCORES if any(cell.get(score) is not None for cell in cells)][:2] or ["bound"]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(shown), figsize=(1.5 + 4.6 * len(shown), 4.2), squeeze=False)
+        figure, axes = plt.subplots(1, len(shown), figsize=(1.5 + 4.6 * len(shown), 4.2), squeeze=False, sharex=True)
         for axis, score in zip(axes[0], shown):
             _swept(axis, cells, across, [name for name in fields if name != across], score)
-        handles = {label: handle for handle, label in zip(*axes[0, 0].get_legend_handles_labels())}
+        handles = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
         return _save(figure, path.with_name("sweep.png"))
 
@@ -433,7 +433,7 @@ def _swept(axis, cells: Sequence[dict[str, Any]], across: str, others: list[str]
             height, above = [1.03 + 0.03 * i] * len(lost), axis.get_xaxis_transform()
             axis.plot(lost, height, "x", ms=5, color=colour, transform=above, clip_on=False)
         if len(perfect) > 1 and (own := {c.get(SCORES[score]) for c in line} - {None}):
-            axis.plot(axis.get_xlim(), [own.pop()] * 2, color=colour, lw=1, ls=(0, (3, 2)))
+            axis.axhline(own.pop(), **EXACT | {"color": colour})
     if len(perfect) == 1:
         axis.axhline(perfect.pop(), **EXACT, label="a perfect generator")
     if any(cell["state"] == "diverged" for cell in cells):
