@@ -375,14 +375,16 @@ SCORES = {
     "precision": "held_out_samples.precision",
     "recall": "held_out_samples.recall",
 }
-"""Scores that a sweep's picture shows, the first two that it has, and where a perfect generator's stand."""
+"""Scores that a sweep's picture shows, the first two that it has, and where a perfect generator's stand.
+
+`exact` is drawn less its optimum, which no two divergences share."""
 
 
 def sweep(path: str | Path) -> Path:
     """Draw sweep.png beside a results.csv: scores against the first numeric swept field, seeds as dots, mean as line.
 
     A colour a value of the first other field, a line style a combination of the rest. Diverged members are crosses
-    above the axes. Dashed black is a perfect generator, dashed in colour where it differs from line to line.
+    above the axes. Dashed is a perfect generator.
     """
     path = Path(path)
     with open(path, encoding="utf-8", newline="") as file:
@@ -391,11 +393,15 @@ def sweep(path: str | Path) -> Path:
     fields = header[: header.index("seed")]
     numeric = (name for name in fields if all(type(cell[name]) in (int, float) for cell in cells))
     across = next(numeric, fields[0])
+    for cell in cells:
+        if cell.get("exact") is not None:
+            cell["exact"] -= cell["optimum"]
     shown = [score for score in SCORES if any(cell.get(score) is not None for cell in cells)][:2] or ["bound"]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(shown), figsize=(1.5 + 4.6 * len(shown), 4.2), squeeze=False, sharex=True)
         for axis, score in zip(axes[0], shown):
             _swept(axis, cells, across, [name for name in fields if name != across], score)
+        figure.suptitle(f"{len(cells)} members; dots are seeds, lines their means", fontsize=10)
         handles = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
         return _save(figure, path.with_name("sweep.png"))
@@ -432,16 +438,14 @@ def _swept(axis, cells: Sequence[dict[str, Any]], across: str, others: list[str]
         if lost := [place[c[across]] for c in line if c["state"] == "diverged"]:
             height, above = [1.03 + 0.03 * i] * len(lost), axis.get_xaxis_transform()
             axis.plot(lost, height, "x", ms=5, color=colour, transform=above, clip_on=False)
-        if len(perfect) > 1 and (own := {c.get(SCORES[score]) for c in line} - {None}):
-            axis.axhline(own.pop(), **EXACT | {"color": colour})
-    if len(perfect) == 1:
-        axis.axhline(perfect.pop(), **EXACT, label="a perfect generator")
+    if perfect and score != "exact":
+        axis.axhline(min(perfect), **EXACT, label="a perfect generator")
     if any(cell["state"] == "diverged" for cell in cells):
         axis.plot([], [], "x", color=DATA, label="diverged")
     _scales(axis, [place[value] for value in values], [c[score] for c in cells if c.get(score) is not None])
     if not numeric:
         axis.set_xticks(range(len(values)), [_short(value) for value in values], rotation=30, ha="right")
-    axis.set(xlabel=across, ylabel=score.replace("_", " "))
+    axis.set(xlabel=across, ylabel="exact − optimum, nats" if score == "exact" else score.replace("_", " "))
 
 
 def _scales(axis, x: Sequence[float], y: Sequence[float]) -> None:

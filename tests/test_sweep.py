@@ -454,11 +454,20 @@ def test_the_picture_has_a_mean_a_line_and_a_cross_for_what_diverged(drawn):
     )
     (axis,) = figure.axes
     found = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
-    assert found["kl"] == [[0.1, pytest.approx(0.6)], [1.0, 0.4]] and found["js"] == [[0.1, 0.3]]
+    assert found["kl"] == [[0.1, pytest.approx(0.35)], [1.0, pytest.approx(0.15)]]  # less the optimum
+    assert found["js"] == [[0.1, pytest.approx(0.175)]] and axis.get_ylabel() == "exact − optimum, nats"
     crosses = [line for line in axis.lines if line.get_marker() == "x" and len(line.get_xdata())]
     assert [list(cross.get_xdata()) for cross in crosses] == [[1.0]]
-    levels = {line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == "--"}
-    assert levels == {0.25, 0.125} and axis.get_xlabel() == "penalty.weight"
+    assert axis.get_xlabel() == "penalty.weight"
+
+
+def test_the_picture_shows_a_perfect_generator_where_it_is_known(drawn):
+    figure = drawn(
+        "batch,seed,state,step,high_quality,high_quality_of_perfect,mode_kl\n8,0,finished,9,0.5,0.98,\n9,0,finished,9,0.25,0.98,\n"
+    )
+    (axis,) = figure.axes  # a mode KL that no member has is not shown
+    found = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+    assert found["mean of the seeds"] == [0.5, 0.25] and found["a perfect generator"] == [0.98, 0.98]
 
 
 def test_fields_without_numbers_stand_side_by_side(drawn):
