@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -199,7 +200,8 @@ class Ours:
     def __post_init__(self):
         config, data = self.case.config(), self.case.data()
         self.arguments = [jnp.asarray(data.rows), train.seed_numbers(config), train.fresh(config, data)]
-        self.parameters = _count(self.arguments[2].generator, self.arguments[2].critic) // self.case.seeds
+        state = self.arguments[2]
+        self.parameters = _count(state.generator, state.critic) // self.case.seeds  # type: ignore[attr-defined]
         begun = time.perf_counter()
         precision = None if self.case.precision == "bfloat16" else self.case.precision
         with jax.default_matmul_precision(precision):
@@ -299,6 +301,10 @@ class Torch:
             raise peers.PeerFailure(reply["reason"])
         return reply
 
+    def seconds(self, how: str, steps: int) -> float:
+        """What `steps` steps took."""
+        return self.ask(do="run", how=how, steps=steps)["seconds"]
+
 
 @contextmanager
 def torch_beside(settings: Settings) -> Iterator[tuple[Torch | None, str]]:
@@ -348,12 +354,14 @@ def step_cell(case: Case, settings: Settings, torch: Torch | None, absent: str) 
     ours = Ours(case)
     turns: dict[str, Turn] = {"ours": ours.run}
     failed = {} if torch else dict.fromkeys(CONTESTANTS, absent)
-    for how in CONTESTANTS if torch else ():
+    for how in CONTESTANTS:
+        if torch is None:
+            break
         try:
             made = torch.ask(do="make", case={**asdict(case), "how": how, "rows": ROWS})
             if made["parameters"] != ours.parameters:
                 raise AssertionError(f"PyTorch's networks have {made['parameters']} parameters, ours {ours.parameters}")
-            turns[how] = lambda n, how=how: torch.ask(do="run", how=how, steps=n)["seconds"]
+            turns[how] = partial(torch.seconds, how)
         except peers.PeerFailure as failure:
             failed[how] = str(failure)
     size = 64 if settings.quick else PRODUCT
@@ -534,7 +542,7 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write speed.json and speed.png; their paths."""
     paths = [folder / "speed.json", folder / "speed.png"]
     host = sorted({(row.get("machine", ""), row.get("torch") or "", row.get("date", "")) for row in rows})
-    facts = {"machines": [dict(zip(("machine", "torch", "date"), h)) for h in host], "cases": rows}
+    facts: dict[str, Any] = {"machines": [dict(zip(("machine", "torch", "date"), h)) for h in host], "cases": rows}
     if not any("NVIDIA" in row.get("machine", "") for row in rows):
         facts["gpu"] = "not run: these machines have none that JAX sees"
     folder.mkdir(parents=True, exist_ok=True)

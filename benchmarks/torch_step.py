@@ -142,7 +142,8 @@ def answer(command, made):
 
 
 def main():
-    made, replies = {}, sys.stdout
+    made: dict = {}
+    replies = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints is no answer
     for line in sys.stdin:
         try:

@@ -1,4 +1,4 @@
-"""The command line: `fgan estimate | train | sample | reproduce | divergences`.
+"""The command line: `fgan estimate | train | sweep | sample | reproduce | divergences`.
 
 Each command is a dataclass that tyro fills; jax is imported only once a command runs, so that help is instant. Every
 refusal is one line on stderr and an exit code: 2 usage or config, 3 data, 4 diverged, 5 checkpoint or run not found,
@@ -239,6 +239,34 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Train a grid of configs and seeds, many at once; the same command again goes on where it stopped."""
+
+    file: Annotated[Positional[str], arg(metavar="SWEEP")]
+    """A TOML file such as configs/sweeps/mixture_1d.toml: a config, and a table [grid] of lists by field."""
+    run: str | None = None
+    """The sweep's directory; runs/sweep-<file> if not given."""
+    overwrite: bool = False
+    """Set an existing sweep aside and start anew."""
+    quiet: bool = False
+    """Show no progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __call__(self) -> None:
+        _require_device()
+        from fgan.sweep import load, sweep
+
+        run = self.run or f"runs/sweep-{Path(self.file).stem}"
+        outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
+        diverged = sum(row["state"] == "diverged" for row in outcome.rows)
+        print(f"run        {outcome.run}")
+        print(f"members    {len(outcome.rows) - diverged} finished, {diverged} diverged")
+        print(f"results    {outcome.run / 'results.csv'}")
+        print(f"picture    {outcome.picture}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Draw samples from a trained run, in the data's own units."""
 
@@ -321,6 +349,7 @@ class Divergences:
 COMMANDS: dict[str, Any] = {
     "estimate": Estimate,
     "train": Train,
+    "sweep": Sweep,
     "sample": Sample,
     "reproduce": Reproduce,
     "divergences": Divergences,

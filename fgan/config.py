@@ -228,27 +228,40 @@ class Config:
 
 def load(path: str | Path) -> Config:
     """The Config in a TOML file. Raises ConfigError naming file, line and nearest name."""
+    return from_toml(read(path), str(path))
+
+
+def read(path: str | Path, *, folder: str = "configs") -> str:
+    """The text of a TOML file of moderate size; where there is none, the error lists those in `folder`."""
     file = Path(path)
     if not file.is_file():
-        found = sorted(str(p) for p in Path("configs").glob("*.toml"))
+        found = sorted(str(p) for p in Path(folder).glob("*.toml"))
         choices = f"; the shipped ones are {', '.join(found)}" if found else ""
         raise ConfigError(f"{path}: no such config file{choices}")
     if file.stat().st_size > SIZE_LIMIT:
         raise ConfigError(f"{path}: {file.stat().st_size} bytes is no config; at most {SIZE_LIMIT} are read")
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return from_toml(text, str(path))
 
 
 def from_toml(text: str, name: str = "config.toml") -> Config:
     """The Config in TOML text, called `name` in messages. Raises ConfigError."""
+    return overlay(Config(), parse(text, name), Place(name, text))
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """The table in TOML text, called `name` in messages. Raises ConfigError."""
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # besides its own error: integers too long, brackets too deep
         raise ConfigError(f"{name}: not valid TOML: {error}") from None
-    return _build(Config, table, "", _Place(name, text))
+
+
+def overlay(config: Config, table: Mapping[str, Any], place: Place) -> Config:
+    """`config` with the fields that `table`, read at `place`, holds. Raises ConfigError."""
+    return _overlay(config, table, "", place)
 
 
 def to_toml(config: Config) -> str:
@@ -260,10 +273,10 @@ def to_toml(config: Config) -> str:
         if dataclasses.is_dataclass(value):
             nested.append((f.name, value))
         else:
-            lines.append(f"{f.name} = {_literal(value)}")
+            lines.append(f"{f.name} = {literal(value)}")
     for name, group in nested:
         lines += ["", f"[{name}]"]
-        lines += [f"{f.name} = {_literal(getattr(group, f.name))}" for f in dataclasses.fields(group)]
+        lines += [f"{f.name} = {literal(getattr(group, f.name))}" for f in dataclasses.fields(group)]
     return "\n".join(lines) + "\n"
 
 
@@ -380,6 +393,23 @@ def get(config: Config, dotted: str) -> Any:
     return value
 
 
+def replace(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values by dotted name, as in `replace(config, {"penalty.weight": 2.0})`."""
+    for dotted, value in values.items():
+        group, _, name = dotted.rpartition(".")
+        changed = {group: dataclasses.replace(getattr(config, group), **{name: value})} if group else {name: value}
+        config = dataclasses.replace(config, **changed)
+    return config
+
+
+def typed(dotted: str, value: Any, place: Place) -> Any:
+    """`value`, read at `place`, as the type of the field of that dotted name. Raises ConfigError."""
+    kind: Any = Config
+    for part in dotted.split("."):
+        kind = typing.get_type_hints(kind)[part]
+    return _typed(kind, value, dotted, place)
+
+
 def names(cls: type = Config, prefix: str = "") -> Iterator[str]:
     """Every field's dotted name."""
     for f, kind in _fields(cls):
@@ -392,11 +422,12 @@ def names(cls: type = Config, prefix: str = "") -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class _Place(typing.NamedTuple):
-    """A file and its text, to say where a key stands."""
+class Place(typing.NamedTuple):
+    """A file and its text, to say where a key stands; `within`, with its dot, is the table that keys are asked of."""
 
     name: str
     text: str
+    within: str = ""
 
     def of(self, dotted: str) -> str:
         """file:line of a key, of the table that holds it inline, or the file alone."""
@@ -408,14 +439,14 @@ class _Place(typing.NamedTuple):
                 here = f"{section}.{key[1]}" if section else key[1]
             else:
                 continue
-            if here == dotted:
+            if here == self.within + dotted:
                 return f"{self.name}:{number}"
         table = dotted.rpartition(".")[0]
         return self.of(table) if table else self.name
 
 
-def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> Any:
-    known = {f.name: kind for f, kind in _fields(cls)}
+def _overlay(base: Any, table: Mapping[str, Any], prefix: str, place: Place) -> Any:
+    known = {f.name: kind for f, kind in _fields(type(base))}
     values = {}
     for key, value in table.items():
         dotted = prefix + key
@@ -425,10 +456,10 @@ def _build(cls: type, table: Mapping[str, Any], prefix: str, place: _Place) -> A
         if dataclasses.is_dataclass(known[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
-            values[key] = _build(known[key], value, dotted + ".", place)  # type: ignore[arg-type]
+            values[key] = _overlay(getattr(base, key), value, dotted + ".", place)
         else:
             values[key] = _typed(known[key], value, dotted, place)
-    return cls(**values)
+    return dataclasses.replace(base, **values)
 
 
 def _fields(cls: type):
@@ -436,7 +467,7 @@ def _fields(cls: type):
     return [(f, hints[f.name]) for f in dataclasses.fields(cls)]
 
 
-def _typed(kind: Any, value: Any, dotted: str, place: _Place) -> Any:
+def _typed(kind: Any, value: Any, dotted: str, place: Place) -> Any:
     """`value` as `kind`: no silent conversion but int → float and list → tuple."""
 
     def wrong(expected):
@@ -463,14 +494,15 @@ def _typed(kind: Any, value: Any, dotted: str, place: _Place) -> Any:
     return value
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """`value` as TOML."""
     match value:
         case bool():
             return str(value).lower()
         case str():
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON leaves DEL, TOML may not
         case tuple():
-            return "[" + ", ".join(_literal(v) for v in value) + "]"
+            return "[" + ", ".join(literal(v) for v in value) + "]"
         case float() | int():
             return repr(value)
     raise TypeError(f"no TOML for {value!r} of {type(value)}")

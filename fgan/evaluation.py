@@ -41,7 +41,7 @@ SHOWN = 100  # images kept of an evaluation
 
 
 class Evaluation:
-    """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed).
+    """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed); `seeds` names others than config's.
 
     Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
     """
@@ -53,8 +53,10 @@ class Evaluation:
         self._sample = jax.jit(jax.vmap(lambda state, key: gan.sample(state, key, self.n)))
         self._score = self._scorer()
 
-    def __call__(self, state: GANState, step: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        seeds = self.config.seed + np.arange(self.config.seeds)
+    def __call__(
+        self, state: GANState, step: int, seeds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))
         if self.data.target is not None or self.data.law is not None:  # scored and drawn in its own units

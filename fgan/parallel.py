@@ -18,6 +18,7 @@ Layer 6: imports estimators.fitting and config.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -65,6 +66,12 @@ def describe() -> str:
     first, processes = jax.devices()[0], jax.process_count()
     among = f", {processes} processes" if processes > 1 else ""
     return f"{jax.device_count()} × {first.device_kind} ({first.platform}{among})"
+
+
+def memory() -> int:
+    """Bytes of the first device's memory, that of the host where the device has none of its own."""
+    own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return own or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def replicas(where: Layout) -> Replicas:

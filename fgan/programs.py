@@ -29,8 +29,8 @@ def keep() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if (before := jax.config.values["jax_compilation_cache_dir"]) is not None:
+        return Path(before)
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false", "no"):
         return None
     try:

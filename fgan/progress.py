@@ -53,7 +53,7 @@ class Reporter:
             self._bar.update(self._task, description=name)
         yield
         self.say(f"{name}: {time.monotonic() - begun:.1f} s")
-        self._begun = time.monotonic()
+        self._begun, self._first = time.monotonic(), None  # steps before it do not count towards the rate
 
     def advance(self, step: int, text: str = "") -> None:
         """`step` of the total are done."""

@@ -16,10 +16,11 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ from estimators.divergences import divergence
 from estimators.fitting import ALONE, Replicas, steps
 from fgan import networks, parallel, plots, processes
 from fgan.checkpoint import CheckpointError, Checkpoints
-from fgan.config import Config, ConfigError, check, from_toml, to_toml
+from fgan.config import Config, ConfigError, check, from_toml, replace, to_toml
 from fgan.data import Dataset
 from fgan.data import load as load_data
 from fgan.evaluation import Evaluation
@@ -158,21 +159,24 @@ def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
 
 
 def chunk(config: Config, data: Dataset, n: int):
-    """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds."""
+    """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds.
+
+    A further argument holds fields of `config` that differ from seed to seed: {dotted name: values [seeds]}. They are
+    traced, so that one program serves all values; a sweep's ARRAYS can be.
+    """
 
     def spread(replicas: Replicas):
-        gan = build(config, data, replicas)
-
-        def run(rows, seeds, state, start):
+        def run(rows, seeds, state, start, values: Mapping[str, jax.Array] = MappingProxyType({})):
             def draw(key):
                 keys = jax.random.split(key, config.game.critic_steps)
                 return jnp.stack([replicas.shard(data.draw(k, rows, config.batch)) for k in keys])
 
-            def alone(seed, state):
+            def alone(seed, state, values):
+                gan = build(replace(config, values), data, replicas)
                 state, metrics = steps(gan.advance, draw, jax.random.key(seed), state, start, n, noise=gan.noise)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
-            return jax.vmap(alone)(seeds, state)
+            return jax.vmap(alone)(seeds, state, dict(values))
 
         return run
 
@@ -184,14 +188,14 @@ def seed_numbers(config: Config) -> jax.Array:
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset, where: Layout | None = None) -> GANState:
-    """The state before the first step, vmapped over seeds, laid out as `where` has it."""
+def fresh(config: Config, data: Dataset, where: Layout | None = None, *, seeds: jax.Array | None = None) -> GANState:
+    """The state before the first step, vmapped over `seeds`, those of `config` if None, laid out as `where` has it."""
     gan = build(config, data)
 
     def init(seeds):
         return jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
 
-    seeds = seed_numbers(config)
+    seeds = seed_numbers(config) if seeds is None else seeds
     if where is None or where.n == 1:
         return jax.jit(init)(seeds)
     return jax.jit(init, out_shardings=parallel.shardings(jax.eval_shape(init, seeds), where))(np.asarray(seeds))

@@ -425,7 +425,7 @@ def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, name
 
 @pytest.mark.parametrize("name", ["js", "kl"])
 def test_bfloat16_computes_the_steps_of_float32_to_its_eight_bits(name):
-    """Networks in bfloat16; parameters, optimiser states, bound and samples in float32, and close to those of float32."""
+    """Networks in bfloat16; parameters, optimiser states, bound and samples in float32, close to those of float32."""
     wide, narrow = toy(name), toy(name, compute=jnp.bfloat16)
     state = wide.init(KEY)
     one, other = (jax.jit(gan.step)(KEY, state, real(gan)) for gan in (wide, narrow))

@@ -149,7 +149,7 @@ def test_a_run_is_traced_once(tmp_path, monkeypatch):
 def test_a_chunk_moves_nothing_between_host_and_device():
     """On a CPU jax guards the way in alone; the program itself must hold no way out."""
     arguments = (jnp.asarray(RING.rows), train.seed_numbers(TINY), train.fresh(TINY, RING), jnp.asarray(0, jnp.int32))
-    compiled = parallel.compile_chunk(train.chunk(TINY, RING, 10), arguments, 1)
+    compiled = parallel.compile_chunk(train.chunk(TINY, RING, 10), arguments, parallel.layout(TINY.parallel))
     with jax.transfer_guard("disallow"):
         state, _ = jax.block_until_ready(compiled(*arguments))
         jax.block_until_ready(compiled(*arguments[:2], state, arguments[3]))
