@@ -529,7 +529,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15) if left.get_xlim()[0] <= t <= left.get_xlim()[1]]
     left.set_xticks(ticks, [f"{t:g}" for t in ticks])
     left.set_xticks([], minor=True)
-    left.set_yticks(at, [row["task"].removeprefix("step ") for row in rows])
+    left.set_yticks(list(at), [row["task"].removeprefix("step ") for row in rows])
     right.barh(at, [100 * row["share"] for row in rows], height=0.6, color=PALETTE[5])
     for y, row in zip(at, rows):
         right.text(100 * row["share"] + 1, y, f"{row['rate'] / 1e9:.0f} GFLOP/s", va="center", fontsize=8.5)

@@ -425,9 +425,8 @@ def _swept(axis, cells: Sequence[dict[str, Any]], across: str, others: list[str]
     for cell in cells:
         combined.setdefault(tuple(cell[name] for name in others), []).append(cell)
     colours, styles = (list(dict.fromkeys(key[part] for key in combined)) for part in (slice(1), slice(1, None)))
-    perfect = [
-        p for cell in cells if (p := cell.get(SCORES.get(score, ""))) is not None and cell["state"] == "finished"
-    ]
+    known = (cell.get(SCORES.get(score, "")) for cell in cells if cell["state"] == "finished")
+    perfect = [value for value in known if value is not None]
     for i, (key, line) in enumerate(combined.items()):
         colour = PALETTE[colours.index(key[:1]) % len(PALETTE)]
         style = ("-", "--", ":", "-.")[styles.index(key[1:]) % 4]

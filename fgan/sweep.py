@@ -38,6 +38,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -278,7 +279,7 @@ class Program:
         if config.batch % self.where.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.where.n} devices")
         self.gan = build(config, data)  # refuse what cannot be built before anything is written
-        self.rows = jnp.asarray(data.rows)
+        self.rows, self.fresh = jnp.asarray(data.rows), jax.jit(partial(fresh, config, data))
         self.evaluation: Evaluation | None = None
         self._compiled: dict[int, Any] = {}
 
@@ -400,7 +401,8 @@ class _Loop:
         self.program, self.part, self.directory = program, part, directory
         self.seeds = jnp.asarray(part.column("seed"), jnp.uint32)
         self.values = {name: jnp.asarray(part.column(name), jnp.float32) for name in swept}
-        self.state, self.step = fresh(program.config, program.data, seeds=self.seeds), 0
+        self.state: Any = None
+        self.step = 0
         self.since = np.full(part.size, -1, np.int32)
 
     @property
@@ -412,9 +414,12 @@ class _Loop:
         self.checkpoints = Checkpoints(
             self.directory.checkpoints, fingerprint=self.directory.fingerprint, warn=report.say
         )
-        restored = self.checkpoints.restore(jax.eval_shape(lambda: (self.state, self.since)), finite=False)
+        like = jax.eval_shape(self.program.fresh, self.seeds), jax.ShapeDtypeStruct(self.since.shape, np.int32)
+        restored = self.checkpoints.restore(like, finite=False)
         self.directory.cut("metrics.jsonl", restored.metrics_bytes if restored else 0)
-        if restored:
+        if restored is None:
+            self.state = self.program.fresh(seeds=self.seeds)
+        else:
             self.step, (self.state, since) = restored.step, restored.state
             self.since = np.asarray(since)
             report.say(f"resuming {self.directory.path} at step {self.step}")
