@@ -531,8 +531,8 @@ def picture(rows: Sequence[Row]) -> Figure:
     left.set_xticks([], minor=True)
     left.set_yticks(list(at), [row["task"].removeprefix("step ") for row in rows])
     right.barh(at, [100 * row["share"] for row in rows], height=0.6, color=PALETTE[5])
-    for y, row in zip(at, rows):
-        right.text(100 * row["share"] + 1, y, f"{row['rate'] / 1e9:.0f} GFLOP/s", va="center", fontsize=8.5)
+    for place, row in zip(at, rows):
+        right.text(100 * row["share"] + 1, place, f"{row['rate'] / 1e9:.0f} GFLOP/s", va="center", fontsize=8.5)
     right.set(xlim=(0, 119), xlabel="% of a 2048 × 2048 float32 product's speed", title="Of the machine's peak")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
