@@ -25,20 +25,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
-
-# Read by libtpu, which would ask the cloud which machine this is, and complain where it is none.
-for _name, _value in {
-    "SKIP_MDS_QUERY": "1",
-    "WORKER_HOSTNAMES": "localhost",
-    "ACCELERATOR_TYPE": "v5litepod-8",
-}.items():
-    os.environ.setdefault(f"TPU_{_name}", _value)
 
 import jax
 import jax.numpy as jnp
