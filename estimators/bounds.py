@@ -18,6 +18,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from estimators.divergences import ActivationName, FDivergence
 
@@ -75,15 +76,22 @@ def log_mean_exp(values: jax.Array, expectation: Expectation = mean) -> jax.Arra
     Stated rather than derived: the derived one sends a mean back through every device's share, a round of messages
     that the weights, known to all once the value is, do without.
     """
-    shift = expectation(jnp.max(values, keepdims=True))  # any is exact; overflow takes a maximum 88 nats above it
-    return shift + jnp.log(expectation(jnp.exp(values - shift)))
+    shift, _, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total)
 
 
 @log_mean_exp.defjvp
 def _weighted_mean(expectation, primals, tangents):
     (values,), (change,) = primals, tangents
-    result = log_mean_exp(values, expectation)
-    return result, expectation(jnp.exp(values - result) * change)
+    shift, powers, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total), expectation(powers / total * change)
+
+
+def _shifted_powers(values: jax.Array, expectation: Expectation):
+    """(s, e^{v − s}, E[e^{v − s}]) for a shift s; any is exact, overflow takes a maximum 88 nats above it."""
+    shift = lax.stop_gradient(expectation(jnp.max(values, keepdims=True)))
+    powers = jnp.exp(values - shift)
+    return shift, powers, expectation(powers)
 
 
 BOUNDS: Mapping[str, Bound] = MappingProxyType({"fenchel": fenchel, "donsker_varadhan": donsker_varadhan})

@@ -279,7 +279,11 @@ class CompileCheck:
 
     def __call__(self) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"  # the TPU is only described: libtpu need not ask which machine this is
-        for name, value in {"SKIP_MDS_QUERY": "1", "WORKER_HOSTNAMES": "localhost", "ACCELERATOR_TYPE": "v5litepod-8"}.items():
+        for name, value in {
+            "SKIP_MDS_QUERY": "1",
+            "WORKER_HOSTNAMES": "localhost",
+            "ACCELERATOR_TYPE": "v5litepod-8",
+        }.items():
             os.environ.setdefault(f"TPU_{name}", value)
         _require_device()
         from fgan import compile_check
