@@ -12,6 +12,7 @@ Layer 1: imports estimators.divergences.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -65,11 +66,32 @@ def donsker_varadhan(d, v_p, v_q, *, activation=None, expectation=mean):
     if d.name != "kl":
         raise ValueError(f"donsker_varadhan bounds kl only, not {d.name}; use the fenchel bound")
     log_ratio = d.activation(activation).log_ratio
-    l_p, l_q = log_ratio(v_p), log_ratio(v_q)
-    shift = lax.stop_gradient(
-        expectation(jnp.max(l_q, keepdims=True))
-    )  # any is exact; overflow takes a maximum 88 nats above it
-    return expectation(l_p) - (shift + jnp.log(expectation(jnp.exp(l_q - shift))))
+    return expectation(log_ratio(v_p)) - log_mean_exp(log_ratio(v_q), expectation)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def log_mean_exp(values: jax.Array, expectation: Expectation = mean) -> jax.Array:
+    """log E[e^v] of values [n]; its gradient is the mean with weights e^v / E[e^v].
+
+    Stated rather than derived: the derived one sends a mean back through every device's share, a round of messages
+    that the weights, known to all once the value is, do without.
+    """
+    shift, _, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total)
+
+
+@log_mean_exp.defjvp
+def _weighted_mean(expectation, primals, tangents):
+    (values,), (change,) = primals, tangents
+    shift, powers, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total), expectation(powers / total * change)
+
+
+def _shifted_powers(values: jax.Array, expectation: Expectation):
+    """(s, e^{v − s}, E[e^{v − s}]) for a shift s; any is exact, overflow takes a maximum 88 nats above it."""
+    shift = lax.stop_gradient(expectation(jnp.max(values, keepdims=True)))
+    powers = jnp.exp(values - shift)
+    return shift, powers, expectation(powers)
 
 
 BOUNDS: Mapping[str, Bound] = MappingProxyType({"fenchel": fenchel, "donsker_varadhan": donsker_varadhan})

@@ -1,4 +1,4 @@
-"""The command line: `fgan estimate | train | sweep | sample | reproduce | divergences`.
+"""The command line: `fgan estimate | train | sweep | sample | reproduce | compile-check | divergences`.
 
 Each command is a dataclass that tyro fills; jax is imported only once a command runs, so that help is instant. Every
 refusal is one line on stderr and an exit code: 2 usage or config, 3 data, 4 diverged, 5 checkpoint or run not found,
@@ -329,6 +329,44 @@ class Reproduce:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompileCheck:
+    """Compile the training step for a TPU that need not be there: its memory, work, messages and best time."""
+
+    file: Annotated[Positional[str], arg(metavar="CONFIG")]
+    """A TOML file such as configs/ring.toml."""
+    topology: str = "v5e:2x4"
+    """Chips and their grid: v5e:2x4 to v5e:16x16, v6e:4x4, v5p:4x4x4, v4:2x2x4, …"""
+    model: bool = False
+    """Model weak scaling to 1024 chips too; compiles for twice the chips as well."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+    debug: bool = False
+    """Show the traceback of an error."""
+    settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
+
+    def __call__(self) -> None:
+        os.environ["JAX_PLATFORMS"] = "cpu"  # the TPU is only described: libtpu need not ask which machine this is
+        for name, value in {
+            "SKIP_MDS_QUERY": "1",
+            "WORKER_HOSTNAMES": "localhost",
+            "ACCELERATOR_TYPE": "v5litepod-8",
+        }.items():
+            os.environ.setdefault(f"TPU_{name}", value)
+        _require_device()
+        from fgan import compile_check
+
+        found = compile_check.compile_check(self.settings, self.topology)
+        twice = compile_check.doubled(self.settings, self.topology) if self.model else None
+        if self.json:
+            model = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(found, twice)]}
+            print(json.dumps(compile_check.as_json(found) | model, allow_nan=False))
+            return
+        print(compile_check.table(found))
+        if twice is not None:
+            print(f"\n{compile_check.model_table(found, twice)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Divergences:
     """The table of divergences, or one of them in detail."""
 
@@ -352,8 +390,11 @@ COMMANDS: dict[str, Any] = {
     "sweep": Sweep,
     "sample": Sample,
     "reproduce": Reproduce,
+    "compile-check": CompileCheck,
     "divergences": Divergences,
 }
+CONFIGURED = ("train", "compile-check")
+"""Commands that take a config file, and any of its fields."""
 _ANY: Any = Union[tuple(Annotated[c, tyro.conf.subcommand(name)] for name, c in COMMANDS.items())]  # noqa: UP007
 
 
@@ -380,10 +421,10 @@ def _parse(given: list[str]) -> Callable[[], None]:
     name, words = given[0], given[1:]
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {configuration.nearest(name, COMMANDS)}")
-    if name != "train" or words[:1] in ([], ["-h"], ["--help"]):
+    if name not in CONFIGURED or words[:1] in ([], ["-h"], ["--help"]):
         return _filled(name, words)
     file = words[0] if not words[0].startswith("-") else _filled(name, words).file
-    return _filled(name, words, Train(file=file, settings=configuration.load(file)))
+    return _filled(name, words, COMMANDS[name](file=file, settings=configuration.load(file)))
 
 
 def _filled(name: str, words: list[str], default: Any = None) -> Any:
@@ -400,7 +441,7 @@ def _filled(name: str, words: list[str], default: Any = None) -> Any:
             raise
         raise ConfigError(_first_complaint(said.getvalue())) from None
     if unknown:
-        flags = [f"--{n}" for n in configuration.names()] if name == "train" else []
+        flags = [f"--{n}" for n in configuration.names()] if name in CONFIGURED else []
         flags += [f"--{f.name}" for f in dataclasses.fields(COMMANDS[name])]
         raise ConfigError(
             f"unknown option {unknown[0]!r}: {configuration.nearest(unknown[0], flags, otherwise='see --help')}"

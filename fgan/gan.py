@@ -214,6 +214,7 @@ class FGAN:
         new = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
         return self._keep_finite(state, new, metrics)
 
+    @jax.named_scope("critic_update")
     def critic_update(
         self, key: jax.Array, state: GANState, x_p: jax.Array, x_q: jax.Array
     ) -> tuple[GANState, Metrics]:
@@ -296,6 +297,7 @@ class FGAN:
             return self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
         return expectation(self.cost(v_q))
 
+    @jax.named_scope("generator_update")
     def generator_update(self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array) -> GANState:
         """`state` after one descent of the generator's objective against `critic`, at the noise z [b, latent]."""
         q_key, p_key, look_key = jax.random.split(key, 3)

@@ -418,7 +418,7 @@ class _Loop:
         restored = self.checkpoints.restore(like, finite=False)
         self.directory.cut("metrics.jsonl", restored.metrics_bytes if restored else 0)
         if restored is None:
-            self.state = self.program.fresh(seeds=self.seeds)
+            self.state = self.program.fresh(self.seeds)
         else:
             self.step, (self.state, since) = restored.step, restored.state
             self.since = np.asarray(since)

@@ -188,7 +188,7 @@ def seed_numbers(config: Config) -> jax.Array:
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset, where: Layout | None = None, *, seeds: jax.Array | None = None) -> GANState:
+def fresh(config: Config, data: Dataset, seeds: jax.Array | None = None, *, where: Layout | None = None) -> GANState:
     """The state before the first step, vmapped over `seeds`, those of `config` if None, laid out as `where` has it."""
     gan = build(config, data)
 
@@ -259,7 +259,7 @@ class _Loop:
         with report.phase("preparing the evaluation"):
             self.evaluation = Evaluation(config, data, build(config, data)) if run.writes else None
         self.rows, self.seeds = jnp.asarray(data.rows), seed_numbers(config)
-        self.state, self.step = fresh(config, data, where), 0
+        self.state, self.step = fresh(config, data, where=where), 0
         self.scores: list[dict[str, Any]] = []
         self._compiled: dict[int, Any] = {}
 

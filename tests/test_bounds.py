@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from estimators.bounds import BOUNDS, donsker_varadhan, fenchel, mean
+from estimators.bounds import BOUNDS, donsker_varadhan, fenchel, log_mean_exp, mean
 from estimators.divergences import DIVERGENCES, divergence
 from estimators.quadrature import exact_divergence
 from estimators.targets import normal
@@ -164,3 +164,14 @@ def test_fenchel_of_two_halves_is_their_average(row, x64):
     if row is KL:
         logs = [donsker_varadhan(row, v_p[half], v_q[half]) for half in (np.s_[::2], np.s_[1::2])]
         assert float(sum(logs)) / 2.0 > float(donsker_varadhan(row, v_p, v_q)) + 1e-6  # Jensen: biased up
+
+
+def test_log_mean_exp_has_the_derivatives_of_its_formula():
+    values = jnp.array([-3.0, 0.5, 2.0, 1.0])
+
+    def plain(v):
+        return jax.nn.logsumexp(v) - jnp.log(float(v.size))
+
+    for derivative in (lambda f: f, jax.grad, jax.hessian):
+        np.testing.assert_allclose(derivative(log_mean_exp)(values), derivative(plain)(values), rtol=2e-6, atol=1e-7)
+    assert log_mean_exp(values + 1e4) == pytest.approx(1e4 + float(plain(values)), rel=1e-6)

@@ -122,7 +122,7 @@ def test_values_are_traced_once(monkeypatch):
     for size in (1, 3):
         seeds = jnp.zeros(size, jnp.uint32)
         values = {name: jnp.linspace(1e-4, 1e-3, size) for name in ARRAYS}
-        arguments = (jnp.asarray(data.rows), seeds, train.fresh(TINY, data, seeds), jnp.int32(0), values)
+        arguments = (jnp.asarray(data.rows), seeds, train.fresh(TINY, data, seeds=seeds), jnp.int32(0), values)
         jax.jit(train.chunk(TINY, data, 2)(train.ALONE)).trace(*arguments)
         counts.append(len(traces))
     assert counts[0] > 0 and counts[1] == 2 * counts[0]
@@ -215,7 +215,7 @@ def test_the_footprint_is_about_what_the_program_takes(batch, features):
         TINY, batch=batch, generator=Generator(features=features), critic=Critic(features=features)
     )
     config, data, seeds = replace(config, {"log.samples": 2}), load_data(TINY.data), jnp.arange(4, dtype=jnp.uint32)
-    arguments = (jnp.zeros((0, 2)), seeds, train.fresh(config, data, seeds), jnp.int32(0))
+    arguments = (jnp.zeros((0, 2)), seeds, train.fresh(config, data, seeds=seeds), jnp.int32(0))
     used = jax.jit(train.chunk(config, data, 2)(train.ALONE)).lower(*arguments).compile().memory_analysis()
     taken = used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
     assert 0.25 < 4 * footprint(config, data) / taken < 4.0
@@ -412,7 +412,7 @@ def test_a_grid_too_large_to_write_down_is_refused_at_once():
 
 def test_batches_that_the_devices_cannot_share_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "layout", lambda _: parallel.Layout(tuple(jax.devices()) * 3))
-    with pytest.raises(ConfigError, match="batch = 16 must be a multiple of the 3 local devices"):
+    with pytest.raises(ConfigError, match="batch = 16 must be a multiple of the 3 devices"):
         go(PLAN, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
