@@ -205,7 +205,8 @@ def strike(monkeypatch, owner, method: str, step: int, act) -> None:
     plain, done = getattr(owner, method), []
 
     def struck(*args, **kwargs):
-        numbers = [a["step"] if isinstance(a, dict) else a for a in args if isinstance(a, (dict, int))]
+        read = {dict: lambda a: a["step"], int: int, parallel.Layout: lambda a: a.n}
+        numbers = [read[type(a)](a) for a in args if type(a) in read]
         if step in numbers and not done:
             done.append(step)
             act()
