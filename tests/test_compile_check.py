@@ -18,6 +18,8 @@ from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log
 from fgan.data import load
 from fgan.rundir import ResourceError
 
+pytestmark = pytest.mark.xdist_group("compile-check")  # one worker, since they share a compilation
+
 BASE = Config(
     batch=2048,
     data=Data(name="two_moons"),

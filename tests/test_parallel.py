@@ -15,6 +15,8 @@ from estimators.fitting import ALONE
 from fgan import parallel
 from fgan.penalties import PENALTIES
 
+pytestmark = pytest.mark.xdist_group("parallel")  # one worker, since what they share takes a minute
+
 PROGRAM = """
 import dataclasses, json, sys
 

@@ -14,6 +14,8 @@ import pytest
 
 from fgan import processes
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker, since they share runs
+
 CONFIG = """
 batch = 16
 steps = 200

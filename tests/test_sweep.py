@@ -116,8 +116,8 @@ def test_one_program_a_group(straight, compiled):
 def test_values_are_traced_once(monkeypatch):
     """The step is traced no more often for many learning rates than for one."""
     traces = []
-    plain = FGAN.step
-    monkeypatch.setattr(FGAN, "step", lambda *arguments: traces.append(1) or plain(*arguments))
+    plain = FGAN.advance
+    monkeypatch.setattr(FGAN, "advance", lambda *arguments: traces.append(1) or plain(*arguments))
     data, counts = load_data(TINY.data), []
     for size in (1, 3):
         seeds = jnp.zeros(size, jnp.uint32)

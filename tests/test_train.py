@@ -205,7 +205,7 @@ def strike(monkeypatch, owner, method: str, step: int, act) -> None:
     plain, done = getattr(owner, method), []
 
     def struck(*args, **kwargs):
-        read = {dict: lambda a: a["step"], int: int, parallel.Layout: lambda a: a.n}
+        read = {dict: lambda a: a.get("step"), int: int, parallel.Layout: lambda a: a.n}
         numbers = [read[type(a)](a) for a in args if type(a) in read]
         if step in numbers and not done:
             done.append(step)
