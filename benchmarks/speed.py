@@ -73,6 +73,7 @@ class Settings:
     Attributes:
         cases: shell patterns.
         torch: the Python that has PyTorch; auto makes the environment of the peer torch-mist, none leaves it out.
+        contestants: which of PyTorch's ways to run; `compile` takes minutes a case before its first step.
         repetitions: turns of every contestant.
         seconds: how long one turn lasts, about.
         quick: one short turn on small sizes, to see that it works; writes into a folder of its own.
@@ -82,6 +83,7 @@ class Settings:
 
     cases: tuple[str, ...] = ()
     torch: str = "auto"
+    contestants: tuple[str, ...] = CONTESTANTS
     repetitions: int = 5
     seconds: float = 1.0
     quick: bool = False
@@ -353,8 +355,9 @@ def step_cell(case: Case, settings: Settings, torch: Torch | None, absent: str) 
     """Ours and PyTorch's step in turns, ratios, and the share of the matrix product's speed."""
     ours = Ours(case)
     turns: dict[str, Turn] = {"ours": ours.run}
-    failed = {} if torch else dict.fromkeys(CONTESTANTS, absent)
-    for how in CONTESTANTS:
+    failed = {} if torch else dict.fromkeys(settings.contestants, absent)
+    failed |= {how: "left out by --contestants" for how in CONTESTANTS if how not in settings.contestants}
+    for how in settings.contestants:
         if torch is None:
             break
         try:
@@ -560,6 +563,9 @@ def main(settings: Settings) -> int:
         settings = replace(settings, repetitions=1, seconds=0.0, results=settings.results / "quick")
     patterns = settings.cases or ("*",)
     chosen = {name: case for name, case in _cases().items() if any(fnmatch(name, p) for p in patterns)}
+    if unknown := set(settings.contestants) - set(CONTESTANTS):
+        print(f"--contestants {' '.join(unknown)}: choose from {', '.join(CONTESTANTS)}", file=sys.stderr)
+        return 2
     if not chosen:
         print(f"no case matches --cases {' '.join(patterns)}; there are: {', '.join(_cases())}", file=sys.stderr)
         return 2
