@@ -19,7 +19,6 @@ Layer 6: imports estimators.fitting and config.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -103,8 +102,8 @@ def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tu
     """The compiled chunk(replicas)(*arguments), over the devices of `where`.
 
     Args:
-        chunk: given the Replicas, returns a pure function (rows, …) → results.
-        arguments: what it will be called with, for their shapes. The first holds rows of data.
+        chunk: given the Replicas, returns a pure function of arrays.
+        arguments: what it will be called with, for their shapes.
 
     Returns:
         A callable of the same arguments, from one device, the host, or an earlier call, that returns results laid out
@@ -192,8 +191,3 @@ def local(tree: Any) -> Any:
         return leaf.addressable_data(0)
 
     return jax.tree.map(one, tree)
-
-
-def all_reduces(compiled: jax.stages.Compiled) -> int:
-    """How many all-reduces the program holds; one inside a loop counts once."""
-    return len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text() or ""))

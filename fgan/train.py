@@ -216,10 +216,9 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     if config.batch % where.n:
         raise ConfigError(f"batch = {config.batch} must be a multiple of the {where.n} devices")
     build(config, data)  # refuse what cannot be built before anything is written
-    leads = processes.leader()
     with (
         _directory(directory, to_toml(config), overwrite) as run,
-        Reporter(config.steps, quiet=quiet or not leads) as report,
+        Reporter(config.steps, quiet=quiet or not processes.leader()) as report,
         signals() as stop,
     ):
         loop = _Loop(config, data, run, report, where)

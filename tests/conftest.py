@@ -41,3 +41,11 @@ def dtype(request):
     """Run the test in each precision; the value is the NumPy dtype."""
     with jax.enable_x64(request.param == "float64"):
         yield np.dtype(request.param)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Leave out most optimisations, for modules whose programs run for milliseconds and take seconds to compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

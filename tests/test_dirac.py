@@ -30,12 +30,7 @@ CURVATURE = {
 ROWS = [row.name for row in dirac.smooth()]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Leave out most optimisations: these programs run for milliseconds and take seconds to compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @cache

@@ -25,12 +25,7 @@ from fgan.train import build
 ROUNDING = 1e-5  # float32, through five layers
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Leave out most optimisations: these programs run for milliseconds and take seconds to compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 # --- the slope --------------------------------------------------------------------------------------------------------

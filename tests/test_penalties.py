@@ -19,12 +19,7 @@ SMOOTH = [name for name in TRAINED if divergence(name).smooth]
 OMEGA_JS = 0.2911848  # Roth et al. 2017's regulariser for this pair at the exact log-ratio
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Leave out most optimisations: these programs run for milliseconds and take seconds to compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def expectation(values):

@@ -40,12 +40,7 @@ PLAN = Sweep(base=TINY, grid={"divergence": ("kl", "js"), RATE: (1e-4, 1e-2)})
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "sweeps").glob("*.toml"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Leave out most optimisations: these programs run for milliseconds and take seconds to compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def go(plan: Sweep, path: Path, **options) -> sweeps.Outcome:
