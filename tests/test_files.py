@@ -92,7 +92,7 @@ def test_every_format_reads_the_same_points(put, name):
 
 @pytest.mark.parametrize("name", ["i.idx3-ubyte", "i.idx3-ubyte.gz", "i.npy", "i.npz"])
 def test_images_keep_shape_and_type(put, name):
-    content = {"e": idx(IMAGES, 8), "z": gzip.compress(idx(IMAGES, 8), mtime=0), "y": npy(IMAGES), "npz": npz(a=npy(IMAGES))}
+    content = {"e": idx(IMAGES, 8), "z": gzip.compress(idx(IMAGES, 8)), "y": npy(IMAGES), "npz": npz(a=npy(IMAGES))}
     path = put(name, content.get(name[-3:], content[name[-1]]))
     images = read_array(path)
     assert images.dtype == np.uint8 and images.dtype.isnative
@@ -310,7 +310,7 @@ def test_keys(put):
         ("g.npy", npy(np.array([True, False])), [1, 0]),
         ("g.npz", npz(x=npy(np.arange(3, dtype=np.uint8))), [0, 1, 2]),
         ("g.parquet", parquet(pd.DataFrame({"g": [5, 5, 6]})), [5, 5, 6]),
-        ("labels-idx1-ubyte.gz", gzip.compress(idx(np.arange(3, dtype=np.uint8), 8)), [0, 1, 2]),
+        ("labels-idx1-ubyte.gz", gzip.compress(idx(np.arange(3, dtype=np.uint8), 8), mtime=0), [0, 1, 2]),
     ],
 )
 def test_labels_are_words_or_whole_numbers(put, name, content, expected):
