@@ -27,12 +27,14 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
@@ -74,6 +76,7 @@ class Settings:
         cases: shell patterns.
         torch: the Python that has PyTorch; auto makes the environment of the peer torch-mist, none leaves it out.
         contestants: which of PyTorch's ways to run; `compile` takes minutes a case before its first step.
+        patience: seconds that each has for its first steps.
         repetitions: turns of every contestant.
         seconds: how long one turn lasts, about.
         quick: one short turn on small sizes, to see that it works; writes into a folder of its own.
@@ -84,6 +87,7 @@ class Settings:
     cases: tuple[str, ...] = ()
     torch: str = "auto"
     contestants: tuple[str, ...] = CONTESTANTS
+    patience: float = 300.0
     repetitions: int = 5
     seconds: float = 1.0
     quick: bool = False
@@ -149,7 +153,7 @@ class Case:
             ends = [self.dim, *self.features[::-1], 1]
             return [2 * a * b for a, b in pairwise(widths)], [2 * a * b for a, b in pairwise(ends)]
         low, (first, second) = (self.side // 4) ** 2, self.features
-        generator = [2 * self.latent * low * first, 2 * low * 9 * first * 4 * second, 2 * 4 * low * 9 * second * 4]
+        generator = [2 * self.latent * low * first, 2 * 4 * low * 4 * first * second, 2 * 16 * low * 4 * second]
         critic = [2 * 4 * low * 16 * second, 2 * low * 16 * second * first, 2 * low * first]
         return generator, critic
 
@@ -242,7 +246,8 @@ class CriticUpdates:
             return [data.draw(k, rows, case.batch) for k in jax.random.split(key)]
 
         key, self.state = jax.random.key(0), gan.init(jax.random.key(1))
-        self.compiled = jax.jit(lambda state: steps(step, draw, key, state, 0, case.chunk))
+        run = jax.jit(lambda state: steps(step, draw, key, state, 0, case.chunk))
+        self.compiled = run.lower(self.state).compile()
         self.run(1)
 
     def run(self, n: int) -> float:
@@ -274,7 +279,7 @@ def _multiply(x):
 
 # --- PyTorch ---------------------------------------------------------------------------------------------------------
 class Torch:
-    """PyTorch in a process of its own that answers commands; None in its place where there is none."""
+    """PyTorch in a process of its own that answers commands, until the end of a `with`."""
 
     def __init__(self, python: str | Path):
         device = "cpu" if jax.default_backend() == "cpu" else "gpu"
@@ -286,13 +291,25 @@ class Torch:
             stderr=subprocess.DEVNULL,
             text=True,
             env=environment,
+            start_new_session=True,
         )
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Its answer. Raises PeerFailure with its reason."""
+    def __enter__(self) -> Torch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # the compiler's workers with it
+        self.process.communicate()
+
+    def ask(self, limit: float | None = None, **command: Any) -> dict[str, Any]:
+        """Its answer. Raises PeerFailure with its reason, or where there is none within `limit` seconds."""
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
             print(json.dumps(command), file=self.process.stdin, flush=True)
+            ready, _, _ = select.select([self.process.stdout], [], [], limit)
+            if not ready:
+                raise peers.PeerFailure(f"no answer within {limit:.0f} s")
             line = self.process.stdout.readline()
         except OSError:
             line = ""
@@ -308,23 +325,16 @@ class Torch:
         return self.ask(do="run", how=how, steps=steps)["seconds"]
 
 
-@contextmanager
-def torch_beside(settings: Settings) -> Iterator[tuple[Torch | None, str]]:
-    """PyTorch ready to answer, or None and why not."""
-    worker, reason = None, "left out by --torch none"
+def torch_beside(settings: Settings) -> tuple[str | Path | None, str]:
+    """(the Python that has PyTorch, its version), or (None, why there is none)."""
+    if settings.torch == "none":
+        return None, "left out by --torch none"
     try:
-        if settings.torch != "none":
-            worker = Torch(peers.environment("torch-mist") if settings.torch == "auto" else settings.torch)
-            worker.ask(do="about")
+        python = peers.environment("torch-mist") if settings.torch == "auto" else settings.torch
+        with Torch(python) as torch:
+            return python, "{torch}, {threads} threads".format(**torch.ask(do="about"))
     except (peers.PeerFailure, OSError) as failure:
-        worker, reason = None, str(failure)
-    try:
-        yield worker, reason
-    finally:
-        if worker is not None:
-            assert worker.process.stdin is not None
-            worker.process.stdin.close()
-            worker.process.wait()
+        return None, str(failure)
 
 
 # --- a cell ----------------------------------------------------------------------------------------------------------
@@ -351,25 +361,12 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     return {"ratio": median(above) / median(below), "low": float(low), "high": float(high)}
 
 
-def step_cell(case: Case, settings: Settings, torch: Torch | None, absent: str) -> dict[str, Any]:
+def step_cell(case: Case, settings: Settings, python: str | Path | None, absent: str) -> dict[str, Any]:
     """Ours and PyTorch's step in turns, ratios, and the share of the matrix product's speed."""
-    ours = Ours(case)
-    turns: dict[str, Turn] = {"ours": ours.run}
-    failed = {} if torch else dict.fromkeys(settings.contestants, absent)
-    failed |= {how: "left out by --contestants" for how in CONTESTANTS if how not in settings.contestants}
-    for how in settings.contestants:
-        if torch is None:
-            break
-        try:
-            made = torch.ask(do="make", case={**asdict(case), "how": how, "rows": ROWS})
-            if made["parameters"] != ours.parameters:
-                raise AssertionError(f"PyTorch's networks have {made['parameters']} parameters, ours {ours.parameters}")
-            turns[how] = partial(torch.seconds, how)
-        except peers.PeerFailure as failure:
-            failed[how] = str(failure)
-    size = 64 if settings.quick else PRODUCT
-    turns["product"] = products(size)
-    seconds = interleaved(turns, settings)
+    ours, size = Ours(case), 64 if settings.quick else PRODUCT
+    with ExitStack() as processes:
+        theirs, failed = contestants(case, settings, python, absent, ours.parameters, processes)
+        seconds = interleaved({"ours": ours.run, **theirs, "product": products(size)}, settings)
     peak = 2 * size**3 / min(seconds.pop("product"))
     rate = case.operations() / median(seconds["ours"])
     return {
@@ -383,6 +380,27 @@ def step_cell(case: Case, settings: Settings, torch: Torch | None, absent: str) 
         "peak": peak,
         "share": rate / peak,
     }
+
+
+def contestants(
+    case: Case, settings: Settings, python: str | Path | None, absent: str, parameters: int, processes: ExitStack
+) -> tuple[dict[str, Turn], dict[str, str]]:
+    """(PyTorch's ways to run that made their first steps, why the others did not), each in a process of its own."""
+    turns: dict[str, Turn] = {}
+    failed = {how: "left out by --contestants" for how in CONTESTANTS if how not in settings.contestants}
+    if python is None:
+        return turns, failed | dict.fromkeys(settings.contestants, absent)
+    for how in settings.contestants:
+        torch = processes.enter_context(Torch(python))
+        try:
+            made = torch.ask(settings.patience, do="make", case={**asdict(case), "how": how, "rows": ROWS})
+        except peers.PeerFailure as failure:
+            failed[how] = str(failure)
+            continue
+        if made["parameters"] != parameters:
+            raise AssertionError(f"PyTorch's networks have {made['parameters']} parameters, ours {parameters}")
+        turns[how] = partial(torch.seconds, how)
+    return turns, failed
 
 
 def penalty_cell(case: Case, settings: Settings) -> dict[str, Any]:
@@ -447,7 +465,7 @@ def _first_step(folder: Path, name: str) -> float:
         process.wait()
 
 
-def measure(name: str, case: Case, settings: Settings, torch: Torch | None, absent: str) -> dict[str, Any]:
+def measure(case: Case, settings: Settings, python: str | Path | None, absent: str) -> dict[str, Any]:
     """The facts of one case's row, `met` among them where it has an aim."""
     if case.kind == "help":
         facts = help_cell(settings)
@@ -458,7 +476,7 @@ def measure(name: str, case: Case, settings: Settings, torch: Torch | None, abse
     elif case.kind == "seeds":
         facts = seeds_cell(case, settings)
     else:
-        facts = step_cell(case, settings, torch, absent)
+        facts = step_cell(case, settings, python, absent)
     return facts | {"aim": case.aim, "met": met(case, facts)}
 
 
@@ -584,19 +602,19 @@ def fill(ledger: Ledger, chosen: Mapping[str, Case], settings: Settings) -> None
     """Measure the cases that the ledger lacks."""
     cells = {name: Cell("speed", "chunk", name, 0, case.batch) for name, case in chosen.items()}
     missing = ledger.missing(cells.values())
-    with torch_beside(settings) as (torch, absent):
-        version = "{torch}, {threads} threads".format(**torch.ask(do="about")) if torch else None
-        if torch is None:
-            print(f"PyTorch is absent, steps are timed without it: {absent}", file=sys.stderr)
-        for name in (name for name, cell in cells.items() if cell in missing):
-            case = small(chosen[name]) if settings.quick else chosen[name]
-            print(f"{name} …", file=sys.stderr, flush=True)
-            try:
-                facts = measure(name, case, settings, torch, absent)
-            except (peers.PeerFailure, RuntimeError, OSError, subprocess.CalledProcessError) as failure:
-                facts = {"reason": f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"}
-            stamp = {"machine": machine(), "torch": version, "date": datetime.date.today().isoformat()}
-            ledger.append(cells[name], {**facts, **stamp})
+    python, version = torch_beside(settings)
+    if python is None:
+        print(f"PyTorch is absent, steps are timed without it: {version}", file=sys.stderr)
+    for name in (name for name, cell in cells.items() if cell in missing):
+        case = small(chosen[name]) if settings.quick else chosen[name]
+        print(f"{name} …", file=sys.stderr, flush=True)
+        try:
+            facts = measure(case, settings, python, version)
+        except (peers.PeerFailure, RuntimeError, OSError, subprocess.CalledProcessError) as failure:
+            facts = {"reason": f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"}
+        torch = version if python else None
+        stamp = {"machine": machine(), "torch": torch, "date": datetime.date.today().isoformat()}
+        ledger.append(cells[name], {**facts, **stamp})
 
 
 if __name__ == "__main__":

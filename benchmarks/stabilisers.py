@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from estimators.bounds import fenchel, mean
+from estimators.fitting import Metrics
 from fgan.gan import FGAN, GANState
 from fgan.spread import Blur
 
@@ -86,8 +87,10 @@ class Relativistic(FGAN):
         """What the generator pays for a sample, from the lead of its output over its rival's: [b] → [b]."""
         return super().cost(v - self.rivals)
 
-    def generator_update(self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array) -> GANState:
-        """`state` after one descent against `critic`, each sample paired with a row of x_p."""
+    def generator_update(
+        self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array
+    ) -> tuple[GANState, Metrics]:
+        """As an f-GAN's, each sample paired with a row of x_p."""
         key, p_key = jax.random.split(key)
         rivals = self.outputs(critic, self.blurred(p_key, state, x_p), state.blur)
         return FGAN.generator_update(replace(self, rivals=rivals), key, state, critic, z, x_p)

@@ -39,8 +39,8 @@ class ChannelNorm(nn.LayerNorm):
 def image_generator(latent, side, first, second):
     low = side // 4
     dense = [nn.Linear(latent, low * low * first), nn.LayerNorm(low * low * first), nn.ReLU()]
-    up = [nn.Unflatten(1, (first, low, low)), nn.Conv2d(first, 4 * second, 3, padding=1), nn.PixelShuffle(2)]
-    last = [ChannelNorm(second), nn.ReLU(), nn.Conv2d(second, 4, 3, padding=1), nn.PixelShuffle(2)]
+    up = [nn.Unflatten(1, (first, low, low)), nn.ConvTranspose2d(first, second, 4, 2, 1, bias=False)]
+    last = [ChannelNorm(second), nn.ReLU(), nn.ConvTranspose2d(second, 1, 4, 2, 1)]
     return nn.Sequential(*dense, *up, *last, nn.Flatten(), nn.Tanh())
 
 

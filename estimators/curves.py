@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from estimators.families import Mixture
 
@@ -143,7 +143,7 @@ def _entropy(curve: Curve) -> float:
 
 
 @cache
-def _tree(curve: Curve) -> tuple[cKDTree, np.ndarray]:
+def _tree(curve: Curve) -> tuple[scipy.spatial.cKDTree, np.ndarray]:
     n = len(curve.arcs) * curve.steps(0.05)
     u = (np.arange(n) + 0.5) / n
-    return cKDTree(curve.at(u)), u
+    return scipy.spatial.cKDTree(curve.at(u)), u

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.special import logsumexp
-from scipy import special, stats
 
 
 class Distribution(Protocol):
@@ -105,7 +105,7 @@ class Gaussian(Elliptical):
 
     @cached_property
     def law(self) -> Any:
-        return stats.multivariate_normal(self.location, stats.Covariance.from_cholesky(self.factor))
+        return scipy.stats.multivariate_normal(self.location, scipy.stats.Covariance.from_cholesky(self.factor))
 
     def entropy(self) -> float:
         """½ log |2πe S|, nats."""
@@ -124,7 +124,7 @@ class StudentT(Elliptical):
 
     @cached_property
     def law(self) -> Any:
-        return stats.multivariate_t(self.location, self.scatter, df=self.df)
+        return scipy.stats.multivariate_t(self.location, self.scatter, df=self.df)
 
 
 # --- independent coordinates -----------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ class MixtureOf:
     def log_prob(self, x: np.ndarray) -> np.ndarray:
         """log Σ_k w_k p_k(x), [n] at x [n, d], nats."""
         logs = [part.log_prob(x) + math.log(weight) for part, weight in zip(self.components, self.weights)]
-        return special.logsumexp(logs, axis=0)
+        return scipy.special.logsumexp(logs, axis=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 State = TypeVar("State")
 DRAWN = 1 << 22
@@ -30,11 +31,15 @@ class Replicas(NamedTuple):
 
     Attributes:
         mean: pytree → its mean over devices.
-        shard: an array over the global batch → this device's rows.
+        shard: an array over the global batch → this device's part.
+        pick: (this device's share of `total` rows, for each place of the global batch the number of a row, total) → the
+            rows in this device's part of the batch. A place of the k-th n-th of the batch names a row of the k-th n-th
+            of the data (`stratified`).
     """
 
     mean: Callable[[Any], Any] = lambda tree: tree
     shard: Callable[[jax.Array], jax.Array] = lambda rows: rows
+    pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, numbers, total: rows[numbers]
 
     def expectation(self, values: jax.Array) -> jax.Array:
         """The mean over the global batch of this device's values, over the first axis."""
@@ -42,6 +47,17 @@ class Replicas(NamedTuple):
 
 
 ALONE = Replicas()
+
+
+def stratified(key: jax.Array, total: int, n: int) -> jax.Array:
+    """Numbers of n of `total` rows, the j-th from the j-th of n equal parts of them, all rows equally likely: [n].
+
+    (j·total + w)//n with w uniform on 0, …, total − 1. Whoever holds a part of the batch thus needs a part of the rows.
+    """
+    begin = np.arange(n, dtype=np.int64) * total
+    within = jax.random.randint(key, (n,), 0, total)
+    whole, rest = (jnp.asarray(part, jnp.int32) for part in (begin // n, begin % n))
+    return whole + (rest + within) // n
 
 
 def steps(

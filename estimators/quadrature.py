@@ -21,8 +21,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.special import logsumexp
-from scipy.optimize import OptimizeResult, minimize
 
 from estimators.divergences import FDivergence, divergence
 
@@ -377,14 +377,16 @@ def _points_in(box: Box) -> tuple[np.ndarray, np.ndarray]:
     return x[inside], weights[inside]
 
 
-Search = Callable[[np.ndarray], OptimizeResult]
+Search = Callable[[np.ndarray], "scipy.optimize.OptimizeResult"]
 
 
 def _nelder_mead(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Search:
     """start → the minimum of Σ weights exp(log_terms(θ))."""
     value = jax.jit(lambda theta: weights @ jnp.exp(log_terms(theta)))
     options = {"xatol": 1e-8, "fatol": 1e-13, "maxiter": 4000, "maxfev": 4000}
-    return lambda start: minimize(lambda t: float(value(jnp.asarray(t))), start, method="Nelder-Mead", options=options)
+    return lambda start: scipy.optimize.minimize(
+        lambda t: float(value(jnp.asarray(t))), start, method="Nelder-Mead", options=options
+    )
 
 
 def _bfgs(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Search:
@@ -399,4 +401,6 @@ def _bfgs(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Se
         found, gradient = value(jnp.asarray(theta))
         return float(found), np.asarray(gradient)
 
-    return lambda start: minimize(evaluate, start, method="BFGS", jac=True, options={"gtol": 1e-7, "maxiter": 1000})
+    return lambda start: scipy.optimize.minimize(
+        evaluate, start, method="BFGS", jac=True, options={"gtol": 1e-7, "maxiter": 1000}
+    )

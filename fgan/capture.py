@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from estimators.targets import MIXTURES, Mixture
+from estimators.toys import MIXTURES, Mixture
 from fgan.checkpoint import write_atomic
 from fgan.config import Config, Critic, Data, Game, Generator, Log, Optimizer, Spread, to_toml
 from fgan.metrics import mode_scores, perfect_high_quality

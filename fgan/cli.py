@@ -352,8 +352,10 @@ class CompileCheck:
             "ACCELERATOR_TYPE": "v5litepod-8",
         }.items():
             os.environ.setdefault(f"TPU_{name}", value)
+        from fgan import compile_check, programs
+
+        os.environ[programs.SWITCH] = "off"  # a program for a TPU that is not there cannot be read back
         _require_device()
-        from fgan import compile_check
 
         found = compile_check.compile_check(self.settings, self.topology)
         twice = compile_check.doubled(self.settings, self.topology) if self.model else None

@@ -3,8 +3,7 @@
 libtpu compiles for a described topology on a machine without one; nothing is trained. Of the compiled program
 
     memory        per device, what the compiler set aside
-    FLOPs, bytes  per device and step: the cost analysis of XLA counts a loop's body once, and the loop of `train.chunk`
-                  is over steps, so that its totals are those of one step and the little outside the loop
+    FLOPs, bytes  per device and step: the cost analysis of XLA, which counts a loop's body once, of a call of one step
     collectives   per step, read off the loop's body; those that XLA moved out of it run once a call and do not count
 
 With the figures of a chip (`CHIPS`) follow the arithmetic intensity, FLOPs/bytes, and the time at the roofline
@@ -174,8 +173,10 @@ def compile_check(config: Config, topology: str) -> Check:
             f"{math.ceil(config.batch / len(devices)) * len(devices)}"
         )
     data = load_data(config.data)
-    compiled, steps = compiled_chunk(config, data, devices)
-    memory, cost, hlo = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    steps = max(2, min(config.log.every, config.steps))  # at least two, so that there is a loop
+    compiled = compiled_chunk(config, data, devices, steps)
+    memory, hlo = compiled.memory_analysis(), compiled.as_text()
+    cost = compiled_chunk(config, data, devices, 1).cost_analysis()
     assert memory is not None and cost is not None and hlo is not None  # libtpu gives all three
     return Check(
         topology=topology,
@@ -219,16 +220,16 @@ def described(topology: str) -> tuple[jax.Device, ...]:
         raise ConfigError(f"--topology {topology}: libtpu knows no such grid ({reason}); try {EXAMPLES}") from None
 
 
-def compiled_chunk(config: Config, data: Dataset, devices: tuple[jax.Device, ...]) -> tuple[jax.stages.Compiled, int]:
-    """(`train.chunk` compiled for `devices`, its number of steps): at least two, so that there is a loop."""
-    n = max(2, min(config.log.every, config.steps))
+def compiled_chunk(config: Config, data: Dataset, devices: tuple[jax.Device, ...], n: int) -> jax.stages.Compiled:
+    """`train.chunk` of n steps compiled for `devices`."""
     where = Layout(devices, config.parallel.engine, config.parallel.parameters)
-    return parallel.lower(chunk(config, data, n), arguments(config, data), where).compile(), n
+    return parallel.lower(chunk(config, data, n), arguments(config, data, where), where, shared=1).compile()
 
 
-def arguments(config: Config, data: Dataset) -> tuple:
-    """The shapes and types of what a chunk is called with."""
-    rows = jax.ShapeDtypeStruct(data.rows.shape, jnp.float32)
+def arguments(config: Config, data: Dataset, where: Layout | None = None) -> tuple:
+    """The shapes and types of what a chunk is called with on the devices of `where`, on one if None."""
+    shape = parallel.shared_shape(data.rows.shape, where) if where else data.rows.shape
+    rows = jax.ShapeDtypeStruct(shape, jnp.float32)
     state = jax.eval_shape(lambda: fresh(config, data))
     return rows, jax.eval_shape(lambda: seed_numbers(config)), state, jax.ShapeDtypeStruct((), jnp.int32)
 

@@ -45,7 +45,7 @@ class Data:
         "images",
         "samples",
     ] = "ring"
-    """A target of estimators.targets, a mixture of estimators.subspaces, the digits, your own folder of images, or your
+    """A target of estimators.toys, a mixture of estimators.subspaces, the digits, your own folder of images, or your
     own file of samples."""
     path: str = ""
     """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images the folder that holds

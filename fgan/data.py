@@ -1,6 +1,6 @@
 """Data sets: what the real samples of a run are, as one value the training loop can draw from.
 
-A `Dataset` either samples a known target (estimators.targets) or resamples rows it holds. Adding one is a row of
+A `Dataset` either samples a known target (estimators.toys) or resamples rows it holds. Adding one is a row of
 `DATASETS`.
 
 Layer 4: imports estimators, fgan.config and fgan.images.
@@ -19,9 +19,10 @@ import numpy as np
 
 from estimators.curves import Curve
 from estimators.files import read_samples
+from estimators.fitting import ALONE, Replicas, stratified
 from estimators.samples import DataError
 from estimators.subspaces import SUBSPACES, SubspaceMixture
-from estimators.targets import TARGETS, Mixture
+from estimators.toys import TARGETS, Mixture
 from fgan import config
 from fgan.images import Part, read_images
 
@@ -38,7 +39,7 @@ class Dataset:
         dim: d.
         target: the known distribution that every batch is drawn from anew, or None.
         law: the known distribution that `rows` were drawn from, or None.
-        rows: training rows [n, d] float32; [0, d] for a known target.
+        rows: training rows [n, d] float32 in random order; [0, d] for a known target.
         held_out: rows [m, d] that training never sees.
         labels, held_out_labels: classes, where there are any.
         side: height and width of square images, else 0.
@@ -59,12 +60,17 @@ class Dataset:
     scale: np.ndarray
     notes: tuple[str, ...] = ()
 
-    def draw(self, key: jax.Array, rows: jax.Array, n: int) -> jax.Array:
-        """n real samples [n, d]: from the target, or from `rows` with replacement."""
+    def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
+        """This device's part of n real samples [n, d]: from the target, or with replacement from all rows.
+
+        Args:
+            rows: this device's share of `self.rows`, as `parallel.shares` deals them; all of them to one device.
+        """
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
-            return (self.target.sample(key, n) - offset) / scale
-        return rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
+            return replicas.shard((self.target.sample(key, n) - offset) / scale)
+        total = self.rows.shape[0]
+        return replicas.pick(rows, stratified(key, total, n), total)
 
     def fingerprint(self) -> str:
         """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed.

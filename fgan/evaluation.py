@@ -23,7 +23,7 @@ from estimators.curves import Curve
 from estimators.divergences import divergence
 from estimators.quadrature import best_fit, exact_divergence
 from estimators.subspaces import SubspaceMixture
-from estimators.targets import Mixture, normal
+from estimators.toys import Mixture, normal
 from fgan.classifier import digit_scores, train_classifier
 from fgan.config import Config
 from fgan.data import Dataset

@@ -211,8 +211,8 @@ class FGAN:
         for real, z, key in zip(batch, fake, noise.critic, strict=True):
             trained, metrics = self.critic_update(key, trained, real, self.generate(state.generator, z))
         opponent = old if self.update == "simultaneous" else trained.critic
-        new = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
-        return self._keep_finite(state, new, metrics)
+        new, paid = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
+        return self._keep_finite(state, new, metrics | paid)
 
     @jax.named_scope("critic_update")
     def critic_update(
@@ -298,8 +298,15 @@ class FGAN:
         return expectation(self.cost(v_q))
 
     @jax.named_scope("generator_update")
-    def generator_update(self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array) -> GANState:
-        """`state` after one descent of the generator's objective against `critic`, at the noise z [b, latent]."""
+    def generator_update(
+        self, key: jax.Array, state: GANState, critic: Any, z: jax.Array, x_p: jax.Array
+    ) -> tuple[GANState, Metrics]:
+        """(`state`, its penalty if it pays one) after one descent of the generator's objective against `critic`.
+
+        Args:
+            z: the noise [b, latent].
+            x_p: real samples [b, d], for a penalty.
+        """
         q_key, p_key, look_key = jax.random.split(key, 3)
         pays = self.penalty is not None and self.penalty_on == "generator"
 
@@ -307,15 +314,16 @@ class FGAN:
             x_q = self.blurred(q_key, state, self.generate(generator, z))
             value = self.generator_loss(self.unsquashed(critic, x_q, state.blur))
             if not pays:
-                return value
-            return value + self.see(look_key, state, critic, self.blurred(p_key, state, x_p), x_q, "generator")[2]
+                return value, {}
+            penalty = self.see(look_key, state, critic, self.blurred(p_key, state, x_p), x_q, "generator")[2]
+            return value + penalty, {"penalty": penalty}
 
-        gradient = self.replicas.mean(jax.grad(loss)(state.generator))
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.generator)
+        gradient = self.replicas.mean(gradient)
         change, optimizer = self.generator_optimizer.update(gradient, state.generator_optimizer, state.generator)
         generator = optax.apply_updates(state.generator, change)
-        return state._replace(
-            generator=generator, generator_optimizer=optimizer, average=self.averaged(generator, state)
-        )
+        average = self.averaged(generator, state)
+        return state._replace(generator=generator, generator_optimizer=optimizer, average=average), metrics
 
     def averaged(self, generator: Any, state: GANState) -> Any:
         """The moving average of the generator's parameters, of which the start weighs little."""

@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
-from scipy.special import gammainc, hyp1f1, kl_div
 
 from estimators.curves import Curve
 from estimators.samples import as_samples
@@ -102,7 +100,7 @@ def mode_scores(samples: ArrayLike, centres: ArrayLike, sigma: float, *, radius:
     points, modes = _same_dimension(samples=samples, centres=centres)
     if not (0 < sigma < np.inf and 0 < radius < np.inf):
         raise ValueError(f"sigma and radius must be positive and finite, got sigma={sigma}, radius={radius}")
-    distance, nearest = cKDTree(modes).query(points)
+    distance, nearest = scipy.spatial.cKDTree(modes).query(points)
     distance = distance / sigma
     good = distance <= radius
     counts = np.bincount(nearest[good], minlength=len(modes))
@@ -162,7 +160,7 @@ def _truncated_mean_square(dim: int, radius: float) -> float:
     """E[r² | r <= radius] of the chi distribution, d F_{d+2}(radius²) / F_d(radius²) with F the chi-square CDF."""
     # Kummer's form of that ratio: both CDFs underflow to 0/0 where the dimension is large against radius².
     half, x = dim / 2, radius**2 / 2
-    return float(dim * x / (half + 1) * hyp1f1(1, half + 2, x) / hyp1f1(1, half + 1, x))
+    return float(dim * x / (half + 1) * scipy.special.hyp1f1(1, half + 2, x) / scipy.special.hyp1f1(1, half + 1, x))
 
 
 def perfect_high_quality(d: int, radius: float = 3.0) -> float:
@@ -171,7 +169,7 @@ def perfect_high_quality(d: int, radius: float = 3.0) -> float:
     >>> round(perfect_high_quality(2), 4)
     0.9889
     """
-    return float(gammainc(d / 2, radius**2 / 2))
+    return float(scipy.special.gammainc(d / 2, radius**2 / 2))
 
 
 def subspace_scores(samples: ArrayLike, means: ArrayLike, bases: ArrayLike, sigma: float) -> SubspaceScores:
@@ -208,7 +206,7 @@ def subspace_scores(samples: ArrayLike, means: ArrayLike, bases: ArrayLike, sigm
         raise ValueError(f"bases {directions.shape}: must be [{k}, r, {d}] with 0 < r < {d}")
     if not 0 < sigma < np.inf:
         raise ValueError(f"sigma must be positive and finite, got {sigma}")
-    nearest = cKDTree(modes).query(points)[1]
+    nearest = scipy.spatial.cKDTree(modes).query(points)[1]
     inside, off, width, rank = np.empty(len(points)), np.empty(len(points)), np.empty(k), np.empty(k)
     for i, (mean, basis) in enumerate(zip(modes, directions, strict=True)):
         mine = nearest == i
@@ -269,7 +267,7 @@ def histogram_kl(counts: ArrayLike, reference: ArrayLike) -> tuple[float, float]
     if n == 0:
         return float("nan"), float("inf")
     # kl_div's p log(p/q) − p + q is non-negative cell by cell, so rounding cannot make the sum negative.
-    return float(kl_div(p / n, q / q.sum()).sum()), float((np.count_nonzero(q) - 1) / (2 * n))
+    return float(scipy.special.kl_div(p / n, q / q.sum()).sum()), float((np.count_nonzero(q) - 1) / (2 * n))
 
 
 def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neighbours: int = 3) -> PrecisionRecall:
@@ -295,7 +293,7 @@ def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neig
     reach_real, reach_fake = _reach(real, neighbours), _reach(fake, neighbours)
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
     for rows in _blocks(len(fake)):
-        distance = cdist(fake[rows], real)
+        distance = scipy.spatial.distance.cdist(fake[rows], real)
         precise[rows] = (distance <= reach_real).any(axis=1)
         recalled |= (distance <= reach_fake[rows, None]).any(axis=0)
     return PrecisionRecall(float(precise.mean()), float(recalled.mean()))
@@ -304,6 +302,7 @@ def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neig
 def _reach(points: np.ndarray, neighbours: int) -> np.ndarray:
     """[n] distance from each point to its `neighbours`-th nearest other point."""
     # Index 0 of every row is the point itself, at distance exactly 0 (which ‖a‖² + ‖b‖² − 2ab would not give).
+    cdist = scipy.spatial.distance.cdist
     rows = (np.partition(cdist(points[block], points), neighbours)[:, neighbours] for block in _blocks(len(points)))
     return np.concatenate(list(rows))
 

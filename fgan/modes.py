@@ -35,7 +35,7 @@ from estimators.divergences import SMOOTHING, FDivergence, divergence
 from estimators.families import Gaussian
 from estimators.fitting import steps
 from estimators.quadrature import PLANE, exact_bound, exact_divergence
-from estimators.targets import FGAN_MIXTURE, RIDGE, TWO_MODES, Mixture, normal
+from estimators.toys import FGAN_MIXTURE, RIDGE, TWO_MODES, Mixture, normal
 from fgan.evaluation import best_gaussian, best_gaussian_plane
 from fgan.gan import FGAN
 from fgan.networks import Affine, LocationScale, factor

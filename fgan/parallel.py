@@ -10,8 +10,9 @@ all devices of a `Layout`, those of other processes included, under one of two e
 The chunk meets its devices only through the `Replicas` it is given, so the step does not know which engine runs it. On
 one device it is plain `jax.jit`.
 
-The random numbers are those of the global batch, of which a device keeps its rows, so that 1, 2 or 8 devices, in one
-process or two, train on the same numbers; they also take the same steps, up to rounding.
+The random numbers are those of the global batch, of which a device keeps its part, so that 1, 2 or 8 devices, in one
+process or two, train on the same numbers; they also take the same steps, up to rounding. Of the rows of a data set each
+device holds its share.
 
 Layer 6: imports estimators.fitting and config.
 """
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -93,23 +95,66 @@ def replicas(where: Layout) -> Replicas:
         check(rows)
         return lax.with_sharding_constraint(rows, where.place(AXIS))
 
+    def pick(rows, numbers, total):
+        begin = jnp.asarray(_begins(total, where.n))
+        return rows[keep(numbers) - begin[lax.axis_index(AXIS)]]
+
+    def pick_each(rows, numbers, total):
+        within = numbers.reshape(where.n, check(numbers)) - _begins(total, where.n)[:, None]
+        picked = jax.vmap(lambda share, numbers: share[numbers])(rows, within)
+        return divide(picked.reshape(-1, *rows.shape[2:]))
+
     if where.engine == "sharded":
-        return Replicas(shard=divide)
-    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=keep)
+        return Replicas(shard=divide, pick=pick_each)
+    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=keep, pick=pick)
 
 
-def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> Callable:
+def _begins(total: int, n: int) -> np.ndarray:
+    """The first row of each of n shares of `total` rows: [n]. A row on the border of two belongs to both."""
+    return (np.arange(n, dtype=np.int64) * total // n).astype(np.int32)
+
+
+def shared_shape(shape: tuple[int, ...], where: Layout) -> tuple[int, ...]:
+    """The shape of `shares` of rows of this one."""
+    if where.n == 1:
+        return shape
+    total, n = shape[0], where.n
+    longest = max(-(-(k + 1) * total // n) - k * total // n for k in range(n))
+    return (n, longest, *shape[1:])
+
+
+def shares(rows: np.ndarray, where: Layout) -> jax.Array:
+    """The rows of a data set over n devices, the k-th with those that the k-th part of a batch is drawn from.
+
+    [n, share, d], where a share ends with rows of the next if they do not divide evenly. On one device the rows as they
+    are, [total, d]. A process copies the shares of its own devices and no more.
+    """
+    if where.n == 1:
+        return jnp.asarray(rows)
+    shape, begins = shared_shape(rows.shape, where), _begins(len(rows), where.n)
+
+    def share(index):
+        (begin,) = begins[index[0]]
+        return np.take(rows, begin + np.arange(shape[1]), axis=0, mode="clip")[None]
+
+    return jax.make_array_from_callback(shape, where.place(AXIS), share)
+
+
+def compile_chunk(
+    chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout, *, shared: int = 0
+) -> Callable:
     """The compiled chunk(replicas)(*arguments), over the devices of `where`.
 
     Args:
         chunk: given the Replicas, returns a pure function of arrays.
         arguments: what it will be called with, for their shapes.
+        shared: how many of the first arguments are `shares`.
 
     Returns:
         A callable of the same arguments, from one device, the host, or an earlier call, that returns results laid out
         as the arguments are: replicated, or as `shardings` says.
     """
-    compiled = lower(chunk, arguments, where).compile()
+    compiled = lower(chunk, arguments, where, shared=shared).compile()
     if where.n == 1:
         return compiled
     places = compiled.input_shardings[0]
@@ -119,22 +164,27 @@ def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tu
     return lambda *given: compiled(numbers, *_put(given, places[1:]))
 
 
-def lower(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> jax.stages.Lowered:
+def lower(
+    chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout, *, shared: int = 0
+) -> jax.stages.Lowered:
     """The program of `compile_chunk`, not yet compiled; the devices of `where` may be those of a described topology."""
     function = chunk(replicas(where))
     if where.n == 1:
         return jax.jit(function).lower(*arguments)
     if where.engine == "sharded":
         out = shardings(jax.eval_shape(function, *arguments), where)
-        return jax.jit(function, in_shardings=shardings(arguments, where), out_shardings=out).lower(*arguments)
+        places = (*(where.place(AXIS) for _ in range(shared)), *shardings(arguments[shared:], where))
+        return jax.jit(function, in_shardings=places, out_shardings=out).lower(*arguments)
     spread = jax.pmap(
         lambda _, *replicated: function(*replicated),
         AXIS,
-        in_axes=(0, *(None for _ in arguments)),
+        in_axes=(0, *(0 if k < shared else None for k in range(len(arguments)))),
         out_axes=None,
         devices=where.devices,
     )
-    return spread.lower(np.zeros(_mine(where), np.int32), *arguments)  # pmap wants an argument that is mapped
+    mine = _mine(where)  # of a mapped argument pmap wants this process's part, and one at least
+    parts = (np.broadcast_to(np.zeros((), a.dtype), (mine, *a.shape[1:])) for a in arguments[:shared])
+    return spread.lower(np.zeros(mine, np.int32), *parts, *arguments[shared:])
 
 
 def _mine(where: Layout) -> int:

@@ -11,7 +11,7 @@
 
 One palette for the whole project (Okabe & Ito), which colour-blind readers can tell apart.
 
-Layer 6: imports matplotlib, estimators.targets, estimators.subspaces and fgan.config.
+Layer 6: imports matplotlib, estimators.toys, estimators.subspaces and fgan.config.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cycler import cycler
 
 from estimators.curves import Curve
 from estimators.subspaces import SUBSPACES, SubspaceMixture
-from estimators.targets import MIXTURES, RIDGE, TARGETS, Mixture
+from estimators.toys import MIXTURES, RIDGE, TARGETS, Mixture
 from fgan.config import from_toml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

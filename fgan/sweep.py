@@ -279,7 +279,7 @@ class Program:
         if config.batch % self.where.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.where.n} devices")
         self.gan = build(config, data)  # refuse what cannot be built before anything is written
-        self.rows, self.fresh = jnp.asarray(data.rows), jax.jit(partial(fresh, config, data))
+        self.rows, self.fresh = parallel.shares(data.rows, self.where), jax.jit(partial(fresh, config, data))
         self.evaluation: Evaluation | None = None
         self._compiled: dict[int, Any] = {}
 
@@ -289,7 +289,7 @@ class Program:
             members = len(arguments[1])
             with report.phase(f"compiling {n} steps of {members} members for {parallel.describe()}"):
                 program = chunk(self.config, self.data, n)
-                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where)
+                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where, shared=1)
         return self._compiled[n]
 
     def scores(self, state: Any, step: int, seeds: np.ndarray, report: Reporter) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from estimators.bounds import BOUNDS
 from estimators.critics import MLP
 from estimators.divergences import divergence
 from estimators.fitting import ALONE, Replicas, steps
-from fgan import networks, parallel, plots, processes
+from fgan import networks, parallel, processes
 from fgan.checkpoint import CheckpointError, Checkpoints
 from fgan.config import Config, ConfigError, check, from_toml, replace, to_toml
 from fgan.data import Dataset
@@ -161,15 +161,16 @@ def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
 def chunk(config: Config, data: Dataset, n: int):
     """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds.
 
-    A further argument holds fields of `config` that differ from seed to seed: {dotted name: values [seeds]}. They are
-    traced, so that one program serves all values; a sweep's ARRAYS can be.
+    `rows` are this device's share of the data (`parallel.shares`). A further argument holds fields of `config` that
+    differ from seed to seed: {dotted name: values [seeds]}. They are traced, so that one program serves all values; a
+    sweep's ARRAYS can be.
     """
 
     def spread(replicas: Replicas):
         def run(rows, seeds, state, start, values: Mapping[str, jax.Array] = MappingProxyType({})):
             def draw(key):
                 keys = jax.random.split(key, config.game.critic_steps)
-                return jnp.stack([replicas.shard(data.draw(k, rows, config.batch)) for k in keys])
+                return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
 
             def alone(seed, state, values):
                 gan = build(replace(config, values), data, replicas)
@@ -257,7 +258,7 @@ class _Loop:
         self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
         with report.phase("preparing the evaluation"):
             self.evaluation = Evaluation(config, data, build(config, data)) if run.writes else None
-        self.rows, self.seeds = jnp.asarray(data.rows), seed_numbers(config)
+        self.rows, self.seeds = parallel.shares(data.rows, where), seed_numbers(config)
         self.state, self.step = fresh(config, data, where=where), 0
         self.scores: list[dict[str, Any]] = []
         self._compiled: dict[int, Any] = {}
@@ -278,6 +279,8 @@ class _Loop:
             if asked and not last:
                 raise Stopped(asked[0], self.step)
         if self.directory.writes:
+            from fgan import plots  # after the first step: matplotlib takes a second to import
+
             plots.training(self.directory.path)
         self.directory.status("finished", self.step, devices=parallel.describe())
         scores = self.scores or self._last_scores()
@@ -319,7 +322,8 @@ class _Loop:
         if n not in self._compiled:
             begun = time.monotonic()
             with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
-                self._compiled[n] = parallel.compile_chunk(chunk(self.config, self.data, n), arguments, self.where)
+                program = chunk(self.config, self.data, n)
+                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where, shared=1)
             self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
         begun = time.monotonic()
         self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))
@@ -357,6 +361,8 @@ class _Loop:
         folder = self.directory.path / "samples"
         folder.mkdir(exist_ok=True)
         np.save(folder / f"{self.step:08d}.npy", samples)
+        from fgan import plots
+
         plots.samples(self.directory.path, self.step)
 
     def _save(self) -> None:

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import estimators as est
-from estimators.targets import FGAN_MIXTURE, TWO_MODES
+from estimators.toys import FGAN_MIXTURE, TWO_MODES
 from fgan import modes
 from fgan.evaluation import best_gaussian
 

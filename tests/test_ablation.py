@@ -112,7 +112,7 @@ def test_variants_take_two_finite_steps(name):
     assert all(np.isfinite(x).all() for x in leaves((state, metrics)))
     assert float(metrics["skipped"]) == 0.0
     assert any((a != b).any() for a, b in zip(leaves(first.generator), leaves(state.generator), strict=True))
-    assert (float(metrics["penalty"]) > 0.0) == (run.penalty.names != () and run.penalty.on == "critic")
+    assert (float(metrics["penalty"]) > 0.0) == (run.penalty.names != ())
 
 
 def test_a_noise_that_is_never_held_falls_by_its_schedule():
@@ -201,7 +201,7 @@ def test_a_relativistic_step_descends_its_formula():
         v_p, v_q = gan.outputs(state.critic, x_p), gan.outputs(state.critic, gan.generate(generator, z))
         return 0.5 * jnp.mean(jax.nn.softplus(v_p - v_q))
 
-    new = gan.generator_update(KEY, state, state.critic, z, x_p)
+    new, _ = gan.generator_update(KEY, state, state.critic, z, x_p)
     moved = jax.tree.map(jnp.subtract, state.generator, new.generator)
     for a, b in zip(leaves(moved), leaves(jax.grad(loss)(state.generator)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

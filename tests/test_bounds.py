@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from estimators.bounds import BOUNDS, donsker_varadhan, fenchel, log_mean_exp, mean
 from estimators.divergences import DIVERGENCES, divergence
 from estimators.quadrature import exact_divergence
-from estimators.targets import normal
+from estimators.toys import normal
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

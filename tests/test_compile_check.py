@@ -50,7 +50,7 @@ def updates(config, engine):
     small = dataclasses.replace(
         config, batch=16, generator=Generator(features=(8,)), parallel=Parallel(engine=engine)
     )
-    compiled, _ = compiled_chunk(small, load(small.data), tuple(jax.devices()))
+    compiled = compiled_chunk(small, load(small.data), tuple(jax.devices()), 10)
     return [c.update for c in step_collectives(compiled.as_text()) if c.kind == "all-reduce"]
 
 

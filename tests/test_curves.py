@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 from estimators.curves import Arc, Curve
-from estimators.targets import swiss_roll, two_moons
+from estimators.toys import swiss_roll, two_moons
 
 CURVES = {"two_moons": two_moons(), "swiss_roll": swiss_roll()}
 each = pytest.mark.parametrize("name", CURVES)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_images import classes, four, pictures, put
 
+from estimators.fitting import stratified
 from estimators.samples import DataError
-from estimators.targets import TARGETS, two_moons
+from estimators.toys import TARGETS, two_moons
 from fgan import data
 from fgan.config import Data
 
@@ -115,11 +116,22 @@ def test_labels_belong_to_their_images(mnist):
 
 
 def test_a_draw_resamples_the_training_rows_evenly(mnist):
-    few = mnist.rows[:10]
-    x = np.asarray(mnist.draw(KEY, jnp.asarray(few), 2000))
-    which = [int(np.flatnonzero((few == row).all(axis=1))[0]) for row in x]
-    counts = np.bincount(which, minlength=10)
-    assert np.abs(counts - 200).max() < 5 * np.sqrt(2000 * 0.1 * 0.9)
+    few = dataclasses.replace(mnist, rows=mnist.rows[:10])
+    x = np.asarray(few.draw(KEY, jnp.asarray(few.rows), 2000))
+    which = [int(np.flatnonzero((few.rows == row).all(axis=1))[0]) for row in x]
+    assert np.bincount(which, minlength=10).tolist() == [200] * 10
+
+
+@pytest.mark.parametrize("total, n", [(37, 8), (5, 8), (8, 8), (1, 3), (1000, 64)])
+def test_each_place_of_a_batch_draws_from_its_part_of_the_rows_all_equally_likely(total, n):
+    batches = 4000
+    keys = jax.random.split(KEY, batches)
+    numbers = np.asarray(jax.jit(jax.vmap(lambda key: stratified(key, total, n)))(keys))
+    places = np.arange(n)
+    assert (numbers >= places * total // n).all() and (numbers <= ((places + 1) * total - 1) // n).all()
+    counts = np.bincount(numbers.ravel(), minlength=total)
+    expected = batches * n / total
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
 
 
 # --- the user's own images --------------------------------------------------------------------------------------------

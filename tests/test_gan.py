@@ -16,19 +16,23 @@ from estimators.critics import MLP
 from estimators.divergences import DIVERGENCES, SMOOTHING, derivative, divergence
 from estimators.fitting import steps
 from estimators.quadrature import exact_bound, exact_divergence
-from estimators.targets import normal
+from estimators.toys import normal
 from fgan.config import Optimizer
 from fgan.gan import FGAN
 from fgan.networks import (
     Affine,
     Bounded,
     Convolved,
+    Doubling,
+    Halving,
     ImageCritic,
     ImageGenerator,
     LocationScale,
+    convolve,
+    convolve_transposed,
     depth_to_space,
     factor,
-    patches,
+    space_to_depth,
 )
 from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.penalties import PENALTIES, look
@@ -188,7 +192,7 @@ def test_generator_gradient_against_finite_differences(x64, name, objective, oth
         (at(mu + h, log_sigma) - at(mu - h, log_sigma)) / (2 * h),
         (at(mu, log_sigma + h) - at(mu, log_sigma - h)) / (2 * h),
     ]
-    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0]).generator["params"]
+    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0])[0].generator["params"]
     np.testing.assert_allclose([mu - new["mu"], log_sigma - new["log_sigma"]], expected, rtol=1e-6, atol=1e-8)
 
 
@@ -245,7 +249,7 @@ def test_donsker_varadhan_leads_the_generator(x64):
         v = gan.critic.apply(state.critic, g["params"]["mu"] + jnp.exp(g["params"]["log_sigma"]) * z)
         return -jnp.log(jnp.mean(jnp.exp(v)))
 
-    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0]).generator
+    new = gan.generator_update(KEY, state, state.critic, z, real(gan)[0])[0].generator
     close(jax.tree.map(jnp.subtract, state.generator, new), jax.grad(loss)(state.generator), rtol=1e-9)
 
 
@@ -390,8 +394,9 @@ def test_a_penalty_moves_the_player_that_pays_it(x64, on):
     paying = dataclasses.replace(paying, penalty_weight=lambda step: 0.1 * (1.0 + step))
     state = as_float64(plain.init(KEY))._replace(step=jnp.int32(2))
     x_p, x_q, z = real(plain)[0], jax.random.normal(jax.random.key(7), (BATCH, 1)), plain.normal(KEY, 1)
-    critics = [gan.critic_update(KEY, state, x_p, x_q)[0].critic for gan in (plain, paying)]
-    generators = [gan.generator_update(KEY, state, state.critic, z, x_p).generator for gan in (plain, paying)]
+    on_critic = [gan.critic_update(KEY, state, x_p, x_q) for gan in (plain, paying)]
+    on_generator = [gan.generator_update(KEY, state, state.critic, z, x_p) for gan in (plain, paying)]
+    critics, generators = [new.critic for new, _ in on_critic], [new.generator for new, _ in on_generator]
 
     def charged(critic, generator):
         fake = x_q if on == "critic" else plain.generate(generator, z)
@@ -402,6 +407,9 @@ def test_a_penalty_moves_the_player_that_pays_it(x64, on):
     expected = gradients[0 if on == "critic" else 1]
     close(jax.tree.map(jnp.subtract, *moved), expected, rtol=1e-7, atol=1e-12)
     assert same(*still) and max(np.abs(x).max() for x in leaves(expected)) > 1e-3
+    paid = (on_critic if on == "critic" else on_generator)[1][1]["penalty"]
+    assert float(paid) == pytest.approx(float(charged(state.critic, state.generator)), rel=1e-9) and paid > 1e-3
+    assert paying.step(KEY, state, real(plain))[1]["penalty"] > 1e-3
 
 
 @pytest.mark.parametrize("objective", ["minimax", "alternative", "covering"])
@@ -488,17 +496,48 @@ def test_a_critic_with_frequencies_is_told_the_noise():
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "side, size, stride, pad", [(7, 3, 1, 1), (8, 4, 2, 1), (5, 3, 1, 0), (9, 4, 3, 2), (6, 1, 1, 0)]
-)
-def test_patches_times_a_matrix_is_a_convolution(side, size, stride, pad):
-    rng = np.random.default_rng(side)
-    x = rng.normal(size=(2, side, side + 1, 3)).astype(np.float32)
-    kernel = rng.normal(size=(size, size, 3, 5)).astype(np.float32)
-    expected = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+def convolution(x, kernel, stride, pad, **dilated):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"), **dilated
     )
-    np.testing.assert_allclose(patches(x, size, stride, pad) @ kernel.reshape(-1, 5), expected, atol=1e-5)
+
+
+def test_halving_is_the_convolution_of_four_by_four_windows():
+    network, x = Halving(5), jax.random.normal(KEY, (2, 6, 8, 3))
+    y, weights = network.init_with_output(KEY, x)
+    blocks = weights["params"]["kernel"].reshape(2, 2, 2, 2, 3, 5)  # block, then pixel within it
+    kernel = blocks.transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, 3, 5)
+    np.testing.assert_allclose(y, convolution(x, kernel, 2, 1), atol=1e-5)
+
+
+def test_doubling_is_the_transposed_convolution_of_four_by_four_windows():
+    network, x = Doubling(5), jax.random.normal(KEY, (2, 6, 7, 3))
+    y, weights = network.init_with_output(KEY, x)
+    blocks = weights["params"]["kernel"][::-1, ::-1].reshape(2, 2, 3, 2, 2, 5)[..., ::-1, ::-1, :]
+    kernel = blocks.transpose(0, 3, 1, 4, 2, 5).reshape(4, 4, 3, 5)
+    np.testing.assert_allclose(y, convolution(x, kernel, 1, 2, lhs_dilation=(2, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Halving(4), Doubling(4)], ids=["halving", "doubling"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_each_platform_convolves_its_own_way(network, platform):
+    x = jnp.ones((2, 8, 8, 3))
+    lowered = jax.jit(network.apply).trace(network.init(KEY, x), x).lower(lowering_platforms=(platform,))
+    assert ("stablehlo.convolution" in lowered.as_text()) == (platform != "cpu")
+
+
+@pytest.mark.parametrize("function", [convolve, convolve_transposed])
+def test_both_ways_to_convolve_agree(function, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.normal(size=shape)) for shape in ((2, 5, 6, 3), (2, 2, 3, 4)))
+    by_product = function(x, kernel)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
+    np.testing.assert_allclose(by_product, function(x, kernel), atol=1e-5)
+
+
+def test_blocks_to_channels_and_back():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8, 5)))
+    np.testing.assert_array_equal(depth_to_space(space_to_depth(x)), x)
 
 
 def test_depth_to_space_makes_two_by_two_blocks():

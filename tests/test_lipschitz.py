@@ -17,7 +17,7 @@ from estimators.bounds import fenchel
 from estimators.critics import MLP, NONLINEARITIES, SQUARINGS, STEEPEST, spectral_bound
 from estimators.divergences import DIVERGENCES, divergence
 from estimators.quadrature import exact_bound
-from estimators.targets import normal
+from estimators.toys import normal
 from fgan.config import Config, ConfigError, Critic, Data, Generator, Penalty, Spread, check
 from fgan.data import load
 from fgan.train import build

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from estimators.subspaces import SubspaceMixture
-from estimators.targets import swiss_roll, two_moons
+from estimators.toys import swiss_roll, two_moons
 from fgan import classifier as classifier_module
 from fgan import metrics
 from fgan.classifier import digit_scores, train_classifier

@@ -9,7 +9,7 @@ import pytest
 from estimators.divergences import divergence
 from estimators.families import Gaussian
 from estimators.quadrature import PLANE, exact_divergence
-from estimators.targets import FGAN_MIXTURE, RIDGE, Mixture
+from estimators.toys import FGAN_MIXTURE, RIDGE, Mixture
 from fgan import modes, plots
 
 ROW_KEYS = {"divergence", "mu", "sigma", "bound", "exact", "excess", "optimum", "seeds"}

@@ -9,7 +9,7 @@ from estimators import gaussian, moments
 from estimators.divergences import DIVERGENCES, alpha, from_generator
 from estimators.quadrature import exact_divergence
 from estimators.samples import DataError
-from estimators.targets import normal
+from estimators.toys import normal
 
 DRAWS = 60
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

@@ -10,7 +10,7 @@ from estimators import gaussian, neighbors
 from estimators.divergences import DIVERGENCES, from_generator
 from estimators.quadrature import exact_divergence
 from estimators.samples import DataError
-from estimators.targets import normal
+from estimators.toys import normal
 
 DRAWS = 20
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

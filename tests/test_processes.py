@@ -20,7 +20,8 @@ CONFIG = """
 batch = 16
 steps = 200
 [data]
-name = "mixture_1d"
+name = "samples"
+path = "rows.csv"
 [generator]
 kind = "location_scale"
 latent = 1
@@ -82,6 +83,7 @@ def status(folder: Path, run: str) -> dict:
 def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("processes")
     (made / "config.toml").write_text(CONFIG)
+    np.savetxt(made / "rows.csv", np.random.default_rng(0).gamma(2.0, size=(997, 1)))  # shares of 99 and 100 rows
     return made
 
 

@@ -13,7 +13,7 @@ from estimators import gaussian
 from estimators.divergences import DIVERGENCES, alpha, divergence, from_generator
 from estimators.families import Gaussian, Mixture
 from estimators.quadrature import PLANE, best_fit, exact_bound, exact_divergence, integrate
-from estimators.targets import FGAN_MIXTURE, RIDGE, TWO_MODES
+from estimators.toys import FGAN_MIXTURE, RIDGE, TWO_MODES
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

@@ -26,7 +26,7 @@ def test_the_divergence_table_is_current():
     assert block("divergences") == tables.divergences(markdown=True), "run: python -m fgan divergences --markdown"
 
 
-@pytest.mark.parametrize("name", ["capture", "digits", "estimate", "modes"])
+@pytest.mark.parametrize("name", ["ablation", "capture", "digits", "estimate", "high_dimensional", "modes"])
 def test_each_use_shows_real_output(name):
     assert "```" in block(name) or "|" in block(name)
 

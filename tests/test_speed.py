@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks import speed
+from benchmarks.peers import PeerFailure
 from benchmarks.speed import Case, Settings
 from fgan import train
 
@@ -87,5 +89,14 @@ def test_no_such_case_is_a_usage_error(tmp_path):
 
 
 def test_a_pytorch_that_cannot_start_is_recorded(tmp_path):
-    with speed.torch_beside(Settings(torch=str(tmp_path / "no-python"))) as (torch, reason):
-        assert torch is None and "no-python" in reason
+    python, reason = speed.torch_beside(Settings(torch=str(tmp_path / "no-python")))
+    assert python is None and "no-python" in reason
+
+
+def test_a_pytorch_that_does_not_answer_is_given_up(monkeypatch, tmp_path):
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(speed, "SCRIPT", silent)
+    with speed.Torch(sys.executable) as torch, pytest.raises(PeerFailure, match="no answer within 1 s"):
+        torch.ask(1.0, do="about")
+    assert torch.process.poll() is not None

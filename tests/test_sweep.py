@@ -71,9 +71,9 @@ def straight(tmp_path_factory, compiled) -> Path:
     """The sweep that nothing interrupts; not to be changed."""
     plain = parallel.compile_chunk
 
-    def counted(chunk, arguments, n):
+    def counted(chunk, arguments, where, **options):
         compiled.append(len(arguments[1]))
-        return plain(chunk, arguments, n)
+        return plain(chunk, arguments, where, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "compile_chunk", counted)
@@ -300,7 +300,7 @@ def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(tmp_path, monke
 
 def test_a_finished_sweep_has_nothing_left_to_do(straight, monkeypatch):
     before = (straight / "results.csv").read_bytes()
-    monkeypatch.setattr(parallel, "compile_chunk", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(parallel, "compile_chunk", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(parallel, "memory", lambda: 1)  # the members of a part are those that it began with
     assert len(go(PLAN, straight).rows) == 8
     assert (straight / "results.csv").read_bytes() == before

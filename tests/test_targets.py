@@ -15,19 +15,8 @@ from estimators.families import Gaussian
 from estimators.fitting import ALONE, Replicas, steps
 from estimators.quadrature import integrate
 from estimators.samples import DataError
-from estimators.targets import (
-    BENCHMARKED,
-    DIVERGENCE_TASKS,
-    FGAN_MIXTURE,
-    MUTUAL_INFORMATION_TASKS,
-    RIDGE,
-    TARGETS,
-    TWO_MODES,
-    Mixture,
-    normal,
-    ring,
-    staircase_pairs,
-)
+from estimators.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS, staircase_pairs
+from estimators.toys import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, Mixture, normal, ring
 
 LINE = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "normal": normal(-0.7, 0.3)}
 on_the_line = pytest.mark.parametrize("target", LINE.values(), ids=LINE)

@@ -22,9 +22,9 @@ import pytest
 from test_images import TEST_LABELS, TRAIN, four, idx, pictures
 
 from estimators.divergences import DIVERGENCES
-from estimators.targets import TARGETS
+from estimators.toys import TARGETS
 from fgan import config as configs
-from fgan import evaluation, parallel, train
+from fgan import evaluation, parallel, plots, train
 from fgan.checkpoint import CheckpointError, Checkpoints
 from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log, Optimizer, Penalty, Spread, to_toml
 from fgan.data import load as load_data
@@ -191,7 +191,7 @@ MOMENTS = {  # where the signal arrives, and at which step the run must have sto
     "in a call": ((RunDirectory, "append", 30), 30),
     "after the save": ((RunDirectory, "status", 10), 20),
     "in a save": ((Checkpoints, "save", 20), 30),
-    "in an evaluation": ((train.plots, "samples", 20), 20),
+    "in an evaluation": ((plots, "samples", 20), 20),
 }
 
 
