@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,9 +27,10 @@ from typing import Any, NamedTuple
 import jax
 import tyro
 
+from benchmarks import speed
 from benchmarks.cells import Ledger, plain
+from benchmarks.contestants import PRODUCT, ROOT, Case, CriticUpdates, Ours, keeping, products
 from benchmarks.estimation import RESULTS, machine
-from benchmarks.speed import PRODUCT, ROOT, Case, CriticUpdates, Ours, _cases, products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +180,9 @@ print(json.dumps(laps))
 def of_restart() -> dict[str, Any]:
     """Seconds of each stage of a start, the first and the fastest of three others."""
     with tempfile.TemporaryDirectory() as folder:
-        kept = ("FGAN_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR")
-        environment = {k: v for k, v in os.environ.items() if k not in kept}
-        environment |= {"XDG_CACHE_HOME": folder}
         command = [sys.executable, "-c", STAGES]
         starts = [
-            json.loads(subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True).stdout)
+            json.loads(subprocess.run(command, cwd=ROOT, env=keeping(folder), check=True, capture_output=True).stdout)
             for _ in range(4)
         ]
     return {"first start": starts[0], "later start": min(starts[1:], key=lambda laps: sum(laps.values()))}
@@ -222,7 +219,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def main(settings: Settings) -> int:
     """Profile the cases, print the table, write the report. The exit code."""
-    known = _cases()
+    known = speed.cases()
     missed = tuple(row["task"] for row in Ledger(settings.results, "speed").rows() if row.get("met") is False)
     patterns = settings.cases or missed
     chosen = {name: case for name, case in known.items() if any(fnmatch(name, p) for p in patterns)}

@@ -12,13 +12,6 @@ alternating updates, each network drawing its own noise. In every repetition all
 take a turn, so that a machine that slows down slows them all; a ratio is that of the medians, its spread the quartiles
 of the ratios within repetitions.
 
-Floating-point operations are counted from shapes, two a multiply–add, matrix products alone. With G and C those of one
-sample's forward pass and G₁, C₁ those of the first layers, batch b:
-
-    critic update      b·G + 2b·(3C − C₁)    samples; forward, weights, and inputs but for the first layer's
-    with a penalty     b·G + 2b·(6C − C₁)    forward and input gradients, and both differentiated
-    generator update   b·(3G − G₁) + b·2C    the critic's weights left out
-
 Cells are kept in `results/speed.jsonl` as `benchmarks.cells` does; the report is `speed.json` and `speed.png`.
 """
 
@@ -26,25 +19,20 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
@@ -52,17 +40,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import peers
 from benchmarks.cells import Cell, Ledger, Row, plain
+from benchmarks.contestants import PRODUCT, ROOT, ROWS, Case, CriticUpdates, Ours, Torch, keeping, products, small
 from benchmarks.estimation import RESULTS, machine
-from estimators.fitting import ALONE, steps
-from fgan import train
-from fgan.config import Config, Critic, Generator, Penalty
-from fgan.data import Dataset
 from fgan.plots import PALETTE, STYLE
 
-SCRIPT = Path(__file__).with_name("torch_step.py")
-ROOT = Path(__file__).parents[1]
-ROWS = 5000  # of the data set that both draw from
-PRODUCT = 2048  # rows and columns of the matrix product that counts as the machine's peak
 PAUSE = 0.25  # seconds between contestants, for the threads of the last one to fall asleep
 JUDGED = ("eager", "compile")
 CONTESTANTS = ("eager", "compile", "eager fused")  # `fused`: Adam's fused kernels, which one has to ask for
@@ -95,77 +76,7 @@ class Settings:
     results: Path = RESULTS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One thing to time.
-
-    Attributes:
-        kind: step (ours against PyTorch), penalty (critic update with and without), seeds (many at once against one),
-            help or restart (of the command line).
-        features: widths of both networks' layers; channels of images (the critic's reversed).
-        batch, dim, latent, side, seeds, penalty, precision: as in the configuration; side 0 is no image.
-        chunk: steps a compiled call.
-        aim: the ratio to reach, or the one not to exceed for penalty, or seconds.
-    """
-
-    kind: Literal["step", "penalty", "seeds", "help", "restart"]
-    features: tuple[int, ...] = (64, 64)
-    batch: int = 128
-    dim: int = 2
-    latent: int = 2
-    side: int = 0
-    seeds: int = 1
-    penalty: bool = False
-    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
-    chunk: int = 100
-    aim: float | None = None
-
-    def config(self) -> Config:
-        """The configuration that is trained."""
-        kind: Any = "image" if self.side else "mlp"
-        return Config(
-            batch=self.batch,
-            seeds=self.seeds,
-            compute="bfloat16" if self.precision == "bfloat16" else "float32",
-            generator=Generator(kind=kind, features=self.features, nonlinearity="relu", latent=self.latent),
-            critic=Critic(kind=kind, features=self.features[::-1], nonlinearity="leaky_relu" if self.side else "relu"),
-            penalty=Penalty(names=("jsd",) if self.penalty else ()),
-        )
-
-    def data(self) -> Dataset:
-        """Made-up rows: speed does not depend on them."""
-        width = self.side**2 or self.dim
-        rows = np.random.default_rng(0).uniform(-1.0, 1.0, (ROWS, width)).astype(np.float32)
-        return Dataset(
-            name="made up",
-            dim=width,
-            rows=rows,
-            held_out=rows[:0],
-            side=self.side,
-            offset=np.zeros(width),
-            scale=np.ones(width),
-        )
-
-    def layers(self) -> tuple[list[int], list[int]]:
-        """Operations of one sample's forward pass, layer by layer: (generator's, critic's)."""
-        if not self.side:
-            widths = [self.latent, *self.features, self.dim]
-            ends = [self.dim, *self.features[::-1], 1]
-            return [2 * a * b for a, b in pairwise(widths)], [2 * a * b for a, b in pairwise(ends)]
-        low, (first, second) = (self.side // 4) ** 2, self.features
-        generator = [2 * self.latent * low * first, 2 * 4 * low * 4 * first * second, 2 * 16 * low * 4 * second]
-        critic = [2 * 4 * low * 16 * second, 2 * low * 16 * second * first, 2 * low * first]
-        return generator, critic
-
-    def operations(self) -> int:
-        """Of one step, for all seeds, counted as in the module's docstring."""
-        generator, critic = self.layers()
-        g, c, b = sum(generator), sum(critic), self.batch
-        on_critic = (6 if self.penalty else 3) * c - critic[0]
-        return self.seeds * b * (g + 2 * on_critic + 3 * g - generator[0] + 2 * c)
-
-
-def _cases() -> dict[str, Case]:
+def cases() -> dict[str, Case]:
     """Every case by name; those of wide networks and narrow numbers only on an accelerator."""
     sizes = ((64, 128, 200, 6.0), (128, 512, 50, 1.7), (256, 512, 25, 1.45), (512, 512, 10, 1.22))
     image = Case(kind="step", features=(128, 64), batch=64, latent=64, side=28, chunk=10, aim=1.0)
@@ -187,154 +98,6 @@ def _cases() -> dict[str, Case]:
             table[f"step {w}/4096, {precision}"] = wide
         table[f"step images 28×28, batch 1024, {precision}"] = replace(image, batch=1024, precision=precision, aim=None)
     return table
-
-
-def small(case: Case) -> Case:
-    """The case in a size that runs at once."""
-    features = (8, 4) if case.side else (8, 8)
-    return replace(case, features=features, batch=8, chunk=2, seeds=min(case.seeds, 2), side=8 if case.side else 0)
-
-
-# --- ours ------------------------------------------------------------------------------------------------------------
-@dataclass
-class Ours:
-    """A compiled chunk and the state it goes on from."""
-
-    case: Case
-    compile_seconds: float = field(init=False)
-
-    def __post_init__(self):
-        config, data = self.case.config(), self.case.data()
-        self.arguments = [jnp.asarray(data.rows), train.seed_numbers(config), train.fresh(config, data)]
-        state = self.arguments[2]
-        self.parameters = _count(state.generator, state.critic) // self.case.seeds  # type: ignore[attr-defined]
-        begun = time.perf_counter()
-        precision = None if self.case.precision == "bfloat16" else self.case.precision
-        with jax.default_matmul_precision(precision):
-            run = jax.jit(train.chunk(config, data, self.case.chunk)(ALONE))
-            self.compiled = run.lower(*self.arguments, jnp.asarray(0, jnp.int32)).compile()
-        self.compile_seconds = time.perf_counter() - begun
-        self.start = 0
-        self.run(1)
-
-    def run(self, n: int) -> float:
-        """Seconds of n steps, whole calls of them, as a share of what the calls took."""
-        calls = -(-n // self.case.chunk)
-        begun = time.perf_counter()
-        for _ in range(calls):
-            self.arguments[2], metrics = self.compiled(*self.arguments, jnp.asarray(self.start, jnp.int32))
-            self.start += self.case.chunk
-        jax.block_until_ready((self.arguments[2], metrics))
-        return (time.perf_counter() - begun) * n / (calls * self.case.chunk)
-
-
-def _count(*trees: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(trees))
-
-
-class CriticUpdates:
-    """A compiled scan of critic updates alone, with or without the penalty."""
-
-    def __init__(self, case: Case):
-        config, data = case.config(), case.data()
-        gan, rows, self.chunk = train.build(config, data), jnp.asarray(data.rows), case.chunk
-
-        def step(key, state, x):
-            return gan.critic_update(key, state, *x)
-
-        def draw(key):
-            return [data.draw(k, rows, case.batch) for k in jax.random.split(key)]
-
-        key, self.state = jax.random.key(0), gan.init(jax.random.key(1))
-        run = jax.jit(lambda state: steps(step, draw, key, state, 0, case.chunk))
-        self.compiled = run.lower(self.state).compile()
-        self.run(1)
-
-    def run(self, n: int) -> float:
-        """Seconds of n updates, as `Ours.run`."""
-        calls = -(-n // self.chunk)
-        begun = time.perf_counter()
-        for _ in range(calls):
-            self.state, _ = jax.block_until_ready(self.compiled(self.state))
-        return (time.perf_counter() - begun) * n / (calls * self.chunk)
-
-
-def products(size: int) -> Callable[[int], float]:
-    """n → seconds of n float32 products of two matrices of that size."""
-    x = jnp.ones((size, size))
-
-    def run(n: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(n):
-            _multiply(x).block_until_ready()
-        return time.perf_counter() - begun
-
-    return run
-
-
-@jax.jit
-def _multiply(x):
-    return x @ x
-
-
-# --- PyTorch ---------------------------------------------------------------------------------------------------------
-class Torch:
-    """PyTorch in a process of its own that answers commands, until the end of a `with`."""
-
-    def __init__(self, python: str | Path):
-        device = "cpu" if jax.default_backend() == "cpu" else "gpu"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PYTHON"))}
-        self.process = subprocess.Popen(
-            [str(python), "-P", str(SCRIPT), device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> Torch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # the compiler's workers with it
-        self.process.communicate()
-
-    def ask(self, limit: float | None = None, **command: Any) -> dict[str, Any]:
-        """Its answer. Raises PeerFailure with its reason, or where there is none within `limit` seconds."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            print(json.dumps(command), file=self.process.stdin, flush=True)
-            ready, _, _ = select.select([self.process.stdout], [], [], limit)
-            if not ready:
-                raise peers.PeerFailure(f"no answer within {limit:.0f} s")
-            line = self.process.stdout.readline()
-        except OSError:
-            line = ""
-        if not line:
-            raise peers.PeerFailure(f"PyTorch's process ended with code {self.process.wait()}")
-        reply = json.loads(line)
-        if "reason" in reply:
-            raise peers.PeerFailure(reply["reason"])
-        return reply
-
-    def seconds(self, how: str, steps: int) -> float:
-        """What `steps` steps took."""
-        return self.ask(do="run", how=how, steps=steps)["seconds"]
-
-
-def torch_beside(settings: Settings) -> tuple[str | Path | None, str]:
-    """(the Python that has PyTorch, its version), or (None, why there is none)."""
-    if settings.torch == "none":
-        return None, "left out by --torch none"
-    try:
-        python = peers.environment("torch-mist") if settings.torch == "auto" else settings.torch
-        with Torch(python) as torch:
-            return python, "{torch}, {threads} threads".format(**torch.ask(do="about"))
-    except (peers.PeerFailure, OSError) as failure:
-        return None, str(failure)
 
 
 # --- a cell ----------------------------------------------------------------------------------------------------------
@@ -380,6 +143,18 @@ def step_cell(case: Case, settings: Settings, python: str | Path | None, absent:
         "peak": peak,
         "share": rate / peak,
     }
+
+
+def torch_beside(settings: Settings) -> tuple[str | Path | None, str]:
+    """(the Python that has PyTorch, its version), or (None, why there is none)."""
+    if settings.torch == "none":
+        return None, "left out by --torch none"
+    try:
+        python = peers.environment("torch-mist") if settings.torch == "auto" else settings.torch
+        with Torch(python) as torch:
+            return python, "{torch}, {threads} threads".format(**torch.ask(do="about"))
+    except (peers.PeerFailure, OSError) as failure:
+        return None, str(failure)
 
 
 def contestants(
@@ -446,12 +221,12 @@ def restart_cell(settings: Settings) -> dict[str, Any]:
 
 def _first_step(folder: Path, name: str) -> float:
     """Seconds until the run `name`, with its compiled programs kept in `folder`, has made a step."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("FGAN_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR")}
-    environment |= {"XDG_CACHE_HOME": str(folder / "caches")}
     timings = folder / name / "timings.jsonl"
     begun = time.perf_counter()
     process = subprocess.Popen(
-        _cli("train", "configs/ring.toml", "--run", str(folder / name), "--quiet"), cwd=ROOT, env=environment
+        _cli("train", "configs/ring.toml", "--run", str(folder / name), "--quiet"),
+        cwd=ROOT,
+        env=keeping(folder / "caches"),
     )
     try:
         while not timings.exists() or len(lines := timings.read_text().splitlines()) < 2:
@@ -580,14 +355,14 @@ def main(settings: Settings) -> int:
     if settings.quick:
         settings = replace(settings, repetitions=1, seconds=0.0, results=settings.results / "quick")
     patterns = settings.cases or ("*",)
-    chosen = {name: case for name, case in _cases().items() if any(fnmatch(name, p) for p in patterns)}
+    chosen = {name: case for name, case in cases().items() if any(fnmatch(name, p) for p in patterns)}
     if unknown := set(settings.contestants) - set(CONTESTANTS):
         print(f"--contestants {' '.join(unknown)}: choose from {', '.join(CONTESTANTS)}", file=sys.stderr)
         return 2
     if not chosen:
-        print(f"no case matches --cases {' '.join(patterns)}; there are: {', '.join(_cases())}", file=sys.stderr)
+        print(f"no case matches --cases {' '.join(patterns)}; there are: {', '.join(cases())}", file=sys.stderr)
         return 2
-    ledger, order = Ledger(settings.results, "speed"), list(_cases())
+    ledger, order = Ledger(settings.results, "speed"), list(cases())
     if not settings.report_only:
         fill(ledger, chosen, settings)
     known = [row for row in ledger.rows() if row["task"] in order]

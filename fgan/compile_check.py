@@ -223,7 +223,7 @@ def described(topology: str) -> tuple[jax.Device, ...]:
 def compiled_chunk(config: Config, data: Dataset, devices: tuple[jax.Device, ...], n: int) -> jax.stages.Compiled:
     """`train.chunk` of n steps compiled for `devices`."""
     where = Layout(devices, config.parallel.engine, config.parallel.parameters)
-    return parallel.lower(chunk(config, data, n), arguments(config, data, where), where, shared=1).compile()
+    return parallel.lower(chunk(config, data, n), arguments(config, data, where), where).compile()
 
 
 def arguments(config: Config, data: Dataset, where: Layout | None = None) -> tuple:

@@ -140,51 +140,37 @@ def shares(rows: np.ndarray, where: Layout) -> jax.Array:
     return jax.make_array_from_callback(shape, where.place(AXIS), share)
 
 
-def compile_chunk(
-    chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout, *, shared: int = 0
-) -> Callable:
+def compile_chunk(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> Callable:
     """The compiled chunk(replicas)(*arguments), over the devices of `where`.
 
     Args:
         chunk: given the Replicas, returns a pure function of arrays.
-        arguments: what it will be called with, for their shapes.
-        shared: how many of the first arguments are `shares`.
+        arguments: what it will be called with, for their shapes; the first is the `shares` of the data.
 
     Returns:
         A callable of the same arguments, from one device, the host, or an earlier call, that returns results laid out
         as the arguments are: replicated, or as `shardings` says.
     """
-    compiled = lower(chunk, arguments, where, shared=shared).compile()
+    compiled = lower(chunk, arguments, where).compile()
     if where.n == 1:
         return compiled
-    places = compiled.input_shardings[0]
-    if where.engine == "sharded":
-        return lambda *given: compiled(*_put(given, places))
-    numbers = _put(np.zeros(where.n, np.int32), where.place(AXIS))
-    return lambda *given: compiled(numbers, *_put(given, places[1:]))
+    return lambda *given: compiled(*_put(given, compiled.input_shardings[0]))
 
 
-def lower(
-    chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout, *, shared: int = 0
-) -> jax.stages.Lowered:
+def lower(chunk: Callable[[Replicas], Callable[..., Any]], arguments: tuple, where: Layout) -> jax.stages.Lowered:
     """The program of `compile_chunk`, not yet compiled; the devices of `where` may be those of a described topology."""
     function = chunk(replicas(where))
     if where.n == 1:
         return jax.jit(function).lower(*arguments)
+    held, *others = arguments
     if where.engine == "sharded":
+        places = (where.place(AXIS), *shardings(others, where))
         out = shardings(jax.eval_shape(function, *arguments), where)
-        places = (*(where.place(AXIS) for _ in range(shared)), *shardings(arguments[shared:], where))
         return jax.jit(function, in_shardings=places, out_shardings=out).lower(*arguments)
-    spread = jax.pmap(
-        lambda _, *replicated: function(*replicated),
-        AXIS,
-        in_axes=(0, *(0 if k < shared else None for k in range(len(arguments)))),
-        out_axes=None,
-        devices=where.devices,
-    )
-    mine = _mine(where)  # of a mapped argument pmap wants this process's part, and one at least
-    parts = (np.broadcast_to(np.zeros((), a.dtype), (mine, *a.shape[1:])) for a in arguments[:shared])
-    return spread.lower(np.zeros(mine, np.int32), *parts, *arguments[shared:])
+    axes = (0, *(None for _ in others))
+    spread = jax.pmap(function, AXIS, in_axes=axes, out_axes=None, devices=where.devices)
+    mine = np.broadcast_to(np.zeros((), held.dtype), (_mine(where), *held.shape[1:]))  # what pmap wants of a process
+    return spread.lower(mine, *others)
 
 
 def _mine(where: Layout) -> int:

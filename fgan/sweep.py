@@ -289,7 +289,7 @@ class Program:
             members = len(arguments[1])
             with report.phase(f"compiling {n} steps of {members} members for {parallel.describe()}"):
                 program = chunk(self.config, self.data, n)
-                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where, shared=1)
+                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where)
         return self._compiled[n]
 
     def scores(self, state: Any, step: int, seeds: np.ndarray, report: Reporter) -> list[dict[str, Any]]:

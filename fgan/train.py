@@ -323,7 +323,7 @@ class _Loop:
             begun = time.monotonic()
             with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
                 program = chunk(self.config, self.data, n)
-                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where, shared=1)
+                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where)
             self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
         begun = time.monotonic()
         self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))

@@ -77,9 +77,7 @@ def trained(configs, n, *how, steps=3):
     states = {name: (begun(config), None) for name, config in configs.items()}
     where = parallel.Layout(tuple(jax.devices()[:n]), *how)
     held = parallel.shares(HELD.rows, where)
-    compiled = parallel.compile_chunk(
-        spread, (held, {k: v[:1] for k, v in states.items()}, jnp.int32(0)), where, shared=1
-    )
+    compiled = parallel.compile_chunk(spread, (held, {k: v[:1] for k, v in states.items()}, jnp.int32(0)), where)
     for start in (0, steps):
         states = jax.block_until_ready(compiled(held, {k: v[:1] for k, v in states.items()}, jnp.int32(start)))
     return states

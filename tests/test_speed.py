@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import speed
+from benchmarks import contestants, speed
+from benchmarks.contestants import Case
 from benchmarks.peers import PeerFailure
-from benchmarks.speed import Case, Settings
+from benchmarks.speed import Settings
 from fgan import train
 
 
@@ -96,7 +97,7 @@ def test_a_pytorch_that_cannot_start_is_recorded(tmp_path):
 def test_a_pytorch_that_does_not_answer_is_given_up(monkeypatch, tmp_path):
     silent = tmp_path / "silent.py"
     silent.write_text("import time\ntime.sleep(60)\n")
-    monkeypatch.setattr(speed, "SCRIPT", silent)
-    with speed.Torch(sys.executable) as torch, pytest.raises(PeerFailure, match="no answer within 1 s"):
+    monkeypatch.setattr(contestants, "SCRIPT", silent)
+    with contestants.Torch(sys.executable) as torch, pytest.raises(PeerFailure, match="no answer within 1 s"):
         torch.ask(1.0, do="about")
     assert torch.process.poll() is not None
