@@ -7,6 +7,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
+# Most programs here run for milliseconds and take seconds to compile; the slow tests run fully optimised ones.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import numpy as np
@@ -41,11 +43,3 @@ def dtype(request):
     """Run the test in each precision; the value is the NumPy dtype."""
     with jax.enable_x64(request.param == "float64"):
         yield np.dtype(request.param)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Leave out most optimisations, for modules whose programs run for milliseconds and take seconds to compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

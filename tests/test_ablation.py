@@ -30,9 +30,6 @@ KEY = jax.random.key(0)
 SMALL = {"generator.features": (8,), "critic.features": (8,), "critic.frequencies": 2, "batch": 16}
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def leaves(tree):
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 

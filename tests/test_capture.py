@@ -142,7 +142,7 @@ def test_a_diverged_cell_is_a_row_and_stops_no_other(small):
 
 def test_asked_to_stop_it_saves_its_cells_and_goes_on(tmp_path):
     """SIGTERM to the whole: every cell preempted with its state, exit code 143, and the next call finishes them."""
-    (cell,) = cells(RING, tmp_path, ("jeffreys",), steps=2500, seeds=1)
+    (cell,) = cells(RING, tmp_path, ("jeffreys",), steps=1500, seeds=1)
 
     def stop(done, text):
         if (cell.directory / "metrics.jsonl").exists() and cell.status.get("state") == "running":
@@ -151,9 +151,9 @@ def test_asked_to_stop_it_saves_its_cells_and_goes_on(tmp_path):
     with pytest.raises(train.Stopped) as stopped:
         capture.run([cell], progress=stop)
     assert stopped.value.exit_code == 143
-    assert cell.status["state"] == "preempted" and 0 < cell.step < 2500 and not cell.finished
+    assert cell.status["state"] == "preempted" and 0 < cell.step < 1500 and not cell.finished
     capture.run([cell])
-    assert cell.finished and cell.step == 2500
+    assert cell.finished and cell.step == 1500
 
 
 def test_a_cell_that_cannot_run_says_why(tmp_path):
@@ -163,8 +163,9 @@ def test_a_cell_that_cannot_run_says_why(tmp_path):
         capture.run([broken])
 
 
-def test_two_divergences_capture_every_mode_in_a_minute(tmp_path):
+def test_two_divergences_capture_every_mode_in_a_minute(tmp_path, monkeypatch):
     """kl, and neyman, which drops most modes without the cure: a short run of the recipe, scored on 50,000 samples."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # they do train
     names = ("kl", "neyman")
     made = [c for c in cells(RING, tmp_path, names, steps=2500, seeds=1) if c.variant == "recipe"]
     capture.run(made)

@@ -18,8 +18,6 @@ from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log
 from fgan.data import load
 from fgan.rundir import ResourceError
 
-pytestmark = pytest.mark.xdist_group("compile-check")  # one worker, since they share a compilation
-
 BASE = Config(
     batch=2048,
     data=Data(name="two_moons"),
@@ -61,7 +59,7 @@ print(json.dumps({e: {name: updates(config, e) for name, config in CASES.items()
 @pytest.fixture(scope="module")
 def on_cpus() -> dict:
     """The update that each all-reduce of a step belongs to, by engine and case, on 8 virtual CPU devices."""
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # compile quickly
+    flags = "--xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr

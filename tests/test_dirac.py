@@ -30,9 +30,6 @@ CURVATURE = {
 ROWS = [row.name for row in dirac.smooth()]
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @cache
 def measured(name: str) -> dict:
     return dirac.measure(divergence(name))

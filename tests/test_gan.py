@@ -42,9 +42,6 @@ BATCH = 16
 KEY = jax.random.key(0)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def toy(name: str = "js", **changes) -> FGAN:
     """A small f-GAN in the plane."""
     defaults = dict(

@@ -25,9 +25,6 @@ from fgan.train import build
 ROUNDING = 1e-5  # float32, through five layers
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 # --- the slope --------------------------------------------------------------------------------------------------------
 
 BOUND = jax.jit(spectral_bound)

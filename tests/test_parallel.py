@@ -16,8 +16,6 @@ from estimators.fitting import ALONE
 from fgan import parallel
 from fgan.penalties import PENALTIES
 
-pytestmark = pytest.mark.xdist_group("parallel")  # one worker, since what they share takes a minute
-
 PROGRAM = """
 import dataclasses, functools, json, sys
 
@@ -140,7 +138,7 @@ print(json.dumps(restore(root / "resumed").sample(3).tolist()))
 
 def run(program: str, argument: str, devices: int) -> dict | list:
     """What `program` prints as JSON, in a process of its own with that many virtual CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"  # compile quickly
+    flags = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
     if cache := jax.config.jax_compilation_cache_dir:
         env |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**28)}

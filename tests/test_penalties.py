@@ -19,9 +19,6 @@ SMOOTH = [name for name in TRAINED if divergence(name).smooth]
 OMEGA_JS = 0.2911848  # Roth et al. 2017's regulariser for this pair at the exact log-ratio
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def expectation(values):
     """E over N(0, 1) of values at the nodes: samples of P and of Q are the nodes, moved and scaled."""
     return jnp.tensordot(jnp.asarray(WEIGHTS / WEIGHTS.sum(), values.dtype), values, axes=1)

@@ -14,8 +14,6 @@ import pytest
 
 from fgan import processes
 
-pytestmark = pytest.mark.xdist_group("processes")  # one worker, since they share runs
-
 CONFIG = """
 batch = 16
 steps = 200
@@ -44,7 +42,7 @@ def free_port() -> int:
 
 def start(folder: Path, devices: int, *words: str) -> subprocess.Popen:
     """`fgan train` with that many virtual devices, in a session of its own."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "fgan", "train", str(folder / "config.toml"), "--quiet", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -40,9 +40,6 @@ PLAN = Sweep(base=TINY, grid={"divergence": ("kl", "js"), RATE: (1e-4, 1e-2)})
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "sweeps").glob("*.toml"))
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def go(plan: Sweep, path: Path, **options) -> sweeps.Outcome:
     return sweep(plan, path, quiet=True, **options)
 

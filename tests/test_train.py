@@ -47,9 +47,6 @@ TINY = Config(
 )
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def go(config: Config, path: Path, **options) -> train.Outcome:
     return train.train(config, path, quiet=True, **options)
 
