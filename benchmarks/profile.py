@@ -227,6 +227,7 @@ def main(settings: Settings) -> int:
     if not chosen:
         print(f"no case to profile; there are: {', '.join(known)}", file=sys.stderr)
         return 2
+    settings.results.mkdir(parents=True, exist_ok=True)
     path = settings.results / "profile.json"
     before = json.loads(path.read_text())["cases"] if path.exists() else {}
     found = {}

@@ -1,7 +1,7 @@
 """Generator and critic networks. All take and return rows: z [n, latent] → x [n, d], x [n, d] → v [n].
 
-Image networks halve and double the sides by convolutions, the compiler's own on accelerators. On CPUs these are one
-matrix product of the same parameters: inside a scan, XLA's CPU convolution is a naive loop, ten times slower.
+Image networks halve and double the sides by convolutions, the compiler's own on accelerators. On CPUs these are matrix
+products of the same parameters: inside a scan, XLA's CPU convolution is a naive loop, ten times slower.
 
 Layer 4: imports estimators.critics.
 """
@@ -55,13 +55,18 @@ def factor(root: jax.Array) -> jax.Array:
     return jnp.tril(root, -1) + jnp.diag(jnp.exp(jnp.diagonal(root)))
 
 
+THIN = 16  # channels below which the four windows of a convolution share one product; above, joining them costs more
+
+
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """y[i, j] = Σ_st x[i+s, j+t] K[s, t]: images [n, h, w, c], kernel [2, 2, c, f] → [n, h − 1, w − 1, f]."""
 
     def by_product(x, kernel):
         (h, w), (c, f) = x.shape[1:3], kernel.shape[2:]
         windows = [x[:, s : h - 1 + s, t : w - 1 + t] for s in (0, 1) for t in (0, 1)]
-        return jnp.concatenate(windows, axis=-1) @ kernel.reshape(4 * c, f)
+        if c < THIN:
+            return jnp.concatenate(windows, axis=-1) @ kernel.reshape(4 * c, f)
+        return sum(window @ tap for window, tap in zip(windows, kernel.reshape(4, c, f), strict=True))
 
     return jax.lax.platform_dependent(x, kernel, cpu=by_product, default=partial(_compiled, pad=0))
 

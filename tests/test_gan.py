@@ -20,6 +20,7 @@ from estimators.toys import normal
 from fgan.config import Optimizer
 from fgan.gan import FGAN
 from fgan.networks import (
+    THIN,
     Affine,
     Bounded,
     Convolved,
@@ -523,10 +524,11 @@ def test_each_platform_convolves_its_own_way(network, platform):
     assert ("stablehlo.convolution" in lowered.as_text()) == (platform != "cpu")
 
 
+@pytest.mark.parametrize("channels", [THIN - 1, THIN])
 @pytest.mark.parametrize("function", [convolve, convolve_transposed])
-def test_both_ways_to_convolve_agree(function, monkeypatch):
+def test_both_ways_to_convolve_agree(function, channels, monkeypatch):
     rng = np.random.default_rng(0)
-    x, kernel = (jnp.asarray(rng.normal(size=shape)) for shape in ((2, 5, 6, 3), (2, 2, 3, 4)))
+    x, kernel = (jnp.asarray(rng.normal(size=shape)) for shape in ((2, 5, 6, channels), (2, 2, channels, 4)))
     by_product = function(x, kernel)
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
     np.testing.assert_allclose(by_product, function(x, kernel), atol=1e-5)
