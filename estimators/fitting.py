@@ -22,7 +22,7 @@ import numpy as np
 
 State = TypeVar("State")
 DRAWN = 1 << 22
-"""Bytes of random numbers and batches drawn at once, for each seed."""
+"""Bytes of random numbers and batches drawn at once, for each seed, on each device."""
 Metrics = dict[str, jax.Array]
 
 
@@ -35,11 +35,13 @@ class Replicas(NamedTuple):
         pick: (this device's share of `total` rows, for each place of the global batch the number of a row, total) → the
             rows in this device's part of the batch. A place of the k-th n-th of the batch names a row of the k-th n-th
             of the data (`stratified`).
+        draws: how many times its own part of the batch a device draws, to keep that part.
     """
 
     mean: Callable[[Any], Any] = lambda tree: tree
     shard: Callable[[jax.Array], jax.Array] = lambda rows: rows
     pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, numbers, total: rows[numbers]
+    draws: int = 1
 
     def expectation(self, values: jax.Array) -> jax.Array:
         """The mean over the global batch of this device's values, over the first axis."""
@@ -69,6 +71,7 @@ def steps(
     n: int,
     *,
     noise: Callable[[jax.Array], Any] = lambda key: key,
+    replicas: Replicas = ALONE,
 ) -> tuple[State, Metrics]:
     """`n` steps from step number `start`, in one scan. Pure; jit, vmap or pmap it.
 
@@ -80,6 +83,7 @@ def steps(
         start: the number of the first step.
         n: how many steps, static.
         noise: key → what `step` is given; the key itself unless told.
+        replicas: those that `draw` and `noise` share the batch by.
 
     Returns:
         The final state, and the metrics of every step, stacked on a first axis of length n.
@@ -92,12 +96,12 @@ def steps(
     def block(state, numbers):
         return jax.lax.scan(lambda state, now: step(now[0], state, now[1]), state, jax.vmap(drawn)(numbers))
 
-    size = _block(n, jax.eval_shape(drawn, 0))
+    size = _block(n, jax.eval_shape(drawn, 0), replicas.draws)
     state, metrics = jax.lax.scan(block, state, start + jnp.arange(n).reshape(-1, size))
     return state, jax.tree.map(lambda m: m.reshape(n, *m.shape[2:]), metrics)
 
 
-def _block(n: int, drawn: Any) -> int:
-    """The most steps, a divisor of n, whose draws keep to DRAWN bytes; 1 if none do."""
-    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(drawn))
+def _block(n: int, kept: Any, draws: int) -> int:
+    """The most steps, a divisor of n, whose draws keep to DRAWN bytes, `draws` times what is kept; 1 if none do."""
+    each = draws * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     return max((k for k in range(1, n + 1) if n % k == 0 and k * each <= DRAWN), default=1)

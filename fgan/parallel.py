@@ -106,7 +106,7 @@ def replicas(where: Layout) -> Replicas:
 
     if where.engine == "sharded":
         return Replicas(shard=divide, pick=pick_each)
-    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=keep, pick=pick)
+    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=keep, pick=pick, draws=where.n)
 
 
 def _begins(total: int, n: int) -> np.ndarray:

@@ -174,7 +174,8 @@ def chunk(config: Config, data: Dataset, n: int):
 
             def alone(seed, state, values):
                 gan = build(replace(config, values), data, replicas)
-                state, metrics = steps(gan.advance, draw, jax.random.key(seed), state, start, n, noise=gan.noise)
+                key = jax.random.key(seed)
+                state, metrics = steps(gan.advance, draw, key, state, start, n, noise=gan.noise, replicas=replicas)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
             return jax.vmap(alone)(seeds, state, dict(values))

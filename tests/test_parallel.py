@@ -1,6 +1,7 @@
 """One device or eight, the same numbers: a batch spread over devices takes the step of the whole batch."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from estimators.divergences import DIVERGENCES
-from estimators.fitting import ALONE
+from estimators.fitting import ALONE, DRAWN, Replicas, steps
 from fgan import parallel
 from fgan.penalties import PENALTIES
 
@@ -195,6 +197,29 @@ def test_several_devices_take_the_steps_of_one(found, plan, name):
 
 def test_devices_are_counted_and_described(found):
     assert found["devices"] == 8 and found["described"].startswith("8 × ")
+
+
+@pytest.mark.parametrize("draws", [1, 8])
+def test_what_a_device_draws_at_once_is_bounded_however_many_share_the_batch(draws):
+    """In one program: the arrays of the global batch, of which a device keeps 1/draws, for many steps."""
+    replicas = Replicas(shard=lambda rows: rows[: len(rows) // draws], draws=draws)
+
+    def draw(key):
+        return replicas.shard(jax.random.normal(key, (1024, 32)))
+
+    def run(state):
+        return steps(lambda _, s, x: (s + x.sum(), {}), draw, jax.random.key(0), state, 0, 1000, replicas=replicas)
+
+    drawn = [shape for shape in map(tuple, shapes(jax.make_jaxpr(run)(0.0))) if shape[-2:] == (1024, 32)]
+    most = 4 * max(map(math.prod, drawn))
+    assert DRAWN // 4 < most <= DRAWN
+
+
+def shapes(jaxpr) -> list:
+    """Of every array in a program, those of the programs inside it too."""
+    inner = [sub for e in jaxpr.eqns for sub in jaxprs_in_params(e.params)]
+    own = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
+    return own + [shape for sub in inner for shape in shapes(sub)]
 
 
 def test_a_batch_that_does_not_divide_is_refused(found):
