@@ -4,9 +4,10 @@
     python -m benchmarks.profile --cases 'step images*'     shell patterns over the cases of benchmarks.speed
 
 JAX's own profiler notes every operation that a worker thread runs. Each instant of the step is shared equally among the
-operations that run then, so that the kinds of operation and `idle` add up to the step. A product of matrices is counted
-at the speed it had here and beside it that of a large product; an operation that keeps one thread busy while the other
-sleeps counts under `alone` too. A restart is split into stages instead. On CPUs; written to `results/profile.json`.
+operations that run then, so that the kinds of operation and `idle` add up to the step as profiled, which for steps of a
+few hundred µs is longer than without the profiler. A product of matrices is counted at the speed it had here and beside
+it that of a large product; an operation that keeps one thread busy while the other sleeps counts under `alone` too. A
+restart is split into stages instead. On CPUs; written to `results/profile.json`.
 """
 
 from __future__ import annotations
@@ -208,7 +209,8 @@ def table(found: Mapping[str, Any]) -> str:
                 continue
             rate = facts.get("product_rate")
             speed = f"; products at {rate / 1e9:.0f} of {facts['peak'] / 1e9:.0f} GFLOP/s" if rate else ""
-            lines.append(f"{name}, {part}: {1e3 * facts['seconds']:.2f} ms{speed}")
+            slowed = f"{1e3 * facts['seconds']:.2f} ms, {1e3 * facts['profiled']:.2f} under the profiler"
+            lines.append(f"{name}, {part}: {slowed}{speed}")
             lines += [
                 f"    {kind:<20}{1e3 * seconds:9.2f} ms {100 * seconds / facts['profiled']:5.1f} %, "
                 f"alone {1e3 * facts['alone'].get(kind, 0.0):.2f} ms"

@@ -166,12 +166,14 @@ def contestants(
     if python is None:
         return turns, failed | dict.fromkeys(settings.contestants, absent)
     for how in settings.contestants:
-        torch = processes.enter_context(Torch(python))
-        try:
-            made = torch.ask(settings.patience, do="make", case={**asdict(case), "how": how, "rows": ROWS})
-        except peers.PeerFailure as failure:
-            failed[how] = str(failure)
-            continue
+        with ExitStack() as own:  # one that fails ends here, before the others are timed
+            torch = own.enter_context(Torch(python))
+            try:
+                made = torch.ask(settings.patience, do="make", case={**asdict(case), "how": how, "rows": ROWS})
+            except peers.PeerFailure as failure:
+                failed[how] = str(failure)
+                continue
+            processes.push(own.pop_all())
         if made["parameters"] != parameters:
             raise AssertionError(f"PyTorch's networks have {made['parameters']} parameters, ours {parameters}")
         turns[how] = partial(torch.seconds, how)

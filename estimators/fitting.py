@@ -5,10 +5,11 @@ the step; `jax.vmap` over (key, state) turns it into many seeds or folds at once
 `fold_in(key, i)`, so that one scan of 200 steps equals four of 50, bit for bit, and a resumed run its uninterrupted
 twin. They are drawn for many steps at once: on a CPU a small draw takes longer to start than to fill.
 
-A step meets a batch spread over devices only through `Replicas`: it draws for the global batch and keeps its shard, it
-averages through `expectation` and `mean`. On a single device all three do nothing.
+A step meets a batch spread over devices only through `Replicas`: it draws for the global batch and keeps its part
+(`shard`; of the rows of a data set, `pick`), it averages through `expectation` and `mean`. On a single device `shard`
+and `mean` change nothing.
 
-Layer 1: imports jax only.
+Layer 1: imports jax and numpy only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 State = TypeVar("State")
 DRAWN = 1 << 22
-"""Bytes of random numbers and batches drawn at once, for each seed, on each device."""
+"""Bytes of random numbers and batches drawn at once for each seed, by a device, or by all that divide one program."""
 Metrics = dict[str, jax.Array]
 
 

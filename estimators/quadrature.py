@@ -256,7 +256,7 @@ def exact_divergence(
     Raises:
         ValueError: a density that does not integrate to 1 over the support, or as `integrate`.
 
-    >>> from estimators.targets import normal
+    >>> from estimators.toys import normal
     >>> round(exact_divergence(normal(0.0, 1.0).log_prob, normal(1.0, 1.0).log_prob, "kl"), 9)
     0.5
     """

@@ -352,9 +352,11 @@ class CompileCheck:
             "ACCELERATOR_TYPE": "v5litepod-8",
         }.items():
             os.environ.setdefault(f"TPU_{name}", value)
-        from fgan import compile_check, programs
+        import jax
 
-        os.environ[programs.SWITCH] = "off"  # a program for a TPU that is not there cannot be read back
+        from fgan import compile_check
+
+        jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
         _require_device()
 
         found = compile_check.compile_check(self.settings, self.topology)

@@ -61,7 +61,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
-        """This device's part of n real samples [n, d]: from the target, or with replacement from all rows.
+        """This device's part of n real samples [n, d]: from the target, or rows as `stratified` numbers them.
 
         Args:
             rows: this device's share of `self.rows`, as `parallel.shares` deals them; all of them to one device.

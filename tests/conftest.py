@@ -7,7 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
-# Most programs here run for milliseconds and take seconds to compile; the slow tests run fully optimised ones.
+# Most programs here run for milliseconds and take seconds to compile; `make test-slow` runs fully optimised ones.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax

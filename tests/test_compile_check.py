@@ -215,6 +215,7 @@ def test_refusals_are_one_line_and_exit_2(monkeypatch, capsys, words, said):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in ("JAX_PLATFORMS", "TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "TPU_ACCELERATOR_TYPE"):
         monkeypatch.setenv(name, os.environ.get(name, "cpu"))  # so that what the command sets is undone
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
     with pytest.raises(SystemExit) as caught:
         main(["compile-check", *words])
     error = capsys.readouterr().err

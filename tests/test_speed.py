@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import sys
+from contextlib import ExitStack
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import contestants, speed
+from benchmarks import contestants, profile, speed
 from benchmarks.contestants import Case
-from benchmarks.peers import PeerFailure
 from benchmarks.speed import Settings
 from fgan import train
 
@@ -94,10 +94,30 @@ def test_a_pytorch_that_cannot_start_is_recorded(tmp_path):
     assert python is None and "no-python" in reason
 
 
-def test_a_pytorch_that_does_not_answer_is_given_up(monkeypatch, tmp_path):
-    silent = tmp_path / "silent.py"
+def test_a_pytorch_that_does_not_answer_is_given_up_before_others_are_timed(monkeypatch, tmp_path):
+    silent, started = tmp_path / "silent.py", []
     silent.write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(contestants, "SCRIPT", silent)
-    with contestants.Torch(sys.executable) as torch, pytest.raises(PeerFailure, match="no answer within 1 s"):
-        torch.ask(1.0, do="about")
-    assert torch.process.poll() is not None
+    monkeypatch.setattr(speed, "Torch", lambda python: started.append(contestants.Torch(python)) or started[-1])
+    settings = Settings(contestants=("eager",), patience=1.0)
+    with ExitStack() as processes:
+        turns, failed = speed.contestants(Case(kind="step"), settings, sys.executable, "", 0, processes)
+        assert [torch.process.poll() is not None for torch in started] == [True]
+    assert turns == {} and failed["eager"] == "no answer within 1 s"
+
+
+def test_every_instant_is_shared_among_what_runs_then():
+    """Two products overlap for a second; then one thread copies alone, after a second of nothing."""
+    events = [
+        profile.Event(0.0, 3e9, "dot.1", "first"),
+        profile.Event(2e9, 4e9, "dot.2", "second"),
+        profile.Event(5e9, 7e9, "copy.3", "second"),
+    ]
+    total, alone = profile.shares(events, {"dot.1": "products", "dot.2": "products", "copy.3": "copies"})
+    assert total == {"products": 4.0, "idle": 1.0, "copies": 2.0} and sum(total.values()) == 7.0
+    assert alone == {"products": 3.0, "copies": 2.0}
+
+
+def test_operations_are_told_apart_by_what_they_compute():
+    compiled = jax.jit(lambda x: jnp.tanh(x) @ x).lower(jnp.ones((64, 64))).compile()
+    assert "products" in profile.kinds(compiled.as_text()).values()

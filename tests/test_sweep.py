@@ -68,9 +68,9 @@ def straight(tmp_path_factory, compiled) -> Path:
     """The sweep that nothing interrupts; not to be changed."""
     plain = parallel.compile_chunk
 
-    def counted(chunk, arguments, where, **options):
+    def counted(chunk, arguments, where):
         compiled.append(len(arguments[1]))
-        return plain(chunk, arguments, where, **options)
+        return plain(chunk, arguments, where)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "compile_chunk", counted)
@@ -297,7 +297,7 @@ def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(tmp_path, monke
 
 def test_a_finished_sweep_has_nothing_left_to_do(straight, monkeypatch):
     before = (straight / "results.csv").read_bytes()
-    monkeypatch.setattr(parallel, "compile_chunk", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(parallel, "compile_chunk", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(parallel, "memory", lambda: 1)  # the members of a part are those that it began with
     assert len(go(PLAN, straight).rows) == 8
     assert (straight / "results.csv").read_bytes() == before
