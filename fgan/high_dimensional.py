@@ -40,7 +40,10 @@ NAMES = ("js", "kl", "reverse_kl", "squared_hellinger", "jeffreys")
 COMPARED = ("js",)
 """The rows that the table also shows as plain f-GANs."""
 
-VARIANTS = {name: capture.VARIANTS[name] for name in ("recipe", "plain")}
+VARIANTS = {
+    "recipe": "critic by the named divergence's own bound, generator by covering weights on its ratio, spread noise",
+    "plain": capture.VARIANTS["plain"],
+}
 SEEDS, STEPS = 2, 6000
 SAMPLES = 10_000
 DRAWN = 2500  # of a cell's first seed, for the picture
@@ -56,7 +59,7 @@ def law() -> SubspaceMixture:
 
 
 def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int = SEEDS) -> Config:
-    """The training run of a cell: that of the ring, with noise as wide as the modes are apart.
+    """The training run of a cell: that of the ring without its penalty, with noise as wide as the modes are apart.
 
     Standardised, the means are about √(2d) apart; it starts at a quarter of that, as the ring's at a half of what its
     neighbours are, and is divided out of what the critic sees (fgan.spread). No octaves: no detail is that fine. The
