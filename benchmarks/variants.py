@@ -54,16 +54,17 @@ def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
 # ---------------------------------------------------------------------------------------------------------------------
 
 NO_SPREAD = {"spread.start": 0.0}
+NO_PENALTY = {"penalty.names": (), "penalty.weight": 1.0, "penalty.schedule": "constant"}
 UNWEIGHTED = {"game.normalise": False}
 NEVER_HELD = {"spread.overlap": (1e9, 1e9)}
 """A bound that is never reached, so that the noise falls by its schedule alone."""
 
 STRENGTH = 0.1
-"""λ of every penalty at the start; annealed, it ends at a hundredth of that."""
+"""λ of every penalty at the start; annealed, it ends at a hundredth of that. The recipe's own of its roth."""
 
-PENALISED = ("r1", "r2", "r1_r2", "jsd", "geometric_jsd", "first_variation", "roth", "wgan_gp", "dragan")
-INSTEAD = ("r1_r2", "jsd", "geometric_jsd", "roth", "first_variation")
-"""Penalties that are tried in place of the noise too."""
+PENALISED = ("r1", "r2", "r1_r2", "jsd", "geometric_jsd", "first_variation", "wgan_gp", "dragan")
+INSTEAD = ("r1_r2", "jsd", "geometric_jsd", "first_variation")
+"""Penalties in place of the recipe's that are tried without the noise too."""
 
 
 def _penalty(name: str, on: str = "critic") -> dict[str, Any]:
@@ -83,7 +84,8 @@ def _row(part: str, says: str, *changes: Mapping[str, Any], wrap: Callable[[FGAN
 VARIANTS: Mapping[str, Variant] = {
     "recipe": _row("", "as shipped"),
     # noise
-    "no spread": _row("noise", "no noise", NO_SPREAD),
+    "no spread": _row("noise", "no noise, the penalty alone", NO_SPREAD),
+    "no spread, no penalty": _row("noise", "neither noise nor penalty", NO_SPREAD, NO_PENALTY),
     "spread by schedule": _row("noise", "the noise falls within 0.3 of the steps, whatever the bound", NEVER_HELD),
     "spread by slow schedule": _row(
         "noise", "the noise falls within 0.9 of the steps", NEVER_HELD, {"spread.fall": 0.9}
@@ -131,14 +133,17 @@ VARIANTS: Mapping[str, Variant] = {
     "critic steps 2": _row("optimisers", "two critic updates a step", {"game.critic_steps": 2}),
     "optimistic": _row("optimisers", "optimistic Adam, both players", _both("name", "optimistic_adam")),
     # other cures
-    "packing 2": _row("other cures", "the critic sees two samples at once", wrap=packed),
+    "packing 2": _row("other cures", "the critic sees two samples at once, no penalty", NO_PENALTY, wrap=packed),
     "relativistic": _row("other cures", "the critic sees pairs", wrap=relativistic),
     "relativistic, alternative": _row(
         "other cures", "pairs, under js RpGAN's own loss", {"game.objective": "alternative"}, wrap=relativistic
     ),
     # penalties
-    **{f"{name}": _row("penalties", f"{name} penalty on the critic", _penalty(name)) for name in PENALISED},
-    "jsd on generator": _row("penalties", "jsd penalty on the generator", _penalty("jsd", "generator")),
+    "no penalty": _row("penalties", "the noise alone", NO_PENALTY),
+    "roth x10": _row("penalties", "ten times the weight", {"penalty.weight": 10 * STRENGTH}),
+    "roth constant": _row("penalties", "the weight does not fade", {"penalty.schedule": "constant"}),
+    **{f"{name}": _row("penalties", f"{name} in place of roth", _penalty(name)) for name in PENALISED},
+    "jsd on generator": _row("penalties", "jsd on the generator in place of roth", _penalty("jsd", "generator")),
     # instead of noise
     **{
         f"no spread, {name}": _row("instead of noise", f"{name} penalty, no noise", NO_SPREAD, _penalty(name))
@@ -147,20 +152,34 @@ VARIANTS: Mapping[str, Variant] = {
     "no spread, jsd on generator": _row(
         "instead of noise", "jsd penalty on the generator, no noise", NO_SPREAD, _penalty("jsd", "generator")
     ),
-    "no spread, packing 2": _row("instead of noise", "packs of two, no noise", NO_SPREAD, wrap=packed),
-    "no spread, relativistic": _row("instead of noise", "pairs, no noise", NO_SPREAD, wrap=relativistic),
+    "no spread, packing 2": _row(
+        "instead of noise", "packs of two, neither noise nor penalty", NO_SPREAD, NO_PENALTY, wrap=packed
+    ),
+    "no spread, relativistic": _row(
+        "instead of noise", "pairs, neither noise nor penalty", NO_SPREAD, NO_PENALTY, wrap=relativistic
+    ),
     "no spread, optimistic": _row(
-        "instead of noise", "optimistic Adam, no noise", NO_SPREAD, _both("name", "optimistic_adam")
+        "instead of noise",
+        "optimistic Adam, neither noise nor penalty",
+        NO_SPREAD,
+        NO_PENALTY,
+        _both("name", "optimistic_adam"),
     ),
     # the published game
     "plain": _row(
-        "plain f-GAN", "no noise, no weights, the alternative", NO_SPREAD, UNWEIGHTED, {"game.objective": "alternative"}
+        "plain f-GAN",
+        "no noise, no penalty, no weights, the alternative",
+        NO_SPREAD,
+        NO_PENALTY,
+        UNWEIGHTED,
+        {"game.objective": "alternative"},
     ),
     **{
         f"plain minimax{name}": _row(
             "plain f-GAN",
             f"no noise, no weights, the generator descends the bound{says}",
             NO_SPREAD,
+            NO_PENALTY,
             UNWEIGHTED,
             {"game.objective": "minimax"},
             penalty,
@@ -188,10 +207,10 @@ ON_GRID = (
     "optimistic",
     "packing 2",
     "relativistic",
+    "no penalty",
     "r1_r2",
-    "roth",
     "jsd on generator",
-    "no spread, roth",
+    "no spread, no penalty",
     "plain",
 )
 """What is tried on the grid unless told."""

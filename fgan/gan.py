@@ -228,7 +228,7 @@ class FGAN:
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
             metrics = {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
-            return penalty - value / unit, (value, metrics)
+            return (penalty - value) / unit, (value, metrics)
 
         (_, (value, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)

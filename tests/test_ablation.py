@@ -97,7 +97,7 @@ def test_every_variant_can_be_traced_and_keeps_its_state(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe", "plain", "optimistic", "packing 2", "relativistic", "jsd on generator", "r1"]
+    "name", ["recipe", "plain", "no penalty", "optimistic", "packing 2", "relativistic", "jsd on generator", "r1"]
 )
 def test_variants_take_two_finite_steps(name):
     run, data, gan = small(name)
@@ -247,10 +247,18 @@ def test_optimism_converges_where_gradient_descent_spirals_out():
 
 
 def test_patterns_and_counts_make_the_plan():
-    planned = cells(Settings(variants=("recipe", "no spread, r*"), divergences=("kl", "alpha(0.5)"), seeds=2, steps=60))
-    assert len(planned) == 2 * 4 * 2
+    planned = cells(
+        Settings(variants=("recipe", "no spread, [jr]*"), divergences=("kl", "alpha(0.5)"), seeds=2, steps=60)
+    )
+    assert len(planned) == 2 * 5 * 2
     assert planned[1] == Cell("ablation", "recipe", "ring alpha(0.5)", 0, 60)
-    assert {c.method for c in planned} == {"recipe", "no spread, r1_r2", "no spread, roth", "no spread, relativistic"}
+    assert {c.method for c in planned} == {
+        "recipe",
+        "no spread, r1_r2",
+        "no spread, jsd",
+        "no spread, jsd on generator",
+        "no spread, relativistic",
+    }
     assert config_of(planned[-1]).seed == 1 and config_of(planned[-1]).divergence == "alpha(0.5)"
     assert {c.method for c in cells(Settings())} == set(VARIANTS)
     assert {(c.method, c.n) for c in cells(Settings(task="grid"))} == {(name, 15_000) for name in ON_GRID}
@@ -327,24 +335,24 @@ def test_lines_are_means_over_seeds(tmp_path):
     ledger = Ledger(tmp_path, "ablation")
     put(ledger, "recipe", modes=8)
     put(ledger, "recipe", seed=1, modes=6)
-    put(ledger, "roth", diverged=True)
-    put(ledger, "roth", seed=1, kl=None, width_ratio=None, modes=0)
+    put(ledger, "r1", diverged=True)
+    put(ledger, "r1", seed=1, kl=None, width_ratio=None, modes=0)
     put(ledger, "recipe", n=7)
     facts = ablation_report.of_task("ring", ledger.rows())
     one, other = facts["rows"]
     assert (facts["steps"], facts["left_out"], facts["kl_floor"]) == (60, {"7": 1}, 7 / 100_000)
     assert (one["variant"], one["seeds"], one["diverged"], one["missed"]) == ("recipe", 2, 0, ["modes"])
     assert one["modes"] == {"mean": 7.0, "standard_error": pytest.approx(1.0)}
-    assert (other["variant"], other["seeds"], other["diverged"]) == ("roth", 2, 1)
+    assert (other["variant"], other["seeds"], other["diverged"]) == ("r1", 2, 1)
     assert other["kl"]["mean"] is None and other["missed"] == ["diverged", "modes", "mode KL", "width"]
     assert ablation_report.of_task("grid", ledger.rows()) == {}
 
 
 def test_the_report_is_written(tmp_path):
     ledger = Ledger(tmp_path, "ablation")
-    for i, variant in enumerate(("recipe", "no spread", "roth")):
+    for i, variant in enumerate(("recipe", "no spread", "r1")):
         for name in ("js", "kl"):
-            put(ledger, variant, f"ring {name}", modes=8 - i, diverged=variant == "roth" and name == "kl")
+            put(ledger, variant, f"ring {name}", modes=8 - i, diverged=variant == "r1" and name == "kl")
             put(ledger, variant, f"grid {name}", modes=25, n=90)
     ledger.append(Cell("ablation", "r1", "ring js", 0, 60), {"reason": "RuntimeError: no memory"})
     assert ablation.main(Settings(report_only=True, results=tmp_path)) == 0

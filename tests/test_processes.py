@@ -81,9 +81,7 @@ def status(folder: Path, run: str) -> dict:
 def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("processes")
     (made / "config.toml").write_text(CONFIG)
-    np.savetxt(
-        made / "rows.csv", np.random.default_rng(0).gamma(2.0, size=(997, 1))
-    )  # shares of 100 and 101
+    np.savetxt(made / "rows.csv", np.random.default_rng(0).gamma(2.0, size=(997, 1)))  # shares of 100 and 101
     return made
 
 
