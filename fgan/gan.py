@@ -96,8 +96,8 @@ class FGAN:
         penalty: a Look → the scalar added to a loss.
         penalty_weight: step → the factor on it.
         penalty_on: whose loss it is added to.
-        normalise: divide the critic's loss by f''(1), and the weights of the generator's samples by their mean; these
-            then move along the critic's output as it is before `reach`.
+        normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
+            their mean; these then move along the critic's output as it is before `reach`.
         spread: the noise added to both measures; None adds none. The bound is then that between the blurred measures,
             a lower bound on the divergence of the sharp ones.
         average: decay of the moving average of the generator.

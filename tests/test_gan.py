@@ -439,9 +439,12 @@ def test_bfloat16_computes_the_steps_of_float32_to_its_eight_bits(name):
         np.testing.assert_allclose(b - before, a - before, atol=0.05 * scale + 1e-7)
 
 
-def test_normalised_critics_of_one_divergence_in_two_scales_take_the_same_step(x64):
+@pytest.mark.parametrize("penalty", [None, PENALTIES["roth"]], ids=["bound", "less roth"])
+def test_normalised_critics_of_one_divergence_in_two_scales_take_the_same_step(x64, penalty):
     """alpha(2) is half of pearson."""
-    one, other = (line(name, normalise=True, activation="log_ratio") for name in ("alpha(2)", "pearson"))
+    one, other = (
+        line(name, normalise=True, activation="log_ratio", penalty=penalty) for name in ("alpha(2)", "pearson")
+    )
     state = as_float64(one.init(KEY))
     x_q = jax.random.normal(jax.random.key(7), (BATCH, 1))
     moved = [gan.critic_update(KEY, state, real(gan)[0], x_q)[0].critic for gan in (one, other)]
