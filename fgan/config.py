@@ -120,7 +120,7 @@ class Game:
     smoothing: float = 0.2
     """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
     normalise: bool = False
-    """Divide the critic's loss and its penalty by f''(1), the weights of the generator's samples by their batch mean."""
+    """Divide the critic's loss and penalty by f''(1), the weights of the generator's samples by their batch mean."""
     update: Literal["alternating", "simultaneous"] = "alternating"
     """simultaneous is the paper's single-step method."""
     critic_steps: int = 1
