@@ -350,9 +350,9 @@ def test_lines_are_means_over_seeds(tmp_path):
 
 def test_the_report_is_written(tmp_path):
     ledger = Ledger(tmp_path, "ablation")
-    for i, variant in enumerate(("recipe", "no spread", "r1")):
+    for i, variant in enumerate(("recipe", "no spread", "r2")):
         for name in ("js", "kl"):
-            put(ledger, variant, f"ring {name}", modes=8 - i, diverged=variant == "r1" and name == "kl")
+            put(ledger, variant, f"ring {name}", modes=8 - i, diverged=variant == "r2" and name == "kl")
             put(ledger, variant, f"grid {name}", modes=25, n=90)
     ledger.append(Cell("ablation", "r1", "ring js", 0, 60), {"reason": "RuntimeError: no memory"})
     assert ablation.main(Settings(report_only=True, results=tmp_path)) == 0
