@@ -128,7 +128,7 @@ def step_cell(case: Case, settings: Settings, python: str | Path | None, absent:
     """Ours and PyTorch's step in turns, ratios, and the share of the matrix product's speed."""
     ours, size = Ours(case), 64 if settings.quick else PRODUCT
     with ExitStack() as processes:
-        theirs, failed = contestants(case, settings, python, absent, ours.parameters, processes)
+        theirs, failed = torch_turns(case, settings, python, absent, ours.parameters, processes)
         seconds = interleaved({"ours": ours.run, **theirs, "product": products(size)}, settings)
     peak = 2 * size**3 / min(seconds.pop("product"))
     rate = case.operations() / median(seconds["ours"])
@@ -157,7 +157,7 @@ def torch_beside(settings: Settings) -> tuple[str | Path | None, str]:
         return None, str(failure)
 
 
-def contestants(
+def torch_turns(
     case: Case, settings: Settings, python: str | Path | None, absent: str, parameters: int, processes: ExitStack
 ) -> tuple[dict[str, Turn], dict[str, str]]:
     """(PyTorch's ways to run that made their first steps, why the others did not), each in a process of its own."""

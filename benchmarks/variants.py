@@ -54,13 +54,10 @@ def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
 # ---------------------------------------------------------------------------------------------------------------------
 
 NO_SPREAD = {"spread.start": 0.0}
-NO_PENALTY = {"penalty.names": (), "penalty.weight": 1.0, "penalty.schedule": "constant"}
+NO_PENALTY = {"penalty.names": ()}
 UNWEIGHTED = {"game.normalise": False}
 NEVER_HELD = {"spread.overlap": (1e9, 1e9)}
 """A bound that is never reached, so that the noise falls by its schedule alone."""
-
-STRENGTH = 0.1
-"""λ of every penalty at the start; annealed, it ends at a hundredth of that. The recipe's own of its roth."""
 
 PENALISED = ("r1", "r2", "r1_r2", "jsd", "geometric_jsd", "first_variation", "wgan_gp", "dragan")
 INSTEAD = ("r1_r2", "jsd", "geometric_jsd", "first_variation")
@@ -68,8 +65,8 @@ INSTEAD = ("r1_r2", "jsd", "geometric_jsd", "first_variation")
 
 
 def _penalty(name: str, on: str = "critic") -> dict[str, Any]:
-    annealed = {"penalty.weight": STRENGTH, "penalty.schedule": "annealed"}
-    return {"penalty.names": (name,), "penalty.on": on, **annealed}
+    """Another penalty in place of the recipe's, as heavy and fading as that."""
+    return {"penalty.names": (name,), "penalty.on": on}
 
 
 def _both(name: str, value: Any) -> dict[str, Any]:
@@ -140,7 +137,7 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     # penalties
     "no penalty": _row("penalties", "the noise alone", NO_PENALTY),
-    "roth x10": _row("penalties", "ten times the weight", {"penalty.weight": 10 * STRENGTH}),
+    "roth x10": _row("penalties", "ten times the weight", {"penalty.weight": 1.0}),
     "roth constant": _row("penalties", "the weight does not fade", {"penalty.schedule": "constant"}),
     **{f"{name}": _row("penalties", f"{name} in place of roth", _penalty(name)) for name in PENALISED},
     "jsd on generator": _row("penalties", "jsd on the generator in place of roth", _penalty("jsd", "generator")),

@@ -63,7 +63,8 @@ def test_every_variant_is_another_run():
     assert runs["minimax"] == recipe(TASKS["ring"], "js", steps=60, seeds=1, variant="own")
     plain = recipe(TASKS["ring"], "js", steps=60, seeds=1, variant="plain")
     assert runs["plain"].spread.start == plain.spread.start == 0.0
-    assert dataclasses.replace(runs["plain"], spread=plain.spread) == plain
+    assert runs["plain"].penalty.names == plain.penalty.names == ()
+    assert dataclasses.replace(runs["plain"], spread=plain.spread, penalty=plain.penalty) == plain
     assert set(ON_GRID) <= set(VARIANTS)
 
 

@@ -101,7 +101,7 @@ def test_a_pytorch_that_does_not_answer_is_given_up_before_others_are_timed(monk
     monkeypatch.setattr(speed, "Torch", lambda python: started.append(contestants.Torch(python)) or started[-1])
     settings = Settings(contestants=("eager",), patience=1.0)
     with ExitStack() as processes:
-        turns, failed = speed.contestants(Case(kind="step"), settings, sys.executable, "", 0, processes)
+        turns, failed = speed.torch_turns(Case(kind="step"), settings, sys.executable, "", 0, processes)
         assert [torch.process.poll() is not None for torch in started] == [True]
     assert turns == {} and failed["eager"] == "no answer within 1 s"
 
