@@ -117,6 +117,15 @@ def test_two_processes_with_divided_parameters_finish_the_run(folder, uninterrup
     assert "2 processes" in status(folder, "divided")["devices"]
 
 
+def test_statistics_of_the_batch_are_those_of_all_processes(folder):
+    """Donsker–Varadhan's log of a mean, which is not the mean of the processes' logs."""
+    words = ("--divergence=kl", "--critic.bound=donsker_varadhan", "--steps=100")
+    ended(start(folder, 1, "--run", "dv-alone", *words))
+    for process in pair(folder, "dv", *words):
+        ended(process)
+    np.testing.assert_allclose(bounds(folder, "dv"), bounds(folder, "dv-alone"), atol=1e-5)
+
+
 def test_processes_that_cannot_meet_are_told_so(folder):
     with pytest.raises(processes.PeerLost, match="could not meet"):
         processes.join("", 0, -1)
