@@ -32,11 +32,11 @@ from fgan.checkpoint import write_atomic
 from fgan.config import Config, Critic, Data, Game, Generator, Log, Optimizer, Spread, to_toml
 from fgan.evaluation import mean_or_none
 from fgan.metrics import SLACK, perfect_in_subspace, subspace_scores
+from fgan.modes import NAMES
 from fgan.rundir import RunDirectory
 from fgan.train import restore
 
 NAME: Literal["high_dimensional"] = "high_dimensional"
-NAMES = ("js", "kl", "reverse_kl", "squared_hellinger", "jeffreys")
 COMPARED = ("js",)
 """The rows that the table also shows as plain f-GANs."""
 
