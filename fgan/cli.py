@@ -33,7 +33,7 @@ EXPERIMENTS = {
     "modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum",
     "ring": "8 narrow Gaussians in a ring captured under eleven divergences, beside published tables",
     "grid": "25 narrow Gaussians on a grid, the same",
-    "high_dimensional": "10 Gaussians of dimension 700 in subspaces of R^1200 captured under every divergence",
+    "high_dimensional": "10 Gaussians of dimension 700 in subspaces of R^1200 captured under eleven divergences",
     "dirac": "the smallest GAN near its goal: eigenvalues of every divergence and penalty, beside their formulas",
 }
 """What `fgan reproduce` knows, here so that listing it needs no jax; fgan.reproduce holds the code."""
