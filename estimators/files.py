@@ -24,9 +24,10 @@ import tempfile
 import zipfile
 import zlib
 from array import array as packed
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,39 @@ def read_samples(
     `key` picks the array of an .npz, the rest as in `as_samples`. A first column of text that counts the rows (0, 1, …
     or 1, 2, …) is a row index: dropped, with a note.
     """
-    name, raw = _read(path, key)
+    return _samples(*_read(path, key), nan_policy, minimum, flatten)
+
+
+class Part(NamedTuple):
+    """Some of the samples in a file, those from number `begin` on, and the table [n, d] of all as it is stored."""
+
+    samples: Samples
+    begin: int
+    table: np.ndarray
+
+
+def read_part(
+    path: Path, part: int, parts: int, *, key: str | None = None, nan_policy: str = "raise", flatten: bool = False
+) -> Part:
+    """The part-th of `parts` equal parts of the samples that `read_samples` would read, checked.
+
+    The table of an .npy stays in the file, and its rows are read as they are asked for: by this function the part's and
+    no others. Other files, an .npy in Fortran's order and one with rows to omit are read and checked as a whole.
+    """
+    name, raw = _read(path, key, {_read_npy: _map_npy})
+    mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise"
+    whole = None if mapped else _samples(name, raw, nan_policy, 2, flatten)
+    table = raw.array.reshape(len(raw.array), -1) if whole is None else whole.values
+    if len(table) < parts:
+        raise DataError(f"{name}: {len(table)} samples cannot be divided among {parts} processes; start fewer")
+    begin, end = (len(table) * k // parts for k in (part, part + 1))
+    if whole is not None:
+        return Part(replace(whole, values=table[begin:end]), begin, table)
+    minimum, name = (2, name) if parts == 1 else (1, f"{name}, rows {begin} to {end - 1} of {len(table)}")
+    return Part(checked(Raw(raw.array[begin:end], first=begin), name, nan_policy, minimum, flatten), begin, table)
+
+
+def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
     samples = checked(raw, name, nan_policy, minimum, flatten)
     if raw.lines is None or not _counts_rows(raw.array):
         return samples
@@ -80,7 +113,7 @@ def read_array(path: Path, *, key: str | None = None) -> np.ndarray:
 
 def read_labels(path: Path) -> np.ndarray:
     """Labels [n] of the rows of a sample file: words, one a line of text, or whole numbers from any other format."""
-    name, raw = _read(path, None, text=_read_words)
+    name, raw = _read(path, None, {_read_text: _read_words})
     array = raw.array[:, 0] if raw.array.ndim == 2 and raw.array.shape[1] == 1 else raw.array
     with np.errstate(invalid="ignore"):  # what is not finite fails the comparison
         labels = array if array.dtype.kind == "U" else array.astype(np.int64)
@@ -90,23 +123,25 @@ def read_labels(path: Path) -> np.ndarray:
     return labels
 
 
-def _read(path: Path, key: str | None, text: _Reader | None = None) -> tuple[str, Raw]:
+def _read(path: Path, key: str | None, instead: Mapping[_Reader, _Reader] = MappingProxyType({})) -> tuple[str, Raw]:
     """(printable name, content) of a file; looked at before it is opened: a pipe would wait, a device never end."""
     path = os.fsdecode(path)
     name = "standard input" if path == STANDARD_INPUT else printable(path)
     with naming(name, *_BROKEN):
         if path == STANDARD_INPUT:
             with _standard_input() as stream:
-                return name, _content(stream, stream.seek(0, os.SEEK_END), None, key, text)
+                return name, _content(stream, stream.seek(0, os.SEEK_END), None, key, instead)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe, device or socket"
             raise DataError(f"a {kind}, not a file; name a file of samples, or - for standard input")
         with open(path, "rb") as stream:
-            return name, _content(stream, status.st_size, os.path.splitext(path)[1].lower(), key, text)
+            return name, _content(stream, status.st_size, os.path.splitext(path)[1].lower(), key, instead)
 
 
-def _content(stream: IO[bytes], size: int, extension: str | None, key: str | None, text: _Reader | None) -> Raw:
+def _content(
+    stream: IO[bytes], size: int, extension: str | None, key: str | None, instead: Mapping[_Reader, _Reader]
+) -> Raw:
     if size == 0:
         raise DataError("empty file (0 bytes); save it again")
     stream.seek(0)
@@ -114,8 +149,7 @@ def _content(stream: IO[bytes], size: int, extension: str | None, key: str | Non
     if key is not None and read is not _read_npz:
         raise DataError(f"key {key!r} given for {what}; keys name the arrays of an .npz")
     stream.seek(0)
-    read = text if text is not None and read is _read_text else read
-    return read(_Source(stream, size, size, key))
+    return instead.get(read, read)(_Source(stream, size, size, key))
 
 
 @contextmanager
@@ -154,7 +188,21 @@ def _recognise(head: bytes, extension: str | None) -> tuple[str, _Reader]:
 
 
 def _read_npy(source: _Source) -> Raw:
-    """An .npy array; the header is parsed as a literal of bounded length, its dtype only in the form NumPy writes."""
+    """An .npy array."""
+    return Raw(_payload(source, *_npy_header(source)))
+
+
+def _map_npy(source: _Source) -> Raw:
+    """An .npy array that stays in its file, if its rows lie there one after the other."""
+    dtype, shape, offset, order = _npy_header(source)
+    nbytes = _declared(source, dtype, shape, offset)
+    if not nbytes or not shape or source.size != offset + nbytes or (order == "F" and len(shape) > 1):
+        return Raw(_payload(source, dtype, shape, offset, order))
+    return Raw(np.memmap(source.stream, dtype, "r", offset, shape))  # type: ignore[call-overload]
+
+
+def _npy_header(source: _Source) -> tuple[np.dtype, tuple[int, ...], int, str]:
+    """(dtype, shape, bytes before the data, order): a literal of bounded length, its dtype in the form NumPy writes."""
     start = _take(source, 8)
     wide = 2 if start[6] == 1 else 4
     length = int.from_bytes(_take(source, wide, 8), "little")
@@ -170,7 +218,7 @@ def _read_npy(source: _Source) -> Raw:
         raise DataError("damaged .npy header; save it again") from error
     if not plain:
         raise DataError(f"dtype {descr!r:.80} {REMEDIES['V']}")
-    return Raw(_payload(source, dtype, sizes, 8 + wide + length, "F" if fortran else "C"))
+    return dtype, sizes, 8 + wide + length, "F" if fortran else "C"
 
 
 def _read_idx(source: _Source) -> Raw:
@@ -218,12 +266,7 @@ def _take(source: _Source, count: int, offset: int = 0) -> bytes:
 
 def _payload(source: _Source, dtype: np.dtype, shape: tuple[int, ...], offset: int, order: Any = "C") -> np.ndarray:
     """The array after a header of `offset` bytes; no memory is taken before its declared size is found credible."""
-    require_numbers(dtype)
-    if min(shape, default=0) < 0 or len(shape) > MAX_AXES or math.prod(k or 1 for k in shape) * dtype.itemsize >= 2**62:
-        raise DataError(f"impossible shape {str(shape)[:80]} in the header; save it again")
-    nbytes = math.prod(shape) * dtype.itemsize
-    if source.size is not None and source.size < offset + nbytes:
-        raise _truncated(offset + nbytes, source.size)
+    nbytes = _declared(source, dtype, shape, offset)
     _refuse_bomb(source, nbytes)
     buffer, have = np.empty(nbytes, np.uint8), 0
     with suppress(EOFError):  # packed data that ends early; the count says by how much
@@ -235,6 +278,17 @@ def _payload(source: _Source, dtype: np.dtype, shape: tuple[int, ...], offset: i
     if source.stream.read(1):  # at the end gzip and zip compare checksums
         raise DataError(f"more than the {offset + nbytes} bytes its header declares; save one array per file")
     return buffer.view(dtype).reshape(shape, order=order)
+
+
+def _declared(source: _Source, dtype: np.dtype, shape: tuple[int, ...], offset: int) -> int:
+    """The bytes of an array that follows a header of `offset` bytes, found credible."""
+    require_numbers(dtype)
+    if min(shape, default=0) < 0 or len(shape) > MAX_AXES or math.prod(k or 1 for k in shape) * dtype.itemsize >= 2**62:
+        raise DataError(f"impossible shape {str(shape)[:80]} in the header; save it again")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if source.size is not None and source.size < offset + nbytes:
+        raise _truncated(offset + nbytes, source.size)
+    return nbytes
 
 
 def _refuse_bomb(source: _Source, nbytes: int) -> None:

@@ -53,6 +53,7 @@ class Raw(NamedTuple):
     array: np.ndarray
     notes: tuple[str, ...] = ()
     lines: np.ndarray | None = None  # [n] line of each row, for text
+    first: int = 0  # number of the first row, of a part
 
 
 def as_samples(
@@ -114,13 +115,14 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
             yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
 
 
-def _hashes(samples: Samples) -> np.ndarray:
-    """A number for each row, equal for equal rows: the sum of its values' mixed bits (splitmix64, Steele et al. 2014).
+def row_hashes(values: np.ndarray) -> np.ndarray:
+    """A number [n] uint64 for each row [n, d], equal for equal rows: the sum of its values' mixed bits (splitmix64).
 
-    + 0.0 turns −0.0 into 0.0. Two different rows share a number about once in 10¹⁹ pairs.
+    Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators. + 0.0 turns −0.0 into 0.0. Two different
+    rows share a number about once in 10¹⁹ pairs.
     """
-    found = np.zeros(len(samples.values), np.uint64)
-    for j, column in enumerate(samples.values.T):
+    found = np.zeros(len(values), np.uint64)
+    for j, column in enumerate(values.T):
         bits = (column + 0.0).view(np.uint64) + np.uint64((j + 1) * 0x9E3779B97F4A7C15 % 2**64)
         bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -133,7 +135,7 @@ def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
 
     None where the sets share no row, or share so many values that these are no twins but the values of a discrete law.
     """
-    p, q = _hashes(x), _hashes(y)
+    p, q = row_hashes(x.values), row_hashes(y.values)
     if not np.isin(p, q).any():
         return None
     distinct, labels = np.unique(np.concatenate([p, q]), return_inverse=True)
@@ -141,7 +143,7 @@ def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
-    p, q = _hashes(x), _hashes(y)
+    p, q = row_hashes(x.values), row_hashes(y.values)
     for name, hashes in (x.name, p), (y.name, q):
         if repeated := len(hashes) - len(np.unique(hashes)):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
@@ -214,7 +216,7 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
         if array.ndim != 2:
             notes.append(f"shape {array.shape} taken as {len(array)} samples of dimension {math.prod(array.shape[1:])}")
         values = array.reshape(len(array), -1)
-        kept, dropped = _usable(values, raw.lines, nan_policy == "omit")
+        kept, dropped = _usable(values, raw, nan_policy == "omit")
         values = values[kept] if dropped else values
         if len(values) < minimum:
             count = f"{len(values)} of {len(array)} samples left" if dropped else f"only {len(values)} samples"
@@ -224,7 +226,7 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
     return Samples(values=values, name=name, notes=tuple(notes), shape=shape, kept=kept if dropped else None)
 
 
-def _usable(values: np.ndarray, lines: np.ndarray | None, omit: bool) -> tuple[np.ndarray, list[str]]:
+def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[str]]:
     """Which rows float32 can hold [n] bool, and notes on the others; DataError at the first of them, unless `omit`."""
     notes, kept = [], np.ones(len(values), bool)
     clean = "clean them, or drop these rows with nan_policy='omit' (--nan-policy omit)"
@@ -241,8 +243,8 @@ def _usable(values: np.ndarray, lines: np.ndarray | None, omit: bool) -> tuple[n
         if not omit or remedy is not clean:
             row = int(rows.argmax())
             column = int(bad[row].argmax())
-            place = f"row {row}, column {column} (counting from 0)"
-            place = place if lines is None else f"row {lines[row]}, column {column + 1}"
+            place = f"row {raw.first + row}, column {column} (counting from 0)"
+            place = place if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
             raise DataError(f"{counted} hold {what}, the first at {place}; {remedy}")
         kept &= ~rows
         notes.append(f"dropped {counted} with {what}")

@@ -3,31 +3,61 @@
 A `Dataset` either samples a known target (estimators.toys) or resamples rows it holds. Adding one is a row of
 `DATASETS`.
 
-Layer 4: imports estimators, fgan.config and fgan.images.
+Layer 4: imports estimators, fgan.config, fgan.images and fgan.processes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from estimators import files
 from estimators.curves import Curve
-from estimators.files import read_samples
 from estimators.fitting import ALONE, Replicas, stratified
-from estimators.samples import DataError
+from estimators.samples import DataError, row_hashes
 from estimators.subspaces import SUBSPACES, SubspaceMixture
 from estimators.toys import TARGETS, Mixture
-from fgan import config
+from fgan import config, processes
 from fgan.images import Part, read_images
 
 HELD_OUT = 0.2  # share of the rows that training never sees
 ROWS = 20_000  # drawn once from a mixture in subspaces, whose every sample costs a product with a basis
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Rows of a table that may lie in a file, read and standardised as they are asked for: as an array [n, d] float32.
+
+    table: [N, d]; order: [n] which of its rows these are; the rest as in `Dataset`.
+    """
+
+    table: np.ndarray
+    order: np.ndarray
+    offset: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return len(self.order), self.table.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Rows by number, read from no other place than theirs."""
+        return ((np.asarray(self.table[self.order[index]], np.float64) - self.offset) / self.scale).astype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +69,19 @@ class Dataset:
         dim: d.
         target: the known distribution that every batch is drawn from anew, or None.
         law: the known distribution that `rows` were drawn from, or None.
-        rows: training rows [n, d] float32 in random order; [0, d] for a known target.
+        rows: training rows [n, d] float32; [0, d] for a known target. In random order, those of a file in its order.
         held_out: rows [m, d] that training never sees.
         labels, held_out_labels: classes, where there are any.
         side: height and width of square images, else 0.
         offset, scale: the affine map back to the user's units, x·scale + offset, float64 [d].
+        content: what identifies the rows, where not they themselves.
         notes: what the user should know, one line each.
     """
 
     name: str
     dim: int
-    rows: np.ndarray
-    held_out: np.ndarray
+    rows: np.ndarray | Rows
+    held_out: np.ndarray | Rows
     target: Mixture | Curve | None = None
     law: SubspaceMixture | None = None
     labels: np.ndarray | None = None
@@ -58,6 +89,7 @@ class Dataset:
     side: int = 0
     offset: np.ndarray
     scale: np.ndarray
+    content: str = ""
     notes: tuple[str, ...] = ()
 
     def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
@@ -72,13 +104,15 @@ class Dataset:
         total = self.rows.shape[0]
         return replicas.pick(rows, stratified(key, total, n), total)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed.
+    def reference(self, n: int) -> np.ndarray:
+        """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]."""
+        chosen = np.random.default_rng(0).permutation(len(self.rows))[:n]
+        return self.rows[np.sort(chosen)]
 
-        Rows drawn from a law are known by the law: their last digits vary with the number of threads.
-        """
-        if self.law is not None:
-            return hashlib.sha256(repr((self.law, self.rows.shape)).encode()).hexdigest()
+    def fingerprint(self) -> str:
+        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
+        if self.content:
+            return hashlib.sha256(self.content.encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())
         for array in (self.rows, self.offset, self.scale):
             digest.update(np.ascontiguousarray(array).data)
@@ -117,6 +151,7 @@ def _in_subspaces(data: config.Data) -> Dataset:
         held_out=np.zeros((0, law.dim), np.float32),
         offset=np.zeros(law.dim),
         scale=np.full(law.dim, law.deviation),
+        content=repr((law, rows.shape)),  # the last digits of the rows vary with the number of threads
     )
 
 
@@ -199,22 +234,63 @@ def _numbered(train: Part, test: Part) -> tuple[np.ndarray | None, np.ndarray | 
 
 
 def _own(data: config.Data) -> Dataset:
-    """The user's samples, standardised column by column in float64."""
-    samples = read_samples(data.path, key=data.key or None, nan_policy=data.nan_policy, flatten=data.flatten)
-    offset, scale = samples.values.mean(axis=0), samples.values.std(axis=0)
-    scale = np.where(scale > 0.0, scale, 1.0)
-    rows = ((samples.values - offset) / scale).astype(np.float32)
-    order = np.random.default_rng(0).permutation(len(rows))
-    held_out, kept = np.split(order, [int(HELD_OUT * len(rows))])
+    """The user's samples, standardised column by column in float64.
+
+    Of several processes each reads, checks and describes a part of them, and all learn what the others found.
+    """
+    try:
+        part = files.read_part(
+            data.path,
+            processes.index(),
+            processes.count(),
+            key=data.key or None,
+            nan_policy=data.nan_policy,
+            flatten=data.flatten,
+        )
+        found = _describe(part)
+    except DataError as error:
+        processes.exchange(json.dumps({"error": str(error)}))
+        raise
+    offset, scale, content = _joined([json.loads(said) for said in processes.exchange(json.dumps(found))])
+    order = np.random.default_rng(0).permutation(len(part.table))
+    held_out, kept = np.split(order, [int(HELD_OUT * len(order))])
     return Dataset(
         name="samples",
-        dim=rows.shape[1],
-        rows=rows[kept],
-        held_out=rows[held_out],
+        dim=part.table.shape[1],
+        rows=Rows(table=part.table, order=np.sort(kept), offset=offset, scale=scale),
+        held_out=Rows(table=part.table, order=held_out, offset=offset, scale=scale),
         offset=offset,
         scale=scale,
-        notes=samples.notes,
+        content=content,
+        notes=part.samples.notes,
     )
+
+
+def _describe(part: files.Part) -> dict[str, Any]:
+    """Size, moments of each column, and a number that knows each row of the part and its place in the file."""
+    values = part.samples.values
+    places = 2 * np.arange(part.begin, part.begin + len(values), dtype=np.uint64) + 1
+    return {
+        "n": len(values),
+        "mean": values.mean(axis=0).tolist(),
+        "variance": values.var(axis=0).tolist(),
+        "digest": int(np.sum(row_hashes(values) * places)),
+    }
+
+
+def _joined(found: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, str]:
+    """(offset, scale, content) of the whole of which `found` describes the parts. Raises the first's DataError."""
+    for said in found:
+        if "error" in said:
+            raise DataError(said["error"])
+    total = sum(said["n"] for said in found)
+    share, mean, variance = (
+        np.array([said[name] for said in found]).reshape(len(found), -1) for name in ("n", "mean", "variance")
+    )
+    offset = np.sum(share / total * mean, axis=0)
+    scale = np.sqrt(np.sum(share / total * (variance + (mean - offset) ** 2), axis=0))
+    digest = sum(said["digest"] for said in found) % 2**64
+    return offset, np.where(scale > 0.0, scale, 1.0), f"{total} rows of {len(offset)} columns, {digest:016x}"
 
 
 DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(

@@ -146,7 +146,7 @@ class Evaluation:
     def _classes(self):
         assert self.data.labels is not None
         classifier = train_classifier(self.data.rows, self.data.labels)
-        reference = self.data.rows[: self.n]
+        reference = self.data.reference(self.n)
         held_out = digit_scores(classifier, reference, self.data.held_out[: self.n])
         held_out["accuracy"] = float(np.mean(classifier.predict(self.data.held_out) == self.data.held_out_labels))
 
@@ -156,7 +156,7 @@ class Evaluation:
         return score
 
     def _precision(self):
-        reference = self.data.rows[: self.n]
+        reference = self.data.reference(self.n)
         held_out = precision_recall(reference, self.data.held_out[: self.n])._asdict() if self._enough() else None
 
         def score(samples, state):

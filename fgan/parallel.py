@@ -123,11 +123,11 @@ def shared_shape(shape: tuple[int, ...], where: Layout) -> tuple[int, ...]:
     return (n, longest, *shape[1:])
 
 
-def shares(rows: np.ndarray, where: Layout) -> jax.Array:
+def shares(rows: Any, where: Layout) -> jax.Array:
     """The rows of a data set over n devices, the k-th with those that the k-th part of a batch is drawn from.
 
     [n, share, d], where a share ends with rows of the next if they do not divide evenly. On one device the rows as they
-    are, [total, d]. A process copies the shares of its own devices and no more.
+    are, [total, d]. A process asks `rows`, an array or what reads one, for those of its own devices and no others.
     """
     if where.n == 1:
         return jnp.asarray(rows)
@@ -135,7 +135,7 @@ def shares(rows: np.ndarray, where: Layout) -> jax.Array:
 
     def share(index):
         (begin,) = begins[index[0]]
-        return np.take(rows, begin + np.arange(shape[1]), axis=0, mode="clip")[None]
+        return rows[np.minimum(begin + np.arange(shape[1]), len(rows) - 1)][None]
 
     return jax.make_array_from_callback(shape, where.place(AXIS), share)
 

@@ -7,7 +7,7 @@ A process that loses a peer is ended by the runtime from within, at once or afte
 life, sometimes by an abort that no Python code can catch. Hence `supervise`: the run is a child, whose abrupt end the
 parent turns into one line and exit code 7.
 
-Layer 6: imports jax only, and that lazily.
+Layer 3: imports jax only, and that lazily.
 """
 
 from __future__ import annotations
@@ -76,9 +76,14 @@ def count() -> int:
 
 def leader() -> bool:
     """Whether this process writes what only one may."""
+    return index() == 0
+
+
+def index() -> int:
+    """Which of them this one is, from 0."""
     import jax
 
-    return jax.process_index() == 0
+    return jax.process_index()
 
 
 def barrier(name: str) -> None:
@@ -98,6 +103,20 @@ def any_of(mine: Sequence[int]) -> list[int]:
 
     largest = int(np.max(multihost_utils.process_allgather(np.int32(mine[0] if mine else 0))))
     return [largest] if largest else []
+
+
+def exchange(text: str) -> list[str]:
+    """What every process says, in their order; all must call this."""
+    if count() == 1:
+        return [text]
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    said = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(said)))
+    padded = np.pad(said, (0, int(np.max(lengths)) - len(said)))
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
 
 
 def supervise(arguments: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Data sets draw what they say, keep some rows back, and remember the way to the user's units."""
 
 import dataclasses
+import json
 import sys
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from test_images import classes, four, pictures, put
 
+from estimators.files import read_part
 from estimators.fitting import stratified
 from estimators.samples import DataError
 from estimators.toys import TARGETS, two_moons
@@ -83,7 +85,7 @@ def check_digits(d: data.Dataset, n: int, side: int) -> None:
         assert len(labels) == len(rows)
         counts = np.bincount(labels, minlength=10)
         assert counts.min() > 0.7 * len(labels) / 10  # shuffled: the files are sorted by class
-    seen = {row.tobytes() for row in d.rows}
+    seen = {row.tobytes() for row in d.rows[:]}
     assert not [i for i, row in enumerate(d.held_out) if row.tobytes() in seen]
     original = pixels * d.scale + d.offset
     assert np.abs(original - np.round(original)).max() < 1e-4  # back to the grey levels of the file
@@ -196,7 +198,7 @@ def test_samples_are_standardised_and_the_way_back_is_kept(tmp_path):
     values = rng.normal(size=(500, 3)) * [1e-6, 1.0, 1e9] + [5.0, -3.0, 1e12]
     d = own(tmp_path, values)
     assert (d.dim, d.side, d.target, d.labels) == (3, 0, None, None)
-    assert (len(d.rows), len(d.held_out)) == (400, 100) and d.rows.dtype == np.float32
+    assert (len(d.rows), len(d.held_out)) == (400, 100) and d.rows[:1].dtype == np.float32
     scaled = np.concatenate([d.rows, d.held_out]).astype(np.float64)
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-6)
     np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-6)
@@ -204,12 +206,12 @@ def test_samples_are_standardised_and_the_way_back_is_kept(tmp_path):
     back = sorted_rows(scaled * d.scale + d.offset)
     np.testing.assert_allclose((back - sorted_rows(values)) / values.std(axis=0), 0.0, atol=1e-6)
     x = d.draw(KEY, jnp.asarray(d.rows), 50)
-    assert {row.tobytes() for row in np.asarray(x)} <= {row.tobytes() for row in d.rows}
+    assert {row.tobytes() for row in np.asarray(x)} <= {row.tobytes() for row in d.rows[:]}
 
 
 def test_a_constant_column_is_kept_as_it_is(tmp_path):
     d = own(tmp_path, np.stack([np.full(50, 7.0), np.arange(50.0)], axis=1))
-    assert not d.rows[:, 0].any() and (d.offset[0], d.scale[0]) == (7.0, 1.0)
+    assert not d.rows[:][:, 0].any() and (d.offset[0], d.scale[0]) == (7.0, 1.0)
 
 
 def test_samples_on_the_line_get_a_column(tmp_path):
@@ -236,6 +238,45 @@ def test_unusable_samples_are_refused_by_name(tmp_path, values):
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match=r"absent\.npy"):
         data.load(Data(name="samples", path=str(tmp_path / "absent.npy")))
+
+
+def test_training_rows_keep_the_order_of_their_file(tmp_path):
+    """So that the shares of devices, and of processes, are stretches of it; held out is a random fifth."""
+    d = own(tmp_path, np.arange(500.0))
+    assert (np.diff(d.rows[:][:, 0]) > 0).all() and np.ptp(np.asarray(d.held_out)) > 3.0
+    assert not np.isin(d.held_out[:], d.rows[:]).any()
+
+
+def test_rows_are_read_where_they_are_asked_for(tmp_path):
+    d = own(tmp_path, np.random.default_rng(0).normal(size=(50, 3)))
+    whole = np.asarray(d.rows)
+    assert whole.shape == d.rows.shape == (40, 3)
+    for index in (slice(5, 9), np.array([3, 3, 39]), np.array([], int)):
+        np.testing.assert_array_equal(d.rows[index], whole[index])
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
+    values = np.random.default_rng(0).normal(size=(101, 3)) * [1e-3, 1.0, 1e6] + [5.0, -3.0, 1e8]
+    d = own(tmp_path, values)
+    found = [data._describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
+    offset, scale, content = data._joined(json.loads(json.dumps(found)))
+    np.testing.assert_allclose(offset, values.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(scale, values.std(axis=0), rtol=1e-12)
+    assert content == d.content
+    assert data._joined(found[::-1])[2] == content  # a part knows its place
+    assert own(tmp_path, values[::-1]).content != content
+    with pytest.raises(DataError, match="of one"):
+        data._joined([found[0], {"error": "of one"}])
+
+
+def test_the_reference_is_a_random_choice_of_the_training_rows(tmp_path):
+    d = own(tmp_path, np.arange(500.0))
+    some = d.reference(100)
+    assert some.shape == (100, 1) and np.isin(some, d.rows[:]).all() and len(np.unique(some)) == 100
+    assert abs(some.mean()) < 5.0 * np.sqrt(0.8 / 100)
+    np.testing.assert_array_equal(some, d.reference(100))
+    np.testing.assert_array_equal(d.reference(10**6), d.rows[:])
 
 
 def test_the_fingerprint_follows_what_is_drawn(tmp_path):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,11 @@ def start(folder: Path, devices: int, *words: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, cwd=folder, start_new_session=True, **pipes)
 
 
-def pair(folder: Path, run: str, *words: str) -> list[subprocess.Popen]:
-    """The same run in two processes of four devices."""
+def pair(folder: Path, run: str, *words: str, each: Sequence[str] = ()) -> list[subprocess.Popen]:
+    """The same run in two processes of four devices; `each` has a word for either."""
     where = ["--distributed.coordinator", f"localhost:{free_port()}", "--distributed.processes", "2"]
-    return [start(folder, 4, "--run", run, *where, "--distributed.process-id", str(i), *words) for i in range(2)]
+    who = [["--distributed.process-id", str(i), *each[i : i + 1]] for i in range(2)]
+    return [start(folder, 4, "--run", run, *where, *me, *words) for me in who]
 
 
 def ended(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
@@ -126,6 +128,40 @@ def test_statistics_of_the_batch_are_those_of_all_processes(folder):
     np.testing.assert_allclose(bounds(folder, "dv"), bounds(folder, "dv-alone"), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def copies(folder) -> list[str]:
+    """For each process a copy of the rows, as on a disk of its own, worthless where the other reads."""
+    rows = np.loadtxt(folder / "rows.csv", ndmin=2)
+    np.save(folder / "rows.npy", rows)
+    for i, elsewhere in enumerate((slice(600, None), slice(0, 400))):  # the random rows held out move the border a bit
+        mine = rows.copy()
+        mine[elsewhere] = 1e6
+        np.save(folder / f"rows-{i}.npy", mine)
+    return [f"--data.path={folder / f'rows-{i}.npy'}" for i in range(2)]
+
+
+@pytest.mark.parametrize("engine", ["pmap", "sharded"])
+def test_each_process_reads_its_own_share_of_the_data(folder, copies, engine):
+    """They train as on the whole, which neither has."""
+    words = (f"--parallel.engine={engine}", "--steps=100")
+    ended(start(folder, 1, "--run", f"whole-{engine}", f"--data.path={folder / 'rows.npy'}", *words))
+    ended(start(folder, 1, "--run", f"half-{engine}", copies[0], *words))
+    for process in pair(folder, f"shared-{engine}", *words, each=copies):
+        ended(process)
+    whole, half, shared = (bounds(folder, f"{name}-{engine}") for name in ("whole", "half", "shared"))
+    np.testing.assert_allclose(shared, whole, atol=1e-5)
+    assert np.abs(np.array(half) - whole).max() > 1e-2
+
+
+def test_what_one_process_finds_wrong_ends_all_with_its_message(folder):
+    rows = np.loadtxt(folder / "rows.csv", ndmin=2)
+    rows[800] = np.nan
+    np.save(folder / "bad.npy", rows)
+    for process in pair(folder, "bad", f"--data.path={folder / 'bad.npy'}"):
+        _, err = ended(process, 3)
+        assert "bad.npy, rows 498 to 996 of 997: 1 of 499 rows hold NaN" in err and "at row 800, column 0" in err
+
+
 def test_processes_that_cannot_meet_are_told_so(folder):
     with pytest.raises(processes.PeerLost, match="could not meet"):
         processes.join("", 0, -1)
@@ -133,6 +169,7 @@ def test_processes_that_cannot_meet_are_told_so(folder):
 
 def test_alone_there_is_nothing_to_agree_on():
     assert processes.count() == 1 and processes.leader()
+    assert processes.exchange("ä") == ["ä"] and processes.index() == 0
     assert processes.any_of([]) == [] and processes.any_of([15, 2]) == [15, 2]
     processes.barrier("nobody else")
 
