@@ -99,6 +99,8 @@ class Critic:
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
     reach: float = 0.0
     """Squash raw outputs into ±reach, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
+    leash: float = 0.0
+    """Weight, in the critic's loss, of what raw outputs exceed reach by, squared; they have no other gradient there."""
     lipschitz: float = 0.0
     """Largest slope of an mlp's raw output, per unit of the points as the networks see them: its bound is then that of
     an (f,Γ)-divergence, finite on disjoint supports; 0 leaves it free."""
@@ -339,6 +341,8 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{group}: b1 = {optimizer.b1} and b2 = {optimizer.b2} must lie in [0, 1)")
         if optimizer.schedule == "exponential" and not optimizer.final > 0.0:
             raise ConfigError(f"{group}.schedule = exponential never ends at 0; set {group}.final, such as 0.01")
+    if config.critic.leash and not config.critic.reach:
+        raise ConfigError(f"critic.leash = {config.critic.leash}: leads back within critic.reach, which is 0; set both")
     if not 0.0 <= config.generator.average < 1.0:
         raise ConfigError(f"generator.average = {config.generator.average}: must lie in [0, 1)")
     if not (all(map(math.isfinite, config.generator.start)) and config.generator.start[1] > 0.0):
@@ -365,6 +369,7 @@ _AT_LEAST: Mapping[str, float] = {
     "game.critic_steps": 1,
     "game.smoothing": 1e-3,
     "critic.reach": 0.0,
+    "critic.leash": 0.0,
     "generator.gain": 1e-6,
     "critic.gain": 1e-6,
     "critic.frequencies": 0,

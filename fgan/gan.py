@@ -130,6 +130,7 @@ class FGAN:
     spread: Spread | None = None
     average: float = 0.0
     reach: float = 0.0
+    leash: float = 0.0
     smoothing: float = SMOOTHING
     compute: Any = None
     replicas: Replicas = ALONE
@@ -180,6 +181,11 @@ class FGAN:
         """v brought within ±`reach`, if that is set."""
         return self.reach * jnp.tanh(v / self.reach) if self.reach else v
 
+    def excess(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
+        """E (|v| − reach)₊² of the raw outputs v at x: [b, d] → []."""
+        beyond = jnp.maximum(jnp.abs(self.unsquashed(parameters, x, blur)) - self.reach, 0.0)
+        return self.replicas.expectation(beyond**2)
+
     def normal(self, key: jax.Array, dim: int) -> jax.Array:
         """This device's share of a global batch of N(0, I) in `dim` dimensions."""
         return self.replicas.shard(jax.random.normal(key, (self.batch, dim)))
@@ -228,7 +234,10 @@ class FGAN:
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
             metrics = {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
-            return (penalty - value) / unit, (value, metrics)
+            loss = (penalty - value) / unit
+            if self.leash:
+                loss += self.leash * self.excess(critic, jnp.concatenate([x_p, x_q]), state.blur)
+            return loss, (value, metrics)
 
         (_, (value, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)

@@ -94,6 +94,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         spread=_spread(config),
         average=config.generator.average,
         reach=config.critic.reach,
+        leash=config.critic.leash,
         smoothing=config.game.smoothing,
         dim=data.dim,
         latent=config.generator.latent + config.generator.linear,

@@ -237,6 +237,20 @@ def test_reach_keeps_training_finite_on_disjoint_supports():
     assert float(metrics["bound"]) <= 2 * 3.0 * math.expm1(3.0) + 2 * 3.0  # E_P[T] − E_Q[f*(T)] at v = ±reach
 
 
+def test_a_leash_leads_outputs_back_that_reach_holds_without_a_gradient():
+    """The critic of this test calls both samples real, far beyond its reach; the bound alone cannot move it."""
+    far = {"params": {"Dense_0": {"kernel": jnp.zeros((1, 1)), "bias": jnp.full(1, 50.0)}}}
+    moved = {}
+    for leash in (0.0, 0.5):
+        gan = line("neyman", reach=2.0, leash=leash, critic_optimizer=optax.sgd(0.1))
+        state = gan.init(KEY)._replace(critic=far)
+        new = gan.critic_update(KEY, state, real(gan, 0)[0], real(gan, 1)[0])[0]
+        moved[leash] = float(new.critic["params"]["Dense_0"]["bias"][0]) - 50.0
+    assert moved[0.0] == 0.0 and moved[0.5] == pytest.approx(-0.1 * 0.5 * 2.0 * 48.0, rel=1e-6)
+    near = jax.tree.map(lambda a: 0.02 * a, far)
+    assert float(gan.excess(near, jnp.ones((3, 1)))) == 0.0 and float(gan.excess(far, jnp.ones((3, 1)))) == 48.0**2
+
+
 def test_donsker_varadhan_leads_the_generator(x64):
     """The generator descends −log E_Q[e^ℓ]: the part of the bound on Q."""
     gan = line("kl", bound=BOUNDS["donsker_varadhan"])

@@ -155,6 +155,7 @@ CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
     "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
     "spread, normalised, every penalty": {
         "spread": {"start": 0.5},
+        "critic": {"reach": 0.1, "leash": 1.0},
         "game": {"normalise": True},
         "penalty": {"names": list(PENALTIES), "weight": 0.1},
     },
