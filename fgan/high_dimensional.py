@@ -41,7 +41,8 @@ COMPARED = ("js",)
 """The rows that the table also shows as plain f-GANs."""
 
 VARIANTS = {
-    "recipe": "critic by the named divergence's own bound, generator by covering weights on its ratio, spread noise, leash",
+    "recipe": "critic by the named divergence's own bound, generator by covering weights on its ratio, spread noise, "
+    "leash",
     "plain": capture.VARIANTS["plain"],
 }
 SEEDS, STEPS = 2, 12_000
@@ -73,7 +74,7 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
     target = law()
     cured = variant != "plain"
     start = 0.25 * math.sqrt(2.0 * target.dim)
-    held = {"reach": 1.0, "leash": 1.0} if cured else {"reach": 2.0}
+    reach, leash = (1.0, 1.0) if cured else (2.0, 0.0)
     return Config(
         divergence=name,
         seeds=seeds,
@@ -81,7 +82,9 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
         batch=256,
         data=Data(name=NAME),
         generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, latent=8, average=0.99),
-        critic=Critic(features=(128, 128), nonlinearity="silu", gain=1.4, activation="log_ratio", **held),
+        critic=Critic(
+            features=(128, 128), nonlinearity="silu", gain=1.4, activation="log_ratio", reach=reach, leash=leash
+        ),
         game=Game(objective="covering" if cured else "alternative", normalise=cured, smoothing=2.0),
         spread=Spread(start=start, end=0.5 * target.sigma / target.deviation, overlap=(0.05, 0.5), fall=0.3)
         if cured
