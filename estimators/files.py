@@ -68,8 +68,8 @@ def read_samples(
     return _samples(*_read(path, key), nan_policy, minimum, flatten)
 
 
-class Part(NamedTuple):
-    """Some of the samples in a file, those from number `begin` on, and the table [n, d] of all as it is stored."""
+class Stretch(NamedTuple):
+    """Some of the samples in a file, those from the `begin`-th on, and the table [n, d] of all as it is stored."""
 
     samples: Samples
     begin: int
@@ -78,11 +78,11 @@ class Part(NamedTuple):
 
 def read_part(
     path: Path, part: int, parts: int, *, key: str | None = None, nan_policy: str = "raise", flatten: bool = False
-) -> Part:
+) -> Stretch:
     """The part-th of `parts` equal parts of the samples that `read_samples` would read, checked.
 
     The table of an .npy stays in the file, and its rows are read as they are asked for: by this function the part's and
-    no others. Other files, an .npy in Fortran's order and one with rows to omit are read and checked as a whole.
+    no others. Other files, an .npy in Fortran's order and any under "omit" are read and checked as a whole.
     """
     name, raw = _read(path, key, {_read_npy: _map_npy})
     mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise"
@@ -92,9 +92,9 @@ def read_part(
         raise DataError(f"{name}: {len(table)} samples cannot be divided among {parts} processes; start fewer")
     begin, end = (len(table) * k // parts for k in (part, part + 1))
     if whole is not None:
-        return Part(replace(whole, values=table[begin:end]), begin, table)
+        return Stretch(replace(whole, values=table[begin:end], kept=None), begin, table)
     minimum, name = (2, name) if parts == 1 else (1, f"{name}, rows {begin} to {end - 1} of {len(table)}")
-    return Part(checked(Raw(raw.array[begin:end], first=begin), name, nan_policy, minimum, flatten), begin, table)
+    return Stretch(checked(Raw(raw.array[begin:end], first=begin), name, nan_policy, minimum, flatten), begin, table)
 
 
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
@@ -196,9 +196,11 @@ def _map_npy(source: _Source) -> Raw:
     """An .npy array that stays in its file, if its rows lie there one after the other."""
     dtype, shape, offset, order = _npy_header(source)
     nbytes = _declared(source, dtype, shape, offset)
-    if not nbytes or not shape or source.size != offset + nbytes or (order == "F" and len(shape) > 1):
-        return Raw(_payload(source, dtype, shape, offset, order))
-    return Raw(np.memmap(source.stream, dtype, "r", offset, shape))  # type: ignore[call-overload]
+    if nbytes and shape and source.size == offset + nbytes and (order == "C" or len(shape) == 1):
+        with suppress(OSError):  # a file system that cannot map
+            return Raw(np.memmap(source.stream, dtype, "r", offset, shape))  # type: ignore[call-overload]
+        source.stream.seek(offset)
+    return Raw(_payload(source, dtype, shape, offset, order))
 
 
 def _npy_header(source: _Source) -> tuple[np.dtype, tuple[int, ...], int, str]:

@@ -100,7 +100,7 @@ class Critic:
     reach: float = 0.0
     """Squash raw outputs into ±reach, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
     leash: float = 0.0
-    """Weight, in the critic's loss, of what raw outputs exceed reach by, squared; they have no other gradient there."""
+    """Weight, in the critic's loss, of what raw outputs exceed reach by, squared: a way back where it has no slope."""
     lipschitz: float = 0.0
     """Largest slope of an mlp's raw output, per unit of the points as the networks see them: its bound is then that of
     an (f,Γ)-divergence, finite on disjoint supports; 0 leaves it free."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -69,7 +69,8 @@ class Dataset:
         dim: d.
         target: the known distribution that every batch is drawn from anew, or None.
         law: the known distribution that `rows` were drawn from, or None.
-        rows: training rows [n, d] float32; [0, d] for a known target. In random order, those of a file in its order.
+        rows: training rows [n, d] float32, in random order, the user's own in that of their file; [0, d] for a known
+            target.
         held_out: rows [m, d] that training never sees.
         labels, held_out_labels: classes, where there are any.
         side: height and width of square images, else 0.
@@ -192,7 +193,7 @@ def _digits(data: config.Data) -> Dataset:
 def _images(data: config.Data) -> Dataset:
     """The user's folder of IDX images in [−1, 1], in random order, its test files held out or else a fifth."""
     train, test, notes = read_images(data.path, data.key)
-    order = np.random.default_rng(0).permutation(len(train.images))  # a reference is the first rows: of all classes
+    order = np.random.default_rng(0).permutation(len(train.images))  # as a draw: the files may be sorted
     if test is None:
         held_out, order = np.split(order, [int(HELD_OUT * len(order))])
         notes = (*notes, f"no test images: {len(held_out):,} of the training images are held out")
@@ -236,7 +237,7 @@ def _numbered(train: Part, test: Part) -> tuple[np.ndarray | None, np.ndarray | 
 def _own(data: config.Data) -> Dataset:
     """The user's samples, standardised column by column in float64.
 
-    Of several processes each reads, checks and describes a part of them, and all learn what the others found.
+    Of several processes each checks and describes a part of them, and all learn what the others found.
     """
     try:
         part = files.read_part(
@@ -251,46 +252,79 @@ def _own(data: config.Data) -> Dataset:
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
         raise
-    offset, scale, content = _joined([json.loads(said) for said in processes.exchange(json.dumps(found))])
+    offset, scale, content, notes = _joined([json.loads(said) for said in processes.exchange(json.dumps(found))])
     order = np.random.default_rng(0).permutation(len(part.table))
     held_out, kept = np.split(order, [int(HELD_OUT * len(order))])
+    rows, held = (
+        Rows(table=part.table, order=order, offset=offset, scale=scale) for order in (np.sort(kept), held_out)
+    )
+    in_file = isinstance(part.table, np.memmap)
     return Dataset(
         name="samples",
         dim=part.table.shape[1],
-        rows=Rows(table=part.table, order=np.sort(kept), offset=offset, scale=scale),
-        held_out=Rows(table=part.table, order=held_out, offset=offset, scale=scale),
+        rows=rows if in_file else np.asarray(rows),
+        held_out=held if in_file else np.asarray(held),
         offset=offset,
         scale=scale,
         content=content,
-        notes=part.samples.notes,
+        notes=notes,
     )
 
 
-def _describe(part: files.Part) -> dict[str, Any]:
-    """Size, moments of each column, and a number that knows each row of the part and its place in the file."""
-    values = part.samples.values
-    places = 2 * np.arange(part.begin, part.begin + len(values), dtype=np.uint64) + 1
+BLOCK = 1 << 22  # values of the user's own samples that are described at a time
+
+
+def _describe(part: files.Stretch) -> dict[str, Any]:
+    """Size, range and moments of each column, and a number that knows each row of the part and its place."""
+    values, digest = part.samples.values, 0
+    moments = []
+    for i in range(0, len(values), max(1, BLOCK // values.shape[1])):
+        rows = values[i : i + max(1, BLOCK // values.shape[1])]
+        moments.append((len(rows), rows.mean(axis=0), rows.var(axis=0)))
+        places = 2 * np.arange(part.begin + i, part.begin + i + len(rows), dtype=np.uint64) + 1
+        digest += int(np.sum(row_hashes(rows) * places))
+    mean, variance = _pooled(*zip(*moments))
     return {
+        "shape": part.table.shape,
         "n": len(values),
-        "mean": values.mean(axis=0).tolist(),
-        "variance": values.var(axis=0).tolist(),
-        "digest": int(np.sum(row_hashes(values) * places)),
+        "low": values.min(axis=0).tolist(),
+        "high": values.max(axis=0).tolist(),
+        "mean": mean.tolist(),
+        "variance": variance.tolist(),
+        "digest": digest,
+        "notes": part.samples.notes,
     }
 
 
-def _joined(found: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, str]:
-    """(offset, scale, content) of the whole of which `found` describes the parts. Raises the first's DataError."""
+def _pooled(n: Sequence[int], means: Sequence[Any], variances: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance [d] of parts put together, of which each has n rows, a mean and a variance."""
+    share = np.array(n)[:, None] / sum(n)
+    mean = np.sum(share * np.array(means), axis=0)
+    return mean, np.sum(share * (np.array(variances) + (np.array(means) - mean) ** 2), axis=0)
+
+
+def _joined(found: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, str, tuple[str, ...]]:
+    """(offset, scale, content, notes) of the whole of which `found` describes the parts.
+
+    Raises:
+        DataError: a part has one, or the processes do not read the same table.
+    """
     for said in found:
         if "error" in said:
             raise DataError(said["error"])
-    total = sum(said["n"] for said in found)
-    share, mean, variance = (
-        np.array([said[name] for said in found]).reshape(len(found), -1) for name in ("n", "mean", "variance")
+    shapes = list(dict.fromkeys(tuple(said["shape"]) for said in found))
+    if len(shapes) > 1:
+        read = " and ".join(map(str, shapes))
+        raise DataError(f"the processes of this run read tables of shapes {read}; give all of them the same file")
+    n, low, high, means, variances = (
+        [said[name] for said in found] for name in ("n", "low", "high", "mean", "variance")
     )
-    offset = np.sum(share / total * mean, axis=0)
-    scale = np.sqrt(np.sum(share / total * (variance + (mean - offset) ** 2), axis=0))
+    least, constant = np.min(low, axis=0), np.min(low, axis=0) == np.max(high, axis=0)
+    mean, variance = _pooled(n, means, variances)
+    offset, scale = np.where(constant, least, mean), np.where(constant, 1.0, np.sqrt(variance))
     digest = sum(said["digest"] for said in found) % 2**64
-    return offset, np.where(scale > 0.0, scale, 1.0), f"{total} rows of {len(offset)} columns, {digest:016x}"
+    notes = tuple(dict.fromkeys(note for said in found for note in said["notes"]))
+    return offset, scale, f"table {shapes[0]}, {digest:016x}", notes
 
 
 DATASETS: Mapping[str, Callable[[config.Data], Dataset]] = MappingProxyType(

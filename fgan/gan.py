@@ -103,6 +103,8 @@ class FGAN:
         average: decay of the moving average of the generator.
         reach: the raw outputs are squashed into ±reach, so that no divergence, infinite between disjoint supports or
             not, can run away; the bound stays a bound. 0 leaves them free.
+        leash: weight, in the critic's loss, of E (|v| − reach)₊² over raw outputs v on both samples: a way back from
+            where `reach` leaves next to no slope. Not divided by f''(1).
         smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
         dim, latent, batch: d, the dimension of z, and the global batch size.
         compute: the type the networks compute in; parameters stay as they are, and outputs are float32 again.
@@ -234,10 +236,10 @@ class FGAN:
             expectation = self.replicas.expectation
             value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
             metrics = {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
-            loss = (penalty - value) / unit
+            paid = (penalty - value) / unit
             if self.leash:
-                loss += self.leash * self.excess(critic, jnp.concatenate([x_p, x_q]), state.blur)
-            return loss, (value, metrics)
+                paid += self.leash * self.excess(critic, jnp.concatenate([x_p, x_q]), state.blur)
+            return paid, (value, metrics)
 
         (_, (value, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)

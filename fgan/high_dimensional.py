@@ -64,12 +64,12 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
 
     Standardised, the means are about √(2d) apart; it starts at a quarter of that, as the ring's at a half of what its
     neighbours are, and is divided out of what the critic sees (fgan.spread). No octaves: no detail is that fine. The
-    critic, whose first layer adds up 1200 inputs, learns slower, and the generator no faster than it can follow: at
-    twice the rate it leaves, under reverse_kl and squared_hellinger, for where `reach` holds the critic without a
-    gradient. Under pearson and neyman, whose bounds weigh a few samples by the square of the ratio, it does so at any
-    rate that learns; a leash leads the critic back, and half the ring's reach keeps those weights within e². A latent
-    of 8 dimensions leaves little of it between modes, and no more than 8 directions of spread within one but for
-    curvature: width against quality.
+    critic, whose first layer adds up 1200 inputs, learns slower, and the generator no faster than it can follow. It
+    still tends to flee, under reverse_kl and squared_hellinger at twice the rate, under pearson and neyman, whose
+    bounds weigh a few samples by the square of the ratio, at any that learns: to where `reach` holds the critic without
+    a gradient. A leash leads it back, and half the ring's reach keeps those weights within e². A latent of 8 dimensions
+    leaves little of it between modes, and no more than 8 directions of spread within one but for curvature: width
+    against quality.
     """
     target = law()
     cured = variant != "plain"

@@ -16,7 +16,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 HEARTBEAT = 60  # seconds
 INITIALIZATION = 120  # seconds that the processes have to find each other
@@ -86,12 +87,24 @@ def index() -> int:
     return jax.process_index()
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """What all processes do at once; PeerLost where one of them does not."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise PeerLost(f"another process of this run is gone: {str(error).splitlines()[0]}") from error
+
+
 def barrier(name: str) -> None:
     """Wait until every process is here."""
     if count() > 1:
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(name)
+        with _together():
+            multihost_utils.sync_global_devices(name)
 
 
 def any_of(mine: Sequence[int]) -> list[int]:
@@ -101,7 +114,8 @@ def any_of(mine: Sequence[int]) -> list[int]:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    largest = int(np.max(multihost_utils.process_allgather(np.int32(mine[0] if mine else 0))))
+    with _together():
+        largest = int(np.max(multihost_utils.process_allgather(np.int32(mine[0] if mine else 0))))
     return [largest] if largest else []
 
 
@@ -113,9 +127,10 @@ def exchange(text: str) -> list[str]:
     from jax.experimental import multihost_utils
 
     said = np.frombuffer(text.encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.int32(len(said)))
-    padded = np.pad(said, (0, int(np.max(lengths)) - len(said)))
-    rows = multihost_utils.process_allgather(padded)
+    with _together():
+        lengths = multihost_utils.process_allgather(np.int32(len(said)))
+        padded = np.pad(said, (0, int(np.max(lengths)) - len(said)))
+        rows = multihost_utils.process_allgather(padded)
     return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
 
 

@@ -257,17 +257,38 @@ def test_rows_are_read_where_they_are_asked_for(tmp_path):
 
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
-    values = np.random.default_rng(0).normal(size=(101, 3)) * [1e-3, 1.0, 1e6] + [5.0, -3.0, 1e8]
+    values = np.random.default_rng(0).normal(size=(101, 4)) * [1e-3, 1.0, 1e6, 0.0] + [5.0, -3.0, 1e8, 0.1]
     d = own(tmp_path, values)
     found = [data._describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
-    offset, scale, content = data._joined(json.loads(json.dumps(found)))
-    np.testing.assert_allclose(offset, values.mean(axis=0), rtol=1e-14)
-    np.testing.assert_allclose(scale, values.std(axis=0), rtol=1e-12)
+    offset, scale, content, notes = data._joined(json.loads(json.dumps(found)))
+    np.testing.assert_allclose(offset[:3], values[:, :3].mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(scale[:3], values[:, :3].std(axis=0), rtol=1e-12)
+    assert (offset[3], scale[3], notes) == (0.1, 1.0, ())  # the constant, to the last bit
     assert content == d.content
     assert data._joined(found[::-1])[2] == content  # a part knows its place
     assert own(tmp_path, values[::-1]).content != content
     with pytest.raises(DataError, match="of one"):
         data._joined([found[0], {"error": "of one"}])
+    with pytest.raises(DataError, match=r"\(101, 4\) and \(90, 4\); give all of them the same file"):
+        data._joined([*found[:-1], found[-1] | {"shape": [90, 4]}])
+
+
+def test_samples_are_described_in_blocks(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).normal(size=(101, 3)) + 7.0
+    whole = own(tmp_path, values)
+    monkeypatch.setattr(data, "BLOCK", 30)
+    blocks = own(tmp_path, values)
+    assert whole.content == blocks.content
+    np.testing.assert_allclose(blocks.offset, whole.offset, rtol=1e-14)
+    np.testing.assert_allclose(blocks.scale, whole.scale, rtol=1e-13)
+
+
+def test_notes_of_all_parts_are_kept(tmp_path):
+    values = np.arange(20)
+    values[15] = 2**60
+    np.save(tmp_path / "mine.npy", values)
+    notes = data._joined([data._describe(read_part(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
+    assert any("rows 10 to 19 of 20: integers beyond 2^53" in note for note in notes)
 
 
 def test_the_reference_is_a_random_choice_of_the_training_rows(tmp_path):
