@@ -66,8 +66,8 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
     neighbours are, and is divided out of what the critic sees (fgan.spread). No octaves: no detail is that fine. The
     critic, whose first layer adds up 1200 inputs, learns slower, and the generator no faster than it can follow. It
     still tends to flee, under reverse_kl and squared_hellinger at twice the rate, under pearson and neyman, whose
-    bounds weigh a few samples by the square of the ratio, at any that learns: to where `reach` holds the critic without
-    a gradient. A leash leads it back, and half the ring's reach keeps those weights within e². A latent of 8 dimensions
+    bounds weigh a few samples by the square of the ratio, at this one: to where `reach` holds the critic without a
+    gradient. A leash leads it back, and half the ring's reach keeps those weights within e². A latent of 8 dimensions
     leaves little of it between modes, and no more than 8 directions of spread within one but for curvature: width
     against quality.
     """
