@@ -269,10 +269,10 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Draw samples from a trained run, in the data's own units."""
+    """Draw samples from a trained run, or from a member of a sweep, in the data's own units."""
 
     run_directory: Annotated[Positional[str], arg(metavar="RUN")]
-    """A run directory."""
+    """The directory of a run or a sweep."""
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """How many."""
     out: str = "samples.npy"
@@ -280,7 +280,7 @@ class Sample:
     seed: int = 0
     """Seed of the noise."""
     member: int = 0
-    """Which of the run's seeds to sample from, counted from 0."""
+    """Which of the run's seeds to sample from, or the line of a sweep's results.csv, counted from 0."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -293,10 +293,13 @@ class Sample:
         _require_device()
         import numpy as np
 
-        from fgan.train import restore
+        from fgan import sweep, train
 
-        restored = restore(self.run_directory)
-        rows = restored.sample(self.n, seed=self.seed, member=self.member)
+        if sweep.is_sweep(self.run_directory):
+            restored, member = sweep.restore(self.run_directory, self.member), 0
+        else:
+            restored, member = train.restore(self.run_directory), self.member
+        rows = restored.sample(self.n, seed=self.seed, member=member)
         np.save(out, rows, allow_pickle=False)
         print(f"{out}: {rows.shape[0]} samples of dimension {rows.shape[1]}, from step {restored.step}")
 

@@ -16,7 +16,7 @@ of `ARRAYS` are a group: one program, compiled once and vmapped over them. A gro
 by part, the last one filled up with copies so that the program fits it too.
 
     sweep/config.toml     the resolved sweep
-    sweep/parts/*/        metrics.jsonl (a list over members a line) and checkpoints of each part
+    sweep/parts/*/        metrics.jsonl (a list over members a line), checkpoints and data.json of each part
     sweep/results.csv     a line a member: swept fields, seed, state, step, part and which of its members (the column of
                           its metrics), last metrics, and scores of its evaluation
     sweep/sweep.png       the same as a picture
@@ -55,7 +55,18 @@ from fgan.data import load as load_data
 from fgan.evaluation import Evaluation
 from fgan.progress import Reporter
 from fgan.rundir import ResourceError, RunDirectory
-from fgan.train import PATIENCE, Stopped, build, chunk, fresh, signals
+from fgan.train import (
+    PATIENCE,
+    Restored,
+    Stopped,
+    build,
+    chunk,
+    describe_data,
+    described_data,
+    fresh,
+    newest,
+    signals,
+)
 
 ARRAYS = ("generator_optimizer.learning_rate", "critic_optimizer.learning_rate", "penalty.weight")
 """Fields that a program takes as numbers, so that members which differ in them share it."""
@@ -64,7 +75,9 @@ NO_AXES = ("seed", "seeds", "log", "parallel")
 """Fields, or tables of them, that are one for the whole sweep."""
 
 MOST = 10_000  # members of a sweep
+CHANGEABLE = ("parallel",)  # what may differ when a sweep goes on
 SHARE = 0.25  # of memory that the members of a part may fill
+MEMBERS = "\n[members]\n"  # the table below the config of a part: its data's fingerprint, and columns of fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,11 +263,43 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
     prints = f"data_fingerprints = {literal(tuple(d.fingerprint() for d in data.values()))}\n"
     work = [(p, part) for i, (p, group) in enumerate(zip(programs, found)) for part in parts(group, most, i)]
     with (
-        RunDirectory.open(directory, prints + resolved.to_toml(), overwrite=overwrite, changeable=("parallel",)) as run,
+        RunDirectory.open(directory, prints + resolved.to_toml(), overwrite=overwrite, changeable=CHANGEABLE) as run,
         Reporter(sum(part.config.steps for _, part in work), quiet=quiet) as report,
         signals() as stop,
     ):
         return _Running(resolved, work, run, report, stop).all()
+
+
+def is_sweep(directory: str | Path) -> bool:
+    """Whether a sweep has been in `directory`, and not a run."""
+    return (Path(directory) / "parts").is_dir()
+
+
+def restore(directory: str | Path, line: int) -> Restored:
+    """The member on a `line` of results.csv, the first being 0, as a run of one seed, read only.
+
+    Raises:
+        ConfigError: no such line yet, or its member diverged. RunNotFound, CheckpointError: exit 5.
+    """
+    path = RunDirectory.find(directory).path
+    records = _records(path)
+    rows = {row["line"]: row for record in records for row in record["rows"]}
+    if line not in rows:
+        raise ConfigError(f"member {line}: {path / 'results.csv'} has {len(rows)} lines, counted from 0; choose one")
+    row = rows[line]
+    if row["state"] == "diverged":
+        raise ConfigError(f"member {line} diverged at step {row['step']}; choose another line of results.csv")
+    run = RunDirectory.find(path / "parts" / row["part"], changeable=CHANGEABLE)
+    text, _, members = run.config_toml.partition(MEMBERS)
+    columns = {name: values for name, values in tomllib.loads(members).items() if name != "data"}
+    config, i = configuration.from_toml(text), row["member"]
+    data, _ = described_data(run, config)
+    seeds = jnp.asarray(columns["seed"], jnp.uint32)
+    like = jax.eval_shape(partial(fresh, config, data), seeds), jax.ShapeDtypeStruct(seeds.shape, np.int32)
+    (state, _), step = newest(run, run.fingerprint, like)
+    config = replace(config, {name: values[i] for name, values in columns.items()})
+    state = jax.tree.map(lambda x: x[i : i + 1], state)
+    return Restored(build(config, data), state, step, config, data.offset, data.scale)
 
 
 def _members_before(directory: Path) -> int:
@@ -316,7 +361,7 @@ class _Running:
         self.rows: list[dict[str, Any]] = []
 
     def all(self) -> Outcome:
-        ended = {record["part"]: record["rows"] for record in self._records()}
+        ended = {record["part"]: record["rows"] for record in _records(self.run.path)}
         part = None
         try:
             for program, part in self.work:
@@ -336,18 +381,15 @@ class _Running:
         self.run.status("finished", self.done, members=len(self.rows), devices=parallel.describe())
         return Outcome(self.run.path, sorted(self.rows, key=lambda row: row["line"]), picture)
 
-    def _records(self) -> list[dict[str, Any]]:
-        path = self.run.path / "results.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
     def _train(self, program: Program, part: Part) -> list[dict[str, Any]]:
         """The rows of a part, recorded."""
         swept = [name for name in ARRAYS if name in self.plan.grid]
         columns = "".join(f"{json.dumps(name)} = {literal(tuple(part.column(name)))}\n" for name in ("seed", *swept))
-        text = f"{to_toml(part.config)}\n[members]\ndata = {json.dumps(program.data.fingerprint())}\n{columns}"
+        text = f"{to_toml(part.config)}{MEMBERS}data = {json.dumps(program.data.fingerprint())}\n{columns}"
         self.run.status("running", self.done, part=part.name)
         (self.run.path / "parts").mkdir(exist_ok=True)
-        with RunDirectory.open(self.run.path / "parts" / part.name, text, changeable=("parallel",)) as directory:
+        with RunDirectory.open(self.run.path / "parts" / part.name, text, changeable=CHANGEABLE) as directory:
+            describe_data(directory, program.data)
             loop = _Loop(program, part, swept, directory)
             loop.resume(self.report)
             while not loop.ended:
@@ -381,6 +423,12 @@ class _Running:
         writer.writerow(columns)
         writer.writerows([_csv(row.get(name)) for name in columns] for row in rows)
         write_atomic(self.run.path / "results.csv", text.getvalue())
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """What results.jsonl says of the parts that have ended."""
+    file = path / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _csv(value: Any) -> str:

@@ -303,18 +303,12 @@ class _Loop:
             self.directory.cut("metrics.jsonl", 0)
             self.directory.cut("timings.jsonl", 0)
             if self.directory.writes:
-                self._describe_data()
+                describe_data(self.directory, self.data)
         self.directory.status("running", self.step)
 
     def _was_finished(self) -> bool:
         status = self.directory.path / "status.json"
         return status.exists() and json.loads(status.read_text())["state"] == "finished"
-
-    def _describe_data(self) -> None:
-        """What `restore` needs to turn generated rows back into the user's units, without the data."""
-        facts = {"dim": self.data.dim, "side": self.data.side, "fingerprint": self.data.fingerprint()}
-        affine = {"offset": self.data.offset.tolist(), "scale": self.data.scale.tolist()}
-        (self.directory.path / "data.json").write_text(json.dumps(facts | affine) + "\n")
 
     def _advance(self) -> None:
         """One compiled call, and its line of metrics."""
@@ -429,23 +423,41 @@ def restore(directory: str | Path) -> Restored:
     """
     run = RunDirectory.find(directory)
     config = from_toml(run.config_toml)
+    data, fingerprint = described_data(run, config)
+    like = jax.eval_shape(lambda: fresh(config, data))
+    state, step = newest(run, _identity(run, fingerprint), like)
+    return Restored(build(config, data), state, step, config, data.offset, data.scale)
+
+
+def newest(run: RunDirectory, identity: str, like: Any) -> tuple[Any, int]:
+    """(state, step) of the newest sound checkpoint of a run. Raises CheckpointError."""
+    found = Checkpoints(run.path / "checkpoints", fingerprint=identity).restore(like, finite=False)
+    if found is None:
+        raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
+    return found.state, found.step
+
+
+def describe_data(run: RunDirectory, data: Dataset) -> None:
+    """Write what it takes to turn generated rows back into the user's units without the data."""
+    facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
+    affine = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
+    (run.path / "data.json").write_text(json.dumps(facts | affine) + "\n")
+
+
+def described_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
+    """(the data set of a run without its rows, its fingerprint), as `describe_data` wrote them."""
     try:
         facts = json.loads((run.path / "data.json").read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
     empty = np.zeros((0, facts["dim"]), np.float32)
-    offset, scale = np.asarray(facts["offset"]), np.asarray(facts["scale"])
     data = Dataset(
         name=config.data.name,
         dim=facts["dim"],
         rows=empty,
         held_out=empty,
         side=facts["side"],
-        offset=offset,
-        scale=scale,
+        offset=np.asarray(facts["offset"]),
+        scale=np.asarray(facts["scale"]),
     )
-    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=_identity(run, facts["fingerprint"]))
-    found = checkpoints.restore(jax.eval_shape(lambda: fresh(config, data)), finite=False)
-    if found is None:
-        raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
-    return Restored(build(config, data), found.state, found.step, config, offset, scale)
+    return data, facts["fingerprint"]

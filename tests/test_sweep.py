@@ -135,6 +135,22 @@ def test_a_member_is_the_run_of_its_config(tmp_path, straight):
         here = [line[name][int(row["member"])] for line in whole]
         np.testing.assert_allclose(here, [line[name][0] for line in metrics], rtol=1e-5, atol=1e-6)
     assert float(row["high_quality"]) == pytest.approx(run.scores[0]["high_quality"], abs=1 / 64)
+    member = sweeps.restore(straight, table(straight).index(row))
+    assert (member.config, member.step) == (alone, 20)
+    np.testing.assert_allclose(member.sample(50, seed=3), train.restore(run.run).sample(50, seed=3), atol=1e-4)
+
+
+def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
+    drawn = []
+    for line in (0, 7):
+        with pytest.raises(SystemExit) as leaving:
+            main(["sample", str(straight), "--member", str(line), "-n", "9", "--out", str(tmp_path / "x.npy")])
+        assert leaving.value.code == 0 and "9 samples of dimension 2, from step 20" in capsys.readouterr().out
+        drawn.append(np.load(tmp_path / "x.npy"))
+    assert np.isfinite(drawn).all() and np.abs(drawn[0] - drawn[1]).max() > 0.01
+    with pytest.raises(SystemExit) as leaving:
+        main(["sample", str(straight), "--member", "8"])
+    assert leaving.value.code == 2 and "has 8 lines, counted from 0" in capsys.readouterr().err
 
 
 def test_swept_penalties_and_critic_rates_are_those_of_a_run(tmp_path):
@@ -240,6 +256,9 @@ def test_a_diverged_member_stops_no_other(absurd):
     for row in rows:
         assert (row["bound"] == "") == (row["high_quality"] == "") == (row["state"] == "diverged")
     assert status(absurd)["state"] == "finished"
+    with pytest.raises(ConfigError, match="member 3 diverged at step 1"):
+        sweeps.restore(absurd, 3)
+    assert sweeps.restore(absurd, 4).step == 40
 
 
 def test_a_part_of_diverged_members_ends_early(tmp_path, monkeypatch):
