@@ -256,9 +256,9 @@ def _own(data: config.Data) -> Dataset:
     order = np.random.default_rng(0).permutation(len(part.table))
     held_out, kept = np.split(order, [int(HELD_OUT * len(order))])
     rows, held = (
-        Rows(table=part.table, order=order, offset=offset, scale=scale) for order in (np.sort(kept), held_out)
+        Rows(table=part.table, order=chosen, offset=offset, scale=scale) for chosen in (np.sort(kept), held_out)
     )
-    in_file = isinstance(part.table, np.memmap)
+    in_file = isinstance(part.table, np.memmap)  # what is in memory anyway is kept as float32
     return Dataset(
         name="samples",
         dim=part.table.shape[1],
@@ -276,10 +276,10 @@ BLOCK = 1 << 22  # values of the user's own samples that are described at a time
 
 def _describe(part: files.Stretch) -> dict[str, Any]:
     """Size, range and moments of each column, and a number that knows each row of the part and its place."""
-    values, digest = part.samples.values, 0
-    moments = []
-    for i in range(0, len(values), max(1, BLOCK // values.shape[1])):
-        rows = values[i : i + max(1, BLOCK // values.shape[1])]
+    values, moments, digest = part.samples.values, [], 0
+    height = max(1, BLOCK // values.shape[1])
+    for i in range(0, len(values), height):
+        rows = values[i : i + height]
         moments.append((len(rows), rows.mean(axis=0), rows.var(axis=0)))
         places = 2 * np.arange(part.begin + i, part.begin + i + len(rows), dtype=np.uint64) + 1
         digest += int(np.sum(row_hashes(rows) * places))
@@ -319,8 +319,9 @@ def _joined(found: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, st
     n, low, high, means, variances = (
         [said[name] for said in found] for name in ("n", "low", "high", "mean", "variance")
     )
-    least, constant = np.min(low, axis=0), np.min(low, axis=0) == np.max(high, axis=0)
     mean, variance = _pooled(n, means, variances)
+    least = np.min(low, axis=0)
+    constant = least == np.max(high, axis=0)
     offset, scale = np.where(constant, least, mean), np.where(constant, 1.0, np.sqrt(variance))
     digest = sum(said["digest"] for said in found) % 2**64
     notes = tuple(dict.fromkeys(note for said in found for note in said["notes"]))
