@@ -93,7 +93,8 @@ def modes(path: str | Path) -> Path:
     """Draw modes.png beside a modes.json: every fit from covering to seeking, two modes from two starts, the plane."""
     path = Path(path)
     result = json.loads(path.read_text(encoding="utf-8"))
-    rows = sorted((r for r in result["rows"] if r["sigma"] is not None), key=lambda r: -r["optimum"]["sigma"])
+    fitted = (r for r in result["rows"] if r["sigma"] is not None)
+    rows = sorted(fitted, key=lambda r: -round(r["optimum"]["sigma"], 6))  # multiples of one row keep the table's order
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(12.5, 12.2))
         parts: Any = figure.subfigures(2, 1, height_ratios=(8.6, 3.6))
