@@ -88,13 +88,15 @@ def index() -> int:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """What all processes do at once; PeerLost where one of them does not."""
+def together() -> Iterator[None]:
+    """What all processes do at once, of which the runtime's errors are PeerLost where there are several."""
     import jax
 
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if count() == 1:
+            raise
         raise PeerLost(f"another process of this run is gone: {str(error).splitlines()[0]}") from error
 
 
@@ -103,7 +105,7 @@ def barrier(name: str) -> None:
     if count() > 1:
         from jax.experimental import multihost_utils
 
-        with _together():
+        with together():
             multihost_utils.sync_global_devices(name)
 
 
@@ -114,7 +116,7 @@ def any_of(mine: Sequence[int]) -> list[int]:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    with _together():
+    with together():
         largest = int(np.max(multihost_utils.process_allgather(np.int32(mine[0] if mine else 0))))
     return [largest] if largest else []
 
@@ -127,7 +129,7 @@ def exchange(text: str) -> list[str]:
     from jax.experimental import multihost_utils
 
     said = np.frombuffer(text.encode(), np.uint8)
-    with _together():
+    with together():
         lengths = multihost_utils.process_allgather(np.int32(len(said)))
         padded = np.pad(said, (0, int(np.max(lengths)) - len(said)))
         rows = multihost_utils.process_allgather(padded)

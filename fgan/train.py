@@ -226,16 +226,13 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     ):
         loop = _Loop(config, data, run, report, where)
         try:
-            return loop.run(stop)
+            with processes.together():
+                return loop.run(stop)
         except Stopped:
             run.status("preempted", loop.step)
             raise
         except (ValueError, RuntimeError, OSError) as error:
             run.status("failed", loop.step, reason=str(error).splitlines()[0] if str(error) else repr(error))
-            if processes.count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
-                raise processes.PeerLost(
-                    f"another process of this run is gone: {str(error).splitlines()[0]}"
-                ) from error
             raise
 
 
