@@ -31,13 +31,13 @@ from benchmarks import ablation_report
 from benchmarks.cells import Cell, Ledger
 from benchmarks.estimation import RESULTS, fill
 from benchmarks.variants import ON_GRID, VARIANTS, configured
-from estimators.fitting import steps
-from fgan.capture import TASKS, Task, judge
-from fgan.config import Config, check
-from fgan.data import Dataset
-from fgan.data import load as load_data
-from fgan.gan import FGAN
-from fgan.train import PATIENCE, build
+from estimators.critics.kernel import steps
+from fgan.config.schema import Config, check
+from fgan.data.sources import Dataset
+from fgan.data.sources import load as load_data
+from fgan.experiments.capture import TASKS, Task, judge
+from fgan.models.gan import FGAN
+from fgan.run.loop import PATIENCE, build
 
 SUITE = "ablation"
 STEPS = {"ring": 6000, "grid": 15_000}
@@ -110,7 +110,7 @@ def train(
 ) -> dict[str, Any]:
     """`diverged`, `skipped_steps`, the `trajectory` of scores and, unless diverged, `judge`'s verdict at the end.
 
-    The run is that of `fgan.train` with one seed, which can build none but its own f-GANs.
+    The run is that of `fgan.run.loop` with one seed, which can build none but its own f-GANs.
     """
     key, rows = jax.random.key(config.seed), jnp.asarray(data.rows)
 

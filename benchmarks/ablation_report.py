@@ -20,10 +20,10 @@ from matplotlib.patches import Patch
 from benchmarks import summaries
 from benchmarks.cells import Ledger, Row, plain
 from benchmarks.variants import VARIANTS
-from fgan.capture import SAMPLES, TASKS, WIDTH, misses, recipe, summary
-from fgan.config import to_toml
-from fgan.metrics import perfect_high_quality
-from fgan.plots import PALETTE, STYLE
+from fgan.config.schema import to_toml
+from fgan.experiments.capture import SAMPLES, TASKS, WIDTH, misses, recipe, summary
+from fgan.run.pictures import PALETTE, STYLE
+from fgan.scores.metrics import perfect_high_quality
 
 
 def write(ledger: Ledger) -> list[Path]:

@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from estimators.fitting import ALONE, steps
-from fgan import train
-from fgan.config import Config, Critic, Generator, Penalty
-from fgan.data import Dataset
+from estimators.critics.kernel import ALONE, steps
+from fgan.config.schema import Config, Critic, Generator, Penalty
+from fgan.data.sources import Dataset
+from fgan.run import loop as train
 
 SCRIPT = Path(__file__).with_name("torch_step.py")
 ROOT = Path(__file__).parents[1]

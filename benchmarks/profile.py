@@ -157,9 +157,11 @@ import flax.linen, optax
 lap("import flax and optax")
 import json
 import jax.numpy as jnp
-from fgan import parallel, programs, train
-from fgan.config import load
-from fgan.data import load as load_data
+from fgan.devices import engines as parallel
+from fgan.run import compile_cache as programs
+from fgan.run import loop as train
+from fgan.config.schema import load
+from fgan.data.sources import load as load_data
 lap("import fgan")
 programs.keep()
 config = load("configs/ring.toml")

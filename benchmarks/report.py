@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks import peers, summaries
 from benchmarks.cells import Ledger, Row, plain
 from benchmarks.summaries import CLOSE, LEVEL
-from fgan.plots import PALETTE, STYLE
+from fgan.run.pictures import PALETTE, STYLE
 
 Tables = Mapping[str, list[Row]]
 

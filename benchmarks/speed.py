@@ -6,7 +6,7 @@
     python -m benchmarks.speed --torch none                     without PyTorch
     python -m benchmarks.speed --report-only                    tables and picture from the ledger
 
-What is timed is `fgan.train.chunk`, many steps in one compiled call, with its draws and metrics. PyTorch runs
+What is timed is `fgan.run.loop.chunk`, many steps in one compiled call, with its draws and metrics. PyTorch runs
 `torch_step.py` in an interpreter of its own: same networks (the numbers of parameters must agree), batch, Adam and
 alternating updates, each network drawing its own noise. In every repetition all contestants and the matrix product
 take a turn, so that a machine that slows down slows them all; a ratio is that of the medians, its spread the quartiles
@@ -42,7 +42,7 @@ from benchmarks import peers
 from benchmarks.cells import Cell, Ledger, Row, plain
 from benchmarks.contestants import PRODUCT, ROOT, ROWS, Case, CriticUpdates, Ours, Torch, keeping, products, small
 from benchmarks.estimation import RESULTS, machine
-from fgan.plots import PALETTE, STYLE
+from fgan.run.pictures import PALETTE, STYLE
 
 PAUSE = 0.25  # seconds between contestants, for the threads of the last one to fall asleep
 JUDGED = ("eager", "compile")

@@ -7,7 +7,7 @@
 The bound of each lies below a divergence of its own, D_f(P^m‖Q^m) and D_f(P⊗Q‖Q⊗P). Near P = Q these are m D_f and
 2 D_f, so the noise of a spread divergence is held at m and 2 times its `overlap`: as blurred as without the cure.
 
-The third cure, optimism (Daskalakis, Ilyas, Syrgkanis, Zeng 2018), is an optimiser: optimistic_adam of fgan.optimizers.
+The third cure, optimism (Daskalakis, Ilyas, Syrgkanis, Zeng 2018), is an optimiser: optimistic_adam of fgan.models.optimizers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from estimators.bounds import fenchel, mean
-from estimators.fitting import Metrics
-from fgan.gan import FGAN, GANState
-from fgan.spread import Blur
+from estimators.critics.kernel import Metrics
+from estimators.divergences.bounds import fenchel, mean
+from fgan.models.gan import FGAN, GANState
+from fgan.models.instance_noise import Blur
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.stabilisers import packed, relativistic
-from fgan.capture import TASKS, recipe
-from fgan.config import Config
-from fgan.gan import FGAN
+from fgan.config.schema import Config
+from fgan.experiments.capture import TASKS, recipe
+from fgan.models.gan import FGAN
 
 
 @dataclass(frozen=True, kw_only=True)

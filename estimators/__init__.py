@@ -13,18 +13,18 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "divergences": "DIVERGENCES FAMILIES Activation FDivergence UnknownDivergence "
+    "divergences.table": "DIVERGENCES FAMILIES Activation FDivergence UnknownDivergence "
     "alpha divergence from_generator hockey_stick js_weighted",
-    "quadrature": "PLANE BestFit best_fit exact_bound exact_divergence integrate",
-    "bounds": "BOUNDS",
-    "targets": "DIVERGENCE_TASKS MUTUAL_INFORMATION_TASKS",
-    "families": "Mixture",
-    "toys": "TARGETS normal ring",
+    "exact_values.quadrature": "PLANE BestFit best_fit exact_bound exact_divergence integrate",
+    "divergences.bounds": "BOUNDS",
+    "tasks.targets": "DIVERGENCE_TASKS MUTUAL_INFORMATION_TASKS",
+    "distributions.families": "Mixture",
+    "distributions.examples": "TARGETS normal ring",
     "estimation": "METHODS estimate mutual_information permutation_test",
     "result": "Estimate",
-    "samples": "DataError Samples as_samples check_pair",
-    "files": "read_samples",
-    "critics": "MLP",
+    "samples.arrays": "DataError Samples as_samples check_pair",
+    "samples.files": "read_samples",
+    "critics.networks": "MLP",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -18,12 +18,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators import information, kernels, moments, neighbors, neural, permutation, telescoping
-from estimators.divergences import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
-from estimators.folds import Groups
+from estimators import information, permutation
+from estimators.divergences.table import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
+from estimators.methods import gaussian as moments
+from estimators.methods import knn as neighbors
+from estimators.methods import neural, telescoping
+from estimators.methods import ratio as kernels
 from estimators.permutation import PermutationTest
 from estimators.result import Estimate
-from estimators.samples import DataError, Samples, as_samples, check_pair, constant_columns, twins
+from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns, twins
+from estimators.samples.folds import Groups
 
 Method = Callable[..., list[Estimate]]
 

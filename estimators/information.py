@@ -25,12 +25,12 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from estimators import neural, telescoping
-from estimators.divergences import DIVERGENCES
-from estimators.folds import Groups, Rows, blocks
-from estimators.functionals import read, standard_error
-from estimators.references import of_pairs
+from estimators.density_ratio.plug_in import read, standard_error
+from estimators.density_ratio.references import of_pairs
+from estimators.divergences.table import DIVERGENCES
+from estimators.methods import neural, telescoping
 from estimators.result import Estimate, Scores
+from estimators.samples.folds import Groups, Rows, blocks
 
 PARTNERS = 4
 """Rows of Q that each x meets; for infonce one less than its candidates."""

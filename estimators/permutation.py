@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from estimators.divergences import FDivergence
-from estimators.folds import Groups, Rows, blocks
-from estimators.functionals import variational
-from estimators.neural import Fold, fit_critics
+from estimators.density_ratio.plug_in import variational
+from estimators.divergences.table import FDivergence
+from estimators.methods.neural import Fold, fit_critics
+from estimators.samples.folds import Groups, Rows, blocks
 
 
 @dataclass(frozen=True, kw_only=True)

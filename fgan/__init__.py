@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "FGAN": "gan",
-    "GANState": "gan",
-    "Config": "config",
-    "ConfigError": "config",
-    "load": "config",
+    "FGAN": "models.gan",
+    "GANState": "models.gan",
+    "Config": "config.schema",
+    "ConfigError": "config.schema",
+    "load": "config.schema",
 }
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """`python -m fgan` is the command `fgan`."""
 
-from fgan.cli import main
+from fgan.cli.main import main
 
 if __name__ == "__main__":
     main()

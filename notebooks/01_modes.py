@@ -21,9 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import estimators as est
-from estimators.toys import FGAN_MIXTURE, TWO_MODES
-from fgan import modes
-from fgan.evaluation import best_gaussian
+from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES
+from fgan.experiments import modes
+from fgan.scores.evaluation import best_gaussian
 
 x = np.linspace(-5, 7, 500)
 

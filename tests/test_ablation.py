@@ -16,15 +16,16 @@ from benchmarks.ablation import Settings, cells, config_of
 from benchmarks.cells import Cell, Ledger
 from benchmarks.stabilisers import Packed, Relativistic, packed, pairs, relativistic
 from benchmarks.variants import ON_GRID, VARIANTS, configured, with_fields
-from estimators.critics import MLP
-from estimators.divergences import divergence
-from fgan import config, train
-from fgan.capture import TASKS, recipe
-from fgan.data import load
-from fgan.gan import FGAN
-from fgan.networks import LocationScale
-from fgan.optimizers import optimizer
-from fgan.spread import Spread
+from estimators.critics.networks import MLP
+from estimators.divergences.table import divergence
+from fgan.config import schema as config
+from fgan.data.sources import load
+from fgan.experiments.capture import TASKS, recipe
+from fgan.models.gan import FGAN
+from fgan.models.instance_noise import Spread
+from fgan.models.optimizers import optimizer
+from fgan.networks.generators import LocationScale
+from fgan.run import loop as train
 
 KEY = jax.random.key(0)
 SMALL = {"generator.features": (8,), "critic.features": (8,), "critic.frequencies": 2, "batch": 16}
@@ -280,7 +281,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path, capsys, changes, said):
 
 
 def test_the_recipe_is_trained_as_fgan_trains_it(monkeypatch):
-    """The same samples as after a chunk of fgan.train with one seed, to rounding."""
+    """The same samples as after a chunk of fgan.run.loop with one seed, to rounding."""
     run = with_fields(configured("recipe", "ring", "js", steps=4, seed=5), SMALL)
     data, seen = load(run.data), []
     monkeypatch.setattr(

@@ -29,10 +29,11 @@ from test_images import pictures, put
 from test_samples import ARRAYS, refusal
 
 import estimators as est
-from estimators import estimation, files
-from estimators.files import read_samples
-from estimators.samples import DataError
-from fgan.cli import main
+from estimators import estimation
+from estimators.samples import files
+from estimators.samples.arrays import DataError
+from estimators.samples.files import read_samples
+from fgan.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = estimation.METHODS
@@ -323,8 +324,8 @@ def test_row_26_what_is_masked_counts_as_missing(rows):
 READER = """\
 import sys
 import numpy, pandas, pyarrow.parquet
-from estimators.files import read_samples
-from estimators.samples import DataError
+from estimators.samples.files import read_samples
+from estimators.samples.arrays import DataError
 
 def peak():
     return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

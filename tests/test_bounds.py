@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from estimators.bounds import BOUNDS, donsker_varadhan, fenchel, log_mean_exp, mean
-from estimators.divergences import DIVERGENCES, divergence
-from estimators.quadrature import exact_divergence
-from estimators.toys import normal
+from estimators.distributions.examples import normal
+from estimators.divergences.bounds import BOUNDS, donsker_varadhan, fenchel, log_mean_exp, mean
+from estimators.divergences.table import DIVERGENCES, divergence
+from estimators.exact_values.quadrature import exact_divergence
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

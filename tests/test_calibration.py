@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from estimators.calibration import basis, calibrate, logistic
+from estimators.density_ratio.calibration import basis, calibrate, logistic
 
 DRAWS = 200
 

@@ -10,10 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from estimators.divergences import divergence
-from fgan import capture, config, plots, train
-from fgan.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
-from fgan.modes import NAMES
+from estimators.divergences.table import divergence
+from fgan.config import schema as config
+from fgan.experiments import capture
+from fgan.experiments.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
+from fgan.experiments.modes import NAMES
+from fgan.run import loop as train
+from fgan.run import pictures as plots
 
 RING, GRID = TASKS["ring"], TASKS["grid"]
 TINY = {"steps": 500, "seeds": 1}

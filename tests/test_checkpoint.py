@@ -17,9 +17,9 @@ import numpy as np
 import optax
 import pytest
 
-from fgan import checkpoint
-from fgan.checkpoint import CheckpointError, Checkpoints
-from fgan.rundir import RunDirectory
+from fgan.run import checkpoint
+from fgan.run.checkpoint import CheckpointError, Checkpoints
+from fgan.run.directory import RunDirectory
 
 
 class State(NamedTuple):
@@ -388,8 +388,8 @@ WRITER = """
 import itertools, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from fgan.checkpoint import Checkpoints
-from fgan.rundir import RunDirectory
+from fgan.run.checkpoint import Checkpoints
+from fgan.run.directory import RunDirectory
 everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec())
 assert len(jax.devices()) == 2
 run = RunDirectory.open(sys.argv[1], "seed = 0")

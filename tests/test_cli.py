@@ -21,9 +21,13 @@ import estimators as est
 from estimators import estimation
 from estimators.estimation import everything
 from estimators.result import Scores
-from fgan import cli, config, reproduce, tables, train
-from fgan.cli import main
-from fgan.rundir import RunDirectory
+from fgan.cli import main as cli
+from fgan.cli import tables
+from fgan.cli.main import main
+from fgan.config import schema as config
+from fgan.experiments import reproduce
+from fgan.run import loop as train
+from fgan.run.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 RING = str(ROOT / "configs" / "ring.toml")

@@ -11,12 +11,20 @@ import sys
 import jax
 import pytest
 
-from fgan import compile_check
-from fgan.cli import main
-from fgan.compile_check import CHIP_COUNTS, CHIPS, Check, Collective, product_flops, step_collectives, weak_scaling
-from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log
-from fgan.data import load
-from fgan.rundir import ResourceError
+from fgan.cli.main import main
+from fgan.config.schema import Config, ConfigError, Critic, Data, Game, Generator, Log
+from fgan.data.sources import load
+from fgan.devices import compile_check
+from fgan.devices.compile_check import (
+    CHIP_COUNTS,
+    CHIPS,
+    Check,
+    Collective,
+    product_flops,
+    step_collectives,
+    weak_scaling,
+)
+from fgan.run.directory import ResourceError
 
 BASE = Config(
     batch=2048,
@@ -39,9 +47,9 @@ import dataclasses, json
 import jax
 from test_compile_check import CASES
 
-from fgan.compile_check import compiled_chunk, step_collectives
-from fgan.config import Generator, Parallel
-from fgan.data import load
+from fgan.devices.compile_check import compiled_chunk, step_collectives
+from fgan.config.schema import Generator, Parallel
+from fgan.data.sources import load
 
 
 def updates(config, engine):

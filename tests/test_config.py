@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators.divergences import UnknownDivergence
-from fgan import config
-from fgan.config import Config, ConfigError, check, from_toml, load, to_toml
-from fgan.data import DATASETS
-from fgan.optimizers import OPTIMIZERS, SCHEDULES
-from fgan.penalties import PENALTIES
+from estimators.divergences.table import UnknownDivergence
+from fgan.config import schema as config
+from fgan.config.schema import Config, ConfigError, check, from_toml, load, to_toml
+from fgan.data.sources import DATASETS
+from fgan.models.optimizers import OPTIMIZERS, SCHEDULES
+from fgan.models.penalties import PENALTIES
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 
@@ -105,7 +105,7 @@ def test_the_choices_are_the_rows_of_the_tables(cls, field, table):
 
 
 def test_reading_a_config_imports_nothing_heavy():
-    code = "import sys, fgan.config; print(sorted({'jax', 'flax', 'optax', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, fgan.config.schema; print(sorted({'jax', 'flax', 'optax', 'numpy', 'matplotlib'} & set(sys.modules)))"
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert found.stdout.strip() == "[]"

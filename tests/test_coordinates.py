@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.coordinates import BEYOND, EDGE, NormalScores, Standard
+from estimators.density_ratio.coordinates import BEYOND, EDGE, NormalScores, Standard
 
 KINDS = [Standard, NormalScores]
 GRID = np.linspace(-60.0, 60.0, 4001)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from estimators.curves import Arc, Curve
-from estimators.toys import swiss_roll, two_moons
+from estimators.distributions.curves import Arc, Curve
+from estimators.distributions.examples import swiss_roll, two_moons
 
 CURVES = {"two_moons": two_moons(), "swiss_roll": swiss_roll()}
 each = pytest.mark.parametrize("name", CURVES)

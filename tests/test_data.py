@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from test_images import classes, four, pictures, put
 
-from estimators.files import read_part
-from estimators.fitting import stratified
-from estimators.samples import DataError
-from estimators.toys import TARGETS, two_moons
-from fgan import data
-from fgan.config import Data
+from estimators.critics.kernel import stratified
+from estimators.distributions.examples import TARGETS, two_moons
+from estimators.samples.arrays import DataError
+from estimators.samples.files import read_part
+from fgan.config.schema import Data
+from fgan.data import sources as data
 
 KEY = jax.random.key(0)
 

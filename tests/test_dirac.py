@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estimators.divergences import divergence
-from fgan import dirac, reproduce
-from fgan.penalties import PENALTIES
+from estimators.divergences.table import divergence
+from fgan.experiments import dirac, reproduce
+from fgan.models.penalties import PENALTIES
 
 CURVATURE = {
     "kl": 1.0,

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
-from estimators.divergences import (
+from estimators.divergences.table import (
     DIVERGENCES,
     FDivergence,
     UnknownDivergence,

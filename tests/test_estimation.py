@@ -11,10 +11,11 @@ import pytest
 from scipy import stats
 
 import estimators as est
-from estimators import estimation, neural, telescoping
-from estimators.divergences import UnknownDivergence
+from estimators import estimation
+from estimators.divergences.table import UnknownDivergence
 from estimators.estimation import BadArgument, functional
-from estimators.samples import DataError
+from estimators.methods import neural, telescoping
+from estimators.samples.arrays import DataError
 
 full = neural.fit_folds.__wrapped__
 quick = jax.jit(lambda key, folds, objective: full(key, folds, objective), static_argnames="objective")

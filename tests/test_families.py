@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from estimators.families import AdditiveNoise, Box, Elliptical, Gaussian, MixtureOf, Product, StudentT, in_numpy
-from estimators.toys import FGAN_MIXTURE, ring
+from estimators.distributions.examples import FGAN_MIXTURE, ring
+from estimators.distributions.families import (
+    AdditiveNoise,
+    Box,
+    Elliptical,
+    Gaussian,
+    MixtureOf,
+    Product,
+    StudentT,
+    in_numpy,
+)
 
 SCATTER = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 CENTRE = np.array([1.0, -2.0, 0.5])

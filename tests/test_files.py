@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from test_samples import FRAME, IMAGES, POINTS, refusal
 
-from estimators.files import read_array, read_labels, read_part, read_samples
-from estimators.samples import DataError
+from estimators.samples.arrays import DataError
+from estimators.samples.files import read_array, read_labels, read_part, read_samples
 
 
 def npy(array, **kwargs):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators.folds import BLOCKS, Rows, blocks, roles
-from estimators.samples import DataError
+from estimators.samples.arrays import DataError
+from estimators.samples.folds import BLOCKS, Rows, blocks, roles
 
 SIZES = st.integers(2 * BLOCKS, 90)
 

@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.integrate import quad
 
 import estimators as est
-from estimators.folds import Rows
-from estimators.functionals import STEEPEST, HeldOut, lower_bound, read, standard_error
+from estimators.density_ratio.plug_in import STEEPEST, HeldOut, lower_bound, read, standard_error
 from estimators.result import Scores
+from estimators.samples.folds import Rows
 
 SUPPORT = (-14.0, 14.0)
 SHIFT = 0.5

@@ -11,15 +11,18 @@ import pytest
 from flax import linen as nn
 from scipy.stats import norm
 
-from estimators.bounds import BOUNDS
-from estimators.critics import MLP
-from estimators.divergences import DIVERGENCES, SMOOTHING, derivative, divergence
-from estimators.fitting import steps
-from estimators.quadrature import exact_bound, exact_divergence
-from estimators.toys import normal
-from fgan.config import Optimizer
-from fgan.gan import FGAN
-from fgan.networks import (
+from estimators.critics.kernel import steps
+from estimators.critics.networks import MLP
+from estimators.distributions.examples import normal
+from estimators.divergences.bounds import BOUNDS
+from estimators.divergences.table import DIVERGENCES, SMOOTHING, derivative, divergence
+from estimators.exact_values.quadrature import exact_bound, exact_divergence
+from fgan.config.schema import Optimizer
+from fgan.models.gan import FGAN
+from fgan.models.instance_noise import Spread
+from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
+from fgan.models.penalties import PENALTIES, look
+from fgan.networks.generators import (
     THIN,
     Affine,
     Bounded,
@@ -35,9 +38,6 @@ from fgan.networks import (
     factor,
     space_to_depth,
 )
-from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
-from fgan.penalties import PENALTIES, look
-from fgan.spread import Spread
 
 BATCH = 16
 KEY = jax.random.key(0)

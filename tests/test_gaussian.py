@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, linalg, stats
 
-from estimators import gaussian
+from estimators.exact_values import gaussian
 
 RENYI = {f"renyi({a})": partial(gaussian.renyi, alpha=a) for a in (0.3, 0.5, 1.6)}
 ALPHA = {f"alpha({a})": partial(gaussian.alpha, alpha=a) for a in (-0.4, 0.4, 1.6)}

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.subspaces import SUBSPACES, SubspaceMixture
-from fgan import capture, config, data, high_dimensional, plots
-from fgan.high_dimensional import NAME, PUBLISHED, judge, misses, perfect, recipe
-from fgan.train import train
+from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
+from fgan.config import schema as config
+from fgan.data import sources as data
+from fgan.experiments import capture, high_dimensional
+from fgan.experiments.high_dimensional import NAME, PUBLISHED, judge, misses, perfect, recipe
+from fgan.run import pictures as plots
+from fgan.run.loop import train
 
 TINY = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
 

@@ -8,7 +8,7 @@ import pytest
 from test_files import idx
 from test_samples import refusal
 
-from fgan.images import read_images
+from fgan.data.images import read_images
 
 TRAIN, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

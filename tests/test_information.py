@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import estimators as est
-from estimators import information, neural
+from estimators import information
 from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, Scores, pairs
-from estimators.samples import DataError
+from estimators.methods import neural
+from estimators.samples.arrays import DataError
 
 RHO = 0.8
 TRUTH = -math.log(1.0 - RHO**2)  # two pairs of coordinates, −½ log(1 − ρ²) each

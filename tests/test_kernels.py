@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators import kernels
-from estimators.divergences import DIVERGENCES
-from estimators.folds import blocks
-from estimators.quadrature import exact_divergence
-from estimators.samples import DataError
-from estimators.toys import normal
+from estimators.distributions.examples import normal
+from estimators.divergences.table import DIVERGENCES
+from estimators.exact_values.quadrature import exact_divergence
+from estimators.methods import ratio as kernels
+from estimators.samples.arrays import DataError
+from estimators.samples.folds import blocks
 
 DRAWS = 5
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

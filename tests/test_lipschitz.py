@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from estimators.bounds import fenchel
-from estimators.critics import MLP, NONLINEARITIES, SQUARINGS, STEEPEST, spectral_bound
-from estimators.divergences import DIVERGENCES, divergence
-from estimators.quadrature import exact_bound
-from estimators.toys import normal
-from fgan.config import Config, ConfigError, Critic, Data, Generator, Penalty, Spread, check
-from fgan.data import load
-from fgan.train import build
+from estimators.critics.networks import MLP, NONLINEARITIES, SQUARINGS, STEEPEST, spectral_bound
+from estimators.distributions.examples import normal
+from estimators.divergences.bounds import fenchel
+from estimators.divergences.table import DIVERGENCES, divergence
+from estimators.exact_values.quadrature import exact_bound
+from fgan.config.schema import Config, ConfigError, Critic, Data, Generator, Penalty, Spread, check
+from fgan.data.sources import load
+from fgan.run.loop import build
 
 ROUNDING = 1e-5  # float32, through five layers
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.subspaces import SubspaceMixture
-from estimators.toys import swiss_roll, two_moons
-from fgan import classifier as classifier_module
-from fgan import metrics
-from fgan.classifier import digit_scores, train_classifier
-from fgan.metrics import (
+from estimators.distributions.examples import swiss_roll, two_moons
+from estimators.distributions.subspaces import SubspaceMixture
+from fgan.scores import classifier as classifier_module
+from fgan.scores import metrics
+from fgan.scores.classifier import digit_scores, train_classifier
+from fgan.scores.metrics import (
     curve_scores,
     histogram_kl,
     mode_scores,

@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from estimators.divergences import divergence
-from estimators.families import Gaussian
-from estimators.quadrature import PLANE, exact_divergence
-from estimators.toys import FGAN_MIXTURE, RIDGE, Mixture
-from fgan import modes, plots
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, Mixture
+from estimators.distributions.families import Gaussian
+from estimators.divergences.table import divergence
+from estimators.exact_values.quadrature import PLANE, exact_divergence
+from fgan.experiments import modes
+from fgan.run import pictures as plots
 
 ROW_KEYS = {"divergence", "mu", "sigma", "bound", "exact", "excess", "optimum", "seeds"}
 

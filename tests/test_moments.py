@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from estimators import gaussian, moments
-from estimators.divergences import DIVERGENCES, alpha, from_generator
-from estimators.quadrature import exact_divergence
-from estimators.samples import DataError
-from estimators.toys import normal
+from estimators.distributions.examples import normal
+from estimators.divergences.table import DIVERGENCES, alpha, from_generator
+from estimators.exact_values import gaussian
+from estimators.exact_values.quadrature import exact_divergence
+from estimators.methods import gaussian as moments
+from estimators.samples.arrays import DataError
 
 DRAWS = 60
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

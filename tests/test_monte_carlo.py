@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estimators import gaussian
-from estimators.divergences import divergence
-from estimators.monte_carlo import geometric_js
+from estimators.divergences.table import divergence
+from estimators.exact_values import gaussian
+from estimators.exact_values.monte_carlo import geometric_js
 
 P, Q = (np.array([0.5, -0.3]), np.array([1.0, 0.6])), (np.array([-0.2, 0.2]), np.array([1.4, 0.9]))  # (mean, variances)
 N = 100_000

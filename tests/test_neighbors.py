@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators import gaussian, neighbors
-from estimators.divergences import DIVERGENCES, from_generator
-from estimators.quadrature import exact_divergence
-from estimators.samples import DataError
-from estimators.toys import normal
+from estimators.distributions.examples import normal
+from estimators.divergences.table import DIVERGENCES, from_generator
+from estimators.exact_values import gaussian
+from estimators.exact_values.quadrature import exact_divergence
+from estimators.methods import knn as neighbors
+from estimators.samples.arrays import DataError
 
 DRAWS = 20
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

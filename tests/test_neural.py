@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import estimators as est
-from estimators import neural
-from estimators.folds import BLOCKS, blocks, roles
-from estimators.functionals import lower_bound
-from estimators.samples import DataError
+from estimators.density_ratio.plug_in import lower_bound
+from estimators.methods import neural
+from estimators.samples.arrays import DataError
+from estimators.samples.folds import BLOCKS, blocks, roles
 
 SIZE, DIM = 60, 2
 ROUNDS = 3  # fewer than PATIENCE: every critic is trained as long, whatever the others do

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from estimators.divergences import DIVERGENCES
-from estimators.fitting import ALONE, DRAWN, Replicas, steps
-from fgan import parallel
-from fgan.penalties import PENALTIES
+from estimators.critics.kernel import ALONE, DRAWN, Replicas, steps
+from estimators.divergences.table import DIVERGENCES
+from fgan.devices import engines as parallel
+from fgan.models.penalties import PENALTIES
 
 PROGRAM = """
 import dataclasses, functools, json, sys
@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan import parallel
-from fgan.config import Config, Critic, Data, Generator, Optimizer
-from fgan.data import load
-from fgan.train import chunk, fresh, seed_numbers
+from fgan.devices import engines as parallel
+from fgan.config.schema import Config, Critic, Data, Generator, Optimizer
+from fgan.data.sources import load
+from fgan.run.loop import chunk, fresh, seed_numbers
 
 SGD = Optimizer(name="sgd", b1=0.0, learning_rate=1e-2)
 BASE = Config(
@@ -123,8 +123,8 @@ WHOLE_RUN = """
 import json, sys
 from pathlib import Path
 
-from fgan.config import Config, Critic, Generator, Log
-from fgan.train import restore, train
+from fgan.config.schema import Config, Critic, Generator, Log
+from fgan.run.loop import restore, train
 
 def config(steps):
     log = Log(every=10, evaluate=20, checkpoint=20, samples=16)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from estimators.divergences import DIVERGENCES, FDivergence, divergence
-from fgan.penalties import PENALTIES, SCHEDULES, look, values_and_gradients
-from fgan.penalties import norm as row_norm
+from estimators.divergences.table import DIVERGENCES, FDivergence, divergence
+from fgan.models.penalties import PENALTIES, SCHEDULES, look, values_and_gradients
+from fgan.models.penalties import norm as row_norm
 
 P, Q = (1.0, 1.0), (0.0, 1.3)  # (mean, standard deviation)
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)

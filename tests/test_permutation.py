@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import estimators as est
-from estimators import neural, permutation
+from estimators import permutation
 from estimators.estimation import BadArgument
-from estimators.samples import DataError
+from estimators.methods import neural
+from estimators.samples.arrays import DataError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgan import processes
+from fgan.devices import processes
 
 CONFIG = """
 batch = 16

@@ -10,13 +10,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from fgan import programs
+from fgan.run import compile_cache as programs
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_persistent_cache_min_compile_time_secs")
 COMPILE = """
 import jax, jax.numpy as jnp, sys
-from fgan import programs
+from fgan.run import compile_cache as programs
 programs.WORTH_KEEPING = 0.0
 print(programs.keep())
 print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))[0, 0])
@@ -115,7 +115,9 @@ def test_another_processor_has_another_folder(monkeypatch):
 
 
 def test_importing_changes_no_setting(tmp_path):
-    program = "import jax, fgan, estimators, fgan.cli, fgan.gan; print(jax.config.jax_compilation_cache_dir)"
+    program = (
+        "import jax, fgan, estimators, fgan.cli.main, fgan.models.gan; print(jax.config.jax_compilation_cache_dir)"
+    )
     assert run(program, tmp_path) == ["None"]
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators import gaussian
-from estimators.divergences import DIVERGENCES, alpha, divergence, from_generator
-from estimators.families import Gaussian, Mixture
-from estimators.quadrature import PLANE, best_fit, exact_bound, exact_divergence, integrate
-from estimators.toys import FGAN_MIXTURE, RIDGE, TWO_MODES
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES
+from estimators.distributions.families import Gaussian, Mixture
+from estimators.divergences.table import DIVERGENCES, alpha, divergence, from_generator
+from estimators.exact_values import gaussian
+from estimators.exact_values.quadrature import PLANE, best_fit, exact_bound, exact_divergence, integrate
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
@@ -398,7 +398,7 @@ def test_integrate_over_the_plane_refuses(monkeypatch):
         integrate(lambda x: x[:, 0], ((0.0, 1.0), (1.0, 1.0)))
     with pytest.raises(ValueError, match="NaN at x"):
         integrate(lambda x: jnp.log(x[:, 0]), ((-1.0, 1.0), (0.0, 1.0)))
-    monkeypatch.setattr("estimators.quadrature.FINEST", 256)
+    monkeypatch.setattr("estimators.exact_values.quadrature.FINEST", 256)
     with pytest.raises(ValueError, match="does not settle"):
         integrate(lambda x: jnp.where(x[:, 0] > 0.3, 1.0, 0.0), ((0.0, 1.0), (0.0, 1.0)))
     peak = Gaussian(location=np.array([2.0, 0.0]), scatter=1e-8 * np.eye(2))  # between the nodes

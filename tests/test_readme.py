@@ -10,7 +10,9 @@ import pytest
 
 import estimators
 from estimators.estimation import functional
-from fgan import cli, config, tables
+from fgan.cli import main as cli
+from fgan.cli import tables
+from fgan.config import schema as config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.coordinates import NormalScores
-from estimators.references import (
+from estimators.density_ratio.coordinates import NormalScores
+from estimators.density_ratio.references import (
     STEEPEST,
     Normal,
     References,

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgan import checkpoint, rundir
-from fgan.checkpoint import CheckpointError
-from fgan.rundir import ConfigConflict, ResourceError, RunDirectory, RunLocked, RunNotFound
+from fgan.run import checkpoint
+from fgan.run import directory as rundir
+from fgan.run.checkpoint import CheckpointError
+from fgan.run.directory import ConfigConflict, ResourceError, RunDirectory, RunLocked, RunNotFound
 
 CONFIG = """
 steps = 100
@@ -439,7 +440,9 @@ def test_exit_codes(kind, code, base):
 
 def test_a_run_can_be_killed_and_resumed(path):
     """The lock of a process that ended without a word is taken over by the next."""
-    script = "import os, sys; from fgan.rundir import RunDirectory; RunDirectory.open(sys.argv[1], ''); os._exit(9)"
+    script = (
+        "import os, sys; from fgan.run.directory import RunDirectory; RunDirectory.open(sys.argv[1], ''); os._exit(9)"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(rundir.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", script, path], env=environment, check=False).returncode == 9
     assert (path / "run.lock").exists()

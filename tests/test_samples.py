@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators.samples import DataError, as_samples, check_pair, constant_columns
+from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import contestants, profile, speed
 from benchmarks.contestants import Case
 from benchmarks.speed import Settings
-from fgan import train
+from fgan.run import loop as train
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgan.spread import MEMORY, Blur, Spread
+from fgan.models.instance_noise import MEMORY, Blur, Spread
 
 SPREAD = Spread(start=1.0, end=0.01, overlap=(0.1, 0.4), fall=100.0, steps=1000)
 

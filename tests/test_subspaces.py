@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import pdist
 
-from estimators.subspaces import SUBSPACES, SubspaceMixture
+from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
 
 LAW = SubspaceMixture(modes=5, dim=24, rank=9, sigma=0.3, separation=8.0)
 N = 20_000

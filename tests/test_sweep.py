@@ -16,16 +16,18 @@ import optax
 import pytest
 from test_train import strike
 
-from fgan import parallel, plots, train
-from fgan import sweep as sweeps
-from fgan.cli import main
-from fgan.config import Config, ConfigError, Critic, Generator, Log, Optimizer, Penalty, from_toml, get, replace
-from fgan.data import load as load_data
-from fgan.gan import FGAN
-from fgan.optimizers import OPTIMIZERS, SCHEDULES, optimizer
-from fgan.rundir import ConfigConflict, RunDirectory
-from fgan.sweep import ARRAYS, Sweep, footprint, groups, load, parts, sweep
-from fgan.train import Stopped
+from fgan.cli.main import main
+from fgan.config.schema import Config, ConfigError, Critic, Generator, Log, Optimizer, Penalty, from_toml, get, replace
+from fgan.data.sources import load as load_data
+from fgan.devices import engines as parallel
+from fgan.models.gan import FGAN
+from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
+from fgan.run import loop as train
+from fgan.run import pictures as plots
+from fgan.run import sweep as sweeps
+from fgan.run.directory import ConfigConflict, RunDirectory
+from fgan.run.loop import Stopped
+from fgan.run.sweep import ARRAYS, Sweep, footprint, groups, load, parts, sweep
 
 RATE = "generator_optimizer.learning_rate"
 TINY = Config(

@@ -9,14 +9,14 @@ import pytest
 from scipy import stats
 from scipy.special import digamma, gammaln, logsumexp
 
-from estimators import targets
-from estimators.critics import MLP, NONLINEARITIES
-from estimators.families import Gaussian
-from estimators.fitting import ALONE, Replicas, steps
-from estimators.quadrature import integrate
-from estimators.samples import DataError
-from estimators.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS, staircase_pairs
-from estimators.toys import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, Mixture, normal, ring
+from estimators.critics.kernel import ALONE, Replicas, steps
+from estimators.critics.networks import MLP, NONLINEARITIES
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, Mixture, normal, ring
+from estimators.distributions.families import Gaussian
+from estimators.exact_values.quadrature import integrate
+from estimators.samples.arrays import DataError
+from estimators.tasks import targets
+from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS, staircase_pairs
 
 LINE = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "normal": normal(-0.7, 0.3)}
 on_the_line = pytest.mark.parametrize("target", LINE.values(), ids=LINE)

@@ -8,13 +8,13 @@ import pytest
 from scipy import stats
 
 import estimators as est
-from estimators import neural, telescoping
-from estimators.coordinates import NormalScores, Standard
-from estimators.folds import blocks, roles
-from estimators.functionals import HeldOut, read
-from estimators.references import Normal
-from estimators.samples import DataError
-from estimators.telescoping import Anchors, draw, unbiased
+from estimators.density_ratio.coordinates import NormalScores, Standard
+from estimators.density_ratio.plug_in import HeldOut, read
+from estimators.density_ratio.references import Normal
+from estimators.methods import neural, telescoping
+from estimators.methods.telescoping import Anchors, draw, unbiased
+from estimators.samples.arrays import DataError
+from estimators.samples.folds import blocks, roles
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2

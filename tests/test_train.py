@@ -21,16 +21,31 @@ import numpy as np
 import pytest
 from test_images import TEST_LABELS, TRAIN, four, idx, pictures
 
-from estimators.divergences import DIVERGENCES
-from estimators.toys import TARGETS
-from fgan import config as configs
-from fgan import evaluation, parallel, plots, train
-from fgan.checkpoint import CheckpointError, Checkpoints
-from fgan.config import Config, ConfigError, Critic, Data, Game, Generator, Log, Optimizer, Penalty, Spread, to_toml
-from fgan.data import load as load_data
-from fgan.penalties import look
-from fgan.rundir import ConfigConflict, RunDirectory, RunNotFound
-from fgan.train import Diverged, Stopped, build, restore
+from estimators.distributions.examples import TARGETS
+from estimators.divergences.table import DIVERGENCES
+from fgan.config import schema as configs
+from fgan.config.schema import (
+    Config,
+    ConfigError,
+    Critic,
+    Data,
+    Game,
+    Generator,
+    Log,
+    Optimizer,
+    Penalty,
+    Spread,
+    to_toml,
+)
+from fgan.data.sources import load as load_data
+from fgan.devices import engines as parallel
+from fgan.models.penalties import look
+from fgan.run import loop as train
+from fgan.run import pictures as plots
+from fgan.run.checkpoint import CheckpointError, Checkpoints
+from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
+from fgan.run.loop import Diverged, Stopped, build, restore
+from fgan.scores import evaluation
 
 RING, LINE = (load_data(Data(name=name)) for name in ("ring", "mixture_1d"))
 SHIPPED = [
@@ -252,8 +267,8 @@ def test_training_works_outside_the_main_thread(tmp_path, straight):
 LONG = """
 import sys
 from pathlib import Path
-from fgan.config import load
-from fgan.train import train
+from fgan.config.schema import load
+from fgan.run.loop import train
 train(load(sys.argv[1]), sys.argv[2], quiet=True)
 """
 

@@ -1,0 +1,97 @@
+"""Variational bounds: pure functions of a critic's raw outputs on P and on Q, returning a scalar in nats.
+
+    fenchel            D_f(P‖Q) ≥ E_P[T(v)] − E_Q[f*(T(v))]     (Nguyen et al. 2010; Nowozin et al. 2016; NWJ for kl)
+    donsker_varadhan   KL(P‖Q) ≥ E_P[v] − log E_Q[e^v]          (Donsker & Varadhan 1975)
+
+Means are taken through `expectation`, a plain mean by default and a mean over every device's share of the batch under
+data parallelism, so that even the log-mean-exp is that of the global batch.
+
+Layer 1: imports estimators.divergences.table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from estimators.divergences.table import ActivationName, FDivergence
+
+Expectation = Callable[[jax.Array], jax.Array]
+
+
+def mean(values: jax.Array) -> jax.Array:
+    """The plain batch mean, over the first axis."""
+    return jnp.mean(values, axis=0)
+
+
+class Bound(Protocol):
+    """What a row of `BOUNDS` is."""
+
+    def __call__(
+        self,
+        d: FDivergence,
+        v_p: jax.Array,
+        v_q: jax.Array,
+        *,
+        activation: ActivationName | None = None,
+        expectation: Expectation = mean,
+    ) -> jax.Array: ...
+
+
+def fenchel(d, v_p, v_q, *, activation=None, expectation=mean):
+    """E_P[T(v)] − E_Q[f*(T(v))] ≤ D_f(P‖Q), tight where v estimates log p/q. For kl this is the NWJ bound.
+
+    Args:
+        d: the divergence.
+        v_p, v_q: raw critic outputs on samples of P [n] and Q [m].
+        activation: `log_ratio` or `paper`; the row's default if None.
+        expectation: the mean over the batch.
+    """
+    g = d.activation(activation)
+    return expectation(g.output(v_p)) - expectation(g.conjugate(v_q))
+
+
+def donsker_varadhan(d, v_p, v_q, *, activation=None, expectation=mean):
+    """E_P[ℓ(v)] − log E_Q[e^{ℓ(v)}] ≤ KL(P‖Q); on samples the logarithm biases it up by about χ²/(2n).
+
+    Raises:
+        ValueError: for any divergence but kl.
+    """
+    if d.name != "kl":
+        raise ValueError(f"donsker_varadhan bounds kl only, not {d.name}; use the fenchel bound")
+    log_ratio = d.activation(activation).log_ratio
+    return expectation(log_ratio(v_p)) - log_mean_exp(log_ratio(v_q), expectation)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def log_mean_exp(values: jax.Array, expectation: Expectation = mean) -> jax.Array:
+    """log E[e^v] of values [n]; its gradient is the mean with weights e^v / E[e^v].
+
+    Stated rather than derived: the derived one sends a mean back through every device's share, a round of messages
+    that the weights, known to all once the value is, do without.
+    """
+    shift, _, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total)
+
+
+@log_mean_exp.defjvp
+def _weighted_mean(expectation, primals, tangents):
+    (values,), (change,) = primals, tangents
+    shift, powers, total = _shifted_powers(values, expectation)
+    return shift + jnp.log(total), expectation(powers / total * change)
+
+
+def _shifted_powers(values: jax.Array, expectation: Expectation):
+    """(s, e^{v − s}, E[e^{v − s}]) for a shift s; any is exact, overflow takes a maximum 88 nats above it."""
+    shift = lax.stop_gradient(expectation(jnp.max(values, keepdims=True)))
+    powers = jnp.exp(values - shift)
+    return shift, powers, expectation(powers)
+
+
+BOUNDS: Mapping[str, Bound] = MappingProxyType({"fenchel": fenchel, "donsker_varadhan": donsker_varadhan})

@@ -1,0 +1,258 @@
+"""Sample sets at the door: arrays become checked float64 matrices, or one `DataError` that says why not.
+
+The first axis counts samples, the second coordinates. Places in text files count from 1, as an editor does; in arrays
+from 0. What files hold comes through the same door: `estimators.samples.files`.
+
+Layer 0: imports numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class DataError(ValueError):
+    """Samples that cannot be used; the message is one line: what, where, how many, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """A checked sample set: values [n, d], float64, C-contiguous, native byte order, finite, within float32 range.
+
+    name: the file or argument, printable; notes: what was done to the input; shape: that of one sample before
+    flattening, () if nothing was flattened; kept: which rows of the input these are, None for all of them. The values
+    may share memory with the array they came from.
+    """
+
+    values: np.ndarray
+    name: str
+    notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    kept: np.ndarray | None = None  # [rows of the input] bool
+
+    def aligned(self, labels: Any) -> np.ndarray:
+        """Of `labels`, one a row of the input, those of the rows kept. Raises DataError for another number."""
+        labels = np.asarray(labels)
+        rows = len(self.values) if self.kept is None else len(self.kept)
+        if labels.shape != (rows,):
+            raise DataError(f"{self.name}: {rows} rows, but labels of shape {labels.shape}; give one label a row")
+        return labels if self.kept is None else labels[self.kept]
+
+
+class Raw(NamedTuple):
+    """An array as it was read, and what to say of it."""
+
+    array: np.ndarray
+    notes: tuple[str, ...] = ()
+    lines: np.ndarray | None = None  # [n] line of each row, for text
+    first: int = 0  # number of the first row, of a part
+
+
+def as_samples(
+    array: Any, *, name: str = "x", nan_policy: str = "raise", minimum: int = 2, flatten: bool = False
+) -> Samples:
+    """Checked samples [n, d] of an array: NumPy, masked, JAX, torch, pandas, nested lists, anything with `__array__`.
+
+    array: [n, d]; [n] is n samples of dimension 1 (noted); more axes need `flatten`. A `Samples` passes through.
+    nan_policy: "raise", or "omit" to drop rows with NaN (masked, NA) and infinite values, counted in the notes.
+    minimum: fewest samples accepted, after dropping. Raises DataError; ValueError for an unknown `nan_policy`.
+    """
+    if isinstance(array, Samples):
+        return array
+    with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
+        raw = Raw(_to_numpy(array))
+    return checked(raw, name, nan_policy, minimum, flatten)
+
+
+def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
+    """Warnings, in plain words, about two sets to be compared, x ~ P and y ~ Q.
+
+    Raises DataError if a sample of x and one of y differ in dimension, or in shape before flattening.
+    """
+    if x.values.shape[1] != y.values.shape[1]:
+        shapes = f"{x.name} has shape {x.values.shape}, {y.name} has shape {y.values.shape}"
+        raise DataError(f"{shapes}: both need the same number of columns")
+    if x.shape and y.shape and x.shape != y.shape:
+        shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
+        raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
+    return (*_repetitions(x, y), *_constants(x, y))
+
+
+class ConstantColumns(NamedTuple):
+    """Indices of the columns constant in both sets, with equal or different values, or in one set only."""
+
+    equal: np.ndarray
+    different: np.ndarray
+    x_only: np.ndarray
+    y_only: np.ndarray
+
+
+def constant_columns(x: np.ndarray, y: np.ndarray) -> ConstantColumns:
+    """The constant columns of x [n, d] and y [m, d]."""
+    in_x, in_y, same = np.all(x == x[0], axis=0), np.all(y == y[0], axis=0), x[0] == y[0]
+    kinds = in_x & in_y & same, in_x & in_y & ~same, in_x & ~in_y, in_y & ~in_x
+    return ConstantColumns(*map(np.flatnonzero, kinds))
+
+
+def _constants(x: Samples, y: Samples) -> Iterator[str]:
+    meanings = (
+        f"constant and equal in {x.name} and {y.name}: without effect on any divergence",
+        f"constant in {x.name} and {y.name}, with different values: disjoint support, KL is infinite",
+        f"constant in {x.name} only: P is not absolutely continuous with respect to Q, unless Q has an atom there",
+        f"constant in {y.name} only: P is not absolutely continuous with respect to Q",
+    )
+    for columns, meaning in zip(constant_columns(x.values, y.values), meanings):
+        if len(columns):
+            more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+            yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
+
+
+def row_hashes(values: np.ndarray) -> np.ndarray:
+    """A number [n] uint64 for each row [n, d], equal for equal rows: the sum of its values' mixed bits (splitmix64).
+
+    Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators. + 0.0 turns −0.0 into 0.0. Two different
+    rows share a number about once in 10¹⁹ pairs.
+    """
+    found = np.zeros(len(values), np.uint64)
+    for j, column in enumerate(values.T):
+        bits = (column + 0.0).view(np.uint64) + np.uint64((j + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found += bits ^ (bits >> np.uint64(31))
+    return found
+
+
+def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of the rows of x and of y, the same for equal rows, that keep a row and its twin in one fold.
+
+    None where the sets share no row, or share so many values that these are no twins but the values of a discrete law.
+    """
+    p, q = row_hashes(x.values), row_hashes(y.values)
+    if not np.isin(p, q).any():
+        return None
+    distinct, labels = np.unique(np.concatenate([p, q]), return_inverse=True)
+    return (labels[: len(p)], labels[len(p) :]) if 2 * len(distinct) >= min(len(p), len(q)) else None
+
+
+def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
+    p, q = row_hashes(x.values), row_hashes(y.values)
+    for name, hashes in (x.name, p), (y.name, q):
+        if repeated := len(hashes) - len(np.unique(hashes)):
+            yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
+    if np.array_equal(np.sort(p), np.sort(q)):
+        order = "" if np.array_equal(p, q) else ", in another order"
+        yield f"{x.name} and {y.name} have the same content{order}: every divergence between them is 0"
+    elif shared := np.isin(p, q).sum():
+        yield f"{shared} of {len(p)} rows of {x.name} also occur in {y.name}: the sets are not independent"
+
+
+@contextmanager
+def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
+    """Put the name before a DataError, and make DataErrors of the foreign errors that broken input causes."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error.__cause__
+    except foreign as error:
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+        what = "truncated" if isinstance(error, EOFError) else "cannot be read"
+        raise DataError(f"{name}: {what}: {printable(said)}; check it or save it again") from error
+
+
+def printable(text: str) -> str:
+    """text with whatever could steer a terminal escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _to_numpy(array: Any) -> np.ndarray:
+    """The NumPy array of an array-like; masked and NA become NaN."""
+    if hasattr(array, "detach"):  # torch refuses __array__ under gradients, on accelerators and for bfloat16
+        array = array.detach().cpu()
+        array = array.float() if "bfloat16" in str(array.dtype) else array
+    if type(array).__module__.partition(".")[0] == "pandas":
+        dtypes = list(array.dtypes) if array.ndim == 2 else [array.dtype]
+        if strange := [f"{d} in column {j}" for j, d in enumerate(dtypes) if getattr(d, "kind", "O") not in "biuf"]:
+            raise DataError(f"{len(strange)} columns are not numbers, first {strange[0]}; drop or convert them")
+        if len(set(dtypes)) > 1 or not all(isinstance(d, np.dtype) for d in dtypes):
+            return array.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.ma.is_masked(array):
+        return np.where(np.ma.getmaskarray(array), np.nan, _float64(array.data))
+    return np.asarray(array)
+
+
+def require_numbers(dtype: np.dtype) -> None:
+    if dtype.kind not in "biuf" and not (dtype.type.__module__ == "ml_dtypes" and "float" in dtype.name):
+        raise DataError(f"dtype {str(dtype)[:80]} {REMEDIES.get(dtype.kind, 'is not a number; convert it')}")
+
+
+def _float64(array: np.ndarray) -> np.ndarray:
+    require_numbers(array.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # a long double may become inf, which is found later
+        return np.require(array, np.float64, ["C", "A"])
+
+
+def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -> Samples:
+    """`raw` as samples, under the rules of `as_samples`; what both arrays and files go through."""
+    if nan_policy not in ("raise", "omit"):
+        raise ValueError(f"nan_policy is {nan_policy!r}: choose 'raise' or 'omit'")
+    with naming(name):
+        array, notes = _float64(raw.array), list(raw.notes)
+        if array.size == 0 or array.ndim == 0:
+            raise DataError(f"shape {array.shape} holds no samples; an array [samples, dimensions] is needed")
+        if array.ndim > 2 and not flatten:
+            raise DataError(f"shape {array.shape} has {array.ndim} axes, not 2; flatten=True (--flatten) joins them")
+        if raw.array.dtype.kind in "biu":
+            notes.append(f"{raw.array.dtype.name} cast to float64, not rescaled")
+            if raw.array.dtype.itemsize == 8 and np.abs(array).max() >= 2**53:
+                notes.append("integers beyond 2^53 are rounded")
+        if array.ndim != 2:
+            notes.append(f"shape {array.shape} taken as {len(array)} samples of dimension {math.prod(array.shape[1:])}")
+        values = array.reshape(len(array), -1)
+        kept, dropped = _usable(values, raw, nan_policy == "omit")
+        values = values[kept] if dropped else values
+        if len(values) < minimum:
+            count = f"{len(values)} of {len(array)} samples left" if dropped else f"only {len(values)} samples"
+            raise DataError(f"{count}, of dimension {values.shape[1]}; at least {minimum} are needed")
+    shape = array.shape[1:] if array.ndim > 2 else ()
+    notes = [f"{name}: {note}" for note in (*notes, *dropped)]
+    return Samples(values=values, name=name, notes=tuple(notes), shape=shape, kept=kept if dropped else None)
+
+
+def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[str]]:
+    """Which rows float32 can hold [n] bool, and notes on the others; DataError at the first of them, unless `omit`."""
+    notes, kept = [], np.ones(len(values), bool)
+    clean = "clean them, or drop these rows with nan_policy='omit' (--nan-policy omit)"
+    for what, test, remedy in (
+        ("NaN or missing values", np.isnan, clean),
+        ("infinite values", np.isinf, clean),
+        ("values beyond float32 (3.4e38)", lambda v: (v > FLOAT32_MAX) | (v < -FLOAT32_MAX), "rescale the data"),
+    ):
+        bad = test(values)
+        rows = bad.any(axis=1) & kept
+        if not rows.any():
+            continue
+        counted = f"{rows.sum()} of {kept.sum()} rows"
+        if not omit or remedy is not clean:
+            row = int(rows.argmax())
+            column = int(bad[row].argmax())
+            place = f"row {raw.first + row}, column {column} (counting from 0)"
+            place = place if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
+            raise DataError(f"{counted} hold {what}, the first at {place}; {remedy}")
+        kept &= ~rows
+        notes.append(f"dropped {counted} with {what}")
+    return kept, notes
+
+
+REMEDIES = {
+    "c": "is complex; stack real and imaginary parts as columns",
+    "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
+    "V": "is structured or of unknown type; save one plain array (bfloat16 as float32)",
+}

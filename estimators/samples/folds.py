@@ -1,0 +1,93 @@
+"""Who trains, who judges and who is told nothing: the five blocks that every cross-fitted method cuts the samples into.
+
+For each held-out block the other four make two halves. A critic is trained on either half and judged (stopped early,
+chosen) by the other, so that
+
+    no reported number rests on a row that trained or chose its critic,
+    the two critics of a block share no training row: their errors are independent, which `functionals` makes use of.
+
+Layer 1: imports samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from estimators.samples.arrays import DataError
+
+BLOCKS = 5
+MINIMUM = 2 * BLOCKS  # rows a side
+
+Groups = tuple[np.ndarray, np.ndarray]
+
+
+class Rows(NamedTuple):
+    """Indices of rows of x and of y."""
+
+    p: np.ndarray
+    q: np.ndarray
+
+
+class Roles(NamedTuple):
+    """One critic's rows: those that train it, those that judge it, and the block it is reported on."""
+
+    train: Rows
+    judge: Rows
+    held_out: Rows
+
+
+def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows]:
+    """Five random blocks of the rows of x and of y, as even as can be; rows of one group stay together.
+
+    Args:
+        n, m: rows of x and of y.
+        groups: integer labels of the rows of x [n] and of y [m]; one label in both sets is one group.
+
+    Raises:
+        DataError: fewer than ten rows a side, or groups too few or too uneven for five blocks with rows of both sets.
+    """
+    if min(n, m) < MINIMUM:
+        raise DataError(f"{n} and {m} rows: cross-fitting over {BLOCKS} blocks needs {MINIMUM} a side")
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        cut_p, cut_q = (np.array_split(rng.permutation(size), BLOCKS) for size in (n, m))
+        return [Rows(p, q) for p, q in zip(cut_p, cut_q, strict=True)]
+    in_p, in_q = _deal(groups, rng)
+    made = [Rows(np.flatnonzero(in_p == k), np.flatnonzero(in_q == k)) for k in range(BLOCKS)]
+    if min(min(len(b.p), len(b.q)) for b in made) < 2:
+        raise DataError(
+            f"the groups do not spread over {BLOCKS} blocks with rows of both sets; use more, smaller groups"
+        )
+    return made
+
+
+def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Block numbers of the rows of x and of y: each group, largest first, goes to the block that lacks it most."""
+    labels, inverse = np.unique(np.concatenate(groups), return_inverse=True)
+    n = len(groups[0])
+    sizes = np.stack([np.bincount(part, minlength=len(labels)) for part in (inverse[:n], inverse[n:])], axis=1)
+    share = sizes / np.maximum(sizes.sum(axis=0), 1)
+    block, filled = np.empty(len(labels), np.int64), np.zeros((BLOCKS, 2))
+    order = rng.permutation(len(labels))
+    for g in order[np.argsort(-share[order].max(axis=1), kind="stable")]:
+        block[g] = np.argmin((filled + share[g]).max(axis=1) + filled.sum(axis=1))
+        filled[block[g]] += share[g]
+    return block[inverse[:n]], block[inverse[n:]]
+
+
+def roles(cut: list[Rows]) -> Iterator[tuple[Roles, Roles]]:
+    """For each block, the two critics reported on it: each trained on two of the other blocks, judged by the rest.
+
+    Each half trains the critics of two blocks, and is the same object in both.
+    """
+    halves = [_union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
+    for k, held_out in enumerate(cut):
+        one, other = halves[(k + 1) % BLOCKS], halves[(k + 3) % BLOCKS]
+        yield Roles(one, other, held_out), Roles(other, one, held_out)
+
+
+def _union(a: Rows, b: Rows) -> Rows:
+    return Rows(np.concatenate([a.p, b.p]), np.concatenate([a.q, b.q]))

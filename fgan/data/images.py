@@ -1,0 +1,144 @@
+"""Folders of IDX images: MNIST, Fashion-MNIST, EMNIST and whatever is stored under their names.
+
+    train-images-idx3-ubyte            required
+    train-labels-idx1-ubyte            optional
+    t10k-images-idx3-ubyte             optional; EMNIST says test for t10k
+    t10k-labels-idx1-ubyte             optional
+
+each with or without .gz, unpacked ones first; `emnist-<split>-` in front names one of EMNIST's splits. Images stay the
+bytes they are stored as. EMNIST stores them transposed: they are turned upright.
+
+Layer 4: imports estimators.samples.files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from estimators.samples.arrays import DataError, printable
+from estimators.samples.files import read_array
+
+MINIMUM = 10  # images of a folder that is worth training on
+
+_NAME = re.compile(
+    r"(?:emnist-(?P<split>[a-z]+)-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
+)
+
+
+class Part(NamedTuple):
+    """Images [n, side, side] uint8 and their labels [n], integers, or None."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+class Folder(NamedTuple):
+    """What a folder holds: the images to train on, those to hold out if it has such, and what the user should know."""
+
+    train: Part
+    test: Part | None
+    notes: tuple[str, ...]
+
+
+def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
+    """The images of a folder of IDX files.
+
+    Args:
+        path: the folder; `~` is the home directory.
+        split: which of EMNIST's splits. Left empty: the files without one, or the only one there is.
+
+    Raises:
+        DataError: no such folder or files, several splits, files that cannot be read, pixels that are not bytes,
+            images that are not square or differ in size from training to test, or labels of another number.
+    """
+    folder = Path(os.path.expanduser(path))
+    split, files = _chosen(folder, split)
+    train = _part(files, "train")
+    if len(train.images) < MINIMUM:
+        at = _shown(files["train", "images"])
+        raise DataError(f"{at}: only {len(train.images)} images; at least {MINIMUM} are needed to train on")
+    test = _part(files, "test") if ("test", "images") in files else None
+    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+        sizes = " and ".join("{} × {}".format(*part.images.shape[1:]) for part in (train, test))
+        raise DataError(f"{_shown(folder)}: training and test images differ in size, {sizes} pixels; use one set")
+    notes = [_counted(folder, train, test)]
+    if split:
+        notes.append(f"EMNIST, split {split}: stored transposed, turned upright")
+        train, test = _upright(train), test and _upright(test)
+    if train.labels is None or (test is not None and test.labels is None):
+        notes.append("no labels for all of them: scored by precision and recall of their pixels, not by their classes")
+        train, test = train._replace(labels=None), test and test._replace(labels=None)
+    return Folder(train, test, tuple(notes))
+
+
+def _chosen(folder: Path, split: str) -> tuple[str, dict[tuple[str, str], Path]]:
+    """The split, and its files by part (train, test) and content (images, labels)."""
+    name, found = _shown(folder), _listed(folder)
+    splits: dict[str, dict[tuple[str, str], Path]] = {}
+    for entry in sorted(found):
+        if match := _NAME.fullmatch(entry):
+            part = "train" if match["part"] == "train" else "test"
+            splits.setdefault(match["split"] or "", {}).setdefault((part, match["what"]), folder / entry)
+    usable = sorted(s for s, files in splits.items() if ("train", "images") in files)
+    wanted = f"emnist-{split}-train-images-idx3-ubyte" if split else "train-images-idx3-ubyte"
+    if not usable or (split and split not in usable):
+        there = ", ".join(printable(entry) for entry in sorted(found)[:8]) or "nothing"
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        remedy = f"choose --data.key from {', '.join(filter(None, usable))}" if any(usable) else "name their folder"
+        raise DataError(f"{name}: no {wanted} or .gz of it; it holds {there}{more}; {remedy}")
+    if not split and len(usable) > 1 and "" not in usable:
+        raise DataError(f"{name}: {len(usable)} splits, {', '.join(usable)}; choose one, as in --data.key {usable[0]}")
+    split = split or usable[0]  # "" comes first
+    return split, splits[split]
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in a folder, those of folders with a slash at the end."""
+    remedy = "name the folder that holds train-images-idx3-ubyte or its .gz"
+    try:
+        return [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)]
+    except NotADirectoryError:
+        raise DataError(f"{_shown(folder)}: a file, not a folder; {remedy}") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{_shown(folder)}: {reason}; {remedy}") from error
+
+
+def _part(files: dict[tuple[str, str], Path], part: str) -> Part:
+    """The images of a part, and its labels if there are any."""
+    path = files[part, "images"]
+    images = read_array(path)
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise DataError(f"{_shown(path)}: {images.dtype}, shape {images.shape}; images are uint8, n × height × width")
+    n, height, width = images.shape
+    if height != width or not height:
+        raise DataError(f"{_shown(path)}: images of {height} × {width} pixels; only square ones: crop or pad them")
+    if (part, "labels") not in files:
+        return Part(images, None)
+    path = files[part, "labels"]
+    labels = read_array(path)
+    if labels.dtype.kind not in "ui" or labels.shape != (n,):
+        raise DataError(
+            f"{_shown(path)}: {labels.dtype}, shape {labels.shape}, for {n} images; labels are one whole number an "
+            "image: take both files from one source, or remove this one to train without"
+        )
+    return Part(images, labels)
+
+
+def _counted(folder: Path, train: Part, test: Part | None) -> str:
+    tested = f"and {len(test.images):,} test images" if test is not None else "images"
+    size = "{} × {}".format(*train.images.shape[1:])
+    return f"{len(train.images):,} training {tested} of {size} pixels, from {_shown(folder)}"
+
+
+def _shown(path: Path) -> str:
+    return printable(os.fspath(path))
+
+
+def _upright(part: Part) -> Part:
+    return part._replace(images=part.images.swapaxes(1, 2))

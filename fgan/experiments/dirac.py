@@ -1,0 +1,381 @@
+"""The Dirac-GAN: how the game of each divergence and penalty moves near its goal, measured and predicted.
+
+P = δ_0 is the data, Q = δ_θ the model, v(x) = ψx the critic (Mescheder, Geiger, Nowozin 2018, definition 2.1): the
+smallest f-GAN, with its goal at θ = ψ = 0. Simultaneous descent of both losses moves it along the field
+
+    θ' = c'(ψθ)ψ,    ψ' = −c'(ψθ)θ − λ∂R/∂ψ,    c(v) = f*(T(v)),    R the penalty,
+
+of which nothing is written again here: the field is what one step of `fgan.models.gan.FGAN` with plain gradient descent of
+rate 1 changes. Under the log-ratio activation c'(0) = f''(1) = κ. Each smooth penalty is a mean of w‖∇v‖², so that it
+is wψ² near the goal, with its weight w at ratio 1; the Jacobian there is [[0, κ], [−κ, −2λw]], and its eigenvalues are
+
+    −λw ± √(λ²w² − κ²),
+
+which is −γ/2 ± √(γ²/4 − κ²) (appendix D.2) with an effective γ = 2λw: for r1, w = 1, λ is half of γ. Unregularised,
+θ² + ψ² never changes.
+
+wgan_gp and dragan are (|ψ| − 1)² wherever they look. Their slope jumps at ψ = 0, so the field has no Jacobian at the
+goal and pushes away from it on both sides, with speed 2λ. The flow runs onto a cycle: two half-turns of the focuses
+±(2λ/κ, 0), which cross ψ = 0 at |θ| = (2λ/κ)(1 + ρ)/(1 − ρ), ρ = e^{−πλ/√(κ² − λ²)}, where c' is the constant κ.
+
+"Measured" stands for two numbers: the Jacobian by automatic differentiation, and what a flow solved from beside the
+goal does from sample to sample. All in float64.
+
+Layer 7: imports gan, penalties, checkpoint and estimators.
+"""
+
+from __future__ import annotations
+
+import cmath
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from scipy.interpolate import CubicSpline
+from scipy.linalg import expm
+from scipy.optimize import brentq
+
+from estimators.divergences.table import DIVERGENCES, FDivergence
+from fgan.models.gan import FGAN
+from fgan.models.penalties import PENALTIES, Look
+from fgan.run.checkpoint import write_atomic
+
+WEIGHT = 0.1  # λ, small enough for every smooth penalty to turn under every divergence
+TURNS, SAMPLES, SUBSTEPS = 4, 96, 4  # of the unregularised game, points of a flow kept a turn, steps between two
+START, NEAR = (1.0, 1.0), (1e-4, 0.0)  # (θ, ψ) where the flows begin
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiling outlasts running
+SHOWN = ("kl", "js", "reverse_kl")
+COLUMNS = ("none", "r1", "jsd", "first_variation", "roth", "wgan_gp")
+
+STRENGTHS: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "none": lambda curvature: 0.0,
+        "r1": lambda curvature: 1.0,
+        "r2": lambda curvature: 1.0,
+        "r1_r2": lambda curvature: 2.0,
+        "jsd": lambda curvature: 0.125,
+        "geometric_jsd": lambda curvature: 0.125,
+        "first_variation": lambda curvature: 2.0 * curvature**2,
+        "roth": lambda curvature: curvature,
+    }
+)
+"""κ → w of each smooth penalty at ratio 1. `first_variation` is T'² on P and c'² on Q, κ² each; `jsd` and
+`geometric_jsd` are the same for their own f''(1) = ¼; `roth` is T'²/f''(1) = κ."""
+
+KINKED = ("wgan_gp", "dragan")
+NAMES = (*STRENGTHS, *KINKED)
+
+
+class Point(nn.Module):
+    """G(z) = θ whatever the noise, the generator of δ_θ: [n, latent] → [n, 1]."""
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        theta = self.param("theta", lambda _: jnp.zeros(()))
+        return jnp.broadcast_to(theta, (z.shape[0], 1))
+
+
+class Slope(nn.Module):
+    """v(x) = ψx: [n, 1] → [n]."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.param("psi", lambda _: jnp.zeros(())) * x[:, 0]
+
+
+def game(row: FDivergence, penalty: Callable[[Look], jax.Array], rate: float = 1.0) -> FGAN:
+    """The Dirac-GAN under `row`: simultaneous gradient descent of `rate`, with the (weighted) penalty on the critic."""
+    return FGAN(
+        generator=Point(),
+        critic=Slope(),
+        divergence=row,
+        activation="log_ratio",
+        dim=1,
+        latent=1,
+        batch=1,
+        generator_optimizer=optax.sgd(rate),
+        critic_optimizer=optax.sgd(rate),
+        update="simultaneous",
+        penalty=penalty,
+    )
+
+
+def stepped(gan: FGAN, z: jax.Array) -> jax.Array:
+    """(θ, ψ) after one step of `gan` from z = (θ, ψ): [2] → [2].
+
+    The noise has no say: v is linear, so that its slope is ψ wherever a penalty looks.
+    """
+    key = jax.random.key(0)
+    state = gan.init(key)
+    state = state._replace(generator={"params": {"theta": z[0]}}, critic={"params": {"psi": z[1]}})
+    new, _ = gan.step(key, state, jnp.zeros((1, 1, 1)))
+    return jnp.stack([new.generator["params"]["theta"], new.critic["params"]["psi"]])
+
+
+@partial(jax.jit, static_argnums=0)
+def velocity(row: FDivergence, weights: jax.Array, z: jax.Array) -> jax.Array:
+    """(θ', ψ') at z = (θ, ψ), [2] → [2]: what a step of rate 1 adds, with `weights` [penalties] on each of `NAMES`."""
+    gan = game(row, lambda look: jnp.dot(weights, jnp.stack([PENALTIES[name](look) for name in NAMES])))
+    return stepped(gan, z) - z
+
+
+def predicted(curvature: float, damping: float) -> np.ndarray:
+    """The two eigenvalues −λw ± √(λ²w² − κ²), from κ and λw."""
+    root = cmath.sqrt(damping**2 - curvature**2)
+    return ordered(np.array([-damping - root, -damping + root]))
+
+
+def ordered(eigenvalues: np.ndarray) -> np.ndarray:
+    """By imaginary part, then by real part."""
+    return np.array(sorted(eigenvalues, key=lambda value: (value.imag, value.real)), complex)
+
+
+def propagator(path: np.ndarray) -> np.ndarray:
+    """The matrix M that best explains `path` [n, 2] as z_{i+1} = M z_i, by least squares: [2, 2]."""
+    return np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
+
+
+def read_off(path: np.ndarray, interval: float) -> np.ndarray:
+    """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals."""
+    return ordered(np.log(np.linalg.eigvals(propagator(path)).astype(complex)) / interval)
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def simulate(row: FDivergence, weights: jax.Array, starts: jax.Array, interval: jax.Array) -> tuple[Any, Any]:
+    """(Jacobians at the goal [k, 2, 2], flows [k, n, 2] from `starts` [k, 2] at n times, one `interval` apart).
+
+    Runge and Kutta's fourth order, `SUBSTEPS` an interval.
+
+    Args:
+        weights: [k, penalties], as in `velocity`.
+    """
+    field = partial(velocity, row)
+    jacobians = jax.vmap(lambda w: jax.jacfwd(partial(field, w))(jnp.zeros(2)))(weights)
+    step = interval / SUBSTEPS
+    stages = jnp.array([0.0, 0.5, 0.5, 1.0]), jnp.array([1.0, 2.0, 2.0, 1.0]) / 6.0
+
+    def stage(z, carry, coefficients):
+        (slope, change), (reach, share) = carry, coefficients
+        slope = jax.vmap(field)(weights, z + reach * step * slope)
+        return (slope, change + share * step * slope), None
+
+    def advance(z, _):
+        nothing = jnp.zeros_like(z), jnp.zeros_like(z)
+        (_, change), _ = jax.lax.scan(partial(stage, z), nothing, stages)
+        return z + change, None
+
+    def sample(z, _):
+        z = jax.lax.scan(advance, z, None, length=SUBSTEPS)[0]
+        return z, z
+
+    _, path = jax.lax.scan(sample, starts, None, length=TURNS * SAMPLES)
+    return jacobians, jnp.concatenate([starts[None], path]).swapaxes(0, 1)
+
+
+# --- where the penalty has a kink -------------------------------------------------------------------------------------
+
+
+def half_turn(path: np.ndarray) -> float:
+    """θ where the flow `path` [n, 2], begun in ψ > 0, first comes back to ψ = 0; NaN if it does not.
+
+    By the cubic through the last four points before, since the slope of the field jumps at ψ = 0.
+    """
+    below = np.flatnonzero(path[1:, 1] < 0.0)
+    if not len(below) or below[0] < 3:
+        return math.nan
+    theta, psi = path[below[0] - 3 : below[0] + 1].T
+    return float(np.polyval(np.polyfit(psi, theta, 3), 0.0))
+
+
+def closed(starts: np.ndarray, paths: np.ndarray) -> float:
+    """|θ| of the cycle: the fixed point of the half-turns a → θ from (−a, 0), known for a in `starts`."""
+    ends = np.array([half_turn(path) for path in paths])
+    known = np.isfinite(ends)
+    excess = CubicSpline(starts[known], (ends - starts)[known])
+    return float(brentq(excess, starts[known][0], starts[known][-1]))
+
+
+def focus(curvature: float, weight: float) -> tuple[float, float]:
+    """(2λ/κ, ρ): where the upper half-plane turns about, and what a half-turn leaves of the distance to it."""
+    return 2.0 * weight / curvature, math.exp(-math.pi * weight / math.sqrt(curvature**2 - weight**2))
+
+
+def crossing(curvature: float, weight: float) -> float:
+    """|θ| at which the cycle of wgan_gp crosses ψ = 0 where c' is the constant κ > λ."""
+    centre, left = focus(curvature, weight)
+    return centre * (1.0 + left) / (1.0 - left)
+
+
+def linear(curvature: float, damping: float, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The flow of the Jacobian [[0, κ], [−κ, −2λw]] from `start`, at equidistant `times` [n]: [n, 2]."""
+    step = expm(np.array([[0.0, curvature], [-curvature, -2.0 * damping]]) * (times[1] - times[0]))
+    path = [np.asarray(start, float)]
+    for _ in times[1:]:
+        path.append(step @ path[-1])
+    return np.array(path)
+
+
+def cycle(curvature: float, weight: float) -> np.ndarray:
+    """The closed curve [n, 2] of wgan_gp where c' is the constant κ: a half-turn in ψ ≥ 0 and its mirror image."""
+    centre, _ = focus(curvature, weight)
+    half = math.pi / math.sqrt(curvature**2 - weight**2)
+    from_centre = np.array([-crossing(curvature, weight) - centre, 0.0])
+    upper = linear(curvature, weight, from_centre, np.linspace(0.0, half, SAMPLES))
+    upper += np.array([centre, 0.0])
+    return np.concatenate([upper, -upper])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def measure(row: FDivergence, weight: float = WEIGHT) -> dict[str, Any]:
+    """One divergence under every penalty: a row of dirac.json."""
+    with jax.enable_x64(True):
+        curvature = float(row.second(jnp.ones(())))
+        interval = 2.0 * math.pi / curvature / SAMPLES
+        weights = weight * np.eye(len(NAMES))
+        starts = np.repeat([START, NEAR], len(NAMES), axis=0)
+        jacobians, paths = map(np.asarray, simulate(row, np.tile(weights, (2, 1)), starts, interval))
+        cycles = _cycles_of(row, curvature, weight, interval)
+    far, near = np.split(paths, 2)
+    times = interval * np.arange(paths.shape[1])
+    cells: list[dict[str, Any]] = []
+    for i, name in enumerate(NAMES):
+        cell: dict[str, Any]
+        if name in KINKED:
+            line = cycle(curvature, weight)
+            cell = {
+                "predicted": None,
+                "cycle": {"predicted": crossing(curvature, weight), "measured": cycles[name]},
+                "radius_from_near": float(np.linalg.norm(near[i, -1])),
+            }
+        else:
+            damping = weight * STRENGTHS[name](curvature)
+            line = linear(curvature, damping, np.asarray(START), times)
+            cell = _smooth(jacobians[i], near[i], interval, curvature, damping)
+        if row.name in SHOWN and name in COLUMNS:
+            cell |= {"path": _rounded(far[i]), "predicted_path": _rounded(line)}
+            cell |= {"path_from_near": _rounded(near[i])} if name in KINKED else {}
+        cells.append({"penalty": name} | cell)
+    return {"divergence": row.name, "curvature": curvature, "cells": cells}
+
+
+def _cycles_of(row: FDivergence, curvature: float, weight: float, interval: float) -> dict[str, float]:
+    """|θ| at which each kinked penalty's cycle crosses ψ = 0."""
+    k = len(NAMES)
+    guesses = crossing(curvature, weight) * np.linspace(0.6, 1.5, k)
+    starts = np.stack([-guesses, np.full(k, 1e-12)], axis=1)  # at ψ = 0 itself the slope is neither of its two
+    weights = weight * np.repeat([NAMES.index(name) == np.arange(k) for name in KINKED], k, axis=0)
+    _, paths = simulate(row, weights, np.tile(starts, (len(KINKED), 1)), interval)
+    return {name: closed(guesses, part) for name, part in zip(KINKED, np.split(np.asarray(paths), len(KINKED)))}
+
+
+def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -> dict[str, Any]:
+    """Eigenvalues three ways, as [real, imaginary]; 1 / time."""
+    found = {
+        "predicted": predicted(curvature, damping),
+        "jacobian": ordered(np.linalg.eigvals(jacobian)),
+        "flow": read_off(near, interval),
+    }
+    return {"damping": damping} | {key: [[v.real, v.imag] for v in values] for key, values in found.items()}
+
+
+def _rounded(path: np.ndarray) -> list[list[float]]:
+    return np.round(path, 5).tolist()
+
+
+def reproduce(
+    directory: Path,
+    *,
+    weight: float = WEIGHT,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+) -> dict[str, Any]:
+    """Run the experiment under every smooth divergence, write dirac.json in `directory`, and return what it holds."""
+    begun = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor() as pool:  # most of the time is compilation, which runs side by side
+        for row in pool.map(partial(measure, weight=weight), smooth()):
+            rows.append(row)
+            progress(len(rows), row["divergence"])
+    result = {
+        "weight": weight,
+        "turns": TURNS,
+        "start": START,
+        "near": NEAR,
+        "rows": rows,
+        "left_out": [row.name for row in DIVERGENCES.values() if not row.smooth],
+        "seconds": time.monotonic() - begun,
+    }
+    write_atomic(directory / "dirac.json", json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
+    return result
+
+
+def smooth() -> list[FDivergence]:
+    """The rows of the table that have a ratio to read back."""
+    return [row for row in DIVERGENCES.values() if row.smooth]
+
+
+def deviation(row: dict[str, Any], key: str) -> float:
+    """The largest |measured − predicted| eigenvalue of a row under `key`: jacobian or flow."""
+    cells = [cell for cell in row["cells"] if cell["predicted"] is not None]
+    return max(float(np.max(np.hypot(*np.subtract(cell[key], cell["predicted"]).T))) for cell in cells)
+
+
+def written(pair: list[list[float]]) -> str:
+    """Two eigenvalues as text, −decay ± i·frequency."""
+    (low, _), (high, turn) = pair
+    if turn > 1e-12:
+        real = f"{low:.4f}" if abs(low) > 5e-5 else "0"
+        return f"{real}±{turn:.4f}i".replace("-", "−")
+    return f"{low:.4f}, {high:.4f}".replace("-", "−")
+
+
+def table(result: dict[str, Any]) -> str:
+    """Eigenvalues, measured under predicted, and the cycles, as text."""
+    lines = [
+        f"Dirac-GAN, P = point at 0, Q = point at θ, critic ψx; λ = {result['weight']:g} (of r1: half of γ).",
+        "Eigenvalues at the goal; predicted: −λw ± √(λ²w² − κ²), κ = f''(1); measured: read off the flow from "
+        f"{result['near'][0]:g} beside it.",
+        "Errors: the largest |measured − predicted| of a row, by the Jacobian and by the flow.",
+        "",
+        f"{'divergence':<18}{'κ':>5}  {'':<10}" + "".join(f"{name:>17}" for name in STRENGTHS) + f"{'error':>17}",
+    ]
+    for row in result["rows"]:
+        cells = [cell for cell in row["cells"] if cell["penalty"] in STRENGTHS]
+        head = f"{row['divergence']:<18}{row['curvature']:>5.2f}  {'predicted':<10}"
+        lines.append(head + "".join(f"{written(c['predicted']):>17}" for c in cells))
+        errors = f"{deviation(row, 'jacobian'):.0e}, {deviation(row, 'flow'):.0e}"
+        lines.append(
+            f"{'':<25}{'measured':<10}" + "".join(f"{written(c['flow']):>17}" for c in cells) + f"{errors:>17}"
+        )
+    return "\n".join([*lines, "", *_cycles(result)])
+
+
+def _cycles(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "wgan_gp and dragan, (|ψ| − 1)²: no eigenvalues, since the slope jumps at ψ = 0. The goal repels, with speed "
+        "2λ, and a cycle attracts;",
+        "|θ| where it crosses ψ = 0 (predicted with c' = κ throughout, which is exact for reverse_kl):",
+    ]
+    for row in result["rows"]:
+        cell = next(c for c in row["cells"] if c["penalty"] == "wgan_gp")
+        lines.append(
+            f"{row['divergence']:<18}{row['curvature']:>5.2f}  predicted {cell['cycle']['predicted']:.4f}  measured "
+            f"{cell['cycle']['measured']:.4f}  from {result['near'][0]:g} beside the goal to "
+            f"{cell['radius_from_near']:.2f}"
+        )
+    left = ", ".join(result["left_out"])
+    lines.append(f"Left out: {left}: f has a kink at or beside u = 1, there is no f''(1), and T is a step.")
+    return lines

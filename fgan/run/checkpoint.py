@@ -1,0 +1,390 @@
+"""Checkpoints that are verified before they are trusted.
+
+A step is a directory ``<step>/`` holding an orbax payload ``state/`` and ``manifest.json``: the step, SHA-256 and size
+of each file, path, shape and dtype of each leaf, the fingerprint of the configuration, versions, and the length of
+the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a flipped bit would be restored as a value.
+
+Beside the steps live ``tmp-*`` (an interrupted save or removal, of no value) and ``bad-<step>`` (a step that failed its
+checks and was set aside). One run writes a directory at a time; its lock sees to that. Where several processes share
+the run, each calls `save` and `restore`, writes and reads its part of the arrays, and the leader does all the rest: the
+directory must be one that all of them can reach.
+
+Layer 6: imports processes.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import operator
+import os
+import platform
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fgan.devices import processes
+
+MANIFEST = "manifest.json"
+PAYLOAD = "state"
+
+
+class CheckpointError(RuntimeError):
+    """Checkpoints were asked for or found, and none can be used."""
+
+    exit_code = 5
+
+
+class Restored(NamedTuple):
+    """A restored step: the state, and how many bytes of metrics had been written when it was saved."""
+
+    step: int
+    state: Any
+    metrics_bytes: int
+
+
+class _Unsound(Exception):
+    """Why one step cannot be used, as one clause naming the file or leaf."""
+
+
+class Checkpoints:
+    """The checkpoints of one run in `directory`, of which the newest `keep` sound ones are retained.
+
+    Args:
+        directory: created by the first save.
+        fingerprint: text identifying the configuration; steps saved under another one are refused.
+        keep: number of verified steps to retain, at least 1; two allow a fall-back.
+        warn: called with one line for each step that fails its checks.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, fingerprint: str, keep: int = 2, warn: Callable[[str], Any] = warnings.warn
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, not {keep}")
+        self.directory = Path(directory).absolute()
+        self.fingerprint = fingerprint
+        self.keep = keep
+        self.warn = warn
+
+    def save(self, step: int, state: Any, *, metrics_bytes: int = 0) -> None:
+        """Write `state` as `step`, whole or not at all, then prune; when this returns the step is on disk.
+
+        A sound step of the same number and tree is left as it is (only its `metrics_bytes` are brought up to date);
+        any other of that number is set aside as ``bad-<step>``.
+
+        Raises:
+            OSError: the file system refused; earlier steps are untouched and the attempt is removed.
+            CheckpointError: the directory belongs to another configuration.
+            TypeError: a leaf is not an array. ValueError: a negative step.
+        """
+        step = _index(step)
+        description = _describe(state)
+        processes.barrier("all are to save")  # and see the same directory
+        sound = self._sound_steps()
+        record: dict[str, Any] = {"step": step, "fingerprint": self.fingerprint, "leaves": description}
+        record |= {"metrics_bytes": int(metrics_bytes), "versions": _versions()}
+        try:
+            if step in sound and sound[step]["leaves"] == description:
+                if sound[step]["metrics_bytes"] != metrics_bytes and processes.leader():
+                    _write_manifest(self._at(step), sound[step] | {"metrics_bytes": int(metrics_bytes)})
+                processes.barrier("it was saved before")
+                return
+            self._commit(step, jax.tree.leaves(state), record)
+        except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
+            shutil.rmtree(self._stage(step), ignore_errors=True)
+            raise OSError(f"step {step} could not be saved in {self.directory}: {_first_line(error)}") from error
+        if processes.leader():
+            self._prune(step, [*sound, step])
+        processes.barrier("it is saved")
+
+    def steps(self) -> list[int]:
+        """The saved steps in ascending order: those with a manifest, not yet verified."""
+        return [step for step in self._found() if (self._at(step) / MANIFEST).is_file()]
+
+    def restore(self, like: Any, *, step: int | None = None, finite: bool = True) -> Restored | None:
+        """The newest step that is sound and has the tree of `like`, or None where nothing was ever saved.
+
+        Steps that fail are reported through `warn` with file and reason. They are set aside as ``bad-<step>`` once an
+        older step has proved good; while none has, nothing is moved, since `like` may be what is wrong.
+
+        Args:
+            like: the state, or its shape: arrays or `jax.ShapeDtypeStruct`; shardings are taken from it where given.
+            step: this one and no other; default the newest that is good.
+            finite: refuse NaN and infinities in floating-point leaves. Switch off where one diverged seed of many is
+                legitimate.
+
+        Raises:
+            CheckpointError: something was saved but nothing is usable, or it belongs to another configuration.
+            TypeError: a leaf of `like` is not an array.
+        """
+        wanted = _describe(like)
+        candidates = self._found()[::-1] if step is None else [_index(step)]
+        faults: dict[int, str] = {}
+        for candidate in candidates:
+            try:
+                restored = self._load(candidate, like, wanted, finite)
+            except _Unsound as fault:
+                faults[candidate] = str(fault)
+                self.warn(f"checkpoint {self._at(candidate)} cannot be used: {fault}")
+            else:
+                processes.barrier("all have restored")
+                for unsound in faults if processes.leader() else ():
+                    with contextlib.suppress(OSError):  # one may restore from where one may not write
+                        self._set_aside(unsound)
+                return restored
+        if not faults and not self._set_aside_before():
+            return None
+        reasons = "; ".join(f"{at}: {fault}" for at, fault in faults.items()) or "all were set aside as bad-*"
+        raise CheckpointError(
+            f"no usable checkpoint in {self.directory} ({reasons}). "
+            f"Steps present: {self.steps()}. Put back a good copy, or start anew with --overwrite"
+        )
+
+    def _at(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    def _stage(self, step: int) -> Path:
+        return self.directory / f"tmp-{step}"
+
+    def _entries(self) -> list[str]:
+        return sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
+
+    def _found(self) -> list[int]:
+        """Everything with the name of a step, in ascending order, sound or not."""
+        return sorted(int(name) for name in self._entries() if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+    def _set_aside_before(self) -> bool:
+        return any(name.startswith("bad-") for name in self._entries())
+
+    def _sound_steps(self) -> dict[int, dict[str, Any]]:
+        """Manifest of each step whose files are intact."""
+        sound = {}
+        for step in self._found():
+            try:
+                sound[step] = self._verify(step)
+            except _Unsound:
+                continue  # restore reports it; a save only must not count it
+        return sound
+
+    def _commit(self, step: int, leaves: list[Any], record: dict[str, Any]) -> None:
+        """Build the step under a temporary name, force it to disk, and make it visible by one rename."""
+        stage = self._stage(step)
+        if processes.leader():
+            self._sweep()
+            stage.mkdir(parents=True)
+        processes.barrier("there is room to save")
+        _write_payload(stage / PAYLOAD, step, leaves)
+        if not processes.leader():
+            return
+        _write_manifest(stage, record | {"files": _digests(stage / PAYLOAD)})
+        if self._at(step).exists():
+            self._set_aside(step)
+        stage.rename(self._at(step))
+        _sync(self.directory)
+
+    def _prune(self, saved: int, sound: list[int]) -> None:
+        kept = sorted(set(sound))[-self.keep :]
+        if len(kept) == self.keep:
+            for step in self._found():
+                if step < kept[0] and step != saved:
+                    self._at(step).rename(self._stage(step))  # a half-removed step must not look like a damaged one
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for name in self._entries():
+            if name.startswith("tmp-"):
+                shutil.rmtree(self.directory / name)
+
+    def _set_aside(self, step: int) -> None:
+        names = itertools.chain([f"bad-{step}"], (f"bad-{step}-{k}" for k in itertools.count(2)))
+        self._at(step).rename(next(path for path in map(self.directory.joinpath, names) if not path.exists()))
+
+    def _verify(self, step: int) -> dict[str, Any]:
+        """The manifest of `step`, all of whose files have the size and hash it states."""
+        manifest = _read_manifest(self._at(step))
+        if manifest["fingerprint"] != self.fingerprint:
+            raise CheckpointError(
+                f"{self._at(step)} was saved under another configuration or with other data "
+                f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12}): name another run directory"
+            )
+        if manifest["step"] != step:
+            raise _Unsound(f"{MANIFEST} is that of step {manifest['step']}")
+        for name, stated in manifest["files"].items():
+            _check_file(self._at(step) / PAYLOAD / name, name, stated)
+        return manifest
+
+    def _load(self, step: int, like: Any, wanted: list[list[Any]], finite: bool) -> Restored:
+        manifest = self._verify(step)
+        _check_tree(manifest["leaves"], wanted)
+        state = _read_payload(self._at(step) / PAYLOAD, like)
+        _check_tree(_describe(state), wanted)  # orbax casts without a word
+        if finite:
+            _check_finite(state)
+        return Restored(step, state, manifest["metrics_bytes"])
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text`: a reader, or a crash, meets the old content or the new, never a part."""
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)  # on a full disk each byte counts
+        raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or the names in a directory, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _index(step: int) -> int:
+    step = operator.index(step)
+    if step < 0:
+        raise ValueError(f"step must not be negative, not {step}")
+    return step
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "numpy", "orbax-checkpoint")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+# The manifest carries the hash of its own content: a flipped bit in it must not pass for another configuration.
+
+
+def _content_hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write_manifest(root: Path, content: dict[str, Any]) -> None:
+    write_atomic(root / MANIFEST, json.dumps({"sha256": _content_hash(content), "content": content}, indent=1) + "\n")
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    try:
+        signed = json.loads((root / MANIFEST).read_bytes())
+        content, stated = signed["content"], signed["sha256"]
+    except OSError as error:
+        raise _Unsound(f"{MANIFEST}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _Unsound(f"{MANIFEST} is damaged ({type(error).__name__})") from error
+    if _content_hash(content) != stated:
+        raise _Unsound(f"{MANIFEST} does not match its own hash")
+    return content
+
+
+def _digests(root: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file under `root`, each of them, and each directory, forced to disk."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        _sync(path)
+        if path.is_file():
+            found[path.relative_to(root).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}
+    _sync(root)
+    return found
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path, name: str, stated: dict[str, Any]) -> None:
+    try:
+        size = path.stat().st_size
+        if size != stated["size"]:
+            raise _Unsound(f"{name} has {size} bytes, not {stated['size']}")
+        if _digest(path) != stated["sha256"]:
+            raise _Unsound(f"{name} has changed since it was written (SHA-256)")
+    except OSError as error:
+        raise _Unsound(f"{name}: {error.strerror}") from error
+
+
+def _leaves_with_names(tree: Any) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path) or "the state", leaf
+
+
+def _describe(tree: Any) -> list[list[Any]]:
+    """``[path, shape, dtype]`` of each leaf, as JSON gives it back."""
+    for name, leaf in _leaves_with_names(tree):
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(f"{name} is a {type(leaf).__name__}, not an array: wrap it, e.g. by jnp.asarray")
+    return [[name, list(leaf.shape), str(leaf.dtype)] for name, leaf in _leaves_with_names(tree)]
+
+
+def _check_tree(saved: list[list[Any]], wanted: list[list[Any]]) -> None:
+    for one, other in itertools.zip_longest(saved, wanted):
+        if one != other:
+            raise _Unsound(f"it holds {_leaf_text(one)} where {_leaf_text(other)} is wanted")
+
+
+def _leaf_text(leaf: list[Any] | None) -> str:
+    return f"{leaf[0]} {leaf[2]}{leaf[1]}" if leaf else "no further leaf"
+
+
+def _check_finite(state: Any) -> None:
+    for name, leaf in _leaves_with_names(state):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all():
+            raise _Unsound(f"{name} holds values that are not finite")
+
+
+# Orbax stores a flat dict of numbered leaves: it refuses bare arrays, empty trees and arrays without elements, and
+# takes {"a": {"b": x}} and {"a.b": y} for the same leaf. Paths are the manifest's business; `step` keeps it non-empty.
+
+
+def _numbered(leaves: list[Any]) -> dict[str, Any]:
+    return {f"{k:05d}": leaf for k, leaf in enumerate(leaves) if leaf.size}
+
+
+def _write_payload(path: Path, step: int, leaves: list[Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, args=ocp.args.StandardSave({"step": np.int64(step)} | _numbered(leaves)))
+
+
+def _read_payload(path: Path, like: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    leaves, treedef = jax.tree.flatten(like)
+    target = {"step": jax.ShapeDtypeStruct((), np.int64)} | _numbered([_target(leaf) for leaf in leaves])
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            stored = checkpointer.restore(path, args=ocp.args.StandardRestore(target))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _Unsound(f"orbax cannot read it: {_first_line(error)}") from error
+    empty = {f"{k:05d}": jnp.zeros(leaf.shape, leaf.dtype) for k, leaf in enumerate(leaves) if not leaf.size}
+    return jax.tree.unflatten(treedef, [(stored | empty)[f"{k:05d}"] for k in range(len(leaves))])
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and place of a leaf; without a place of its own it goes to one device, wherever it was saved."""
+    of_numpy = isinstance(leaf, (np.ndarray, np.generic))
+    if of_numpy or jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True) != leaf.dtype:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    place = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)

@@ -1,0 +1,433 @@
+"""The directory of one run: its configuration, lock, metrics, status, figures and checkpoints.
+
+``config.toml`` says what the run is, ``run.lock`` who writes to it, ``status.json`` how far it is; ``*.jsonl`` grow by
+whole lines and are cut back on resume to the length the checkpoint recorded.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from fgan.run.checkpoint import CheckpointError, write_atomic
+
+CONFIG = "config.toml"
+LOCK = "run.lock"
+STATUS = "status.json"
+METRICS = "metrics.jsonl"
+STATES = ("running", "finished", "preempted", "failed")
+CHANGEABLE = ("steps", "log", "parallel")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RunLocked(RuntimeError):
+    """Another live process writes to the run directory."""
+
+    exit_code = 6
+
+
+class ConfigConflict(ValueError):
+    """The directory holds something other than a run of this configuration."""
+
+    exit_code = 2
+
+
+class ResourceError(RuntimeError):
+    """The file system refuses: no space, no permission, no such place."""
+
+    exit_code = 7
+
+
+class RunNotFound(CheckpointError):
+    """There is no run at the path."""
+
+
+class RunDirectory:
+    """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
+
+    Attributes:
+        path: absolute, links resolved.
+        changeable: dotted configuration keys, or tables, that do not make it another run.
+        resumed: whether `open` found the run there already.
+        writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
+    """
+
+    def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
+        self.path = Path(path).resolve()
+        self.changeable = changeable
+        self.writes = writes
+        self.resumed = False
+        self._held: bytes | None = None
+
+    @classmethod
+    def find(cls, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> Self:
+        """The existing run at `path`, to read from: nothing is locked or written.
+
+        Args:
+            writes: False for a process that takes part in a run which another one writes.
+
+        Raises:
+            RunNotFound: no ``config.toml`` there.
+        """
+        run = cls(path, changeable=changeable, writes=writes)
+        if not (run.path / CONFIG).is_file():
+            raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
+        return run
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        config_toml: str,
+        *,
+        overwrite: bool = False,
+        changeable: tuple[str, ...] = CHANGEABLE,
+    ) -> Self:
+        """The run at `path`, locked for this process: created, or resumed where the configuration agrees.
+
+        Args:
+            config_toml: the resolved configuration. On resume it replaces the stored one.
+            overwrite: rename an existing run to ``<name>.old-<k>`` and start anew.
+            changeable: keys such as ``"steps"`` or tables such as ``"log"`` that may differ on resume.
+
+        Raises:
+            RunLocked, ConfigConflict (naming each differing key with both values), ResourceError.
+        """
+        run = cls(path, changeable=changeable)
+        with _resources(run.path):
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._held = _claim(run.path / LOCK)
+            try:
+                run._settle(config_toml, overwrite)
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    def close(self) -> None:
+        """Release the lock, if it is still ours."""
+        lock = self.path / LOCK
+        with contextlib.suppress(FileNotFoundError):
+            if self._held is not None and lock.read_bytes() == self._held:
+                lock.unlink()
+        self._held = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def default_name(config_stem: str, divergence: str, seed: int) -> str:
+        """``runs/<config>-<divergence>-seed<k>``, other characters escaped: ``alpha(0.5)`` becomes ``alpha-0.5``.
+
+        Raises:
+            ValueError: nothing usable is left of a part, or the name is longer than 100 characters.
+        """
+        name = f"{_escape(config_stem)}-{_escape(divergence)}-seed{int(seed)}"
+        return f"runs/{_checked_name(name)}"
+
+    @property
+    def config_toml(self) -> str:
+        """The stored configuration."""
+        return (self.path / CONFIG).read_text(encoding="utf-8")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the configuration without its changeable keys: equal exactly where a resume is allowed."""
+        identity = _identity(self.config_toml, self.changeable)
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def figures(self) -> Path:
+        """The directory of pictures, made on first use."""
+        return self._folder("figures")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory of checkpoints, made on first use."""
+        return self._folder("checkpoints")
+
+    def append(self, record: Mapping[str, Any], name: str = METRICS) -> None:
+        """Append `record` to the file `name` as one line of strict JSON, whole or not at all.
+
+        Arrays become lists; NaN and infinities, which JSON has not, become null.
+
+        Raises:
+            ResourceError: the line could not be written; the file is as before. TypeError: a value JSON cannot hold.
+        """
+        if not self.writes:
+            return
+        line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
+        with _resources(self.path), open(self._file(name), "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def size(self, name: str = METRICS) -> int:
+        """Length of the file `name` in bytes, all of them forced to disk; 0 where there is none.
+
+        A checkpoint that records this length must not outlive the lines it counts.
+        """
+        path = self._file(name)
+        if not path.exists():
+            return 0
+        with _resources(self.path), open(path, "rb") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def cut(self, name: str, n_bytes: int) -> None:
+        """Shorten the file `name` to its first `n_bytes`: what was written after the restored checkpoint.
+
+        Raises:
+            CheckpointError: the file is shorter than that, or no line ends there.
+        """
+        if not self.writes:
+            return
+        path, length = self._file(name), self.size(name)
+        if not 0 <= n_bytes <= length:
+            raise CheckpointError(f"{path} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost")
+        if length == n_bytes:
+            return
+        with _resources(self.path), open(path, "r+b") as file:
+            if n_bytes and _byte(file, n_bytes - 1) != b"\n":
+                raise CheckpointError(f"{path} was changed after it was written: no line ends at byte {n_bytes}")
+            file.truncate(n_bytes)
+            os.fsync(file.fileno())
+
+    def status(self, state: str, step: int, **extra: Any) -> None:
+        """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
+        if not self.writes:
+            return
+        if state not in STATES:
+            raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
+        record = {"state": state, "step": int(step)} | _plain(extra)
+        with _resources(self.path):
+            write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
+
+    def _file(self, name: str) -> Path:
+        return self.path / _checked_name(name)
+
+    def _folder(self, name: str) -> Path:
+        with _resources(self.path):
+            (self.path / name).mkdir(exist_ok=True)
+        return self.path / name
+
+    def _settle(self, config_toml: str, overwrite: bool) -> None:
+        """Make the locked directory one of this configuration."""
+        wanted = _identity(config_toml, self.changeable)
+        self.resumed = (self.path / CONFIG).exists()
+        if self.resumed and overwrite:
+            self._set_aside()
+        elif self.resumed:
+            self._refuse_other(wanted)
+        elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
+            raise ConfigConflict(
+                f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run"
+            )
+        _preflight(self.path)
+        write_atomic(self.path / CONFIG, config_toml)
+        for log in self.path.glob("*.jsonl"):
+            _drop_half_line(log)
+
+    def _refuse_other(self, wanted: dict[str, str]) -> None:
+        try:
+            stored = _identity(self.config_toml, self.changeable)
+        except ValueError as error:
+            raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); --overwrite sets it aside") from error
+        differing = [key for key in sorted(stored | wanted) if stored.get(key) != wanted.get(key)]
+        if differing:
+            both = [f"{key} was {stored.get(key, 'unset')}, is {wanted.get(key, 'unset')}" for key in differing]
+            raise ConfigConflict(
+                f"{self.path} holds a run of another configuration: {', '.join(both)}. "
+                "Name another directory by --run, or set this one aside by --overwrite"
+            )
+
+    def _set_aside(self) -> None:
+        """Rename the run, its lock with it, and lock a new directory in its place."""
+        names = (self.path.with_name(f"{self.path.name}.old-{k}") for k in itertools.count(1))
+        old = next(path for path in names if not path.exists())
+        self.path.rename(old)
+        (old / LOCK).unlink()
+        self._held, self.resumed = None, False
+        self.path.mkdir()
+        self._held = _claim(self.path / LOCK)
+
+
+def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
+    """Each dotted key outside `changeable` with its value as one line of text."""
+    items = _flatten(tomllib.loads(config_toml))
+    return {key: value for key, value in items if not any(key == c or key.startswith(f"{c}.") for c in changeable)}
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        name = prefix + (key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key))
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, json.dumps(value, default=str, sort_keys=True)
+
+
+def _escape(text: str) -> str:
+    escaped = re.sub(r"[^A-Za-z0-9._-]+", "-", text).rstrip("-").lstrip("._-")
+    if not escaped:
+        raise ValueError(f"no file name can be made of {text!r}: name a directory by --run")
+    return escaped
+
+
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no usable name: at most 100 of A-Z a-z 0-9 . _ -, a letter or digit first")
+    return name
+
+
+def _plain(value: Any) -> Any:
+    """`value` with arrays as lists, keys as text and non-finite numbers as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+@contextlib.contextmanager
+def _resources(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space, allow writing there, or name another directory by --run"
+        raise ResourceError(f"cannot write in {path}: {error.strerror or error}; {remedy}") from error
+
+
+def _preflight(path: Path) -> None:
+    """Write and remove 64 KiB: better refused now than after the first hour."""
+    trial = path / ".trial"
+    try:
+        write_atomic(trial, "0" * 65536)
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut what a killed writer left after the last line end."""
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _byte(file: BinaryIO, position: int) -> bytes:
+    file.seek(position)
+    return file.read(1)
+
+
+class _Holder(NamedTuple):
+    """Who holds a lock; `born` tells a process from a later one with the same number."""
+
+    pid: int
+    host: str
+    started: str
+    born: str | None
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self | None:
+        """The holder, or None where the text is not one, as after a crash while it was written."""
+        try:
+            fields = json.loads(text)
+            pid, host = fields["pid"], fields["host"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        if type(pid) is not int or not 0 < pid < 2**31:
+            return None
+        return cls(pid, str(host), str(fields.get("started", "an unknown time")), fields.get("born"))
+
+    def alive(self) -> bool:
+        """Whether the process still runs, as far as can be known: on another host it always may."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it is another user's
+        born = _born(self.pid)
+        return born != "never" and (None in (born, self.born) or born == self.born)
+
+
+def _born(pid: int) -> str | None:
+    """Boot and clock tick at which a process began, "never" for a zombie, None where the system does not tell.
+
+    Process numbers return, in containers nearly always, so a number alone cannot show that a lock is held.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return "never" if fields[0] == "Z" else f"{boot}:{fields[19]}"
+
+
+def _claim(lock: Path) -> bytes:
+    """Write this process into the lock file and return the text.
+
+    A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
+    it stale the second reads the first one's name.
+    """
+    pid, started = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
+    holder = _Holder(pid, socket.gethostname(), started, _born(pid))
+    text = (json.dumps(holder._asdict()) + "\n").encode()
+    while True:
+        with open(lock, "a+b") as file:
+            _flock(file)
+            if not _is_at(file, lock):
+                continue  # its owner released it while we waited
+            file.seek(0)
+            other = _Holder.parse(file.read())
+            if other and other.alive():
+                raise RunLocked(
+                    f"{lock.parent} is in use by process {other.pid} on {other.host} since {other.started}: wait for "
+                    f"it, stop it, or name another directory by --run (if it is surely gone, delete {lock.name})"
+                )
+            file.truncate(0)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            return text
+
+
+def _flock(file: BinaryIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:  # some cluster file systems have none; the window it closes is microseconds
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
