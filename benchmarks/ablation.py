@@ -37,7 +37,8 @@ from fgan.data.sources import Dataset
 from fgan.data.sources import load as load_data
 from fgan.experiments.capture import TASKS, Task, judge
 from fgan.models.gan import FGAN
-from fgan.run.loop import PATIENCE, build
+from fgan.models.model import build
+from fgan.run.loop import PATIENCE
 
 SUITE = "ablation"
 STEPS = {"ring": 6000, "grid": 15_000}

@@ -31,7 +31,8 @@ from benchmarks import peers
 from estimators.critics.kernel import ALONE, steps
 from fgan.config.schema import Config, Critic, Generator, Penalty
 from fgan.data.sources import Dataset
-from fgan.run import loop as train
+from fgan.models import builder
+from fgan.run import program
 
 SCRIPT = Path(__file__).with_name("torch_step.py")
 ROOT = Path(__file__).parents[1]
@@ -124,13 +125,13 @@ class Ours:
 
     def __post_init__(self):
         config, data = self.case.config(), self.case.data()
-        self.arguments = [jnp.asarray(data.rows), train.seed_numbers(config), train.fresh(config, data)]
+        self.arguments = [jnp.asarray(data.rows), program.seed_numbers(config), program.fresh(config, data)]
         state = self.arguments[2]
         self.parameters = _count(state.generator, state.critic) // self.case.seeds  # type: ignore[attr-defined]
         begun = time.perf_counter()
         precision = None if self.case.precision == "bfloat16" else self.case.precision
         with jax.default_matmul_precision(precision):
-            run = jax.jit(train.chunk(config, data, self.case.chunk)(ALONE))
+            run = jax.jit(program.chunk(config, data, self.case.chunk)(ALONE))
             self.compiled = run.lower(*self.arguments, jnp.asarray(0, jnp.int32)).compile()
         self.compile_seconds = time.perf_counter() - begun
         self.start = 0
@@ -156,7 +157,7 @@ class CriticUpdates:
 
     def __init__(self, case: Case):
         config, data = case.config(), case.data()
-        gan, rows, self.chunk = train.build(config, data), jnp.asarray(data.rows), case.chunk
+        gan, rows, self.chunk = builder.build(config, data), jnp.asarray(data.rows), case.chunk
 
         def step(key, state, x):
             return gan.critic_update(key, state, *x)

@@ -160,6 +160,7 @@ import jax.numpy as jnp
 from fgan.devices import engines as parallel
 from fgan.run import compile_cache as programs
 from fgan.run import loop as train
+from fgan.run import program
 from fgan.config.schema import load
 from fgan.data.sources import load as load_data
 lap("import fgan")
@@ -168,10 +169,10 @@ config = load("configs/ring.toml")
 data = load_data(config.data)
 where = parallel.layout(config.parallel)
 lap("configuration, data, devices")
-state = jax.block_until_ready(train.fresh(config, data, where=where))
+state = jax.block_until_ready(program.fresh(config, data, where=where))
 lap("first state")
-arguments = (jnp.asarray(data.rows), train.seed_numbers(config), state, jnp.asarray(0, jnp.int32))
-traced = jax.jit(train.chunk(config, data, config.log.every)(parallel.replicas(where))).trace(*arguments)
+arguments = (jnp.asarray(data.rows), program.seed_numbers(config), state, jnp.asarray(0, jnp.int32))
+traced = jax.jit(program.chunk(config, data, config.log.every)(parallel.replicas(where))).trace(*arguments)
 lap("trace the chunk")
 lowered = traced.lower()
 lap("lower it")

@@ -80,7 +80,7 @@ class Relativistic(FGAN):
     rivals: jax.Array | float = 0.0
 
     def __post_init__(self):
-        if self.activation != "log_ratio" or self.objective not in ("covering", "alternative"):
+        if self.activation != "log_ratio" or self.objective not in ("kl_gradient", "alternative"):
             raise ValueError("pairs need activation log_ratio, and the objective covering or alternative")
 
     def cost(self, v: jax.Array) -> jax.Array:

@@ -53,10 +53,10 @@ def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-NO_SPREAD = {"spread.start": 0.0}
+NO_SPREAD = {"instance_noise.start": 0.0}
 NO_PENALTY = {"penalty.names": ()}
 UNWEIGHTED = {"game.normalise": False}
-NEVER_HELD = {"spread.overlap": (1e9, 1e9)}
+NEVER_HELD = {"instance_noise.overlap": (1e9, 1e9)}
 """A bound that is never reached, so that the noise falls by its schedule alone."""
 
 PENALISED = ("r1", "r2", "r1_r2", "jsd", "geometric_jsd", "first_variation", "wgan_gp", "dragan")
@@ -85,9 +85,11 @@ VARIANTS: Mapping[str, Variant] = {
     "no spread, no penalty": _row("noise", "neither noise nor penalty", NO_SPREAD, NO_PENALTY),
     "spread by schedule": _row("noise", "the noise falls within 0.3 of the steps, whatever the bound", NEVER_HELD),
     "spread by slow schedule": _row(
-        "noise", "the noise falls within 0.9 of the steps", NEVER_HELD, {"spread.fall": 0.9}
+        "noise", "the noise falls within 0.9 of the steps", NEVER_HELD, {"instance_noise.fall": 0.9}
     ),
-    "overlap held": _row("noise", "the bound that holds the noise does not relax", {"spread.overlap": (0.02, 0.02)}),
+    "overlap held": _row(
+        "noise", "the bound that holds the noise does not relax", {"instance_noise.overlap": (0.02, 0.02)}
+    ),
     # objective
     "minimax": _row("objective", "the divergence's own gradient, normalised", {"game.objective": "minimax"}),
     "alternative": _row("objective", "maximise E_Q[T], normalised", {"game.objective": "alternative"}),
@@ -107,7 +109,7 @@ VARIANTS: Mapping[str, Variant] = {
     "no frequencies": _row("critic", "no Fourier features", {"critic.frequencies": 0}),
     "critic gain 1": _row("critic", "units no steeper than usual", {"critic.gain": 1.0}),
     "critic tanh": _row("critic", "tanh units", {"critic.nonlinearity": "tanh"}),
-    "no reach": _row("critic", "outputs not squashed", {"critic.reach": 0.0}),
+    "no reach": _row("critic", "outputs not squashed", {"critic.output_bound": 0.0}),
     "paper activation": _row("critic", "outputs read as in the f-GAN paper", {"critic.activation": "paper"}),
     # optimisers
     "b1 0.5": _row("optimisers", "Adam's first decay 0.5, both players", _both("b1", 0.5)),

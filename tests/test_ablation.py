@@ -16,16 +16,18 @@ from benchmarks.ablation import Settings, cells, config_of
 from benchmarks.cells import Cell, Ledger
 from benchmarks.stabilisers import Packed, Relativistic, packed, pairs, relativistic
 from benchmarks.variants import ON_GRID, VARIANTS, configured, with_fields
+from estimators.critics import kernel
 from estimators.critics.networks import MLP
 from estimators.divergences.table import divergence
 from fgan.config import schema as config
 from fgan.data.sources import load
 from fgan.experiments.capture import TASKS, recipe
+from fgan.models import builder
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import Spread
 from fgan.models.optimizers import optimizer
 from fgan.networks.generators import LocationScale
-from fgan.run import loop as train
+from fgan.run import program
 
 KEY = jax.random.key(0)
 SMALL = {"generator.features": (8,), "critic.features": (8,), "critic.frequencies": 2, "batch": 16}
@@ -63,9 +65,9 @@ def test_every_variant_is_another_run():
     assert runs["recipe"] == recipe(TASKS["ring"], "js", steps=60, seeds=1)
     assert runs["minimax"] == recipe(TASKS["ring"], "js", steps=60, seeds=1, variant="own")
     plain = recipe(TASKS["ring"], "js", steps=60, seeds=1, variant="plain")
-    assert runs["plain"].spread.start == plain.spread.start == 0.0
+    assert runs["plain"].instance_noise.start == plain.instance_noise.start == 0.0
     assert runs["plain"].penalty.names == plain.penalty.names == ()
-    assert dataclasses.replace(runs["plain"], spread=plain.spread, penalty=plain.penalty) == plain
+    assert dataclasses.replace(runs["plain"], instance_noise=plain.instance_noise, penalty=plain.penalty) == plain
     assert set(ON_GRID) <= set(VARIANTS)
 
 
@@ -85,7 +87,7 @@ def small(name):
     if name == "no frequencies":
         run = with_fields(run, {"critic.frequencies": 0})
     data, wrap = load(run.data), VARIANTS[name].wrap
-    gan = train.build(run, data)
+    gan = builder.build(run, data)
     return run, data, wrap(gan) if wrap else gan
 
 
@@ -116,7 +118,7 @@ def test_variants_take_two_finite_steps(name):
 
 def test_a_noise_that_is_never_held_falls_by_its_schedule():
     """log s falls by log(start/end)/fall a step once the running mean has forgotten where it began."""
-    (overlap,) = [VARIANTS["spread by schedule"].fields["spread.overlap"]]
+    (overlap,) = [VARIANTS["spread by schedule"].fields["instance_noise.overlap"]]
     spread = Spread(start=0.5, end=0.005, overlap=overlap, fall=600.0, steps=2000)
     blurs = [spread.init()]
     for step in range(400):
@@ -130,7 +132,7 @@ def test_a_noise_that_is_never_held_falls_by_its_schedule():
 
 @pytest.mark.parametrize("spread", [None, Spread(start=0.5, end=0.01, overlap=(0.1, 0.2), fall=10.0, steps=20)])
 def test_packs_of_one_are_the_plain_game(spread):
-    plain = line("kl", objective="covering", normalise=True, spread=spread)
+    plain = line("kl", objective="kl_gradient", normalise=True, spread=spread)
     real = jax.random.normal(jax.random.key(1), (1, 16, 1))
     states = [gan.step(KEY, gan.init(KEY), real) for gan in (plain, packed(plain, 1))]
     for a, b in zip(*map(leaves, states), strict=True):
@@ -215,7 +217,7 @@ def test_pairs_need_a_log_ratio():
 @pytest.mark.parametrize("cure, factor, kind", [(packed, 2, Packed), (relativistic, 2, Relativistic)])
 def test_the_noise_is_held_where_the_larger_divergence_stands(cure, factor, kind):
     spread = Spread(start=0.5, end=0.01, overlap=(0.1, 0.3), fall=10.0, steps=20)
-    cured = cure(line(objective="covering", spread=spread))
+    cured = cure(line(objective="kl_gradient", spread=spread))
     assert isinstance(cured, kind)
     assert cured.spread.overlap == pytest.approx((0.1 * factor, 0.3 * factor))
 
@@ -287,11 +289,11 @@ def test_the_recipe_is_trained_as_fgan_trains_it(monkeypatch):
     monkeypatch.setattr(
         ablation, "judge", lambda task, sample: seen.append(sample(20, 7)) or dict.fromkeys(ablation.WATCHED, 0.0)
     )
-    facts = ablation.train(train.build(run, data), run, data, TASKS["ring"])
-    chunk = jax.jit(train.chunk(run, data, 4)(train.ALONE))
-    state, _ = chunk(jnp.asarray(data.rows), train.seed_numbers(run), train.fresh(run, data), jnp.int32(0))
+    facts = ablation.train(builder.build(run, data), run, data, TASKS["ring"])
+    chunk = jax.jit(program.chunk(run, data, 4)(kernel.ALONE))
+    state, _ = chunk(jnp.asarray(data.rows), program.seed_numbers(run), program.fresh(run, data), jnp.int32(0))
     alone = jax.tree.map(lambda x: x[0], state)
-    expected = np.asarray(train.build(run, data).sample(alone, jax.random.key(7), 20)) * data.scale + data.offset
+    expected = np.asarray(builder.build(run, data).sample(alone, jax.random.key(7), 20)) * data.scale + data.offset
     np.testing.assert_allclose(seen[-1], expected, rtol=1e-4, atol=1e-5)
     assert [look["step"] for look in facts["trajectory"]] == [1, 2, 3, 4] and not facts["diverged"]
 
@@ -300,7 +302,7 @@ def test_a_run_that_is_never_finite_has_diverged(monkeypatch):
     monkeypatch.setattr(ablation, "judge", lambda task, sample: pytest.fail("nothing to judge"))
     run = with_fields(configured("recipe", "ring", "js", steps=4), SMALL)
     data = load(run.data)
-    gan = dataclasses.replace(train.build(run, data), bound=lambda *args, **settings: jnp.asarray(jnp.nan))
+    gan = dataclasses.replace(builder.build(run, data), bound=lambda *args, **settings: jnp.asarray(jnp.nan))
     facts = ablation.train(gan, run, data, TASKS["ring"])
     assert facts == {"diverged": True, "skipped_steps": 1, "step": 1, "trajectory": []}
 

@@ -201,12 +201,17 @@ IMPOSSIBLE = [
     *[(f"generator_optimizer.{name}", v) for name in ("clip", "final") for v in (-1.0, NAN, INF)],
     ("critic_optimizer.schedule", "exponential"),
     *[("penalty.weight", v) for v in (NAN, INF)],
-    *[(f"critic.{name}", v) for name in ("reach", "leash") for v in (-1.0, NAN, INF)],
-    ("critic.leash", 0.5),
+    *[(f"critic.{name}", v) for name in ("output_bound", "out_of_bound_penalty") for v in (-1.0, NAN, INF)],
+    ("critic.out_of_bound_penalty", 0.5),
     *[(name, v) for name in ("generator.gain", "critic.gain") for v in (0.0, -1.0, NAN)],
-    *[("critic.frequencies", -1), ("spread.start", -0.1), ("spread.start", NAN), ("spread.start", 0.001)],
-    *[(f"spread.{name}", v) for name in ("end", "fall") for v in (0.0, -1.0, NAN, INF)],
-    *[("spread.overlap", v) for v in ((0.0, 0.1), (0.1, -1.0), (NAN, 0.1))],
+    *[
+        ("critic.frequencies", -1),
+        ("instance_noise.start", -0.1),
+        ("instance_noise.start", NAN),
+        ("instance_noise.start", 0.001),
+    ],
+    *[(f"instance_noise.{name}", v) for name in ("end", "fall") for v in (0.0, -1.0, NAN, INF)],
+    *[("instance_noise.overlap", v) for v in ((0.0, 0.1), (0.1, -1.0), (NAN, 0.1))],
     *[("game.smoothing", v) for v in (0.0, -1.0, NAN)],
     *[("generator.average", v) for v in (1.0, -0.5, NAN)],
     *[("generator.start", v) for v in ((0.0, 0.0), (0.0, -1.0), (NAN, 1.0), (0.0, NAN), (INF, 1.0), (0.0, INF))],
@@ -228,7 +233,12 @@ POSSIBLE = [
     *[("seed", 2**32 - 2), ("steps", 2**31 - 1), ("batch", 1), ("log.samples", 2), ("penalty.weight", 0.0)],
     *[("critic_optimizer.b1", 0.0), ("generator.average", 0.999), ("generator.start", (-3.0, 1e-3))],
     *[("critic.features", ()), ("penalty.names", ("r1", "r2")), ("divergence", "alpha(0.3)")],
-    *[("penalty.names", tuple(PENALTIES)), ("spread.start", 0.005), ("spread.start", 1.0), ("critic.frequencies", 8)],
+    *[
+        ("penalty.names", tuple(PENALTIES)),
+        ("instance_noise.start", 0.005),
+        ("instance_noise.start", 1.0),
+        ("critic.frequencies", 8),
+    ],
 ]
 
 

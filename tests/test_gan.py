@@ -117,7 +117,7 @@ ROWS = {name: name for name in DIVERGENCES} | {"total_variation by js": "total_v
 def test_every_row_takes_steps_under_every_objective(name, update):
     other = {"critic_divergence": divergence("js")} if name not in DIVERGENCES else {}
     state = toy().init(KEY)
-    for tried, objective in enumerate(("minimax", "alternative", "ratio", "covering"), 1):
+    for tried, objective in enumerate(("minimax", "alternative", "ratio", "kl_gradient"), 1):
         gan, before = toy(ROWS[name], objective=objective, update=update, **other), state
         state, metrics = gan.step(jax.random.key(tried), before, real(gan, tried))
         assert all(np.isfinite(x).all() for x in leaves((state, metrics)))
@@ -424,7 +424,7 @@ def test_a_penalty_moves_the_player_that_pays_it(x64, on):
     assert paying.step(KEY, state, real(plain))[1]["penalty"] > 1e-3
 
 
-@pytest.mark.parametrize("objective", ["minimax", "alternative", "covering"])
+@pytest.mark.parametrize("objective", ["minimax", "alternative", "kl_gradient"])
 @pytest.mark.parametrize("name", [row for row in DIVERGENCES if divergence(row).smooth])
 def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, name, objective):
     """e^{2v} f''(e^v), e^v f''(e^v) or e^v at the outputs within reach; samples move along the outputs without it."""
@@ -432,7 +432,7 @@ def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, name
     raw = jnp.linspace(-3.0, 3.0, 9)
     u = jnp.exp(gan.divergence.activation("log_ratio").log_ratio(2.0 * jnp.tanh(raw / 2.0)))
     bend = u * gan.divergence.second(u)
-    weight = {"minimax": u * bend, "alternative": bend, "covering": u}[objective]
+    weight = {"minimax": u * bend, "alternative": bend, "kl_gradient": u}[objective]
     weight = weight * derivative(gan.divergence.log_ratio.log_ratio)(2.0 * jnp.tanh(raw / 2.0))  # 1 but where derived
     np.testing.assert_allclose(jax.grad(gan.generator_loss)(raw), -weight / jnp.sum(weight), rtol=1e-6)
     np.testing.assert_allclose(jnp.sum(jax.grad(gan.generator_loss)(raw)), -1.0, rtol=1e-9)

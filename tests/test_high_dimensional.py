@@ -39,7 +39,7 @@ def test_every_row_has_the_same_recipe():
     for variant in high_dimensional.VARIANTS:
         made = [config.check(recipe(name, variant=variant)) for name in high_dimensional.NAMES]
         assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
-        assert bool(made[0].spread.start) == (variant == "recipe")
+        assert bool(made[0].instance_noise.start) == (variant == "recipe")
 
 
 def test_the_cells_are_every_row_and_the_plain_one(tmp_path):

@@ -18,9 +18,9 @@ from estimators.distributions.examples import normal
 from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values.quadrature import exact_bound
-from fgan.config.schema import Config, ConfigError, Critic, Data, Generator, Penalty, Spread, check
+from fgan.config.schema import Config, ConfigError, Critic, Data, Generator, InstanceNoise, Penalty, check
 from fgan.data.sources import load
-from fgan.run.loop import build
+from fgan.models.model import build
 
 ROUNDING = 1e-5  # float32, through five layers
 
@@ -224,7 +224,7 @@ def small(critic: Critic, **changes) -> Config:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"divergence": "kl", "penalty": Penalty(names=("r1",)), "spread": Spread(start=0.5)}]
+    "changes", [{}, {"divergence": "kl", "penalty": Penalty(names=("r1",)), "instance_noise": InstanceNoise(start=0.5)}]
 )
 def test_three_steps_of_a_training(changes):
     config = small(Critic(features=(8, 8), lipschitz=1.0, nonlinearity="silu"), **changes)

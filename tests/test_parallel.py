@@ -28,7 +28,7 @@ import numpy as np
 from fgan.devices import engines as parallel
 from fgan.config.schema import Config, Critic, Data, Generator, Optimizer
 from fgan.data.sources import load
-from fgan.run.loop import chunk, fresh, seed_numbers
+from fgan.run.program import chunk, fresh, seed_numbers
 
 SGD = Optimizer(name="sgd", b1=0.0, learning_rate=1e-2)
 BASE = Config(
@@ -52,11 +52,11 @@ def data_of(name):
 def start(spread, generator_optimizer, critic_optimizer):
     # what the state is made of depends on nothing else that the cases change
     optimizers = {"generator_optimizer": generator_optimizer, "critic_optimizer": critic_optimizer}
-    return fresh(dataclasses.replace(BASE, spread=spread, **optimizers), DATA)
+    return fresh(dataclasses.replace(BASE, instance_noise=spread, **optimizers), DATA)
 
 
 def begun(config):
-    return start(config.spread, config.generator_optimizer, config.critic_optimizer)
+    return start(config.instance_noise, config.generator_optimizer, config.critic_optimizer)
 
 
 def changed(changes):
@@ -124,7 +124,8 @@ import json, sys
 from pathlib import Path
 
 from fgan.config.schema import Config, Critic, Generator, Log
-from fgan.run.loop import restore, train
+from fgan.run.restore import restore
+from fgan.run.loop import train
 
 def config(steps):
     log = Log(every=10, evaluate=20, checkpoint=20, samples=16)
@@ -154,8 +155,8 @@ CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
     "donsker_varadhan": {"divergence": "kl", "critic": {"bound": "donsker_varadhan"}},
     "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
     "spread, normalised, every penalty": {
-        "spread": {"start": 0.5},
-        "critic": {"reach": 0.1, "leash": 1.0},
+        "instance_noise": {"start": 0.5},
+        "critic": {"output_bound": 0.1, "out_of_bound_penalty": 1.0},
         "game": {"normalise": True},
         "penalty": {"names": list(PENALTIES), "weight": 0.1},
     },

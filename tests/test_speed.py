@@ -12,7 +12,7 @@ import pytest
 from benchmarks import contestants, profile, speed
 from benchmarks.contestants import Case
 from benchmarks.speed import Settings
-from fgan.run import loop as train
+from fgan.models import builder
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from fgan.run import loop as train
 )
 def test_operations_are_those_the_compiler_counts(case):
     """XLA also counts element by element: what it finds beyond the products is a few times their outputs."""
-    gan = train.build(case.config(), case.data())
+    gan = builder.build(case.config(), case.data())
     state = jax.eval_shape(gan.init, jax.random.key(0))
     real = jnp.zeros((1, case.batch, gan.dim))
     noise = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gan.noise, jax.random.key(0)).z)

@@ -16,6 +16,7 @@ import optax
 import pytest
 from test_train import strike
 
+from estimators.critics import kernel
 from fgan.cli.main import main
 from fgan.config.schema import Config, ConfigError, Critic, Generator, Log, Optimizer, Penalty, from_toml, get, replace
 from fgan.data.sources import load as load_data
@@ -24,6 +25,8 @@ from fgan.models.gan import FGAN
 from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.run import loop as train
 from fgan.run import pictures as plots
+from fgan.run import program
+from fgan.run import restore as restoring
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
 from fgan.run.loop import Stopped
@@ -116,8 +119,8 @@ def test_values_are_traced_once(monkeypatch):
     for size in (1, 3):
         seeds = jnp.zeros(size, jnp.uint32)
         values = {name: jnp.linspace(1e-4, 1e-3, size) for name in ARRAYS}
-        arguments = (jnp.asarray(data.rows), seeds, train.fresh(TINY, data, seeds=seeds), jnp.int32(0), values)
-        jax.jit(train.chunk(TINY, data, 2)(train.ALONE)).trace(*arguments)
+        arguments = (jnp.asarray(data.rows), seeds, program.fresh(TINY, data, seeds=seeds), jnp.int32(0), values)
+        jax.jit(program.chunk(TINY, data, 2)(kernel.ALONE)).trace(*arguments)
         counts.append(len(traces))
     assert counts[0] > 0 and counts[1] == 2 * counts[0]
 
@@ -139,7 +142,7 @@ def test_a_member_is_the_run_of_its_config(tmp_path, straight):
     assert float(row["high_quality"]) == pytest.approx(run.scores[0]["high_quality"], abs=1 / 64)
     member = sweeps.restore(straight, table(straight).index(row))
     assert (member.config, member.step) == (alone, 20)
-    np.testing.assert_allclose(member.sample(50, seed=3), train.restore(run.run).sample(50, seed=3), atol=1e-4)
+    np.testing.assert_allclose(member.sample(50, seed=3), restoring.restore(run.run).sample(50, seed=3), atol=1e-4)
 
 
 def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
@@ -225,8 +228,8 @@ def test_the_footprint_is_about_what_the_program_takes(batch, features):
         TINY, batch=batch, generator=Generator(features=features), critic=Critic(features=features)
     )
     config, data, seeds = replace(config, {"log.samples": 2}), load_data(TINY.data), jnp.arange(4, dtype=jnp.uint32)
-    arguments = (jnp.zeros((0, 2)), seeds, train.fresh(config, data, seeds=seeds), jnp.int32(0))
-    used = jax.jit(train.chunk(config, data, 2)(train.ALONE)).lower(*arguments).compile().memory_analysis()
+    arguments = (jnp.zeros((0, 2)), seeds, program.fresh(config, data, seeds=seeds), jnp.int32(0))
+    used = jax.jit(program.chunk(config, data, 2)(kernel.ALONE)).lower(*arguments).compile().memory_analysis()
     taken = used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
     assert 0.25 < 4 * footprint(config, data) / taken < 4.0
 

@@ -31,20 +31,23 @@ from fgan.config.schema import (
     Data,
     Game,
     Generator,
+    InstanceNoise,
     Log,
     Optimizer,
     Penalty,
-    Spread,
     to_toml,
 )
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
+from fgan.models.model import build
 from fgan.models.penalties import look
 from fgan.run import loop as train
 from fgan.run import pictures as plots
+from fgan.run import program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
-from fgan.run.loop import Diverged, Stopped, build, restore
+from fgan.run.loop import Diverged, Stopped
+from fgan.run.restore import restore
 from fgan.scores import evaluation
 
 RING, LINE = (load_data(Data(name=name)) for name in ("ring", "mixture_1d"))
@@ -134,7 +137,7 @@ def test_the_outcome_names_the_run_and_its_last_scores(tmp_path, straight):
 
 
 def test_a_run_is_traced_once(tmp_path, monkeypatch):
-    traces, chunk = [], train.chunk
+    traces, chunk = [], program.chunk
 
     def counted(config, data, n):
         def spread(replicas):
@@ -155,8 +158,13 @@ def test_a_run_is_traced_once(tmp_path, monkeypatch):
 
 def test_a_chunk_moves_nothing_between_host_and_device():
     """On a CPU jax guards the way in alone; the program itself must hold no way out."""
-    arguments = (jnp.asarray(RING.rows), train.seed_numbers(TINY), train.fresh(TINY, RING), jnp.asarray(0, jnp.int32))
-    compiled = parallel.compile_chunk(train.chunk(TINY, RING, 10), arguments, parallel.layout(TINY.parallel))
+    arguments = (
+        jnp.asarray(RING.rows),
+        program.seed_numbers(TINY),
+        program.fresh(TINY, RING),
+        jnp.asarray(0, jnp.int32),
+    )
+    compiled = parallel.compile_chunk(program.chunk(TINY, RING, 10), arguments, parallel.layout(TINY.parallel))
     with jax.transfer_guard("disallow"):
         state, _ = jax.block_until_ready(compiled(*arguments))
         jax.block_until_ready(compiled(*arguments[:2], state, arguments[3]))
@@ -476,7 +484,9 @@ def test_penalties_add_up_with_their_scheduled_weight():
 
 
 def test_the_spread_is_told_the_length_of_the_training():
-    config = replaced(spread=Spread(start=0.5, end=0.1, overlap=(0.1, 0.3), fall=0.25), game=Game(critic_steps=2))
+    config = replaced(
+        instance_noise=InstanceNoise(start=0.5, end=0.1, overlap=(0.1, 0.3), fall=0.25), game=Game(critic_steps=2)
+    )
     assert vars(build(config, RING).spread) == {
         "start": 0.5,
         "end": 0.1,
@@ -507,7 +517,7 @@ def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(div
 
 def test_the_fields_of_the_config_reach_the_gan():
     game = Game(objective="alternative", critic_steps=4, smoothing=0.7)
-    generator, critic = Generator(latent=7, average=0.9), Critic(reach=5.0)
+    generator, critic = Generator(latent=7, average=0.9), Critic(output_bound=5.0)
     gan = build(replaced(game=game, generator=generator, critic=critic, batch=12), RING)
     assert (gan.objective, gan.update, gan.critic_steps, gan.smoothing) == ("alternative", "alternating", 4, 0.7)
     assert (gan.latent, gan.average, gan.reach, gan.batch, gan.dim) == (7, 0.9, 5.0, 12, 2)
@@ -516,8 +526,8 @@ def test_the_fields_of_the_config_reach_the_gan():
 def test_every_seed_number_has_its_own_start():
     last = replaced(seed=2**32 - 3, seeds=2)
     assert configs.check(last) is last
-    assert np.array_equal(train.seed_numbers(last), np.array([2**32 - 3, 2**32 - 2], np.uint32))
-    kernels = jax.tree.leaves(train.fresh(replaced(seeds=2), RING).generator)
+    assert np.array_equal(program.seed_numbers(last), np.array([2**32 - 3, 2**32 - 2], np.uint32))
+    kernels = jax.tree.leaves(program.fresh(replaced(seeds=2), RING).generator)
     assert any(not np.array_equal(k[0], k[1]) for k in kernels)
 
 
@@ -601,7 +611,7 @@ def test_curves_are_scored_in_their_own_units(tmp_path, name):
     gan = build(config, data)
     judge = evaluation.Evaluation(config, data, gan)
     judge._sample = lambda state, keys: jax.vmap(lambda key: data.draw(key, jnp.asarray(data.rows), 2000))(keys)
-    samples, scores = judge(train.fresh(config, data), 0)
+    samples, scores = judge(program.fresh(config, data), 0)
     assert samples.shape == (2, 2000, 2)
     for s in scores:
         assert s["high_quality"] == pytest.approx(s["high_quality_of_perfect"], abs=5 * np.sqrt(0.0027 / 2000))
@@ -614,5 +624,5 @@ def test_few_samples_are_scored_as_far_as_they_can_be(tmp_path, n):
     np.save(tmp_path / "few.npy", np.arange(2.0 * n).reshape(n, 2) ** 2)
     config = replaced(data=Data(name="samples", path=str(tmp_path / "few.npy")))
     data = load_data(config.data)
-    _, scores = evaluation.Evaluation(config, data, build(config, data))(train.fresh(config, data), 0)
+    _, scores = evaluation.Evaluation(config, data, build(config, data))(program.fresh(config, data), 0)
     assert [set(score) >= {"seed", "precision", "recall"} for score in scores] == [n == 20] * 2

@@ -293,13 +293,12 @@ class Sample:
         _require_device()
         import numpy as np
 
-        from fgan.run import loop as train
-        from fgan.run import sweep
+        from fgan.run import restore, sweep
 
         if sweep.is_sweep(self.run_directory):
             restored, member = sweep.restore(self.run_directory, self.member), 0
         else:
-            restored, member = train.restore(self.run_directory), self.member
+            restored, member = restore.restore(self.run_directory), self.member
         rows = restored.sample(self.n, seed=self.seed, member=member)
         np.save(out, rows, allow_pickle=False)
         print(f"{out}: {rows.shape[0]} samples of dimension {rows.shape[1]}, from step {restored.step}")

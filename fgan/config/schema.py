@@ -97,10 +97,10 @@ class Critic:
     """Octaves of sines and cosines of the inputs that an mlp sees beside them; for detail far finer than the data."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
-    reach: float = 0.0
-    """Squash raw outputs into ±reach, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
-    leash: float = 0.0
-    """Weight, in the critic's loss, of what raw outputs exceed reach by, squared: a way back where it has no slope."""
+    output_bound: float = 0.0
+    """Squash raw outputs into ±output_bound, which keeps every divergence finite on disjoint supports; 0 leaves them free."""
+    out_of_bound_penalty: float = 0.0
+    """Weight, in the critic's loss, of what raw outputs exceed output_bound by, squared: a way back where it has no slope."""
     lipschitz: float = 0.0
     """Largest slope of an mlp's raw output, per unit of the points as the networks see them: its bound is then that of
     an (f,Γ)-divergence, finite on disjoint supports; 0 leaves it free."""
@@ -115,7 +115,7 @@ class Critic:
 class Game:
     """How the two networks meet."""
 
-    objective: Literal["minimax", "alternative", "ratio", "covering"] = "minimax"
+    objective: Literal["minimax", "alternative", "ratio", "kl_gradient"] = "minimax"
     """Generator's objective: minimise the bound, the paper's alternative (maximise E_Q[T]), the named divergence
     through the critic's ratio (always so where the critic trains under another divergence), or KL(data‖model) through
     that ratio, which keeps the balance of modes (a divergence with a kink keeps its smoothed ratio)."""
@@ -130,7 +130,7 @@ class Game:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class InstanceNoise:
     """Noise on both measures that fades as they meet: a spread divergence."""
 
     start: float = 0.0
@@ -205,6 +205,8 @@ class Log:
 class Config:
     """One training run."""
 
+    model: str = "fgan"
+    """What is trained: a file of fgan.models."""
     divergence: str = "js"
     """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5)."""
     seed: int = 0
@@ -221,7 +223,7 @@ class Config:
     critic: Critic = field(default_factory=Critic)
     game: Game = field(default_factory=Game)
     penalty: Penalty = field(default_factory=Penalty)
-    spread: Spread = field(default_factory=Spread)
+    instance_noise: InstanceNoise = field(default_factory=InstanceNoise)
     generator_optimizer: Optimizer = field(default_factory=Optimizer)
     critic_optimizer: Optimizer = field(default_factory=Optimizer)
     parallel: Parallel = field(default_factory=Parallel)
@@ -296,7 +298,7 @@ def check(config: Config) -> Config:
     if config.critic.bound == "donsker_varadhan" and trained.name != "kl":
         raise ConfigError("critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl")
     if config.critic.bound == "donsker_varadhan" and (
-        config.game.objective in ("ratio", "covering") or row.name != "kl"
+        config.game.objective in ("ratio", "kl_gradient") or row.name != "kl"
     ):
         raise ConfigError(
             "critic.bound = donsker_varadhan finds log p/q only up to a constant; use fenchel for a ratio"
@@ -319,8 +321,10 @@ def check(config: Config) -> Config:
             raise ConfigError(f"penalty.names: {name!r}: {nearest(name, PENALTIES)}")
     if "roth" in config.penalty.names and config.critic.divergence and not trained.smooth:  # js trains if none is named
         raise ConfigError(f"penalty.names: roth is zero for {trained.name}, whose f has a kink; use r1 or r2")
-    if 0.0 < config.spread.start < config.spread.end:
-        raise ConfigError(f"spread.start = {config.spread.start}: must not be below spread.end = {config.spread.end}")
+    if 0.0 < config.instance_noise.start < config.instance_noise.end:
+        raise ConfigError(
+            f"instance_noise.start = {config.instance_noise.start}: must not be below instance_noise.end = {config.instance_noise.end}"
+        )
     if config.data.name == "samples" and not config.data.path:
         raise ConfigError("data.path is empty: name your file of samples, as in --data.path samples.npy")
     if config.data.name == "images" and not config.data.path:
@@ -341,8 +345,10 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{group}: b1 = {optimizer.b1} and b2 = {optimizer.b2} must lie in [0, 1)")
         if optimizer.schedule == "exponential" and not optimizer.final > 0.0:
             raise ConfigError(f"{group}.schedule = exponential never ends at 0; set {group}.final, such as 0.01")
-    if config.critic.leash and not config.critic.reach:
-        raise ConfigError(f"critic.leash = {config.critic.leash}: leads back within critic.reach, which is 0; set both")
+    if config.critic.out_of_bound_penalty and not config.critic.output_bound:
+        raise ConfigError(
+            f"critic.out_of_bound_penalty = {config.critic.out_of_bound_penalty}: leads back within critic.output_bound, which is 0; set both"
+        )
     if not 0.0 <= config.generator.average < 1.0:
         raise ConfigError(f"generator.average = {config.generator.average}: must lie in [0, 1)")
     if not (all(map(math.isfinite, config.generator.start)) and config.generator.start[1] > 0.0):
@@ -368,17 +374,17 @@ _AT_LEAST: Mapping[str, float] = {
     "critic.features": 1,
     "game.critic_steps": 1,
     "game.smoothing": 1e-3,
-    "critic.reach": 0.0,
-    "critic.leash": 0.0,
+    "critic.output_bound": 0.0,
+    "critic.out_of_bound_penalty": 0.0,
     "generator.gain": 1e-6,
     "critic.gain": 1e-6,
     "critic.frequencies": 0,
     "critic.lipschitz": 0.0,
     "penalty.weight": 0.0,
-    "spread.start": 0.0,
-    "spread.end": 1e-6,
-    "spread.overlap": 1e-6,
-    "spread.fall": 1e-6,
+    "instance_noise.start": 0.0,
+    "instance_noise.end": 1e-6,
+    "instance_noise.overlap": 1e-6,
+    "instance_noise.fall": 1e-6,
     "generator_optimizer.final": 0.0,
     "critic_optimizer.final": 0.0,
     "generator_optimizer.clip": 0.0,

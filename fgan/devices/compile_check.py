@@ -41,7 +41,7 @@ from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.devices.engines import Layout
 from fgan.run.directory import ResourceError
-from fgan.run.loop import chunk, fresh, seed_numbers
+from fgan.run.program import chunk, fresh, seed_numbers
 
 GIB = 2**30
 EXAMPLES = "v5e:2x4, v5e:16x16, v6e:4x4, v5p:4x4x4 or v4:2x2x4"

@@ -29,11 +29,12 @@ import jax
 import numpy as np
 
 from estimators.distributions.examples import MIXTURES, Mixture
-from fgan.config.schema import Config, Critic, Data, Game, Generator, Log, Optimizer, Penalty, Spread, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty, to_toml
 from fgan.experiments.modes import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
-from fgan.run.loop import Stopped, restore, signals
+from fgan.run.loop import Stopped, signals
+from fgan.run.restore import restore
 from fgan.scores.metrics import mode_scores, perfect_high_quality
 
 SEEDS = 2
@@ -121,7 +122,7 @@ def recipe(task: Task, name: str, *, variant: str = "recipe", steps: int | None 
     Args:
         variant: a row of VARIANTS.
     """
-    objective: Any = {"recipe": "covering", "own": "minimax", "plain": "alternative"}[variant]
+    objective: Any = {"recipe": "kl_gradient", "own": "minimax", "plain": "alternative"}[variant]
     cured = variant != "plain"
     return Config(
         divergence=name,
@@ -131,11 +132,11 @@ def recipe(task: Task, name: str, *, variant: str = "recipe", steps: int | None 
         data=Data(name=task.name),  # type: ignore[arg-type]
         generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=5.0, linear=2, average=0.99),
         critic=Critic(
-            features=(128, 128), nonlinearity="silu", gain=1.4, frequencies=7, activation="log_ratio", reach=2.0
+            features=(128, 128), nonlinearity="silu", gain=1.4, frequencies=7, activation="log_ratio", output_bound=2.0
         ),
         game=Game(objective=objective, normalise=cured, smoothing=2.0),
         penalty=Penalty(names=("roth",), weight=0.1, schedule="annealed") if cured else Penalty(),
-        spread=Spread(start=0.5, overlap=(0.02, 0.6), fall=0.3) if cured else Spread(),
+        instance_noise=InstanceNoise(start=0.5, overlap=(0.02, 0.6), fall=0.3) if cured else InstanceNoise(),
         generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="exponential", final=0.0015),
         critic_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
         log=Log(every=500, evaluate=2500, checkpoint=2500),

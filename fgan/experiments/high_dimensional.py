@@ -26,13 +26,13 @@ import jax
 import numpy as np
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
-from fgan.config.schema import Config, Critic, Data, Game, Generator, Log, Optimizer, Spread, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, to_toml
 from fgan.experiments import capture
 from fgan.experiments.capture import Cell, Sampler
 from fgan.experiments.modes import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
-from fgan.run.loop import restore
+from fgan.run.restore import restore
 from fgan.scores.evaluation import mean_or_none
 from fgan.scores.metrics import SLACK, perfect_in_subspace, subspace_scores
 
@@ -74,7 +74,7 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
     target = law()
     cured = variant != "plain"
     start = 0.25 * math.sqrt(2.0 * target.dim)
-    reach, leash = (1.0, 1.0) if cured else (2.0, 0.0)
+    bound, weight = (1.0, 1.0) if cured else (2.0, 0.0)
     return Config(
         divergence=name,
         seeds=seeds,
@@ -83,12 +83,19 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
         data=Data(name=NAME),
         generator=Generator(features=(128, 128, 128), nonlinearity="tanh", gain=4.0, latent=8, average=0.99),
         critic=Critic(
-            features=(128, 128), nonlinearity="silu", gain=1.4, activation="log_ratio", reach=reach, leash=leash
+            features=(128, 128),
+            nonlinearity="silu",
+            gain=1.4,
+            activation="log_ratio",
+            output_bound=bound,
+            out_of_bound_penalty=weight,
         ),
-        game=Game(objective="covering" if cured else "alternative", normalise=cured, smoothing=2.0),
-        spread=Spread(start=start, end=0.5 * target.sigma / target.deviation, overlap=(0.05, 0.5), fall=0.3)
+        game=Game(objective="kl_gradient" if cured else "alternative", normalise=cured, smoothing=2.0),
+        instance_noise=InstanceNoise(
+            start=start, end=0.5 * target.sigma / target.deviation, overlap=(0.05, 0.5), fall=0.3
+        )
         if cured
-        else Spread(),
+        else InstanceNoise(),
         generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
         critic_optimizer=Optimizer(learning_rate=5e-4, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
         log=Log(every=100, evaluate=500, checkpoint=500),

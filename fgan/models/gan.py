@@ -122,7 +122,7 @@ class FGAN:
     critic_divergence: FDivergence | None = None
     activation: ActivationName | None = None
     bound: Bound = fenchel
-    objective: Literal["minimax", "alternative", "ratio", "covering"] = "minimax"
+    objective: Literal["minimax", "alternative", "ratio", "kl_gradient"] = "minimax"
     update: Literal["alternating", "simultaneous"] = "alternating"
     critic_steps: int = 1
     penalty: Callable[[Look], jax.Array] | None = None
@@ -287,7 +287,7 @@ class FGAN:
     def cost(self, v: jax.Array) -> jax.Array:
         """What the generator pays for a sample, a decreasing function of the critic's output there: [b] → [b]."""
         g = self.trained.activation(self.activation)
-        if self.objective == "covering" and self.divergence.smooth:
+        if self.objective == "kl_gradient" and self.divergence.smooth:
             return -jnp.exp(g.log_ratio(v))
         if self.trained is not self.divergence or self.objective == "ratio":
             ratio = g.log_ratio(v)

@@ -12,39 +12,29 @@ Layer 7.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estimators.critics.kernel import ALONE, Replicas, steps
-from estimators.critics.networks import MLP
-from estimators.divergences.bounds import BOUNDS
-from estimators.divergences.table import divergence
-from fgan.config.schema import Config, ConfigError, check, from_toml, replace, to_toml
+from fgan.config.schema import Config, ConfigError, check, to_toml
 from fgan.data.sources import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.devices import processes
 from fgan.devices.engines import Layout
-from fgan.models.gan import FGAN, GANState
-from fgan.models.instance_noise import Spread
-from fgan.models.optimizers import optimizer
-from fgan.models.penalties import PENALTIES, SCHEDULES, Look
-from fgan.networks import generators as networks
+from fgan.models.model import build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
+from fgan.run.program import chunk, fresh, seed_numbers
 from fgan.run.progress import Reporter
+from fgan.run.restore import describe_data, identity
 from fgan.scores.evaluation import Evaluation
 
 PATIENCE = 50  # consecutive steps left out for being non-finite before a seed is given up
@@ -73,137 +63,7 @@ class Outcome(NamedTuple):
     leads: bool = True
 
 
-def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
-    """The FGAN that `config` describes, for the dimension of `data`."""
-    row = divergence(config.divergence)
-    other = config.critic.divergence or ("" if row.smooth else "js")
-    return FGAN(
-        generator=_generator(config, data),
-        critic=_critic(config, data),
-        divergence=row,
-        critic_divergence=divergence(other) if other and divergence(other) is not row else None,
-        activation=None if config.critic.activation == "default" else config.critic.activation,
-        bound=BOUNDS[config.critic.bound],
-        objective=config.game.objective,
-        update=config.game.update,
-        critic_steps=config.game.critic_steps,
-        generator_optimizer=optimizer(config.generator_optimizer, config.steps),
-        critic_optimizer=optimizer(config.critic_optimizer, config.steps * config.game.critic_steps),
-        penalty=_penalty(config.penalty.names),
-        penalty_weight=partial(_penalty_weight, config),
-        penalty_on=config.penalty.on,
-        normalise=config.game.normalise,
-        spread=_spread(config),
-        average=config.generator.average,
-        reach=config.critic.reach,
-        leash=config.critic.leash,
-        smoothing=config.game.smoothing,
-        dim=data.dim,
-        latent=config.generator.latent + config.generator.linear,
-        batch=config.batch,
-        compute=None if config.compute == "float32" else jnp.dtype(config.compute),
-        replicas=replicas,
-    )
-
-
-def _penalty(names: tuple[str, ...]) -> Callable[[Look], jax.Array] | None:
-    rows = [PENALTIES[name] for name in names if name != "none"]
-    return (lambda look: jnp.sum(jnp.stack([row(look) for row in rows]))) if rows else None
-
-
-def _penalty_weight(config: Config, step: jax.Array) -> jax.Array:
-    return config.penalty.weight * SCHEDULES[config.penalty.schedule](step / config.steps)
-
-
-def _spread(config: Config) -> Spread | None:
-    s = config.spread
-    if not s.start:
-        return None
-    updates = config.steps * config.game.critic_steps
-    return Spread(start=s.start, end=s.end, overlap=s.overlap, fall=s.fall * updates, steps=updates)
-
-
-def _generator(config: Config, data: Dataset):
-    g = config.generator
-    if g.linear and (g.kind != "mlp" or data.side):
-        raise ConfigError(f"generator.linear = {g.linear}: only an mlp on data that are no images takes it")
-    if g.kind == "location_scale":
-        if data.dim != 1 or g.latent != 1:
-            raise ConfigError("generator.kind = location_scale needs data on the line and generator.latent = 1")
-        return networks.LocationScale(g.start)
-    if g.kind == "image":
-        _check_image("generator", g.features, data)
-        return networks.ImageGenerator(data.side, g.features, g.nonlinearity)
-    if data.side:
-        return networks.Bounded(g.features, g.nonlinearity, data.dim)
-    network = MLP(g.features, g.nonlinearity, data.dim, gain=g.gain)
-    return networks.Convolved(network, g.linear, data.dim) if g.linear else network
-
-
-def _critic(config: Config, data: Dataset):
-    c = config.critic
-    if c.kind == "image":
-        _check_image("critic", c.features, data)
-        return networks.ImageCritic(data.side, c.features, c.nonlinearity)
-    return MLP(c.features, c.nonlinearity, gain=c.gain, frequencies=c.frequencies, lipschitz=c.lipschitz)
-
-
-def _check_image(group: str, features: tuple[int, ...], data: Dataset) -> None:
-    if not data.side or data.side % 4:
-        found = f"{data.name} has images of {data.side} × {data.side} pixels" if data.side else f"{data.name} has none"
-        raise ConfigError(
-            f"{group}.kind = image needs square images whose side is a multiple of 4; {found}: use --{group}.kind mlp"
-        )
-    if len(features) != 2:
-        raise ConfigError(f"{group}.features = {list(features)}: an image network has two widths")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def chunk(config: Config, data: Dataset, n: int):
-    """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds.
-
-    `rows` are this device's share of the data (`parallel.shares`). A further argument holds fields of `config` that
-    differ from seed to seed: {dotted name: values [seeds]}. They are traced, so that one program serves all values; a
-    sweep's ARRAYS can be.
-    """
-
-    def spread(replicas: Replicas):
-        def run(rows, seeds, state, start, values: Mapping[str, jax.Array] = MappingProxyType({})):
-            def draw(key):
-                keys = jax.random.split(key, config.game.critic_steps)
-                return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
-
-            def alone(seed, state, values):
-                gan = build(replace(config, values), data, replicas)
-                key = jax.random.key(seed)
-                state, metrics = steps(gan.advance, draw, key, state, start, n, noise=gan.noise, replicas=replicas)
-                return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
-
-            return jax.vmap(alone)(seeds, state, dict(values))
-
-        return run
-
-    return spread
-
-
-def seed_numbers(config: Config) -> jax.Array:
-    """seed, seed + 1, …: the seeds trained at once."""
-    return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
-
-
-def fresh(config: Config, data: Dataset, seeds: jax.Array | None = None, *, where: Layout | None = None) -> GANState:
-    """The state before the first step, vmapped over `seeds`, those of `config` if None, laid out as `where` has it."""
-    gan = build(config, data)
-
-    def init(seeds):
-        return jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
-
-    seeds = seed_numbers(config) if seeds is None else seeds
-    if where is None or where.n == 1:
-        return jax.jit(init)(seeds)
-    return jax.jit(init, out_shardings=parallel.shardings(jax.eval_shape(init, seeds), where))(np.asarray(seeds))
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -245,18 +105,13 @@ def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirect
     return made or RunDirectory.find(path, writes=False)
 
 
-def _identity(run: RunDirectory, data: str) -> str:
-    """What must not change between a checkpoint and its resumption: the settings, and the data they were met with."""
-    return hashlib.sha256((run.fingerprint + data).encode()).hexdigest()
-
-
 class _Loop:
     """One training run in progress: the state of `train`."""
 
     def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, where: Layout):
         self.config, self.data, self.directory, self.report, self.where = config, data, run, report, where
-        identity = _identity(run, data.fingerprint())
-        self.checkpoints = Checkpoints(run.checkpoints, fingerprint=identity, warn=report.say)
+        saved_under = identity(run, data.fingerprint())
+        self.checkpoints = Checkpoints(run.checkpoints, fingerprint=saved_under, warn=report.say)
         with report.phase("preparing the evaluation"):
             self.evaluation = Evaluation(config, data, build(config, data)) if run.writes else None
         self.rows, self.seeds = parallel.shares(data.rows, where), seed_numbers(config)
@@ -390,73 +245,3 @@ def signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class Restored(NamedTuple):
-    """A trained run, to sample from."""
-
-    gan: FGAN
-    state: GANState
-    step: int
-    config: Config
-    offset: np.ndarray
-    scale: np.ndarray
-
-    def sample(self, n: int, *, seed: int = 0, member: int = 0) -> np.ndarray:
-        """n generated rows [n, d] in the data's own units, from the `member`-th of the run's seeds."""
-        if not 0 <= member < self.config.seeds:
-            raise ConfigError(f"member {member}: the run has seeds 0 to {self.config.seeds - 1}")
-        state = jax.tree.map(lambda x: x[member], self.state)
-        rows = jax.jit(self.gan.sample, static_argnums=2)(state, jax.random.key(seed), n)
-        return np.asarray(rows, np.float64) * self.scale + self.offset
-
-
-def restore(directory: str | Path) -> Restored:
-    """The newest sound checkpoint of the run in `directory`, read only.
-
-    Raises:
-        RunNotFound, CheckpointError: exit 5.
-    """
-    run = RunDirectory.find(directory)
-    config = from_toml(run.config_toml)
-    data, fingerprint = described_data(run, config)
-    like = jax.eval_shape(lambda: fresh(config, data))
-    state, step = newest(run, _identity(run, fingerprint), like)
-    return Restored(build(config, data), state, step, config, data.offset, data.scale)
-
-
-def newest(run: RunDirectory, identity: str, like: Any) -> tuple[Any, int]:
-    """(state, step) of the newest sound checkpoint of a run. Raises CheckpointError."""
-    found = Checkpoints(run.path / "checkpoints", fingerprint=identity).restore(like, finite=False)
-    if found is None:
-        raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
-    return found.state, found.step
-
-
-def describe_data(run: RunDirectory, data: Dataset) -> None:
-    """Write what it takes to turn generated rows back into the user's units without the data."""
-    facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
-    affine = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
-    (run.path / "data.json").write_text(json.dumps(facts | affine) + "\n")
-
-
-def described_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
-    """(the data set of a run without its rows, its fingerprint), as `describe_data` wrote them."""
-    try:
-        facts = json.loads((run.path / "data.json").read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
-    empty = np.zeros((0, facts["dim"]), np.float32)
-    data = Dataset(
-        name=config.data.name,
-        dim=facts["dim"],
-        rows=empty,
-        held_out=empty,
-        side=facts["side"],
-        offset=np.asarray(facts["offset"]),
-        scale=np.asarray(facts["scale"]),
-    )
-    return data, facts["fingerprint"]

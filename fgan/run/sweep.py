@@ -51,22 +51,14 @@ from fgan.config.schema import Config, ConfigError, Place, check, get, literal, 
 from fgan.data.sources import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
+from fgan.models.model import build
 from fgan.run import pictures as plots
 from fgan.run.checkpoint import Checkpoints, write_atomic
 from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.loop import (
-    PATIENCE,
-    Restored,
-    Stopped,
-    build,
-    chunk,
-    describe_data,
-    described_data,
-    fresh,
-    newest,
-    signals,
-)
+from fgan.run.loop import PATIENCE, Stopped, signals
+from fgan.run.program import chunk, fresh
 from fgan.run.progress import Reporter
+from fgan.run.restore import Restored, describe_data, described_data, newest
 from fgan.scores.evaluation import Evaluation
 
 ARRAYS = ("generator_optimizer.learning_rate", "critic_optimizer.learning_rate", "penalty.weight")

@@ -1,0 +1,88 @@
+"""What a table or a room offers, by name and without importing it: so that help and checks need no jax.
+
+    names("fgan.models.penalties:PENALTIES")     the names in a table of one file, a literal dictionary
+    Room("estimators.methods", "METHODS", "estimate")
+                                                 the names that the files of a room offer, each loaded when first used
+
+Adding an entry is one line of the table, or one file of the room. Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def names(table: str) -> tuple[str, ...]:
+    """The names in "package.module:TABLE", from the table itself where its module is loaded, else from its source."""
+    module, _, name = table.partition(":")
+    if module in sys.modules and hasattr(sys.modules[module], name):
+        return tuple(getattr(sys.modules[module], name))
+    return tuple(_literals(module).get(name, {}))
+
+
+class Room(Mapping[str, Callable[..., Any]]):
+    """name → the `function` of the file that offers it, for the files of a package.
+
+    A file offers what its literal dictionary `table` lists: {name: one line about it}.
+    """
+
+    def __init__(self, package: str, table: str, function: str):
+        self.package, self.table, self.function = package, table, function
+        self._added: dict[str, tuple[str, Callable[..., Any]]] = {}
+
+    @property
+    def about(self) -> dict[str, str]:
+        """name → one line about it, in the order of the files' names."""
+        found = {name: line for file in self._files() for name, line in _literals(file).get(self.table, {}).items()}
+        return found | {name: line for name, (line, _) in self._added.items()}
+
+    def add(self, name: str, line: str, function: Callable[..., Any]) -> None:
+        """Offer another function until the program ends."""
+        self._added[name] = line, function
+
+    def remove(self, name: str) -> None:
+        """Take back what `add` has added."""
+        del self._added[name]
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name in self._added:
+            return self._added[name][1]
+        for file in self._files():
+            if name in _literals(file).get(self.table, {}):
+                return getattr(importlib.import_module(file), self.function)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.about)
+
+    def __len__(self) -> int:
+        return len(self.about)
+
+    def _files(self) -> list[str]:
+        """The modules of the package, by name."""
+        folder = importlib.import_module(self.package).__path__
+        return sorted(f"{self.package}.{module.name}" for module in pkgutil.iter_modules(folder))
+
+
+@cache
+def _literals(module: str) -> dict[str, dict[str, Any]]:
+    """The tables of a module with constant keys, from its source: table → {key: its value, if constant}."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, module
+    found: dict[str, dict[str, Any]] = {}
+    for line in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
+        if isinstance(target, ast.Name) and isinstance(table := getattr(line, "value", None), ast.Dict):
+            pairs = zip(table.keys, table.values, strict=True)
+            found[target.id] = {
+                str(k.value): getattr(v, "value", None) for k, v in pairs if isinstance(k, ast.Constant)
+            }
+    return found

@@ -1,0 +1,63 @@
+"""What the loop trains: the protocol that every model follows, and the models there are.
+
+A model is a value: its configuration and its networks, no state. All its functions are pure, so that the loop may scan,
+vmap over seeds, and spread them over devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+from estimators.critics.kernel import ALONE, Metrics, Replicas
+from estimators.rooms import Room
+from fgan.config.schema import Config
+from fgan.data.sources import Dataset
+
+
+class Model(Protocol):
+    """What the loop asks of a model.
+
+    Attributes:
+        headline: the metric that a progress bar shows.
+        batches: batches of real samples that a step takes.
+    """
+
+    headline: str
+    batches: int
+
+    def init(self, key: jax.Array) -> Any:
+        """The state before the first step: a pytree of arrays with `skipped`, the steps left out in a row."""
+
+    def step(self, key: jax.Array, state: Any, batch: jax.Array) -> tuple[Any, Metrics]:
+        """(state, metrics) after one step on `batch` [batches, b, d]. A step that is not finite is left out."""
+
+    def sample(self, state: Any, key: jax.Array, n: int) -> jax.Array:
+        """n points [n, d] of the model, in the scale of the batches."""
+
+
+@runtime_checkable
+class DrawsAhead(Protocol):
+    """A model whose step comes in two: its random numbers, which may be drawn for many steps at once, and the rest."""
+
+    def noise(self, key: jax.Array) -> Any:
+        """The random numbers of a step."""
+
+    def advance(self, noise: Any, state: Any, batch: jax.Array) -> tuple[Any, Metrics]:
+        """`step` with its random numbers given."""
+
+
+def in_two(model: Any) -> tuple[Callable[[jax.Array], Any], Callable[..., tuple[Any, Metrics]]]:
+    """(key → noise, (noise, state, batch) → (state, metrics)): the step of any model; the noise may be the key."""
+    return (model.noise, model.advance) if isinstance(model, DrawsAhead) else (lambda key: key, model.step)
+
+
+MODELS = Room("fgan.models", "MODELS", "build")
+"""Every model by name; a file of this room offers one."""
+
+
+def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> Any:
+    """The Model that `config` describes, for the dimension of `data`, on its share of the batch."""
+    return MODELS[config.model](config, data, replicas)
