@@ -11,9 +11,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,18 +59,16 @@ def automatic(
     return [dataclasses.replace(e, diagnostics={**e.diagnostics, "choice": why}) for e in found]
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        "neural": neural.estimate,
-        "nwj": partial(neural.estimate, objective="nwj"),
-        "dv": partial(neural.estimate, objective="dv"),
-        "ratio": kernels.estimate,
-        "knn": neighbors.estimate,
-        "gaussian": moments.estimate,
-        "telescoping": telescoping.estimate,
-        "auto": automatic,
-    }
-)
+METHODS: dict[str, Method] = {
+    "neural": neural.estimate,
+    "nwj": partial(neural.estimate, objective="nwj"),
+    "dv": partial(neural.estimate, objective="dv"),
+    "ratio": kernels.estimate,
+    "knn": neighbors.estimate,
+    "gaussian": moments.estimate,
+    "telescoping": telescoping.estimate,
+    "auto": automatic,
+}
 """Every way of estimating; each takes (x, y, divergences, *, seed, confidence, groups) → an Estimate a divergence."""
 
 

@@ -50,16 +50,20 @@ def _high_dimensional(directory: Path, quiet: bool) -> list[Path]:
     return [plots.high_dimensional(data), plots.film(data), data]
 
 
-EXPERIMENTS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType(
+EXPERIMENTS = {
+    "modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum",
+    "ring": "8 narrow Gaussians in a ring captured under eleven divergences, beside published tables",
+    "grid": "25 narrow Gaussians on a grid, the same",
+    "high_dimensional": "10 Gaussians of dimension 700 in subspaces of R^1200 captured under eleven divergences",
+    "dirac": "the smallest GAN near its goal: eigenvalues of every divergence and penalty, beside their formulas",
+}
+_RUNS: Mapping[str, Callable[[Path, bool], list[Path]]] = MappingProxyType(
     {"modes": _modes}
     | {name: partial(_capture, name) for name in capture.TASKS}
     | {high_dimensional.NAME: _high_dimensional, "dirac": _dirac}
 )
 
 
-def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
-    """Run the experiment `name`, writing in `directory`; prints and returns the files it made, pictures first."""
-    made = EXPERIMENTS[name](directory, quiet)
-    for path in made:
-        print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
-    return made
+def reproduce(name: str, directory: Path, quiet: bool = False) -> list[Path]:
+    """Run the experiment `name`, writing in `directory`; prints its table, returns its files, pictures first."""
+    return _RUNS[name](directory, quiet)
