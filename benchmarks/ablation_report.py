@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from benchmarks import summaries
 from benchmarks.cells import Ledger, Row, plain
 from benchmarks.variants import VARIANTS
-from fgan.config.schema import to_toml
+from fgan.config.toml import to_toml
 from fgan.experiments.capture import SAMPLES, TASKS, WIDTH, misses, recipe, summary
 from fgan.run.pictures import PALETTE, STYLE
 from fgan.scores.metrics import perfect_high_quality

@@ -161,7 +161,7 @@ from fgan.devices import engines as parallel
 from fgan.run import compile_cache as programs
 from fgan.run import loop as train
 from fgan.run import program
-from fgan.config.schema import load
+from fgan.config.toml import load
 from fgan.data.sources import load as load_data
 lap("import fgan")
 programs.keep()

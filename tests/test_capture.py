@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from estimators.divergences.table import divergence
-from fgan.config import schema as config
+from fgan.config import checks, toml
 from fgan.experiments import capture
 from fgan.experiments.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
 from fgan.experiments.modes import NAMES
@@ -39,14 +39,14 @@ def row(task, **changes):
 def test_every_row_has_the_same_recipe(task, variant):
     """But for its name; and each can be built and passes the checks at the door."""
     made = [recipe(task, name, variant=variant) for name in NAMES]
-    assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
-    assert [config.check(c).divergence for c in made] == list(NAMES)
+    assert len({toml.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
+    assert [checks.check(c).divergence for c in made] == list(NAMES)
     assert all(c.critic.divergence == "" and c.critic.bound == "fenchel" for c in made)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_the_shipped_config_is_the_recipe(task):
-    shipped = config.load(Path(__file__).parents[1] / "configs" / f"{task.name}.toml")
+    shipped = toml.load(Path(__file__).parents[1] / "configs" / f"{task.name}.toml")
     assert shipped == recipe(task, "js", seeds=1)
 
 

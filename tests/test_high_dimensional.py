@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
+from fgan.config import checks, toml
 from fgan.config import schema as config
 from fgan.data import sources as data
 from fgan.experiments import capture, high_dimensional
@@ -37,8 +38,8 @@ def in_process(todo, *, progress):
 def test_every_row_has_the_same_recipe():
     """But for its name; and each passes the checks at the door."""
     for variant in high_dimensional.VARIANTS:
-        made = [config.check(recipe(name, variant=variant)) for name in high_dimensional.NAMES]
-        assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
+        made = [checks.check(recipe(name, variant=variant)) for name in high_dimensional.NAMES]
+        assert len({toml.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
         assert bool(made[0].instance_noise.start) == (variant == "recipe")
 
 

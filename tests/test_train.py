@@ -23,20 +23,10 @@ from test_images import TEST_LABELS, TRAIN, four, idx, pictures
 
 from estimators.distributions.examples import TARGETS
 from estimators.divergences.table import DIVERGENCES
-from fgan.config import schema as configs
-from fgan.config.schema import (
-    Config,
-    ConfigError,
-    Critic,
-    Data,
-    Game,
-    Generator,
-    InstanceNoise,
-    Log,
-    Optimizer,
-    Penalty,
-    to_toml,
-)
+from fgan.config import checks, toml
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty
+from fgan.config.toml import to_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.models.model import build
@@ -275,7 +265,7 @@ def test_training_works_outside_the_main_thread(tmp_path, straight):
 LONG = """
 import sys
 from pathlib import Path
-from fgan.config.schema import load
+from fgan.config.toml import load
 from fgan.run.loop import train
 train(load(sys.argv[1]), sys.argv[2], quiet=True)
 """
@@ -525,7 +515,7 @@ def test_the_fields_of_the_config_reach_the_gan():
 
 def test_every_seed_number_has_its_own_start():
     last = replaced(seed=2**32 - 3, seeds=2)
-    assert configs.check(last) is last
+    assert checks.check(last) is last
     assert np.array_equal(program.seed_numbers(last), np.array([2**32 - 3, 2**32 - 2], np.uint32))
     kernels = jax.tree.leaves(program.fresh(replaced(seeds=2), RING).generator)
     assert any(not np.array_equal(k[0], k[1]) for k in kernels)
@@ -541,13 +531,13 @@ def two_steps(config: Config) -> Config:
 
 def shipped(path: Path, folder: Path) -> Config:
     """The config, with a file of samples or a folder of images where it asks for the user's own."""
-    config = configs.load(path)
+    config = toml.load(path)
     if config.data.name == "images":
         config = dataclasses.replace(config, data=Data(name="images", path=str(four(folder / "images"))))
     if config.data.name == "samples":
         np.save(folder / "mine.npy", np.random.default_rng(0).normal(size=(50, 3)))
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(folder / "mine.npy")))
-    return configs.check(two_steps(configs.check(config)))
+    return checks.check(two_steps(checks.check(config)))
 
 
 @pytest.mark.parametrize("path", SHIPPED)
@@ -575,7 +565,7 @@ KINDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_every_kind_of_data_trains_evaluates_and_restores(tmp_path, config):
-    out = go(configs.check(two_steps(config)), tmp_path / "run")
+    out = go(checks.check(two_steps(config)), tmp_path / "run")
     dim = load_data(config.data).dim
     x = restore(out.run).sample(20)
     assert x.shape == (20, dim) and np.isfinite(x).all()
@@ -592,7 +582,7 @@ def test_images_of_a_folder_are_scored_and_come_back_as_bytes(tmp_path, monkeypa
     folder = four(tmp_path / "images")
     if not labelled:
         (folder / TEST_LABELS).unlink()
-    config = configs.check(two_steps(replaced(data=Data(name="images", path=str(folder)))))
+    config = checks.check(two_steps(replaced(data=Data(name="images", path=str(folder)))))
     out = go(config, tmp_path / "run")
     expected = {"class_histogram", "class_kl", "held_out_images"} if labelled else {"precision", "held_out_samples"}
     assert expected <= set(out.scores[0]) and labelled == ("class_kl" in out.scores[0])

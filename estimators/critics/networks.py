@@ -14,17 +14,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-NONLINEARITIES: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
-    {
-        "tanh": jnp.tanh,
-        "relu": nn.relu,
-        "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
-        "elu": nn.elu,
-        "silu": nn.silu,
-        "gelu": nn.gelu,
-        "softplus": nn.softplus,
-    }
-)
+NONLINEARITIES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": nn.relu,
+    "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
+    "elu": nn.elu,
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+    "softplus": nn.softplus,
+}
 
 STEEPEST: Mapping[str, float] = MappingProxyType({"silu": 1.09984, "gelu": 1.12900})
 """The largest slope of each nonlinearity, rounded up, where it is not 1."""

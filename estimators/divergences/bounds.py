@@ -11,9 +11,8 @@ Layer 1: imports estimators.divergences.table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
 from typing import Protocol
 
 import jax
@@ -94,4 +93,4 @@ def _shifted_powers(values: jax.Array, expectation: Expectation):
     return shift, powers, expectation(powers)
 
 
-BOUNDS: Mapping[str, Bound] = MappingProxyType({"fenchel": fenchel, "donsker_varadhan": donsker_varadhan})
+BOUNDS: dict[str, Bound] = {"fenchel": fenchel, "donsker_varadhan": donsker_varadhan}

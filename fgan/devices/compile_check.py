@@ -35,8 +35,10 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from estimators.critics.kernel import ALONE
-from fgan.config.schema import Config, ConfigError, check
-from fgan.data.sources import Dataset
+from fgan.config.checks import check
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.devices.engines import Layout

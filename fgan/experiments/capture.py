@@ -29,7 +29,8 @@ import jax
 import numpy as np
 
 from estimators.distributions.examples import MIXTURES, Mixture
-from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty
+from fgan.config.toml import to_toml
 from fgan.experiments.modes import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory

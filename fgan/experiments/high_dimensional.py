@@ -26,7 +26,8 @@ import jax
 import numpy as np
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
-from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer
+from fgan.config.toml import to_toml
 from fgan.experiments import capture
 from fgan.experiments.capture import Cell, Sampler
 from fgan.experiments.modes import NAMES

@@ -12,8 +12,9 @@ from estimators.critics.kernel import ALONE, Replicas
 from estimators.critics.networks import MLP
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import divergence
-from fgan.config.schema import Config, ConfigError
-from fgan.data.sources import Dataset
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+from fgan.data.dataset import Dataset
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import Spread
 from fgan.models.optimizers import optimizer

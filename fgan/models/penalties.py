@@ -18,8 +18,7 @@ Layer 4: imports estimators only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -218,15 +217,22 @@ def none(look: Look) -> jax.Array:
     return jnp.zeros((), look.v_p.dtype)
 
 
-PENALTIES: Mapping[str, PenaltyFunction] = MappingProxyType(
-    {row.__name__: row for row in (jsd, geometric_jsd, first_variation, roth, r1, r2, r1_r2, wgan_gp, dragan, none)}
-)
+PENALTIES: dict[str, PenaltyFunction] = {
+    "jsd": jsd,
+    "geometric_jsd": geometric_jsd,
+    "first_variation": first_variation,
+    "roth": roth,
+    "r1": r1,
+    "r2": r2,
+    "r1_r2": r1_r2,
+    "wgan_gp": wgan_gp,
+    "dragan": dragan,
+    "none": none,
+}
 
-SCHEDULES: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
-    {
-        "constant": jnp.ones_like,
-        "annealed": lambda t: 0.01**t,
-        "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
-    }
-)
+SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "constant": jnp.ones_like,
+    "annealed": lambda t: 0.01**t,
+    "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
+}
 """The weight at a share t ∈ [0, 1] of the training, over that at its start; `annealed` as Roth et al. 2017 have it."""

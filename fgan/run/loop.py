@@ -23,8 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.schema import Config, ConfigError, check, to_toml
-from fgan.data.sources import Dataset
+from fgan.config.checks import check
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+from fgan.config.toml import to_toml
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.devices import processes

@@ -30,7 +30,7 @@ from cycler import cycler
 from estimators.distributions.curves import Curve
 from estimators.distributions.examples import MIXTURES, RIDGE, TARGETS, Mixture
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
-from fgan.config.schema import from_toml
+from fgan.config.toml import from_toml
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLE: Any = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from estimators.critics.kernel import Replicas, steps
 from fgan.config.schema import Config, replace
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.devices import engines as parallel
 from fgan.devices.engines import Layout
 from fgan.models.gan import GANState

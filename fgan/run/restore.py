@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fgan.config.schema import Config, ConfigError, from_toml
-from fgan.data.sources import Dataset
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+from fgan.config.toml import from_toml
+from fgan.data.dataset import Dataset
 from fgan.models.gan import FGAN, GANState
 from fgan.models.model import build
 from fgan.run.checkpoint import CheckpointError, Checkpoints

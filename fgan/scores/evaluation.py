@@ -25,7 +25,7 @@ from estimators.distributions.subspaces import SubspaceMixture
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import best_fit, exact_divergence
 from fgan.config.schema import Config
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.models.gan import FGAN, GANState
 from fgan.scores.classifier import digit_scores, train_classifier
 from fgan.scores.metrics import (
