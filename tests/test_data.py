@@ -12,12 +12,13 @@ from test_images import classes, four, pictures, put
 
 from estimators.critics.kernel import stratified
 from estimators.distributions.examples import TARGETS, two_moons
+from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_part
 from fgan.config.schema import Data
 from fgan.data import own_samples
 from fgan.data.dataset import HELD_OUT, Dataset
-from fgan.data.sources import load
+from fgan.data.sources import DATASETS, load
 
 KEY = jax.random.key(0)
 
@@ -52,7 +53,18 @@ def sorted_rows(*parts) -> np.ndarray:
 # --- known targets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TARGETS)
+KINDS = ["mixture_1d", "ring", "two_moons"]
+"""Examples on the line, mixtures in the plane, curves in the plane."""
+
+
+def test_every_example_distribution_is_a_data_set():
+    assert set(TARGETS) | set(SUBSPACES) <= set(DATASETS)
+    for name, target in TARGETS.items():
+        d = load(Data(name=name))
+        assert (d.name, d.dim, d.target) == (name, target.dim, target)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_a_known_target_is_sampled(name):
     d = load(Data(name=name))
     x = d.draw(KEY, jnp.asarray(d.rows), 500)
@@ -67,7 +79,7 @@ def test_a_known_target_is_sampled(name):
         assert float((x**2).mean()) == pytest.approx(1.0, abs=5.0 / np.sqrt(20_000)) and np.unique(d.scale).size == 1
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_draw_is_a_function_of_its_key(name):
     d = load(Data(name=name))
     first, again, other = (d.draw(jax.random.key(k), jnp.asarray(d.rows), 8) for k in (1, 1, 2))

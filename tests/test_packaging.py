@@ -1,6 +1,7 @@
 """The distribution: what it holds, what importing it costs, and that its pins and its bounds agree."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -76,6 +77,20 @@ def test_every_public_name_resolves():
     assert len(estimators.__all__) == len(set(estimators.__all__)) > 0
     assert [name for name in estimators.__all__ if not hasattr(estimators, name)] == []
     assert set(estimators.__all__) <= set(dir(estimators))
+
+
+def test_no_module_hides_a_public_function():
+    """Importing `estimators.estimate` would make it `est.estimate`. A file of fgan.cli is named after its command."""
+    names = [m.name for package in PACKAGES for m in pkgutil.walk_packages([str(ROOT / package)], f"{package}.")]
+    for name in names:
+        importlib.import_module(name)
+    est = importlib.import_module("estimators")
+    functions = {name for name in est.__all__ if name[0].islower()}
+    assert {"estimate", "divergence"} <= functions and [
+        name for name in functions if not callable(getattr(est, name))
+    ] == []
+    elsewhere = (name for name in names if not name.startswith("fgan.cli."))
+    assert [name for name in elsewhere if name.rpartition(".")[2] in functions] == []
 
 
 def test_an_unknown_name_is_an_attribute_error():
