@@ -84,7 +84,7 @@ def test_the_plain_estimate_is_that_of_wang_kulkarni_and_verdu():
     """By brute force, in coordinates where the mean covariance is I."""
     x, y = draw(0, 60, 2, m=80)
     diagnostics = neighbors.estimate(x, y, ROWS)[0].diagnostics
-    space = neighbors.whitening(x, y)
+    space = neighbors.Whitening.fit(x, y)
     u, v = space(x), space(y)
     rho = np.sort(np.linalg.norm(u[:, None] - u, axis=-1), axis=1)[:, 1 : neighbors.WANG + 1]
     nu = np.sort(np.linalg.norm(u[:, None] - v, axis=-1), axis=1)[:, : neighbors.WANG]

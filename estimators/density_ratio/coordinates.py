@@ -1,9 +1,7 @@
-"""Coordinates in which to look at samples: maps fitted to the pooled rows of both sets, the same for either.
+"""Coordinates of samples: maps of the rows [k, d] of both sets, fitted to the two sets together.
 
 Every f-divergence is unchanged by an invertible map common to P and Q, so a method may choose the coordinates that suit
-it: standardised, or normal scores, which undo any increasing map of a single coordinate.
-
-Layer 0: imports numpy and scipy only.
+it: standardised; normal scores, which undo any increasing map of a single coordinate; whitened, for distances.
 """
 
 from __future__ import annotations
@@ -13,10 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from estimators.samples.arrays import DataError
+
 REACH = 1e6  # standard deviations, beyond which a row looks like one at that distance; float32 squares it
 KNOTS = 129  # quantiles that a normal score interpolates between
 EDGE = 3.2  # normal scores of the outermost quantiles; the map is linear beyond
 BEYOND = 8.0  # normal scores end here
+FLAT = 1e-10
+"""Variance, relative to the widest direction's or to the two sets' mean, below which a direction counts as flat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +83,42 @@ def _extended(values: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     below = knots[0] - (at[0] + BEYOND) / slopes[0]
     above = knots[-1] + (BEYOND - at[-1]) / slopes[1]
     return np.r_[below, knots, above], np.r_[-BEYOND, at, BEYOND]
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """(x − mean) map [k, rank], after which the mean covariance ½(Σx + Σy) of the two sets is I."""
+
+    mean: np.ndarray
+    map: np.ndarray
+
+    @classmethod
+    def fit(cls, x: np.ndarray, y: np.ndarray) -> Whitening:
+        """Directions that the pooled rows do not fill (variance at most `FLAT` of the widest, columns standardised)
+        are left out. The pooled covariance would not do: it shrinks the very direction in which the sets lie apart.
+
+        Raises:
+            DataError: no column varies.
+        """
+        pooled = np.concatenate([x, y])
+        mean, spread = pooled.mean(axis=0), pooled.std(axis=0)
+        if not np.any(spread > 0.0):
+            raise DataError("every column is constant; give samples that vary")
+        scale = np.where(spread > 0.0, spread, 1.0)
+        variances, directions = np.linalg.eigh(_covariance((pooled - mean) / scale))
+        kept = variances > FLAT * variances[-1]
+        filled = cls(mean, directions[:, kept] / np.sqrt(variances[kept]) / scale[:, None])
+        variances, directions = np.linalg.eigh(0.5 * (_covariance(filled(x)) + _covariance(filled(y))))
+        return cls(mean, filled.map @ (directions / np.sqrt(np.maximum(variances, FLAT))))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return (rows - self.mean) @ self.map
+
+    @property
+    def rank(self) -> int:
+        return self.map.shape[1]
+
+
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=0)
+    return centred.T @ centred / len(rows)

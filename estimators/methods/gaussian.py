@@ -5,8 +5,6 @@ else as an average over quasi-random draws of M = ½(P + Q), E_M[2 f(r) / (1 + r
 fit itself adds to D_f is taken off, for the Kullback–Leibler family exactly and for the rest by the jackknife, which
 leaves out blocks of rows (whole groups where there are groups) and gives the standard error too. All is float64.
 
-`whitening` serves every method that measures distances.
-
 Layer 2: imports divergences, gaussian, quadrature, result, samples.
 """
 
@@ -24,6 +22,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import digamma, ndtri
 from scipy.stats import norm, qmc, t
 
+from estimators.density_ratio.coordinates import FLAT, Whitening
 from estimators.divergences.table import DIVERGENCES, FDivergence, alpha
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import log_perspective
@@ -32,51 +31,10 @@ from estimators.samples.arrays import DataError
 
 BLOCKS = 40  # left out in turn
 SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
-FLAT = 1e-10
-"""Variance, relative to the widest direction's or to the two sets' mean, below which a direction counts as flat."""
 UNLIKELY = 1e-3  # p-value of Mardia's test below which a set is called not Gaussian
 
 Groups = tuple[np.ndarray, np.ndarray] | None
 Closed = Callable[..., jax.Array]
-
-
-class Whitening(NamedTuple):
-    """An affine map of rows [k, d] → [k, rank], common to both sets."""
-
-    mean: np.ndarray
-    map: np.ndarray
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return (rows - self.mean) @ self.map
-
-    @property
-    def rank(self) -> int:
-        return self.map.shape[1]
-
-
-def whitening(x: np.ndarray, y: np.ndarray) -> Whitening:
-    """The map of the sets [n, d] and [m, d] after which their mean covariance ½(Σx + Σy) is I; no D_f feels it.
-
-    Directions that the pooled rows do not fill (variance at most `FLAT` of the widest, columns standardised) are left
-    out. The pooled covariance would not do: it shrinks the very direction in which the sets lie apart.
-
-    Raises:
-        DataError: no column varies.
-    """
-    pooled = np.concatenate([x, y])
-    mean, spread = pooled.mean(axis=0), pooled.std(axis=0)
-    if not np.any(spread > 0.0):
-        raise DataError("every column is constant; give samples that vary")
-    scale = np.where(spread > 0.0, spread, 1.0)
-    variances, directions = np.linalg.eigh(_covariance((pooled - mean) / scale))
-    kept = variances > FLAT * variances[-1]
-    filled = Whitening(mean, directions[:, kept] / np.sqrt(variances[kept]) / scale[:, None])
-    variances, directions = np.linalg.eigh(0.5 * (_covariance(filled(x)) + _covariance(filled(y))))
-    return Whitening(mean, filled.map @ (directions / np.sqrt(np.maximum(variances, FLAT))))
-
-
-def _covariance(rows: np.ndarray) -> np.ndarray:
-    return _products(rows - rows.mean(axis=0)) / len(rows)
 
 
 class Fit(NamedTuple):
@@ -109,7 +67,7 @@ def estimate(
     Raises:
         DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
     """
-    space = whitening(x, y)
+    space = Whitening.fit(x, y)
     u, v = space(x), space(y)
     p, q = fit(u, "P"), fit(v, "Q")
     labels = groups or (None, None)

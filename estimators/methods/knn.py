@@ -16,7 +16,7 @@ estimate, which stands in the diagnostics. What cancelling a slower order would 
 widens with the bias, and still misses some where f feels the tails of one set beyond the other (reverse_kl of a narrow
 P against a wide Q is covered in 80 % of draws at n = 1000).
 
-Distances are Euclidean after `moments.whitening`.
+Distances are Euclidean after `coordinates.Whitening`.
 
 Layer 3: imports divergences, folds, moments, result, samples.
 """
@@ -34,8 +34,8 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from scipy.stats import norm
 
+from estimators.density_ratio.coordinates import Whitening
 from estimators.divergences.table import FDivergence
-from estimators.methods.gaussian import whitening
 from estimators.result import Estimate, Scores
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import Groups
@@ -73,7 +73,7 @@ def estimate(
     Raises:
         DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
     """
-    space = whitening(x, y)
+    space = Whitening.fit(x, y)
     labels = groups or (None, None)
     p, q = _Side.of(space(x), labels[0], "P"), _Side.of(space(y), labels[1], "Q")
     sizes = _sizes(p, q)

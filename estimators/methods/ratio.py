@@ -22,9 +22,9 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from estimators.density_ratio.calibration import logistic
+from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.plug_in import HeldOut, read
 from estimators.divergences.table import FDivergence
-from estimators.methods.gaussian import Whitening, whitening
 from estimators.result import Estimate
 from estimators.samples.folds import Groups, Roles, Rows, blocks, roles
 
@@ -124,7 +124,7 @@ def fit(x: np.ndarray, y: np.ndarray, part: Roles, rng: np.random.Generator) -> 
 
 def _kernels(p: np.ndarray, q: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[Kernels, float]]:
     """Kernels of each width, with the width in median distances."""
-    space = whitening(p, q)
+    space = Whitening.fit(p, q)
     centres = np.concatenate([rng.permutation(space(rows))[:CENTRES] for rows in (p, q)])
     unit = float(np.median(pdist(centres))) or 1.0  # mostly repeated rows: the unit of whitened rows
     for width in WIDTHS:
