@@ -1,11 +1,9 @@
 """Divergences between the Gaussians fitted to two sample sets: exact where the data are Gaussian, wrong elsewhere.
 
-Mean and covariance of each set stand for it, and D_f is read off the fitted pair: by closed form where there is one,
+Mean and covariance of each set stand for it, and D_f is that of the fitted pair: by closed form where there is one,
 else as an average over quasi-random draws of M = ½(P + Q), E_M[2 f(r) / (1 + r)], whose weights are bounded. What the
 fit itself adds to D_f is taken off, for the Kullback–Leibler family exactly and for the rest by the jackknife, which
 leaves out blocks of rows (whole groups where there are groups) and gives the standard error too. All is float64.
-
-Layer 2: imports divergences, gaussian, quadrature, result, samples.
 """
 
 from __future__ import annotations
@@ -22,22 +20,26 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import digamma, ndtri
 from scipy.stats import norm, qmc, t
 
+from estimators import warnings
 from estimators.density_ratio.coordinates import FLAT, Whitening
 from estimators.divergences.table import DIVERGENCES, FDivergence, alpha
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import log_perspective
-from estimators.result import Estimate
+from estimators.request import Request
+from estimators.result import Fit, Interval
 from estimators.samples.arrays import DataError
+from estimators.samples.folds import jackknife_blocks
 
-BLOCKS = 40  # left out in turn
-SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
-UNLIKELY = 1e-3  # p-value of Mardia's test below which a set is called not Gaussian
+METHODS = {"gaussian": "the divergence between the Gaussians fitted to the sets, its bias removed"}
+BLOCKS = 40
+"""Left out in turn, of each set."""
+SCRAMBLES, POINTS, FEW = 16, 1024, 2
+"""Quasi-random sets of draws, their size, and how many serve the jackknife."""
 
-Groups = tuple[np.ndarray, np.ndarray] | None
 Closed = Callable[..., jax.Array]
 
 
-class Fit(NamedTuple):
+class Fitted(NamedTuple):
     """A Gaussian fitted to n rows: mean [d], unbiased covariance [d, d] and its lower Cholesky factor."""
 
     n: int
@@ -46,74 +48,57 @@ class Fit(NamedTuple):
     factor: np.ndarray
 
 
-def estimate(
-    x: np.ndarray,
-    y: np.ndarray,
-    divergences: Sequence[FDivergence],
-    *,
-    seed: int = 0,
-    confidence: float = 0.95,
-    groups: Groups = None,
-) -> list[Estimate]:
-    """D_f(P‖Q) of each of `divergences` between the Gaussians fitted to x and y, less the bias of fitting, in nats.
+def estimate(request: Request) -> Fit:
+    """D_f(P‖Q) for each divergence of `request`, between the Gaussians fitted to both sets, less the bias of fitting.
 
-    Args:
-        x, y: samples of P [n, d] and Q [m, d], float64, finite.
-        divergences: rows of the table, or the user's own.
-        seed: of the blocks of the jackknife and of the draws.
-        confidence: level of the interval, value ± Student's quantile × standard error.
-        groups: labels [n] and [m] of rows that are left out together; the two sets are taken as independent.
+    The interval is value ± Student's quantile × standard error. Rows of one group are left out together; the two sets
+    are taken as independent.
 
     Raises:
         DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
     """
+    x, y, grouped = request.x, request.y, request.groups is not None
     space = Whitening.fit(x, y)
     u, v = space(x), space(y)
     p, q = fit(u, "P"), fit(v, "Q")
-    labels = groups or (None, None)
+    labels = request.groups or (None, None)
     left_out = [
-        list(_fits(rows, whole, blocks(rows, label, seed)))
+        list(_left_out(rows, whole, label, request.seed))
         for rows, whole, label in zip((u, v), (p, q), labels, strict=True)
     ]
     pairs = [(p, q), *((b, q) for b in left_out[0]), *((p, b) for b in left_out[1])]
-    values, noise = _table(pairs, (*divergences, DIVERGENCES["jeffreys"]), seed)
+    values, noise = _table(pairs, (*request.divergences, DIVERGENCES["jeffreys"]), request.seed)
     steps = len(left_out[0])
-    quantile = float(t.ppf(0.5 + 0.5 * confidence, min(map(len, left_out)) - 1))
-    both_ways = _jackknife(values[:, -1], steps, correct=groups is not None)
+    quantile = float(t.ppf(0.5 + 0.5 * request.confidence, min(map(len, left_out)) - 1))
+    both_ways = _jackknife(values[:, -1], steps, correct=grouped)
     apart = both_ways.value > quantile * both_ways.error  # else no interval leaves 0 out, not even at a kink there
     normality = {"mardia_p": mardia(u, p), "mardia_q": mardia(v, q)}
-    warnings = _warnings(x.shape[1], space.rank, normality)
-    made = []
-    for j, row in enumerate(divergences):
-        found = _jackknife(values[:, j], steps, correct=groups is not None or not _unbiased(row))
-        error = math.hypot(found.error, float(noise[j]))
-        low, value, high = _interval(row, found.value, quantile * error)
-        made.append(
-            Estimate(
-                divergence=row.name,
-                value=value,
-                low=low if apart else row.value_at_one,
-                high=high,
-                standard_error=error,
-                confidence=confidence,
-                method="gaussian",
-                n_p=len(x),
-                n_q=len(y),
-                dim=x.shape[1],
-                warnings=(*warnings, *_about(row, values[:, j], noise[j] > 0.0)),
-                diagnostics={
-                    **normality,
-                    "rank": space.rank,
-                    "plug_in": float(values[0, j]),
-                    "draw_error": float(noise[j]),
-                },
-                ratio=lambda points: log_ratio(p, q, space(points)),
-            )
+    cautions = (
+        warnings.assumes_gaussian(),
+        warnings.not_gaussian(normality),
+        warnings.flat(space.rank, x.shape[1]),
+    )
+
+    def interval(d: FDivergence, values: np.ndarray, noise: float) -> Interval:
+        found = _jackknife(values, steps, correct=grouped or not _unbiased(d))
+        error = math.hypot(found.error, noise)
+        around = Interval.around(found.value, error, quantile, d.value_at_one, d.upper_limit())
+        edge = warnings.edge_of_divergence(values[0], bool(np.isfinite(values).all()))
+        return around._replace(
+            low=around.low if apart else d.value_at_one,
+            warnings=warnings.report(*cautions, edge or warnings.missed_tails(d, noise > 0.0)),
+            diagnostics={"plug_in": float(values[0]), "draw_error": noise},
         )
-    return made
+
+    return Fit(
+        request.method,
+        [interval(d, values[:, j], float(noise[j])) for j, d in enumerate(request.divergences)],
+        lambda points: log_ratio(p, q, space(points)),
+        diagnostics={**normality, "rank": space.rank},
+    )
 
 
-def fit(rows: np.ndarray, name: str) -> Fit:
+def fit(rows: np.ndarray, name: str) -> Fitted:
     """The Gaussian of whitened `rows` [n, d]. Raises DataError where n ≤ d + 2, or where they are flat."""
     n, d = rows.shape
     if n <= d + 2:
@@ -128,22 +113,7 @@ def fit(rows: np.ndarray, name: str) -> Fit:
     return whole
 
 
-def blocks(rows: np.ndarray, labels: np.ndarray | None, seed: int) -> list[np.ndarray]:
-    """Row indices of at most `BLOCKS` random blocks that make up `rows`; rows with one label stay together.
-
-    Raises DataError for fewer than two groups.
-    """
-    n, d = rows.shape
-    _, label = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
-    count = label.max() + 1
-    if count < 2:
-        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
-    number = min(max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), count)  # what remains can still be fitted
-    block = np.random.default_rng(seed).permutation(count) % number
-    return [np.flatnonzero(block[label] == b) for b in range(number)]
-
-
-def unbiased_kl(p: Fit, q: Fit) -> float:
+def unbiased_kl(p: Fitted, q: Fitted) -> float:
     """KL(P‖Q) in nats from two Gaussian fits, unbiased for Gaussian data: E of the value is the truth.
 
     ½[g tr(Sq⁻¹Sp)(1 − 1/n) + g‖Lq⁻¹Δ‖² − d/m − d + log|Sq| − c(m) − log|Sp| + c(n)], with g = (m − d − 2)/(m − 1) for
@@ -159,23 +129,23 @@ def unbiased_kl(p: Fit, q: Fit) -> float:
     return 0.5 * (quadratic + _log_det(q) - _log_det(p))
 
 
-def _log_det(g: Fit) -> float:
+def _log_det(g: Fitted) -> float:
     d = len(g.mean)
     bias = digamma(0.5 * (g.n - np.arange(1, d + 1))).sum() + d * math.log(2.0 / (g.n - 1))
     return float(2.0 * np.log(np.diagonal(g.factor)).sum() - bias)
 
 
-def log_ratio(p: Fit, q: Fit, points: np.ndarray) -> np.ndarray:
+def log_ratio(p: Fitted, q: Fitted, points: np.ndarray) -> np.ndarray:
     """log p/q [k] of two Gaussians at points [k, d]."""
 
-    def log_density(g: Fit) -> np.ndarray:
+    def log_density(g: Fitted) -> np.ndarray:
         white = solve_triangular(g.factor, (points - g.mean).T, lower=True)
         return -0.5 * np.sum(white**2, axis=0) - np.log(np.diagonal(g.factor)).sum()
 
     return log_density(p) - log_density(q)
 
 
-def mardia(rows: np.ndarray, g: Fit) -> float:
+def mardia(rows: np.ndarray, g: Fitted) -> float:
     """Two-sided p-value of Mardia's kurtosis, mean of ‖L⁻¹(z − μ)‖⁴ against d(d + 2) (Mardia 1970)."""
     n, d = rows.shape
     white = solve_triangular(g.factor, (rows - g.mean).T, lower=True)
@@ -186,14 +156,15 @@ def mardia(rows: np.ndarray, g: Fit) -> float:
 # --- the fits with a block left out ----------------------------------------------------------------------------------
 
 
-def _fits(rows: np.ndarray, whole: Fit, parts: Sequence[np.ndarray]) -> Iterator[Fit]:
-    """The fit without each of `parts`, from sums about the whole mean."""
+def _left_out(rows: np.ndarray, whole: Fitted, labels: np.ndarray | None, seed: int) -> Iterator[Fitted]:
+    """The fit without each block of the jackknife, from sums about the whole mean; what remains can be fitted."""
+    n, d = rows.shape
     centred = rows - whole.mean
     products = _products(centred)
-    for part in parts:
-        rest = _fit(len(rows) - len(part), -centred[part].sum(axis=0), products - _products(centred[part]), whole.mean)
+    for block in jackknife_blocks(n, max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), seed, labels):
+        rest = _fit(n - len(block), -centred[block].sum(axis=0), products - _products(centred[block]), whole.mean)
         if rest is None:
-            raise DataError(f"without {len(part)} of {len(rows)} rows the rest are collinear; give more rows or groups")
+            raise DataError(f"without {len(block)} of {n} rows the rest are collinear; give more rows or groups")
         yield rest
 
 
@@ -201,21 +172,21 @@ def _products(centred: np.ndarray) -> np.ndarray:
     return centred.T @ centred
 
 
-def _fit(n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> Fit | None:
+def _fit(n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> Fitted | None:
     """The fit from n rows' sum and products about `origin`; None where it is singular."""
     if n <= len(origin) + 2:
         return None
     shift = total / n
     cov = (products - n * np.outer(shift, shift)) / (n - 1)
     try:
-        return Fit(n, origin + shift, cov, cholesky(cov, lower=True))
+        return Fitted(n, origin + shift, cov, cholesky(cov, lower=True))
     except np.linalg.LinAlgError:
         return None
 
 
 # --- D_f of pairs of fits --------------------------------------------------------------------------------------------
 
-_KL: dict[str, Callable[[Fit, Fit], float]] = {
+_KL: dict[str, Callable[[Fitted, Fitted], float]] = {
     "kl": unbiased_kl,
     "reverse_kl": lambda p, q: unbiased_kl(q, p),
     "jeffreys": lambda p, q: unbiased_kl(p, q) + unbiased_kl(q, p),
@@ -238,7 +209,7 @@ def _closed(row: FDivergence) -> Closed | None:
     return None
 
 
-def _table(pairs: Sequence[tuple[Fit, Fit]], rows: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _table(pairs: Sequence[tuple[Fitted, Fitted]], rows: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(D_f of each pair [pairs, rows], standard error [rows] that the draws add to it).
 
     The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
@@ -271,7 +242,7 @@ def _jitted(rows: tuple[FDivergence, ...]) -> Callable[..., jax.Array]:
     return jax.jit(lambda *fits: jnp.stack([form(*fits) for form in forms]))
 
 
-def _at_once(rows: tuple[FDivergence, ...], p: Fit, q: Fit) -> np.ndarray:
+def _at_once(rows: tuple[FDivergence, ...], p: Fitted, q: Fitted) -> np.ndarray:
     with jax.enable_x64(True):
         return np.asarray(_jitted(rows)(p.mean, p.cov, q.mean, q.cov))
 
@@ -282,10 +253,10 @@ def _normal(d: int, seed: int) -> list[np.ndarray]:
     return [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sets]
 
 
-def log_ratios(p: Fit, q: Fit, normal: np.ndarray) -> np.ndarray:
+def log_ratios(p: Fitted, q: Fitted, normal: np.ndarray) -> np.ndarray:
     """log p/q at the points that `normal` [k, d] makes of P, then at those it makes of Q: [2k]."""
 
-    def outward(g: Fit, h: Fit) -> np.ndarray:  # log g/h at draws of G
+    def outward(g: Fitted, h: Fitted) -> np.ndarray:  # log g/h at draws of G
         shifted = normal @ g.factor.T + (g.mean - h.mean)
         white = solve_triangular(h.factor, shifted.T, lower=True)
         gain = np.log(np.diagonal(h.factor)).sum() - np.log(np.diagonal(g.factor)).sum()
@@ -336,32 +307,3 @@ def _jackknife(values: np.ndarray, n_p: int, correct: bool) -> Jackknifed:
     bias = sum((len(side) - 1) * float(side.mean() - whole) for side in sides) if correct else 0.0
     square = sum((len(side) - 1) * float(side.var()) for side in sides)
     return Jackknifed(whole - bias, math.sqrt(square))
-
-
-def _interval(row: FDivergence, value: float, reach: float) -> tuple[float, float, float]:
-    """(low, value, high) inside [f(1), sup D_f], where every D_f lies."""
-    least, most = row.value_at_one, row.upper_limit()
-    if not math.isfinite(reach):
-        return least, min(max(value, least), most), most
-    low, value, high = (min(max(v, least), most) for v in (value - reach, value, value + reach))
-    return low, value, high
-
-
-def _warnings(dim: int, rank: int, normality: dict[str, float]) -> list[str]:
-    said = ["assumes that both sets are Gaussian: the value is that of the fitted Gaussians, not a lower bound"]
-    bad = [f"{name} = {p:.2g}" for name, p in normality.items() if p < UNLIKELY]
-    if bad:
-        said.append(f"not Gaussian: Mardia's kurtosis test has p-values {' and '.join(bad)}; use another method")
-    if rank < dim:
-        said.append(f"the two sets fill {rank} of {dim} dimensions; the divergence is taken there")
-    return said
-
-
-def _about(row: FDivergence, values: np.ndarray, drawn: bool) -> list[str]:
-    if not math.isfinite(values[0]):
-        return ["infinite between the fitted Gaussians, one too wide for the other; low is only the trivial bound"]
-    if not np.isfinite(values).all():
-        return ["infinite without some rows: the fitted Gaussians are at the edge where the divergence diverges"]
-    if drawn and math.isinf(row.upper_limit()):
-        return ["no closed form and no upper limit: an average over draws may miss tails, even infinite ones"]
-    return []
