@@ -38,7 +38,7 @@ from estimators.density_ratio.references import Coordinates, References, stack
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES, FDivergence
 from estimators.result import Estimate, Scores
-from estimators.samples.folds import Groups, Rows, blocks, roles
+from estimators.samples.folds import Groups, Rows, blocks, cross_fits
 
 OBJECTIVES = {"neural": ("fenchel", "js"), "nwj": ("fenchel", "kl"), "dv": ("donsker_varadhan", "kl")}
 """What each method's critic maximises: a bound, and the divergence it bounds."""
@@ -182,9 +182,9 @@ def cross_fit(
 ) -> tuple[HeldOut, Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
     """Log-ratios of every row from two critics that never saw it, the mean critic, and figures of the fit."""
     rng = np.random.default_rng(seed)
-    parts = [part for pair in roles(cut) for part in pair]
+    parts = [part for pair in cross_fits(cut) for part in pair]
     halves = {id(part.train): (x[_some(part.train.p, rng)], y[_some(part.train.q, rng)]) for part in parts[::2]}
-    folds = [Fold(*halves[id(part.train)], *halves[id(part.judge)]) for part in parts]
+    folds = [Fold(*halves[id(part.train)], *halves[id(part.validation)]) for part in parts]
     critics, history = fit_critics(folds, seed, objective, fit_references)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))

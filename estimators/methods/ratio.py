@@ -26,7 +26,7 @@ from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.plug_in import HeldOut, read
 from estimators.divergences.table import FDivergence
 from estimators.result import Estimate
-from estimators.samples.folds import Groups, Roles, Rows, blocks, roles
+from estimators.samples.folds import CrossFit, Groups, Rows, blocks, cross_fits
 
 CENTRES = 50  # from either set
 WIDTHS = (0.5, 1.0, 2.0, 4.0)  # of a kernel, in median distances between centres
@@ -90,7 +90,7 @@ def cross_fit(
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
     fits: list[LogRatio] = []
     widths, ridges = [], []
-    for pair in roles(blocks(len(x), len(y), seed, groups)):
+    for pair in cross_fits(blocks(len(x), len(y), seed, groups)):
         for critic, part in enumerate(pair):
             ratio, width, ridge = fit(x, y, part, rng)
             log_p[critic, part.held_out.p] = ratio(x[part.held_out.p])
@@ -102,9 +102,9 @@ def cross_fit(
     return HeldOut(log_p, log_q), lambda points: np.mean([f(points) for f in fits], axis=0), chosen
 
 
-def fit(x: np.ndarray, y: np.ndarray, part: Roles, rng: np.random.Generator) -> tuple[LogRatio, float, float]:
-    """(log p/q, width, ridge) trained on `part.train`, with the width and ridge that `part.judge` finds likeliest."""
-    train, judge = (Rows(*(_some(index, rng) for index in rows)) for rows in (part.train, part.judge))
+def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) -> tuple[LogRatio, float, float]:
+    """(log p/q, width, ridge) trained on `part.train`; `part.validation` chooses width and ridge by their likelihood."""
+    train, judge = (Rows(*(_some(index, rng) for index in rows)) for rows in (part.train, part.validation))
     p, q = x[train.p], y[train.q]
     offset = math.log(len(p) / len(q))
     best, chosen = math.inf, None

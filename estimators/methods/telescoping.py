@@ -29,7 +29,7 @@ from estimators.divergences.table import FDivergence
 from estimators.methods.neural import Fold, fit_critics
 from estimators.result import Estimate
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups, Rows, blocks, roles
+from estimators.samples.folds import Groups, Rows, blocks, cross_fits
 
 MOST = 20_000  # rows a side that train, or judge, one critic
 
@@ -125,13 +125,13 @@ def cross_fit(
 ) -> tuple[HeldOut, Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
     """Log-ratios of every row from two chains of anchors and critics that never saw it, their mean, and figures."""
     rng = np.random.default_rng(seed)
-    parts = [part for pair in roles(cut) for part in pair]
+    parts = [part for pair in cross_fits(cut) for part in pair]
     anchors = [Anchors.fit(x[t.p], y[t.q], x[j.p], y[j.q]) for t, j, _ in parts]
     folds = []
     for made, part in zip(anchors, parts, strict=True):
         for normal, rows, train, judge in (
-            (made.p, x, part.train.p, part.judge.p),
-            (made.q, y, part.train.q, part.judge.q),
+            (made.p, x, part.train.p, part.validation.p),
+            (made.q, y, part.train.q, part.validation.q),
         ):
             real = [made.coordinates(rows[index[:MOST]]) for index in (train, judge)]
             folds.append(Fold(real[0], draw(normal, len(real[0]), rng), real[1], draw(normal, len(real[1]), rng)))
