@@ -103,7 +103,7 @@ def cross_fit(
 
 
 def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) -> tuple[LogRatio, float, float]:
-    """(log p/q, width, ridge) trained on `part.train`; `part.validation` chooses width and ridge by their likelihood."""
+    """(log p/q, width, ridge) trained on `part.train`; `part.validation` chooses width and ridge by likelihood."""
     train, judge = (Rows(*(_some(index, rng) for index in rows)) for rows in (part.train, part.validation))
     p, q = x[train.p], y[train.q]
     offset = math.log(len(p) / len(q))
