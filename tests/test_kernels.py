@@ -65,7 +65,7 @@ def test_no_row_is_told_by_a_fit_that_saw_it(monkeypatch):
     x, y = draw(0, 60)
 
     def fit(x, y, part, rng):
-        known = np.concatenate([x[part.train.p], x[part.judge.p], y[part.train.q], y[part.judge.q]])
+        known = np.concatenate([x[part.train.p], x[part.validation.p], y[part.train.q], y[part.validation.q]])
         return lambda rows: np.isin(rows[:, 0], known[:, 0]).astype(float), 1.0, 1.0
 
     monkeypatch.setattr(kernels, "fit", fit)

@@ -13,7 +13,7 @@ import estimators as est
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import BLOCKS, blocks, roles
+from estimators.samples.folds import BLOCKS, blocks, cross_fits
 
 SIZE, DIM = 60, 2
 ROUNDS = 3  # fewer than PATIENCE: every critic is trained as long, whatever the others do
@@ -150,7 +150,7 @@ def test_the_gap_is_the_bound_on_rows_that_trained_less_that_on_rows_held_out():
 
 
 def folds_of(x, y) -> list[neural.Fold]:
-    parts = [part for pair in roles(CUT) for part in pair]
+    parts = [part for pair in cross_fits(CUT) for part in pair]
     return [neural.Fold(x[t.p], y[t.q], x[j.p], y[j.q]) for t, j, _ in parts]
 
 

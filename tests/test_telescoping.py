@@ -14,7 +14,7 @@ from estimators.density_ratio.references import Normal
 from estimators.methods import neural, telescoping
 from estimators.methods.telescoping import Anchors, draw, unbiased
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import blocks, roles
+from estimators.samples.folds import blocks, cross_fits
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2
@@ -142,7 +142,7 @@ def through_anchors_alone(seed: int, n: int, d: int, shift: float, names) -> lis
     x, y = normals(seed, n, d, shift)
     log_p, log_q = np.empty((2, n)), np.empty((2, n))
     cut = blocks(n, n, seed)
-    for pair in roles(cut):
+    for pair in cross_fits(cut):
         for c, (train, judge, held) in enumerate(pair):
             anchors = Anchors.fit(x[train.p], y[train.q], x[judge.p], y[judge.q])
             log_p[c, held.p], log_q[c, held.q] = anchors.log_ratio(x[held.p]), anchors.log_ratio(y[held.q])
