@@ -241,6 +241,4 @@ def mutual_information(
 def _of_bound(name: str, value: float, error: float, request: Request, plugged_in: Interval) -> Interval:
     """The interval of a bound, with the plug-in's warnings and figures."""
     around = Interval.around(value, error, request.quantile, -math.inf, math.inf)
-    return around._replace(
-        warnings=(*plugged_in.warnings, BOUNDS[name].caution), diagnostics=plugged_in.diagnostics
-    )
+    return around._replace(warnings=(*plugged_in.warnings, BOUNDS[name].caution), diagnostics=plugged_in.diagnostics)

@@ -91,9 +91,7 @@ def _varying(p: Samples, q: Samples) -> tuple[np.ndarray, np.ndarray]:
     return p.values[:, kept], q.values[:, kept]
 
 
-def _held_out(
-    x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None
-) -> tuple[np.ndarray, np.ndarray, Rows]:
+def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
     """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are."""
     testing, one, other = _split(len(x), len(y), seed, groups)
     halves = [(x[rows.p], y[rows.q]) for rows in (one, other)]

@@ -103,7 +103,9 @@ class Estimate:
     scores: Scores | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, name: str, interval: Interval, fit: Fit, request: Request, *, dim: int, notes: Sequence[str]) -> Estimate:
+    def of(
+        cls, name: str, interval: Interval, fit: Fit, request: Request, *, dim: int, notes: Sequence[str]
+    ) -> Estimate:
         """The estimate of the divergence called `name`; `notes` are warnings about the samples, of dimension `dim`."""
         return cls(
             divergence=name,

@@ -1,4 +1,4 @@
-"""The method that chooses by overlap: `neural`, or `telescoping` where no classifier can measure how far apart sets are."""
+"""The method that chooses: `neural`, or `telescoping` where no classifier can measure how far apart the sets are."""
 
 from __future__ import annotations
 

@@ -209,7 +209,9 @@ def _closed(row: FDivergence) -> Closed | None:
     return None
 
 
-def _table(pairs: Sequence[tuple[Fitted, Fitted]], rows: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _table(
+    pairs: Sequence[tuple[Fitted, Fitted]], rows: Sequence[FDivergence], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(D_f of each pair [pairs, rows], standard error [rows] that the draws add to it).
 
     The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.

@@ -15,7 +15,7 @@ from estimators.density_ratio.references import References
 from estimators.divergences.table import DIVERGENCES
 from estimators.request import Request
 from estimators.result import Fit
-from estimators.samples.folds import Rows, blocks, roles, subsample
+from estimators.samples.folds import Rows, blocks, cross_fits, subsample
 
 METHODS = {
     "neural": "critics trained with the logistic loss, the bound of the Jensen–Shannon divergence",
@@ -43,12 +43,12 @@ def cross_fit(
     """Log-ratios of every row from the two critics of its block in `cut`, which never saw it."""
     x, y = request.x, request.y
     rng = np.random.default_rng(request.seed)
-    parts = [part for pair in roles(cut) for part in pair]
+    parts = [part for pair in cross_fits(cut) for part in pair]
     halves = {
         id(part.train): (x[subsample(part.train.p, MOST, rng)], y[subsample(part.train.q, MOST, rng)])
         for part in parts[::2]
     }
-    folds = [Fold(*halves[id(part.train)], *halves[id(part.judge)]) for part in parts]
+    folds = [Fold(*halves[id(part.train)], *halves[id(part.validation)]) for part in parts]
     critics, diagnostics = fit_critics(folds, request.seed, objective, fit_references)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))

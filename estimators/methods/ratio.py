@@ -23,7 +23,7 @@ from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.plug_in import HeldOut, plug_in
 from estimators.request import Request
 from estimators.result import Fit
-from estimators.samples.folds import Roles, Rows, blocks, roles, subsample
+from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits, subsample
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
 CENTRES = 50
@@ -75,7 +75,7 @@ def cross_fit(request: Request) -> HeldOut:
     rng = np.random.default_rng(request.seed)
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
     fits = []
-    for pair in roles(blocks(len(x), len(y), request.seed, request.groups)):
+    for pair in cross_fits(blocks(len(x), len(y), request.seed, request.groups)):
         for critic, part in enumerate(pair):
             fitted = fit(x, y, part, rng)
             log_p[critic, part.held_out.p] = fitted(x[part.held_out.p])
@@ -85,9 +85,11 @@ def cross_fit(request: Request) -> HeldOut:
     return HeldOut(log_p, log_q, lambda points: np.mean([f(points) for f in fits], axis=0), chosen)
 
 
-def fit(x: np.ndarray, y: np.ndarray, part: Roles, rng: np.random.Generator) -> KernelRatio:
-    """The log-ratio trained on `part.train`, of the width and ridge that make `part.judge` likeliest."""
-    train, validation = (Rows(*(subsample(index, MOST, rng) for index in rows)) for rows in (part.train, part.judge))
+def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) -> KernelRatio:
+    """The log-ratio trained on `part.train`, of the width and ridge that make `part.validation` likeliest."""
+    train, validation = (
+        Rows(*(subsample(index, MOST, rng) for index in rows)) for rows in (part.train, part.validation)
+    )
     p, q = x[train.p], y[train.q]
     offset = math.log(len(p) / len(q))
     best, chosen = math.inf, None

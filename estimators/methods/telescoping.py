@@ -25,7 +25,7 @@ from estimators.density_ratio.references import Normal
 from estimators.request import Request
 from estimators.result import Fit
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import Roles, Rows, blocks, roles
+from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
 METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
 MOST = 20_000
@@ -114,7 +114,7 @@ def estimate(request: Request) -> Fit:
 def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     """Log-ratios of every row from the two chains of its block in `cut`, which never saw it."""
     x, y = request.x, request.y
-    parts = [part for pair in roles(cut) for part in pair]
+    parts = [part for pair in cross_fits(cut) for part in pair]
     anchors = [Anchors.fit(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in parts]
     rng = np.random.default_rng(request.seed)
     folds = [
@@ -137,11 +137,11 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     )
 
 
-def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: Roles, rng: np.random.Generator):
+def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
     """Two folds: the samples of P against draws of p₀, those of Q against draws of q₀."""
     for normal, rows, train, validation in (
-        (anchors.p, x, part.train.p, part.judge.p),
-        (anchors.q, y, part.train.q, part.judge.q),
+        (anchors.p, x, part.train.p, part.validation.p),
+        (anchors.q, y, part.train.q, part.validation.q),
     ):
         real = [anchors.coordinates(rows[index[:MOST]]) for index in (train, validation)]
         yield Fold(real[0], draw(normal, len(real[0]), rng), real[1], draw(normal, len(real[1]), rng))

@@ -54,12 +54,36 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
         cut_p, cut_q = (np.array_split(rng.permutation(size), BLOCKS) for size in (n, m))
         return [Rows(p, q) for p, q in zip(cut_p, cut_q, strict=True)]
     in_p, in_q = _deal(groups, rng)
-    made = [Rows(np.flatnonzero(in_p == k), np.flatnonzero(in_q == k)) for k in range(BLOCKS)]
+    made = [Rows(p, q) for p, q in zip(_members(in_p, BLOCKS), _members(in_q, BLOCKS), strict=True)]
     if min(min(len(b.p), len(b.q)) for b in made) < 2:
         raise DataError(
             f"the groups do not spread over {BLOCKS} blocks with rows of both sets; use more, smaller groups"
         )
     return made
+
+
+def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
+    """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
+
+    Raises:
+        DataError: fewer than two groups.
+    """
+    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
+    groups = group.max() + 1
+    if groups < 2:
+        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
+    block = np.random.default_rng(seed).permutation(groups) % min(most, groups)
+    return _members(block[group], min(most, groups))
+
+
+def subsample(index: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """`most` of the rows at random, or all where there are no more."""
+    return index if len(index) <= most else rng.choice(index, most, replace=False)
+
+
+def _members(block: np.ndarray, number: int) -> list[np.ndarray]:
+    """The rows of each block, given the block of each row."""
+    return [np.flatnonzero(block == k) for k in range(number)]
 
 
 def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
