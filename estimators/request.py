@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from estimators.divergences.table import FDivergence
 
 METHODS = Room("estimators.methods", "METHODS", "estimate")
-"""Every way of estimating by name: a function Request → Fit. A file of the room offers one, or several that share it."""
+"""Every way of estimating by name: a function Request → Fit. A file of the room offers one or more."""
 
 
 class BadArgument(ValueError):
@@ -37,8 +37,8 @@ class Request:
         method: the name in `METHODS` that the user chose; a file that offers several tells them apart by it.
         seed: of everything random.
         confidence: level of the intervals.
-        groups: labels of the samples of P [n] and of Q [m], or [n, k] where a sample belongs to k groups. Samples of one
-            group are not independent of each other. All are independent if None.
+        groups: labels of the samples of P [n] and of Q [m], or [n, k] where a sample belongs to k groups. Samples of
+            one group are not independent of each other. All are independent if None.
     """
 
     x: np.ndarray

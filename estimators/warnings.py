@@ -16,7 +16,7 @@ MANY_DIMENSIONS = 8
 UNLIKELY = 1e-3
 """p-value of Mardia's test below which a sample set is called not Gaussian."""
 LOST = 1e-6
-"""Distance between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
+"""Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
 
 
 def report(*texts: str) -> tuple[str, ...]:

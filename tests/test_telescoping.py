@@ -2,26 +2,25 @@
 
 import math
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
 
 import estimators as est
+from estimators.critics.early_stopping import Schedule
+from estimators.density_ratio import critic
 from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.plug_in import HeldOut, read
+from estimators.density_ratio.plug_in import HeldOut, plug_in
 from estimators.density_ratio.references import Normal
-from estimators.methods import neural, telescoping
 from estimators.methods.telescoping import Anchors, draw, unbiased
+from estimators.request import Request
+from estimators.result import Interval
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import blocks, cross_fits
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2
 COVARIANCE = np.array([[1.5, 0.6, 0.0], [0.6, 0.8, -0.2], [0.0, -0.2, 1.0]])
-
-full = neural.fit_folds.__wrapped__
-quick = jax.jit(lambda key, folds, objective: full(key, folds, objective), static_argnames="objective")
 
 
 def normals(seed: int, n: int = N, d: int = DIM, shift: float = SHIFT):
@@ -34,11 +33,10 @@ def normals(seed: int, n: int = N, d: int = DIM, shift: float = SHIFT):
 @pytest.fixture(scope="module")
 def far() -> dict[str, est.Estimate]:
     """Gaussians 9 nats apart, by critics trained a tenth of the usual: there is nearly nothing to learn."""
-    rows = [est.divergence(name) for name in ("kl", "reverse_kl", "jeffreys", "js", "total_variation")]
+    names = ["kl", "reverse_kl", "jeffreys", "js", "total_variation"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural, "ROUNDS", 2)
-        patch.setattr(neural, "fit_folds", quick)
-        return {e.divergence: e for e in telescoping.estimate(*normals(0), rows)}
+        patch.setattr(critic, "SCHEDULE", Schedule(rounds=2))
+        return {e.divergence: e for e in est.estimate(*normals(0), names, method="telescoping")}
 
 
 # --- anchors ----------------------------------------------------------------------------------------------------------
@@ -79,7 +77,7 @@ def test_too_few_rows_for_a_covariance_are_refused_with_the_number_needed():
     with pytest.raises(DataError, match=r"5 rows of dimension 3: .* more than 5"):
         unbiased(rng.normal(size=(5, 3)))
     with pytest.raises(DataError, match="more than 22"):
-        telescoping.estimate(*normals(0, n=50, d=20), [est.divergence("kl")])
+        est.estimate(*normals(0, n=50, d=20), "kl", method="telescoping")
 
 
 def test_columns_that_depend_on_others_are_refused_with_a_remedy():
@@ -129,7 +127,7 @@ def test_the_log_ratio_of_the_chain_is_that_of_the_densities(far):
         assert np.sqrt(np.mean((found - truth) ** 2)) < 1.0 < np.std(truth)
 
 
-def test_it_says_what_it_rests_on(far):
+def test_warnings_name_what_it_rests_on(far):
     e = far["kl"]
     assert (e.method, e.n_p, e.n_q, e.dim) == ("telescoping", N, N, DIM)
     assert e.diagnostics["coordinates"] == "Standard" and "history" in e.diagnostics
@@ -137,17 +135,17 @@ def test_it_says_what_it_rests_on(far):
     assert not any("separable" in w for w in e.warnings) and math.isfinite(e.high)
 
 
-def through_anchors_alone(seed: int, n: int, d: int, shift: float, names) -> list[est.Estimate]:
+def through_anchors_alone(seed: int, n: int, d: int, shift: float, names) -> list[Interval]:
     """The method without its critics, which have nothing to learn between Gaussians."""
     x, y = normals(seed, n, d, shift)
     log_p, log_q = np.empty((2, n)), np.empty((2, n))
     cut = blocks(n, n, seed)
     for pair in cross_fits(cut):
-        for c, (train, judge, held) in enumerate(pair):
-            anchors = Anchors.fit(x[train.p], y[train.q], x[judge.p], y[judge.q])
+        for c, (train, validation, held) in enumerate(pair):
+            anchors = Anchors.fit(x[train.p], y[train.q], x[validation.p], y[validation.q])
             log_p[c, held.p], log_q[c, held.q] = anchors.log_ratio(x[held.p]), anchors.log_ratio(y[held.q])
-    rows = [est.divergence(name) for name in names]
-    return read(HeldOut(log_p, log_q), rows, method="telescoping", dim=d, parametric=cut)
+    request = Request(x=x, y=y, divergences=[est.divergence(name) for name in names], method="telescoping")
+    return list(plug_in(request, HeldOut(log_p, log_q, parametric=cut)).intervals)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.plug_in import HeldOut, plug_in
 from estimators.request import Request
 from estimators.result import Fit
-from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits, subsample
+from estimators.samples.folds import CrossFit, blocks, cross_fits, subsample
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
 CENTRES = 50
@@ -87,14 +87,12 @@ def cross_fit(request: Request) -> HeldOut:
 
 def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) -> KernelRatio:
     """The log-ratio trained on `part.train`, of the width and ridge that make `part.validation` likeliest."""
-    train, validation = (
-        Rows(*(subsample(index, MOST, rng) for index in rows)) for rows in (part.train, part.validation)
-    )
-    p, q = x[train.p], y[train.q]
+    sides = (x, part.train.p), (y, part.train.q), (x, part.validation.p), (y, part.validation.q)
+    p, q, other_p, other_q = (rows[subsample(index, MOST, rng)] for rows, index in sides)
     offset = math.log(len(p) / len(q))
     best, chosen = math.inf, None
     for kernels, width in _kernels(p, q, rng):
-        phi_p, phi_q, new_p, new_q = (kernels(rows) for rows in (p, q, x[validation.p], y[validation.q]))
+        phi_p, phi_q, new_p, new_q = (kernels(rows) for rows in (p, q, other_p, other_q))
         origin = [0.0] * phi_p.shape[1]
         for ridge in RIDGES:
             theta = logistic(phi_p, phi_q, start=origin, ridge=[1e-6] + [ridge] * (len(origin) - 1)).theta
