@@ -35,7 +35,8 @@ import tyro
 from benchmarks import peers, report
 from benchmarks import staircase as climb
 from benchmarks.cells import Cell, Ledger
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
 from fgan.run.progress import Reporter
 
 RESULTS = Path(__file__).parent / "results"

@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from estimators import warnings
-from estimators.divergences.table import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.renyi import Functional, everything, functional
 from estimators.request import METHODS, BadArgument, Request, check_settings, numbered
 from estimators.result import Estimate, Fit, Interval
 from estimators.samples.arrays import Samples, as_samples, check_pair, constant_columns, twins
-
-
-class Functional(NamedTuple):
-    """What the user asked for: an f-divergence, perhaps seen through a monotone transform (Rényi's)."""
-
-    name: str
-    row: FDivergence
-    transform: Callable[[float], float] | None = None
-    slope: Callable[[float], float] | None = None
-
-
-def renyi(a: float) -> Functional:
-    """Rényi's D_α = log(1 + α(α−1) D_{alpha(α)}) / (α−1), α > 0, a monotone function of the α-divergence.
-
-    Source: Rényi 1961; van Erven & Harremoës 2014. α = 1 is kl.
-    """
-    if not a > 0.0 or not math.isfinite(a):
-        raise UnknownDivergence(f"renyi({a:g}): the order must be positive and finite")
-    if a == 1.0:
-        return Functional("renyi(1)", DIVERGENCES["kl"])
-    factor = a * (a - 1.0)
-
-    row = alpha(a)
-
-    def transform(d):
-        inside = 1.0 + factor * d
-        if d >= row.upper_limit():
-            return math.inf
-        if a > 1.0 and inside < 0.5:  # a negative estimate: the tangent there, since the logarithm soon ends
-            return (2.0 * inside - 1.0 - math.log(2.0)) / (a - 1.0)
-        return math.log(inside) / (a - 1.0)
-
-    def slope(d):
-        inside = 1.0 + factor * d
-        return a / (max(inside, 0.5) if a > 1.0 else inside)
-
-    return Functional(f"renyi({a:g})", row, transform, slope)
-
-
-def functional(name: str | FDivergence) -> Functional:
-    """The functional called `name`: any divergence of the table, or `renyi(α)`."""
-    if isinstance(name, str) and (parsed := re.fullmatch(r"\s*renyi\(\s*([\d.e+-]+)\s*\)\s*", name.lower())):
-        try:
-            return renyi(float(parsed[1]))
-        except ValueError as error:
-            raise UnknownDivergence(str(error)) from None
-    row = divergence(name)
-    return Functional(row.name, row)
-
-
-def everything() -> list[Functional]:
-    """What `"all"` stands for: every row of the table but gan, and renyi(2)."""
-    return [functional(name) for name in DIVERGENCES if name != "gan"] + [renyi(2.0)]
 
 
 def estimate(
@@ -109,12 +55,12 @@ def estimate(
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
     labels = twins(p, q) if groups is None else numbered(groups, p, q)
     notes = (*p.notes, *q.notes, *check_pair(p, q), *warnings.report(warnings.lost_digits(p.values, q.values)))
-    proofs = [_proof(f.row, p.values, q.values) for f in asked]
+    proofs = [_proof(f.divergence, p.values, q.values) for f in asked]
     varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
     request = Request(
         x=p.values[:, varying],
         y=q.values[:, varying],
-        divergences=[f.row for f, proof in zip(asked, proofs, strict=True) if proof is None],
+        divergences=[f.divergence for f, proof in zip(asked, proofs, strict=True) if proof is None],
         method=method,
         seed=seed,
         confidence=confidence,

@@ -15,8 +15,8 @@ import numpy as np
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.critic import fit_critics
 from estimators.density_ratio.plug_in import variational
-from estimators.divergences.table import FDivergence
-from estimators.divergences.table import divergence as named
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.renyi import functional
 from estimators.request import BadArgument, check_settings, numbered
 from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns
 from estimators.samples.folds import Groups, Rows, blocks
@@ -62,7 +62,7 @@ def permutation_test(
     Raises:
         DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
     """
-    d = named(divergence)
+    d = functional(divergence).divergence
     check_settings(seed, 0.95)
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")

@@ -17,7 +17,7 @@ from estimators.samples.arrays import Samples
 from estimators.samples.folds import Groups
 
 if TYPE_CHECKING:
-    from estimators.divergences.table import FDivergence
+    from estimators.divergences.generator import FDivergence
 
 METHODS = Room("estimators.methods", "METHODS", "estimate")
 """Every way of estimating by name: a function Request → Fit. A file of the room offers one or more."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from estimators.divergences.table import FDivergence
+from estimators.divergences.generator import FDivergence
 
 HEAVY = 0.1
 """Share of a value that may rest on ratios beyond what the samples support before a warning says so."""

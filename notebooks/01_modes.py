@@ -22,8 +22,8 @@ import numpy as np
 
 import estimators as est
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES
+from estimators.exact_values.best_fit import best_gaussian
 from fgan.experiments import modes
-from fgan.scores.evaluation import best_gaussian
 
 x = np.linspace(-5, 7, 500)
 

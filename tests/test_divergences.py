@@ -11,20 +11,10 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import lambertw
 
-from estimators.divergences.table import (
-    DIVERGENCES,
-    FDivergence,
-    UnknownDivergence,
-    alpha,
-    composed_activation,
-    derivative,
-    divergence,
-    from_generator,
-    hockey_stick,
-    js_weighted,
-    legendre,
-    log_lambert,
-)
+from estimators.divergences.families import alpha, hockey_stick, js_weighted
+from estimators.divergences.generator import FDivergence, composed_activation, derivative, from_generator, legendre
+from estimators.divergences.special import log_lambert
+from estimators.divergences.table import DIVERGENCES, UnknownDivergence, divergence
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

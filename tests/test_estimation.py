@@ -12,8 +12,9 @@ from scipy import stats
 
 import estimators as est
 from estimators import estimation
+from estimators.divergences.renyi import functional
 from estimators.divergences.table import UnknownDivergence
-from estimators.estimation import BadArgument, functional
+from estimators.estimation import BadArgument
 from estimators.methods import neural, telescoping
 from estimators.samples.arrays import DataError
 
@@ -359,7 +360,7 @@ def test_renyi_grows_smoothly_through_negative_estimates(order):
 def test_renyi_is_infinite_only_at_the_supremum():
     assert functional("renyi(2)").transform(math.inf) == functional("renyi(0.3)").transform(1 / 0.21) == math.inf
     assert functional("renyi(0.3)").transform(0.999 / 0.21) < math.inf
-    assert functional("renyi(1)").row is est.divergence("kl")
+    assert functional("renyi(1)").divergence is est.divergence("kl")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

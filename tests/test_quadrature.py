@@ -10,10 +10,14 @@ import pytest
 from scipy import stats
 
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES
-from estimators.distributions.families import Gaussian, Mixture
-from estimators.divergences.table import DIVERGENCES, alpha, divergence, from_generator
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
+from estimators.divergences.families import alpha
+from estimators.divergences.generator import from_generator
+from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values import gaussian
-from estimators.exact_values.quadrature import PLANE, best_fit, exact_bound, exact_divergence, integrate
+from estimators.exact_values.best_fit import best_fit
+from estimators.exact_values.quadrature import PLANE, exact_bound, exact_divergence, integrate
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

@@ -11,12 +11,14 @@ from scipy.special import digamma, gammaln, logsumexp
 
 from estimators.critics.kernel import ALONE, Replicas, steps
 from estimators.critics.networks import MLP, NONLINEARITIES
-from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, Mixture, normal, ring
-from estimators.distributions.families import Gaussian
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, normal, ring
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
 from estimators.exact_values.quadrature import integrate
 from estimators.samples.arrays import DataError
 from estimators.tasks import targets
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS, staircase_pairs
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS, staircase_pairs
 
 LINE = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "normal": normal(-0.7, 0.3)}
 on_the_line = pytest.mark.parametrize("target", LINE.values(), ids=LINE)

@@ -33,7 +33,7 @@ from scipy.special import expit
 from estimators import warnings
 from estimators.density_ratio.calibration import Logistic, basis, calibrate
 from estimators.density_ratio.standard_error import influence_of_means, standard_error
-from estimators.divergences.table import FDivergence
+from estimators.divergences.generator import FDivergence
 from estimators.request import Request
 from estimators.result import NOTHING, Fit, Interval, LogRatio, Scores
 from estimators.samples.folds import Groups, Rows

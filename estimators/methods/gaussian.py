@@ -22,9 +22,10 @@ from scipy.stats import norm, qmc, t
 
 from estimators import warnings
 from estimators.density_ratio.coordinates import FLAT, Whitening
-from estimators.divergences.table import DIVERGENCES, FDivergence, alpha
-from estimators.exact_values import gaussian
-from estimators.exact_values.quadrature import log_perspective
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.perspective import log_perspective
+from estimators.divergences.table import DIVERGENCES
+from estimators.exact_values.gaussian import closed_form
 from estimators.request import Request
 from estimators.result import Fit, Interval
 from estimators.samples.arrays import DataError
@@ -35,8 +36,6 @@ BLOCKS = 40
 """Left out in turn, of each set."""
 SCRAMBLES, POINTS, FEW = 16, 1024, 2
 """Quasi-random sets of draws, their size, and how many serve the jackknife."""
-
-Closed = Callable[..., jax.Array]
 
 
 class Fitted(NamedTuple):
@@ -191,22 +190,6 @@ _KL: dict[str, Callable[[Fitted, Fitted], float]] = {
     "reverse_kl": lambda p, q: unbiased_kl(q, p),
     "jeffreys": lambda p, q: unbiased_kl(p, q) + unbiased_kl(q, p),
 }
-_CLOSED: dict[str, Closed] = {
-    "pearson": gaussian.pearson,
-    "neyman": gaussian.neyman,
-    "squared_hellinger": gaussian.squared_hellinger,
-    "geometric_js": gaussian.extended_geometric_js,
-}
-
-
-def _closed(row: FDivergence) -> Closed | None:
-    """The closed form of `row` between Gaussians, None where there is none."""
-    if row.name in _CLOSED and DIVERGENCES[row.name] is row:
-        return _CLOSED[row.name]
-    order = row.name.removeprefix("alpha(").removesuffix(")")
-    if row.name == f"alpha({order})" and alpha(float(order)) is row:
-        return lambda mp, cp, mq, cq: gaussian.alpha(mp, cp, mq, cq, float(order))
-    return None
 
 
 def _table(

@@ -34,7 +34,7 @@ from scipy.special import digamma
 from estimators import warnings
 from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.standard_error import influence_of_means, standard_error
-from estimators.divergences.table import FDivergence
+from estimators.divergences.generator import FDivergence
 from estimators.request import Request
 from estimators.result import Fit, Interval, Scores
 from estimators.samples.arrays import DataError

@@ -31,14 +31,16 @@ import optax
 
 from estimators.critics.kernel import steps
 from estimators.critics.networks import MLP
-from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES, Mixture, normal
-from estimators.distributions.families import Gaussian
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES, normal
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.bounds import fenchel
-from estimators.divergences.table import SMOOTHING, FDivergence, divergence
+from estimators.divergences.generator import SMOOTHING, FDivergence
+from estimators.divergences.table import divergence
+from estimators.exact_values.best_fit import best_gaussian, best_gaussian_plane
 from estimators.exact_values.quadrature import PLANE, exact_bound, exact_divergence
 from fgan.models.gan import FGAN
 from fgan.networks.generators import Affine, LocationScale, factor
-from fgan.scores.evaluation import best_gaussian, best_gaussian_plane
 
 NAMES = (
     "kl",
