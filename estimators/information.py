@@ -25,8 +25,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from estimators.density_ratio.copulas import of_pairs
 from estimators.density_ratio.plug_in import read, standard_error
-from estimators.density_ratio.references import of_pairs
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import neural, telescoping
 from estimators.result import Estimate, Scores

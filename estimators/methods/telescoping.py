@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma
 
 from estimators.density_ratio.coordinates import NormalScores, Standard
+from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.density_ratio.plug_in import HeldOut, read
-from estimators.density_ratio.references import Normal
 from estimators.divergences.table import FDivergence
 from estimators.methods.neural import Fold, fit_critics
 from estimators.result import Estimate
@@ -39,8 +38,8 @@ class Anchors:
     """Gaussians p₀ and q₀ near P and Q in common coordinates."""
 
     coordinates: Standard | NormalScores
-    p: Normal
-    q: Normal
+    p: GaussianDensity
+    q: GaussianDensity
 
     @classmethod
     def fit(cls, p: np.ndarray, q: np.ndarray, judge_p: np.ndarray, judge_q: np.ndarray) -> Anchors:
@@ -63,11 +62,8 @@ class Anchors:
         return self.p(z) - self.q(z)
 
 
-def unbiased(rows: np.ndarray) -> Normal:
-    """The Gaussian of rows [n, d] whose log-density at any fixed point is unbiased, but for the mean's own error.
-
-    E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ and E[log |S|] = log |Σ| + Σ_j ψ((n − j)/2) + d log(2/(n − 1)) for Gaussian rows
-    with sample covariance S (Wishart moments).
+def unbiased(rows: np.ndarray) -> GaussianDensity:
+    """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
 
     Raises:
         DataError: n ≤ d + 2, or rows on a plane.
@@ -76,16 +72,9 @@ def unbiased(rows: np.ndarray) -> Normal:
     if n <= d + 2:
         raise DataError(f"{n} rows of dimension {d}: a Gaussian reference needs more than {d + 2} in each half")
     try:
-        fitted = Normal.of(rows.mean(axis=0), np.cov(rows, rowvar=False).reshape(d, d))
+        return GaussianFit.from_rows(rows).unbiased_density()
     except np.linalg.LinAlgError:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
-    bias = float(np.sum(digamma(0.5 * (n - np.arange(1, d + 1)))) + d * np.log(2.0 / (n - 1.0)))
-    return Normal(fitted.mean, fitted.whiten * np.sqrt((n - d - 2.0) / (n - 1.0)), fitted.level + 0.5 * bias)
-
-
-def draw(normal: Normal, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n draws [n, d] of a fitted Gaussian."""
-    return normal.mean + np.linalg.solve(normal.whiten, rng.standard_normal((len(normal.mean), n))).T
 
 
 def estimate(
@@ -134,7 +123,7 @@ def cross_fit(
             (made.q, y, part.train.q, part.validation.q),
         ):
             real = [made.coordinates(rows[index[:MOST]]) for index in (train, judge)]
-            folds.append(Fold(real[0], draw(normal, len(real[0]), rng), real[1], draw(normal, len(real[1]), rng)))
+            folds.append(Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1]))))
     residuals, course = fit_critics(folds, seed)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
     chains = [
