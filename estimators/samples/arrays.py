@@ -215,7 +215,7 @@ def require_numbers(dtype: np.dtype) -> None:
 
 def _float64(array: np.ndarray) -> np.ndarray:
     require_numbers(array.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # a long double may become inf, which is found later
+    with np.errstate(over="ignore", invalid="ignore"):  # a long double may become inf, which `_usable` reports
         return np.require(array, np.float64, ["C", "A"])
 
 
