@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from test_samples import FRAME, IMAGES, POINTS, refusal
+from test_arrays import FRAME, IMAGES, POINTS, refusal
 
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_array, read_labels, read_samples, read_slice

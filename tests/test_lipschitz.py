@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from estimators.critics.networks import MLP, NONLINEARITIES, SQUARINGS, STEEPEST, spectral_bound
+from estimators.critics.lipschitz import SQUARINGS, STEEPEST, spectral_bound
+from estimators.critics.networks import MLP, NONLINEARITIES
 from estimators.distributions.examples import normal
 from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import DIVERGENCES, divergence
