@@ -11,8 +11,7 @@ from scipy.special import expit
 from estimators.density_ratio.coordinates import NormalScores
 from estimators.density_ratio.densities import GaussianDensity
 
-WIDEST = 3.6
-"""Normal score of the outermost bin."""
+WIDEST = 3.6  # normal score at the edge of the outermost bin
 SMOOTH, FINE = (48, 20.0), (144, 0.5)
 """Bins of a column and the weight of their second differences: for smooth densities, and for edges and spikes."""
 

@@ -13,14 +13,10 @@ from scipy.special import ndtr, ndtri
 
 from estimators.samples.arrays import DataError
 
-FARTHEST = 1e6
-"""Standard deviations to which coordinates are clipped; float32 can still square it."""
-KNOTS = 129
-"""Quantiles between which a normal score interpolates."""
-EDGE = 3.2
-"""Normal score of the outermost quantiles; the map is linear beyond."""
-LIMIT = 8.0
-"""Largest normal score; the map is constant beyond."""
+FARTHEST = 1e6  # standard deviations to which coordinates are clipped; float32 can still square it
+KNOTS = 129  # quantiles between which a normal score interpolates
+EDGE = 3.2  # normal score of the outermost quantiles; the map is linear beyond
+LIMIT = 8.0  # largest normal score; the map is constant beyond
 FLAT = 1e-10
 """Variance, relative to the widest direction's or to the two sets' mean, below which a direction counts as flat."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
@@ -19,16 +18,11 @@ from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.densities import StudentDensity
 from estimators.density_ratio.references import WIDE, Coordinates, LogRatio, References, discriminant
 
-RANKS = (1, 2, 4, 8)
-"""Numbers of canonical pairs of which a Gaussian dependence is built; all pairs are tried too."""
-LARGEST = 10.0
-"""Coordinates are clipped to ± this before a fit, in standard deviations, so that no outlier decides it."""
-DEGREES_OF_FREEDOM = (1.0, 2.0, 3.0, 5.0, 8.0, 15.0)
-"""Of the t copulas that are tried."""
-HIGHEST_SCORE = 4.0
-"""Normal score beyond which the quantiles of a t copula are constant."""
-SUBSAMPLE = 600
-"""Rows that choose the degrees of freedom: a few hundred, and two iterations, distinguish one from the next."""
+RANKS = (1, 2, 4, 8)  # numbers of canonical pairs of which a Gaussian dependence is built; all pairs are tried too
+LARGEST = 10.0  # standard deviations to which coordinates are clipped before a fit, so that no outlier decides it
+DEGREES_OF_FREEDOM = (1.0, 2.0, 3.0, 5.0, 8.0, 15.0)  # of the t copulas that are tried
+HIGHEST_SCORE = 4.0  # normal score beyond which the quantiles of a t copula are constant
+SUBSAMPLE = 600  # rows that choose the degrees of freedom: with two iterations they distinguish one from the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,50 +67,31 @@ def canonical(joint: np.ndarray, split: int, rank: int | None) -> Canonical:
     return Canonical(mean, to_a, to_b, np.sqrt(corrected), split)
 
 
-@dataclass(frozen=True, eq=False)
-class StudentCopula:
+def student_copula(scores: np.ndarray, split: int, df: float, iterations: int = 5) -> LogRatio:
     """log t_ν(u, w) − log t_ν(u) − log t_ν(w): two variables that share one scale, whatever their marginals.
 
-    Attributes:
-        knots: normal scores, and the quantiles of t_ν at the same level.
-        joint, first, second: of (u, w), of u and of w.
-        split: coordinates of the first variable.
-    """
-
-    knots: tuple[np.ndarray, np.ndarray]
-    joint: StudentDensity
-    first: StudentDensity
-    second: StudentDensity
-    split: int
-
-    @classmethod
-    def fit(cls, scores: np.ndarray, split: int, df: float, iterations: int = 5) -> StudentCopula:
-        knots = _student_quantiles(df)
-        u = np.interp(scores, *knots)
-        joint, first, second = (
-            StudentDensity.fit(part, np.array([df]), iterations) for part in (u, u[:, :split], u[:, split:])
-        )
-        return cls(knots, joint, first, second, split)
-
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
-        u = np.interp(scores, *self.knots)
-        return self.joint(u) - self.first(u[:, : self.split]) - self.second(u[:, self.split :])
-
-
-@cache
-def _student_quantiles(df: float) -> tuple[np.ndarray, np.ndarray]:
-    levels = np.linspace(-HIGHEST_SCORE, HIGHEST_SCORE, 401)
-    return levels, stdtrit(df, ndtr(levels))
-
-
-def student_copula(joint: np.ndarray, split: int) -> StudentCopula:
-    """Of normal scores of rows (x, z) [n, d_x + d_z], with the ν whose log-ratio is largest on average.
+    u and w are the quantiles of t_ν at the levels of normal scores, of rows (x, z) [n, d_x + d_z].
 
     Source: Demarta & McNeil 2005.
     """
-    some = joint[:SUBSAMPLE]
-    gains = [float(np.mean(StudentCopula.fit(some, split, nu, 2)(some))) for nu in DEGREES_OF_FREEDOM]
-    return StudentCopula.fit(joint, split, DEGREES_OF_FREEDOM[int(np.argmax(gains))])
+    levels = np.linspace(-HIGHEST_SCORE, HIGHEST_SCORE, 401)
+    knots = levels, stdtrit(df, ndtr(levels))
+    columns = slice(None), slice(None, split), slice(split, None)
+    u = np.interp(scores, *knots)
+    joint, first, second = (StudentDensity.fit(u[:, c], np.array([df]), iterations) for c in columns)
+
+    def log_ratio(scores: np.ndarray) -> np.ndarray:
+        u = np.interp(scores, *knots)
+        return joint(u) - first(u[:, :split]) - second(u[:, split:])
+
+    return log_ratio
+
+
+def degrees_of_freedom(scores: np.ndarray, split: int) -> float:
+    """The ν of the t copula whose log-ratio is largest on average."""
+    some = scores[:SUBSAMPLE]
+    gains = [float(np.mean(student_copula(some, split, df, 2)(some))) for df in DEGREES_OF_FREEDOM]
+    return DEGREES_OF_FREEDOM[int(np.argmax(gains))]
 
 
 def of_pairs(split: int) -> Callable[[np.ndarray, np.ndarray, Coordinates | None], References]:
@@ -133,9 +108,9 @@ def of_pairs(split: int) -> Callable[[np.ndarray, np.ndarray, Coordinates | None
             z_p, z_q = (np.clip(kind(rows), -LARGEST, LARGEST) for rows in (p, q))
             return (discriminant(z_p, z_q, 0.0), radial(z_p, z_q), *(canonical(z_p, split, r) for r in ranks))
 
-        heavy_tailed = (student_copula(scores(p), split),) if p.shape[1] <= WIDE else ()
-        return References(
-            standard, scores, of(standard), (*of(scores), *heavy_tailed), radial(standard(p), standard(q))
-        )
+        ranked = of(scores)
+        if p.shape[1] <= WIDE:
+            ranked += (student_copula(scores(p), split, degrees_of_freedom(scores(p), split)),)
+        return References(standard, scores, of(standard), ranked, radial(standard(p), standard(q)))
 
     return fit

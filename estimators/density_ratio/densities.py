@@ -12,10 +12,8 @@ from scipy.special import digamma, gammaln
 
 DEGREES_OF_FREEDOM = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1000.0])
 """Of the t densities among which a fit chooses, from Cauchy to nearly Gaussian."""
-RIDGE = 1e-6
-"""Added to a covariance, relative to its diagonal, so that columns may depend on each other."""
-TINY = 1e-12
-"""Least variance of a column to which `RIDGE` is relative."""
+RIDGE = 1e-6  # added to a covariance, relative to its diagonal, so that columns may depend on each other
+TINY = 1e-12  # least variance of a column to which the ridge is relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +45,11 @@ class GaussianDensity:
         return cls.of(mean, covariance + RIDGE * np.diag(np.maximum(np.diag(covariance), TINY)))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return self.log_peak - 0.5 * np.sum(((rows - self.mean) @ self.whiten.T) ** 2, axis=1)
+        return self.log_peak - 0.5 * self.square_distance(rows)
 
     def square_distance(self, rows: np.ndarray) -> np.ndarray:
         """The squared Mahalanobis distance from the mean, ‖W(x − mean)‖² [k]."""
-        return 2.0 * (self.log_peak - self(rows))
+        return np.sum(((rows - self.mean) @ self.whiten.T) ** 2, axis=1)
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """n points [n, d] of N(mean, Σ)."""
@@ -69,8 +67,8 @@ class GaussianFit(NamedTuple):
     @classmethod
     def from_rows(cls, rows: np.ndarray) -> GaussianFit:
         """Raises numpy.linalg.LinAlgError where the rows [n, d] lie on a plane."""
-        covariance = np.cov(rows, rowvar=False).reshape(rows.shape[1], -1)
-        return cls(len(rows), rows.mean(axis=0), covariance, np.linalg.cholesky(covariance))
+        mean = rows.mean(axis=0)
+        return cls.from_sums(len(rows), np.zeros(len(mean)), (rows - mean).T @ (rows - mean), mean)
 
     @classmethod
     def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> GaussianFit:

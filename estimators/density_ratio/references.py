@@ -21,39 +21,29 @@ from estimators.density_ratio.densities import GaussianDensity, StudentDensity
 
 LogRatio = Callable[[np.ndarray], np.ndarray]
 Coordinates = tuple[Standard, NormalScores]
-STEEPEST = 300.0
-"""|log-ratio| of one reference, so that an outlier does not outweigh the rest."""
-SHRINKAGES = (0.0, 1.0)
-"""Of the discriminants: the quadratic and the linear one."""
-WIDE = 64
-"""Columns up to which t laws are fitted."""
-CHUNK = 2000
-"""Rows evaluated at once: their arrays stay in the processor's cache."""
+STEEPEST = 300.0  # |log-ratio| of one reference at most, so that an outlier does not outweigh the rest
+SHRINKAGES = (0.0, 1.0)  # of the quadratic and of the linear discriminant
+WIDE = 64  # columns up to which t laws are fitted
+CHUNK = 2000  # rows evaluated at once: their arrays stay in the processor's cache
 
 
-@dataclass(frozen=True, eq=False)
-class Discriminant:
-    """log p̂(x) − log q̂(x) of two fitted densities."""
+def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> LogRatio:
+    """The log-ratio of the Gaussians of p [n, d] and q [m, d], with covariances (1 − s) Σ + s Σ_pooled.
 
-    p: LogRatio
-    q: LogRatio
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return self.p(rows) - self.q(rows)
-
-
-def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> Discriminant:
-    """The Gaussians of p [n, d] and q [m, d], covariances (1 − s) Σ + s Σ_pooled: quadratic at s = 0, linear at 1."""
+    It is quadratic at s = 0 and linear at s = 1.
+    """
     covariances = [np.cov(rows, rowvar=False, ddof=0).reshape(rows.shape[1], -1) for rows in (p, q)]
     pooled = np.average(covariances, axis=0, weights=[len(p), len(q)])
     floor = (1e-6 + 1.0 / (len(p) + len(q))) * np.diag(np.maximum(np.diag(pooled), 1e-12))
     shrunk = [(1.0 - shrinkage) * c + shrinkage * pooled + floor for c in covariances]
-    return Discriminant(*(GaussianDensity.of(rows.mean(axis=0), c) for rows, c in zip((p, q), shrunk, strict=True)))
+    in_p, in_q = (GaussianDensity.of(rows.mean(axis=0), c) for rows, c in zip((p, q), shrunk, strict=True))
+    return lambda rows: in_p(rows) - in_q(rows)
 
 
-def student(p: np.ndarray, q: np.ndarray) -> Discriminant:
-    """The t laws of p [n, d] and q [m, d]."""
-    return Discriminant(StudentDensity.fit(p), StudentDensity.fit(q))
+def student(p: np.ndarray, q: np.ndarray) -> LogRatio:
+    """The log-ratio of the t laws of p [n, d] and q [m, d]."""
+    in_p, in_q = StudentDensity.fit(p), StudentDensity.fit(q)
+    return lambda rows: in_p(rows) - in_q(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,10 @@ import numpy as np
 
 from estimators.samples.arrays import REMEDIES, DataError, Raw, printable, require_numbers
 
-CHUNK = 2**20
-"""Bytes read at once."""
-FREE_EXPANSION, MAX_RATIO, MAX_EXPANSION = 2**24, 200, 2**32
-"""Bytes that any file may unpack to; how many times its size on disk beyond these; bytes that no packed one may."""
-MAX_NPY_HEADER, MAX_AXES = 10_000, 32
-"""Bytes, and axes of an array: NumPy's own limits when these were set."""
+CHUNK = 2**20  # bytes read at once
+FREE_EXPANSION = 2**24  # bytes that any file may unpack to
+MAX_RATIO, MAX_EXPANSION = 200, 2**32  # beyond these, a limit relative to its size on disk, and one in bytes
+MAX_NPY_HEADER, MAX_AXES = 10_000, 32  # bytes, and axes of an array: NumPy's own limits
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 

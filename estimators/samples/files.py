@@ -1,18 +1,22 @@
 """Samples and labels in files (.npy, .npz, .csv, .tsv, .parquet, IDX, gzipped IDX), or in standard input as `-`.
 
+A format is recognised by its first bytes (`FORMATS`). Nothing that is read is executed: no pickle is ever loaded.
 Everything unusable is a one-line `DataError`.
 """
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
+import re
 import stat
 import struct
 import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -21,11 +25,21 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from estimators.samples.arrays import DataError, Raw, Samples, checked, naming, printable
-from estimators.samples.binary import CHUNK, FREE_EXPANSION, MAX_EXPANSION, Source, map_npy, read_npy, read_npz
-from estimators.samples.formats import Reader, recognise
+from estimators.samples.binary import (
+    CHUNK,
+    FREE_EXPANSION,
+    MAX_EXPANSION,
+    Source,
+    map_npy,
+    read_idx,
+    read_npy,
+    read_npz,
+    read_parquet,
+)
 from estimators.samples.text import read_text, read_words
 
 Path = str | os.PathLike[str]
+Reader = Callable[[Source], Raw]
 STANDARD_INPUT = "-"
 _BROKEN = (  # what the readers of the standard library and pyarrow raise on damaged files
     OSError, EOFError, ValueError, RuntimeError, LookupError, OverflowError, MemoryError,
@@ -92,6 +106,41 @@ def read_labels(path: Path) -> np.ndarray:
     return labels
 
 
+class Format(NamedTuple):
+    """How files of a format are named in messages, the pattern of their first bytes, their reader and extensions."""
+
+    what: str
+    magic: bytes
+    read: Reader | None = None
+    extensions: tuple[str, ...] = ()
+
+
+def read_gzip(source: Source) -> Raw:
+    """An IDX array inside gzip."""
+    with gzip.GzipFile(fileobj=source.stream, mode="rb") as stream:
+        if (inside := _sniff(stream.read(8))).read is not read_idx:
+            raise DataError(f"gzip around {inside.what}, where only IDX is read; gunzip it first")
+        stream.rewind()
+        return read_idx(source._replace(stream=stream, size=None))  # type: ignore[arg-type]
+
+
+FORMATS: dict[str, Format] = {
+    "npy": Format("an .npy array", rb"\x93NUMPY", read_npy, (".npy",)),
+    "npz": Format("a zip archive (.npz)", rb"PK(\x03\x04|\x05\x06)", read_npz, (".npz",)),
+    "parquet": Format("Parquet", rb"PAR1", read_parquet, (".parquet",)),
+    "gzip": Format("gzip", rb"\x1f\x8b", read_gzip, (".gz",)),
+    "idx": Format("IDX", rb"\x00\x00[\x08\x09\x0b-\x0e]", read_idx, (".idx",)),
+    "pickle": Format("a Python pickle, which is never loaded", rb"\x80[\x02-\x05]"),
+    "utf-16": Format("UTF-16 text", rb"\xff\xfe|\xfe\xff"),
+    "hdf5": Format("HDF5", rb"\x89HDF"),
+    "picture": Format("an image or document", rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF"),
+    "compressed": Format("a compressed file", rb"BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"),
+}
+"""Formats with bytes of their own; those without a reader are named when they are refused."""
+TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z", read_text, (".csv", ".tsv"))
+UNKNOWN = Format("binary data of no known format", b"")
+
+
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
     """`raw` as samples, without a row index."""
     samples = checked(raw, name, nan_policy, minimum, flatten)
@@ -117,22 +166,20 @@ def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = Mappin
     with naming(name, *_BROKEN):
         if path == STANDARD_INPUT:
             with _standard_input() as stream:
-                return name, _content(stream, stream.seek(0, os.SEEK_END), None, key, instead)
+                return name, _content(stream, None, key, instead)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe, device or socket"
             raise DataError(f"a {kind}, not a file; name a file of samples, or - for standard input")
         with open(path, "rb") as stream:
-            return name, _content(stream, status.st_size, os.path.splitext(path)[1].lower(), key, instead)
+            return name, _content(stream, os.path.splitext(path)[1].lower(), key, instead)
 
 
-def _content(
-    stream: IO[bytes], size: int, extension: str | None, key: str | None, instead: Mapping[Reader, Reader]
-) -> Raw:
-    if size == 0:
+def _content(stream: IO[bytes], extension: str | None, key: str | None, instead: Mapping[Reader, Reader]) -> Raw:
+    if (size := stream.seek(0, os.SEEK_END)) == 0:
         raise DataError("empty file (0 bytes); save it again")
     stream.seek(0)
-    what, read = recognise(stream.read(CHUNK), extension)
+    what, read = _recognise(stream.read(CHUNK), extension)
     if key is not None and read is not read_npz:
         raise DataError(f"key {key!r} given for {what}; keys name the arrays of an .npz")
     stream.seek(0)
@@ -147,8 +194,36 @@ def _standard_input() -> Iterator[IO[bytes]]:
     with tempfile.SpooledTemporaryFile(FREE_EXPANSION) as aside:
         while chunk := sys.stdin.buffer.read(CHUNK):
             if aside.tell() == 0:
-                recognise(chunk, None)
+                _recognise(chunk, None)
             if aside.tell() + len(chunk) > MAX_EXPANSION:
                 raise DataError(f"more than {MAX_EXPANSION} bytes; save them in a file")
             aside.write(chunk)
         yield aside  # type: ignore[misc]
+
+
+def _recognise(head: bytes, extension: str | None) -> tuple[str, Reader]:
+    """(what it is, its reader), by the first bytes of a file.
+
+    A file's extension must say that text is a table; a stream, which has none (None), may be one.
+
+    Raises:
+        DataError: the extension promises another format, or nothing here reads this one.
+    """
+    form = _sniff(head)
+    promised = next((f for f in _all() if extension in f.extensions), None)
+    if promised and promised is not form:
+        raise DataError(f"{extension} means {promised.what}, but this is {form.what}; rename, convert or copy it again")
+    if form.read is None or (promised is None and form is TEXT and extension is not None):
+        known = " ".join(itertools.chain(*(f.extensions for f in _all())))
+        named = "" if extension is None else f", extension {extension or 'missing'}"
+        raise DataError(f"{form.what}{named}; rename it or convert it to one of {known}")
+    return form.what, form.read
+
+
+def _sniff(head: bytes) -> Format:
+    return next(form for form in _all() if re.match(form.magic, head))
+
+
+def _all() -> Iterator[Format]:
+    """The first match counts."""
+    return itertools.chain(FORMATS.values(), (TEXT, UNKNOWN))

@@ -15,12 +15,10 @@ import numpy as np
 from estimators.samples.arrays import DataError, Raw
 from estimators.samples.binary import CHUNK, Source
 
-MAX_LINE = 2**24
-"""Characters."""
+MAX_LINE = 2**24  # characters
 MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
 
-Cells = tuple[int, list[str]]
-"""A line's number, from 1, and its cells."""
+Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
 
 
 def read_text(source: Source) -> Raw:
