@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from scipy.special import logsumexp
 
+from estimators.density_ratio.copulas import of_pairs
 from estimators.density_ratio.critic import JS
 from estimators.density_ratio.plug_in import lower_bound, plug_in
-from estimators.density_ratio.references import of_pairs
 from estimators.density_ratio.standard_error import influence_of_means, standard_error
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES

@@ -24,9 +24,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_arrays import ARRAYS, refusal
 from test_files import Canary, csv_of, idx, npy, npy_header, npz, parquet, zeros_npz
 from test_images import pictures, put
-from test_samples import ARRAYS, refusal
 
 import estimators as est
 from estimators import estimation

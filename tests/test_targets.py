@@ -1,4 +1,4 @@
-"""Targets against SciPy and their own samples; the scan every training uses; the shapes of critics."""
+"""Targets against SciPy and their own samples."""
 
 import math
 
@@ -9,8 +9,6 @@ import pytest
 from scipy import stats
 from scipy.special import digamma, gammaln, logsumexp
 
-from estimators.critics.kernel import ALONE, Replicas, steps
-from estimators.critics.networks import MLP, NONLINEARITIES
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TARGETS, TWO_MODES, normal, ring
 from estimators.distributions.gaussian import Gaussian
 from estimators.distributions.mixture import Mixture
@@ -416,94 +414,3 @@ def test_staircase_pairs(information):
 def test_staircase_refuses(information):
     with pytest.raises(ValueError, match="finite"):
         staircase_pairs(np.random.default_rng(0), 10, information)
-
-
-# --- many steps in one scan ------------------------------------------------------------------------------------------
-def draw(key):
-    return jax.random.normal(key, (16,))
-
-
-def step(key, state, batch):
-    noise = jax.random.normal(key, state.shape)
-    state = state - 0.1 * (state - batch.mean()) + 0.01 * noise
-    return state, {"state": state, "first": batch[0]}
-
-
-def run(state, start, n, key=KEY):
-    return jax.jit(steps, static_argnums=(0, 1, 5))(step, draw, key, state, start, n)
-
-
-def test_200_steps_are_four_times_50_bit_for_bit():
-    start = jnp.arange(3.0)
-    whole, whole_metrics = run(start, 0, 200)
-    state, metrics = start, []
-    for chunk in range(4):
-        state, some = run(state, 50 * chunk, 50)
-        metrics.append(some)
-    np.testing.assert_array_equal(whole, state)
-    for name, values in whole_metrics.items():
-        assert values.shape[0] == 200
-        np.testing.assert_array_equal(values, np.concatenate([some[name] for some in metrics]))
-    assert not np.array_equal(whole, run(start, 50, 200)[0])  # the step's number makes its numbers
-    assert not np.array_equal(whole, run(start, 0, 200, jax.random.key(8))[0])
-
-
-def test_steps_are_the_loop_they_stand_for():
-    """Step i splits fold_in(key, i) into the batch's key and the step's own."""
-    state = jnp.zeros(3)
-    for i in range(5, 9):
-        batch_key, step_key = jax.random.split(jax.random.fold_in(KEY, i))
-        state, _ = step(step_key, state, draw(batch_key))
-    scanned, metrics = run(jnp.zeros(3), 5, 4)
-    np.testing.assert_allclose(scanned, state, rtol=1e-6)
-    assert len(np.unique(metrics["first"])) == 4  # a fresh batch every step
-
-
-def test_steps_over_seeds():
-    keys = jax.random.split(KEY, 3)
-    seeds = jax.vmap(lambda key: steps(step, draw, key, jnp.zeros(2), 0, 20)[0])(keys)
-    for key, state in zip(keys, seeds):
-        np.testing.assert_allclose(state, run(jnp.zeros(2), 0, 20, key)[0], rtol=1e-5, atol=1e-6)
-
-
-def test_a_single_device_is_no_spread():
-    values = jnp.arange(6.0)
-    assert ALONE.expectation(values) == 2.5
-    assert ALONE.shard(values) is values and ALONE.mean(values) is values
-
-
-def test_replicas_average_over_the_global_batch():
-    values = jnp.arange(12.0).reshape(4, 3)
-    replicas = Replicas(
-        mean=lambda tree: jax.lax.pmean(tree, "device"),
-        shard=lambda rows: jax.lax.dynamic_slice_in_dim(rows, 3 * jax.lax.axis_index("device"), 3),
-    )
-    shards = jax.vmap(lambda _: replicas.shard(values.ravel()), axis_name="device")(jnp.arange(4))
-    np.testing.assert_array_equal(shards, values)
-    found = jax.vmap(lambda _: replicas.expectation(replicas.shard(values.ravel())), axis_name="device")(jnp.arange(4))
-    np.testing.assert_allclose(found, values.mean())
-
-
-# --- critics ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("width_out", "shape"), [(None, (11,)), (1, (11, 1)), (3, (11, 3))])
-def test_mlp_shapes(width_out, shape):
-    network = MLP(features=(5, 4), width_out=width_out)
-    x = jax.random.normal(KEY, (11, 2))
-    parameters = network.init(KEY, x)
-    assert network.apply(parameters, x).shape == shape
-    kernels = [layer["kernel"].shape for layer in parameters["params"].values()]
-    assert kernels == [(2, 5), (5, 4), (4, width_out or 1)]
-
-
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_mlp_treats_each_point_alone_and_bends(nonlinearity):
-    network = MLP(features=(8,), nonlinearity=nonlinearity)
-    x = jax.random.normal(KEY, (6, 2))
-    parameters = jax.jit(network.init)(KEY, x)
-
-    @jax.jit
-    def critic(x):
-        return network.apply(parameters, x)
-
-    np.testing.assert_allclose(critic(x[::-1])[::-1], critic(x), rtol=1e-5, atol=1e-6)
-    assert np.max(np.abs(critic(x + 1.0) + critic(x - 1.0) - 2.0 * critic(x))) > 1e-3

@@ -8,6 +8,7 @@ leaves out blocks of rows (whole groups where there are groups) and gives the st
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -16,12 +17,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
-from scipy.special import digamma, ndtri
+from scipy.linalg import solve_triangular
+from scipy.special import ndtri
 from scipy.stats import norm, qmc, t
 
 from estimators import warnings
 from estimators.density_ratio.coordinates import FLAT, Whitening
+from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import DIVERGENCES
@@ -37,14 +39,7 @@ BLOCKS = 40
 SCRAMBLES, POINTS, FEW = 16, 1024, 2
 """Quasi-random sets of draws, their size, and how many serve the jackknife."""
 
-
-class Fitted(NamedTuple):
-    """A Gaussian fitted to n rows: mean [d], unbiased covariance [d, d] and its lower Cholesky factor."""
-
-    n: int
-    mean: np.ndarray
-    cov: np.ndarray
-    factor: np.ndarray
+Pair = tuple[GaussianFit, GaussianFit]
 
 
 def estimate(request: Request) -> Fit:
@@ -71,7 +66,8 @@ def estimate(request: Request) -> Fit:
     quantile = float(t.ppf(0.5 + 0.5 * request.confidence, min(map(len, left_out)) - 1))
     both_ways = _jackknife(values[:, -1], steps, correct=grouped)
     apart = both_ways.value > quantile * both_ways.error  # else no interval leaves 0 out, not even at a kink there
-    normality = {"mardia_p": mardia(u, p), "mardia_q": mardia(v, q)}
+    density_p, density_q = (GaussianDensity.of(g.mean, g.covariance) for g in (p, q))
+    normality = {"mardia_p": mardia(u, density_p), "mardia_q": mardia(v, density_q)}
     cautions = (
         warnings.assumes_gaussian(),
         warnings.not_gaussian(normality),
@@ -92,27 +88,53 @@ def estimate(request: Request) -> Fit:
     return Fit(
         request.method,
         [interval(d, values[:, j], float(noise[j])) for j, d in enumerate(request.divergences)],
-        lambda points: log_ratio(p, q, space(points)),
+        lambda points: density_p(space(points)) - density_q(space(points)),
         diagnostics={**normality, "rank": space.rank},
     )
 
 
-def fit(rows: np.ndarray, name: str) -> Fitted:
+def fit(rows: np.ndarray, name: str) -> GaussianFit:
     """The Gaussian of whitened `rows` [n, d]. Raises DataError where n ≤ d + 2, or where they are flat."""
     n, d = rows.shape
     if n <= d + 2:
         raise DataError(f"{n} rows of {name} in {d} dimensions: a Gaussian fit needs more than {d + 2}; give more rows")
-    mean = rows.mean(axis=0)
-    whole = _fit(n, np.zeros(d), _products(rows - mean), mean)
-    if whole is None or np.linalg.eigvalsh(whole.cov)[0] <= FLAT:
-        raise DataError(
-            f"the rows of {name} do not vary in a direction in which those of the other set do: a Gaussian there is "
-            "singular; drop the collinear columns, or use method='knn'"
-        )
-    return whole
+    with contextlib.suppress(np.linalg.LinAlgError):
+        whole = GaussianFit.from_rows(rows)
+        if np.linalg.eigvalsh(whole.covariance)[0] > FLAT:
+            return whole
+    raise DataError(
+        f"the rows of {name} do not vary in a direction in which those of the other set do: a Gaussian there is "
+        "singular; drop the collinear columns, or use method='knn'"
+    )
 
 
-def unbiased_kl(p: Fitted, q: Fitted) -> float:
+def mardia(rows: np.ndarray, density: GaussianDensity) -> float:
+    """Two-sided p-value of Mardia's kurtosis, mean of ‖L⁻¹(z − μ)‖⁴ against d(d + 2) (Mardia 1970)."""
+    n, d = rows.shape
+    kurtosis = float(np.mean(density.square_distance(rows) ** 2))
+    return float(2.0 * norm.sf(abs(kurtosis - d * (d + 2)) / math.sqrt(8.0 * d * (d + 2) / n)))
+
+
+def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, seed: int) -> Iterator[GaussianFit]:
+    """The fit without each block of the jackknife, from sums about the whole mean; what remains can be fitted."""
+    n, d = rows.shape
+    centred = rows - whole.mean
+    products = centred.T @ centred
+    for block in jackknife_blocks(n, max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), seed, labels):
+        part, left = centred[block], n - len(block)
+        try:
+            rest = GaussianFit.from_sums(left, -part.sum(axis=0), products - part.T @ part, whole.mean)
+        except np.linalg.LinAlgError:
+            left = 0
+        if left <= d + 2:
+            raise DataError(f"without {len(block)} of {n} rows the rest are collinear; give more rows or groups")
+        yield rest
+
+
+# --- D_f of pairs of fits --------------------------------------------------------------------------------------------
+
+
+def unbiased_kl(p: GaussianFit, q: GaussianFit) -> float:
     """KL(P‖Q) in nats from two Gaussian fits, unbiased for Gaussian data: E of the value is the truth.
 
     ½[g tr(Sq⁻¹Sp)(1 − 1/n) + g‖Lq⁻¹Δ‖² − d/m − d + log|Sq| − c(m) − log|Sp| + c(n)], with g = (m − d − 2)/(m − 1) for
@@ -125,123 +147,71 @@ def unbiased_kl(p: Fitted, q: Fitted) -> float:
     trace = float(np.sum(solve_triangular(q.factor, p.factor, lower=True) ** 2))
     square = float(np.sum(solve_triangular(q.factor, p.mean - q.mean, lower=True) ** 2))
     quadratic = shrink * (trace * (1.0 - 1.0 / p.n) + square) - d / q.n - d
-    return 0.5 * (quadratic + _log_det(q) - _log_det(p))
+    return 0.5 * (quadratic + q.log_det() - p.log_det())
 
 
-def _log_det(g: Fitted) -> float:
-    d = len(g.mean)
-    bias = digamma(0.5 * (g.n - np.arange(1, d + 1))).sum() + d * math.log(2.0 / (g.n - 1))
-    return float(2.0 * np.log(np.diagonal(g.factor)).sum() - bias)
-
-
-def log_ratio(p: Fitted, q: Fitted, points: np.ndarray) -> np.ndarray:
-    """log p/q [k] of two Gaussians at points [k, d]."""
-
-    def log_density(g: Fitted) -> np.ndarray:
-        white = solve_triangular(g.factor, (points - g.mean).T, lower=True)
-        return -0.5 * np.sum(white**2, axis=0) - np.log(np.diagonal(g.factor)).sum()
-
-    return log_density(p) - log_density(q)
-
-
-def mardia(rows: np.ndarray, g: Fitted) -> float:
-    """Two-sided p-value of Mardia's kurtosis, mean of ‖L⁻¹(z − μ)‖⁴ against d(d + 2) (Mardia 1970)."""
-    n, d = rows.shape
-    white = solve_triangular(g.factor, (rows - g.mean).T, lower=True)
-    kurtosis = float(np.mean(np.sum(white**2, axis=0) ** 2))
-    return float(2.0 * norm.sf(abs(kurtosis - d * (d + 2)) / math.sqrt(8.0 * d * (d + 2) / n)))
-
-
-# --- the fits with a block left out ----------------------------------------------------------------------------------
-
-
-def _left_out(rows: np.ndarray, whole: Fitted, labels: np.ndarray | None, seed: int) -> Iterator[Fitted]:
-    """The fit without each block of the jackknife, from sums about the whole mean; what remains can be fitted."""
-    n, d = rows.shape
-    centred = rows - whole.mean
-    products = _products(centred)
-    for block in jackknife_blocks(n, max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), seed, labels):
-        rest = _fit(n - len(block), -centred[block].sum(axis=0), products - _products(centred[block]), whole.mean)
-        if rest is None:
-            raise DataError(f"without {len(block)} of {n} rows the rest are collinear; give more rows or groups")
-        yield rest
-
-
-def _products(centred: np.ndarray) -> np.ndarray:
-    return centred.T @ centred
-
-
-def _fit(n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> Fitted | None:
-    """The fit from n rows' sum and products about `origin`; None where it is singular."""
-    if n <= len(origin) + 2:
-        return None
-    shift = total / n
-    cov = (products - n * np.outer(shift, shift)) / (n - 1)
-    try:
-        return Fitted(n, origin + shift, cov, cholesky(cov, lower=True))
-    except np.linalg.LinAlgError:
-        return None
-
-
-# --- D_f of pairs of fits --------------------------------------------------------------------------------------------
-
-_KL: dict[str, Callable[[Fitted, Fitted], float]] = {
+_KL: dict[str, Callable[[GaussianFit, GaussianFit], float]] = {
     "kl": unbiased_kl,
     "reverse_kl": lambda p, q: unbiased_kl(q, p),
     "jeffreys": lambda p, q: unbiased_kl(p, q) + unbiased_kl(q, p),
 }
 
 
-def _table(
-    pairs: Sequence[tuple[Fitted, Fitted]], rows: Sequence[FDivergence], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(D_f of each pair [pairs, rows], standard error [rows] that the draws add to it).
-
-    The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
-    """
-    values, noise = np.empty((len(pairs), len(rows))), np.zeros(len(rows))
-    exact = {j: _KL[row.name] for j, row in enumerate(rows) if _unbiased(row)}
-    closed = {j: row for j, row in enumerate(rows) if _closed(row)}
-    for j, kl in exact.items():
-        values[:, j] = [kl(*pair) for pair in pairs]
+def _table(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(D_f of each pair [pairs, divergences], standard error [divergences] that the draws add to it)."""
+    values, noise = np.empty((len(pairs), len(divergences))), np.zeros(len(divergences))
+    exact = [j for j, d in enumerate(divergences) if _unbiased(d)]
+    closed = [j for j, d in enumerate(divergences) if j not in exact and closed_form(d)]
+    drawn = [j for j in range(len(divergences)) if j not in exact and j not in closed]
+    for j in exact:
+        values[:, j] = [_KL[divergences[j].name](*pair) for pair in pairs]
     if closed:
-        values[:, list(closed)] = [_at_once(tuple(closed.values()), *pair) for pair in pairs]
-    if drawn := sorted(set(range(len(rows))) - exact.keys() - closed.keys()):
-        normal = _normal(len(pairs[0][0].mean), seed)
-        whole = np.stack([log_ratios(*pairs[0], scramble) for scramble in normal])
-        few = np.stack([log_ratios(*pair, np.concatenate(normal[:FEW])) for pair in pairs])
-        for j in drawn:
-            scrambles, values[:, j] = (mixture_average(rows[j], ratios) for ratios in (whole, few))
-            values[:, j] += scrambles.mean() - values[0, j]
-            noise[j] = scrambles.std(ddof=1) / math.sqrt(SCRAMBLES)
+        values[:, closed] = _closed_forms(pairs, tuple(divergences[j] for j in closed))
+    if drawn:
+        values[:, drawn], noise[drawn] = _averages(pairs, [divergences[j] for j in drawn], seed)
     return values, noise
 
 
-def _unbiased(row: FDivergence) -> bool:
-    return row.name in _KL and DIVERGENCES[row.name] is row
+def _unbiased(d: FDivergence) -> bool:
+    return d.name in _KL and DIVERGENCES[d.name] is d
+
+
+def _closed_forms(pairs: Sequence[Pair], divergences: tuple[FDivergence, ...]) -> np.ndarray:
+    with jax.enable_x64(True):
+        forms = _jitted(divergences)
+        return np.stack([np.asarray(forms(p.mean, p.covariance, q.mean, q.covariance)) for p, q in pairs])
 
 
 @lru_cache(maxsize=64)
-def _jitted(rows: tuple[FDivergence, ...]) -> Callable[..., jax.Array]:
-    forms = [form for row in rows if (form := _closed(row))]
-    return jax.jit(lambda *fits: jnp.stack([form(*fits) for form in forms]))
+def _jitted(divergences: tuple[FDivergence, ...]) -> Callable[..., jax.Array]:
+    forms = [form for d in divergences if (form := closed_form(d))]
+    return jax.jit(lambda *parameters: jnp.stack([form(*parameters) for form in forms]))
 
 
-def _at_once(rows: tuple[FDivergence, ...], p: Fitted, q: Fitted) -> np.ndarray:
-    with jax.enable_x64(True):
-        return np.asarray(_jitted(rows)(p.mean, p.cov, q.mean, q.cov))
+def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(D_f of each pair as an average over draws [pairs, divergences], its standard error for the first pair).
+
+    The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
+    """
+    normal = _normal(len(pairs[0][0].mean), seed)
+    whole = np.stack([log_ratios(*pairs[0], scramble) for scramble in normal])
+    few = np.stack([log_ratios(*pair, np.concatenate(normal[:FEW])) for pair in pairs])
+    scrambles = np.stack([mixture_average(d, whole) for d in divergences], axis=1)
+    values = np.stack([mixture_average(d, few) for d in divergences], axis=1)
+    values += scrambles.mean(axis=0) - values[0]
+    return values, scrambles.std(axis=0, ddof=1) / math.sqrt(SCRAMBLES)
 
 
 def _normal(d: int, seed: int) -> list[np.ndarray]:
-    """`SCRAMBLES` independently scrambled Sobol sets [`POINTS`, d], seen as standard normal draws."""
+    """`SCRAMBLES` independently scrambled Sobol sets [`POINTS`, d], as standard normal draws."""
     sets = (qmc.Sobol(d, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
     return [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sets]
 
 
-def log_ratios(p: Fitted, q: Fitted, normal: np.ndarray) -> np.ndarray:
+def log_ratios(p: GaussianFit, q: GaussianFit, normal: np.ndarray) -> np.ndarray:
     """log p/q at the points that `normal` [k, d] makes of P, then at those it makes of Q: [2k]."""
 
-    def outward(g: Fitted, h: Fitted) -> np.ndarray:  # log g/h at draws of G
+    def outward(g: GaussianFit, h: GaussianFit) -> np.ndarray:  # log g/h at draws of G
         shifted = normal @ g.factor.T + (g.mean - h.mean)
         white = solve_triangular(h.factor, shifted.T, lower=True)
         gain = np.log(np.diagonal(h.factor)).sum() - np.log(np.diagonal(g.factor)).sum()
@@ -251,23 +221,23 @@ def log_ratios(p: Fitted, q: Fitted, normal: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _mixture_mean(row: FDivergence) -> Callable[[jax.Array], jax.Array]:
-    log_integrand = log_perspective(row)
+def _mixture_mean(d: FDivergence) -> Callable[[jax.Array], jax.Array]:
+    log_integrand = log_perspective(d)
 
     def mean(ratios):
         log_p, log_q = (math.log(2.0) + jax.nn.log_sigmoid(sign * ratios) for sign in (1.0, -1.0))
-        return row.value_at_one + jnp.mean(jnp.exp(log_integrand(log_p, log_q)), axis=-1)
+        return d.value_at_one + jnp.mean(jnp.exp(log_integrand(log_p, log_q)), axis=-1)
 
     return jax.jit(mean)
 
 
-def mixture_average(row: FDivergence, ratios: np.ndarray) -> np.ndarray:
+def mixture_average(d: FDivergence, ratios: np.ndarray) -> np.ndarray:
     """D_f [...] as the mean over draws [..., k] of ½(P + Q) of 2 f(r)/(1 + r), given log r there.
 
     f less its tangent at 1, which integrates to nothing: every term is then ≥ 0.
     """
     with jax.enable_x64(True):
-        return np.array(_mixture_mean(row)(jnp.asarray(ratios)))
+        return np.array(_mixture_mean(d)(jnp.asarray(ratios)))
 
 
 # --- from D_f of the fits to an interval -----------------------------------------------------------------------------

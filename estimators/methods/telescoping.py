@@ -15,13 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma
 
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.critic import Critic, fit_critics
+from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.density_ratio.references import Normal
 from estimators.request import Request
 from estimators.result import Fit
 from estimators.samples.arrays import DataError
@@ -37,8 +36,8 @@ class Anchors:
     """Gaussians p₀ and q₀ near P and Q in common coordinates."""
 
     coordinates: Standard | NormalScores
-    p: Normal
-    q: Normal
+    p: GaussianDensity
+    q: GaussianDensity
 
     @classmethod
     def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Anchors:
@@ -59,11 +58,8 @@ class Anchors:
         return self.p(z) - self.q(z)
 
 
-def unbiased(rows: np.ndarray) -> Normal:
-    """The Gaussian of rows [n, d] whose log-density at any fixed point is unbiased, but for the mean's own error.
-
-    E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ and E[log |S|] = log |Σ| + Σ_j ψ((n − j)/2) + d log(2/(n − 1)) for Gaussian rows
-    with sample covariance S (Wishart moments).
+def unbiased(rows: np.ndarray) -> GaussianDensity:
+    """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
 
     Raises:
         DataError: n ≤ d + 2, or rows on a plane.
@@ -72,16 +68,9 @@ def unbiased(rows: np.ndarray) -> Normal:
     if n <= d + 2:
         raise DataError(f"{n} rows of dimension {d}: a Gaussian reference needs more than {d + 2} in each half")
     try:
-        fitted = Normal.of(rows.mean(axis=0), np.cov(rows, rowvar=False).reshape(d, d))
+        return GaussianFit.from_rows(rows).unbiased_density()
     except np.linalg.LinAlgError:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
-    bias = float(np.sum(digamma(0.5 * (n - np.arange(1, d + 1)))) + d * np.log(2.0 / (n - 1.0)))
-    return Normal(fitted.mean, fitted.whiten * np.sqrt((n - d - 2.0) / (n - 1.0)), fitted.level + 0.5 * bias)
-
-
-def draw(normal: Normal, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n draws [n, d] of a fitted Gaussian."""
-    return normal.mean + np.linalg.solve(normal.whiten, rng.standard_normal((len(normal.mean), n))).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,4 +133,4 @@ def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: Cross
         (anchors.q, y, part.train.q, part.validation.q),
     ):
         real = [anchors.coordinates(rows[index[:MOST]]) for index in (train, validation)]
-        yield Fold(real[0], draw(normal, len(real[0]), rng), real[1], draw(normal, len(real[1]), rng))
+        yield Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1])))

@@ -241,7 +241,7 @@ def _own(data: config.Data) -> Dataset:
     Of several processes each checks and describes a part of them, and all learn what the others found.
     """
     try:
-        part = files.read_part(
+        part = files.read_slice(
             data.path,
             processes.index(),
             processes.count(),
@@ -275,7 +275,7 @@ def _own(data: config.Data) -> Dataset:
 BLOCK = 1 << 22  # values of the user's own samples that are described at a time
 
 
-def _describe(part: files.Stretch) -> dict[str, Any]:
+def _describe(part: files.SampleSlice) -> dict[str, Any]:
     """Size, range and moments of each column, and a number that knows each row of the part and its place."""
     values, moments, digest = part.samples.values, [], 0
     height = max(1, BLOCK // values.shape[1])
