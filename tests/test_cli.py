@@ -19,8 +19,8 @@ import pytest
 
 import estimators as est
 from estimators import estimation
-from estimators.estimation import everything
-from estimators.result import Scores
+from estimators.divergences.renyi import everything
+from estimators.result import Fit, Interval, Scores
 from fgan.cli import main as cli
 from fgan.cli import tables
 from fgan.cli.main import main
@@ -73,11 +73,9 @@ def fgan(capsys) -> Command:
 def stub(monkeypatch):
     """An estimate that costs no training: what is estimated is tested elsewhere."""
 
-    def method(x, y, divergences, *, seed, confidence, **_):
-        facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
-        numbers = {"value": 0.5 + seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
-        said = ("about all",)
-        return [est.Estimate(divergence=d.name, warnings=(*said, d.name[:1]), **facts, **numbers) for d in divergences]
+    def method(request):
+        numbers = {"value": 0.5 + request.seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
+        return Fit("stub", [Interval(**numbers, warnings=("about all", d.name[:1])) for d in request.divergences])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
 
@@ -233,9 +231,9 @@ def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_p
 def test_groups_reach_the_method_numbered_alike_in_both_sets(fgan, pair, tmp_path, monkeypatch):
     seen = []
 
-    def method(x, y, divergences, *, groups, **_):
-        seen.extend(groups)
-        return [estimated()]
+    def method(request):
+        seen.extend(request.groups)
+        return Fit("stub", [Interval(0.5, 0.25, 0.75, 0.1)])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
     (tmp_path / "p.csv").write_text("\n".join(["7", "ann"] * 20))

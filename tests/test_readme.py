@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import estimators
-from estimators.estimation import functional
+from estimators.divergences.renyi import functional
 from fgan.cli import main as cli
 from fgan.cli import tables
 from fgan.config import schema as config
