@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from test_images import TEST_LABELS, TRAIN, four, idx, pictures
+from test_images import TEST_LABELS, TRAIN, four, idx
+from test_images import pictures as pixels
 
 from estimators.distributions.examples import TARGETS
 from estimators.divergences.table import DIVERGENCES
@@ -38,16 +39,15 @@ from fgan.config.schema import (
     to_toml,
 )
 from fgan.data.sources import load as load_data
-from fgan.devices import engines as parallel
+from fgan.devices import engines
 from fgan.models.model import build
 from fgan.models.penalties import look
-from fgan.run import loop as train
-from fgan.run import pictures as plots
-from fgan.run import program
+from fgan.run import loop, pictures, program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
-from fgan.run.loop import Diverged, Stopped
-from fgan.run.restore import restore
+from fgan.run.loop import Diverged, Outcome, train
+from fgan.run.restore import newest, restore
+from fgan.run.signals import Stopped
 from fgan.scores import evaluation
 
 RING, LINE = (load_data(Data(name=name)) for name in ("ring", "mixture_1d"))
@@ -65,8 +65,8 @@ TINY = Config(
 )
 
 
-def go(config: Config, path: Path, **options) -> train.Outcome:
-    return train.train(config, path, quiet=True, **options)
+def go(config: Config, path: Path, **options) -> Outcome:
+    return train(config, path, quiet=True, **options)
 
 
 def replaced(**changes) -> Config:
@@ -84,9 +84,9 @@ def status(run: Path) -> dict:
 def assert_same_run(one: Path, other: Path) -> None:
     """The same metrics to the byte, and the same state to the bit."""
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    a, b = (restore(run) for run in (one, other))
-    assert a.step == b.step
-    for x, y in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
+    (*_, a_step, a), (*_, b_step, b) = (newest(RunDirectory.find(run)) for run in (one, other))
+    assert a_step == b_step
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
@@ -151,7 +151,7 @@ def test_a_run_is_traced_once(tmp_path, monkeypatch):
 
         return spread
 
-    monkeypatch.setattr(train, "chunk", counted)
+    monkeypatch.setattr(program, "chunk", counted)
     go(TINY, tmp_path / "run")
     assert traces == [10]  # for four calls
 
@@ -164,7 +164,7 @@ def test_a_chunk_moves_nothing_between_host_and_device():
         program.fresh(TINY, RING),
         jnp.asarray(0, jnp.int32),
     )
-    compiled = parallel.compile_chunk(program.chunk(TINY, RING, 10), arguments, parallel.layout(TINY.parallel))
+    compiled = engines.compile_chunk(program.chunk(TINY, RING, 10), arguments, engines.layout(TINY.parallel))
     with jax.transfer_guard("disallow"):
         state, _ = jax.block_until_ready(compiled(*arguments))
         jax.block_until_ready(compiled(*arguments[:2], state, arguments[3]))
@@ -202,29 +202,29 @@ def test_a_run_resumed_between_boundaries_returns_to_them(tmp_path, straight):
     assert list(found) == [10, 20, 25, 30, 40]
     whole = next(line["bound"] for line in lines(straight) if line["step"] == 30)
     np.testing.assert_allclose(np.add(found[25], found[30]) / 2, whole, rtol=1e-5)
-    a, b = (jax.tree.leaves(restore(path).state) for path in (run, straight))
+    a, b = (jax.tree.leaves(newest(RunDirectory.find(path))[-1]) for path in (run, straight))
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 MOMENTS = {  # where the signal arrives, and at which step the run must have stopped
-    "while compiling": ((parallel, "compile_chunk", 1), 10),  # the one device
+    "while compiling": ((engines, "compile_chunk", 1), 10),  # the one device
     "in a call": ((RunDirectory, "append", 30), 30),
     "after the save": ((RunDirectory, "status", 10), 20),
     "in a save": ((Checkpoints, "save", 20), 30),
-    "in an evaluation": ((plots, "samples", 20), 20),
+    "in an evaluation": ((pictures, "samples", 20), 20),
 }
 
 
-def strike(monkeypatch, owner, method: str, step: int, act) -> None:
-    """Call `act` on entry to the first call of owner.method that has `step` among its arguments."""
-    plain, done = getattr(owner, method), []
+def strike(monkeypatch, owner, method: str, step: int, act, *, call: int = 1) -> None:
+    """Call `act` on entry to the `call`-th call of owner.method that has `step` among its arguments."""
+    plain, calls = getattr(owner, method), []
 
     def struck(*args, **kwargs):
-        read = {dict: lambda a: a.get("step"), int: int, parallel.Layout: lambda a: a.n}
-        numbers = [read[type(a)](a) for a in args if type(a) in read]
-        if step in numbers and not done:
-            done.append(step)
-            act()
+        number = {dict: lambda a: a.get("step"), int: int, engines.Layout: lambda a: a.n}
+        if step in [number[type(a)](a) for a in args if type(a) in number]:
+            calls.append(step)
+            if len(calls) == call:
+                act()
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(owner, method, struck)
@@ -375,9 +375,9 @@ def test_a_diverged_run_fails_with_a_report(tmp_path):
     assert error.value.exit_code == 4
     said, report = status(tmp_path / "run"), json.loads((tmp_path / "run" / "nan_report.json").read_text())
     assert said["state"] == "failed" and "nan_report.json" in said["reason"]
-    assert train.PATIENCE <= said["step"] < 200
-    last = [line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line][-train.PATIENCE // 10 :]
-    assert np.array(last).tolist() == [[1.0, 1.0]] * len(last) and min(report["skipped"]) >= train.PATIENCE
+    assert loop.PATIENCE <= said["step"] < 200
+    last = [line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line][-loop.PATIENCE // 10 :]
+    assert np.array(last).tolist() == [[1.0, 1.0]] * len(last) and min(report["skipped"]) >= loop.PATIENCE
     assert report["first_bad_step"] == said["step"] - max(report["skipped"])
     assert "config.toml" in report["replay"]
 
@@ -408,7 +408,7 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "layout", lambda _: parallel.Layout(tuple(jax.devices()) * 3))
+    monkeypatch.setattr(engines, "layout", lambda _: engines.Layout(tuple(jax.devices()) * 3))
     with pytest.raises(ConfigError, match="multiple of the 3"):
         go(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -440,19 +440,19 @@ def test_restored_samples_are_in_the_users_units(tmp_path, own):
     assert x.shape == (500, 2) and x.dtype == np.float64
     assert np.all(np.abs(x.mean(axis=0) - [7.0, 1000.0]) < 3 * np.array([1e-3, 50.0]))
     assert np.all(x.std(axis=0) < 5 * np.array([1e-3, 50.0])) and np.all(x.std(axis=0) > 0.0)
-    state = jax.tree.map(lambda leaf: leaf[0], run.state)
-    plain = run.gan.sample(state, jax.random.key(3), 500)
+    plain = run.model.sample(run.state, jax.random.key(3), 500)
     np.testing.assert_allclose((x - run.offset) / run.scale, plain, atol=1e-5)
 
 
 def test_samples_are_a_function_of_seed_and_member(straight):
-    run = restore(straight)
+    run, other = restore(straight), restore(straight, 1)
     x = run.sample(5, seed=1)
-    assert np.array_equal(x, restore(straight).sample(5, seed=1))
-    assert not np.array_equal(x, run.sample(5, seed=2)) and not np.array_equal(x, run.sample(5, seed=1, member=1))
+    assert np.array_equal(x, restore(straight, 0).sample(5, seed=1))
+    assert not np.array_equal(x, run.sample(5, seed=2)) and not np.array_equal(x, other.sample(5, seed=1))
+    assert (other.config, other.step) == (replaced(seed=1, seeds=1), 40)
     for member in (-1, 2):
         with pytest.raises(ConfigError, match="seeds 0 to 1"):
-            run.sample(5, member=member)
+            restore(straight, member)
 
 
 def test_nothing_to_restore(tmp_path):
@@ -598,7 +598,7 @@ def test_images_of_a_folder_are_scored_and_come_back_as_bytes(tmp_path, monkeypa
     assert expected <= set(out.scores[0]) and labelled == ("class_kl" in out.scores[0])
     x = restore(out.run).sample(20)
     assert x.shape == (20, 64) and x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
-    (folder / TRAIN).write_bytes(idx(pictures(60, seed=5), 8))
+    (folder / TRAIN).write_bytes(idx(pixels(60, seed=5), 8))
     with pytest.raises(CheckpointError):
         go(dataclasses.replace(config, steps=4), out.run)
 

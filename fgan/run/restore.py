@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fgan.config.schema import Config, ConfigError
+from fgan.data.sources import Dataset
 from fgan.models.model import Model, build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory
@@ -51,18 +52,22 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
     run, i = RunDirectory.find(directory), member
     if is_sweep(directory):
         run, i = _part(run, member)
-    members = Members.from_toml(run.config_toml)
+    members, data, step, state = newest(run)
     if not 0 <= i < len(members.seeds):
         raise ConfigError(f"member {member}: the run has seeds 0 to {len(members.seeds) - 1}")
-    config = members.config_of(i)
-    data, content = read_data(run, config)
+    config, own = members.config_of(i), jax.tree.map(lambda x: x[i], state)
+    return Restored(build(config, data), own, step, config, data.offset, data.scale)
+
+
+def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
+    """(members, their data without its rows, step, state) in the newest sound checkpoint. Raises CheckpointError."""
+    members = Members.from_toml(run.config_toml)
+    data, content = read_data(run, members.config)
     like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
-    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content))
-    newest = checkpoints.restore(like, finite=False)
-    if newest is None:
+    restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like, finite=False)
+    if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
-    state = jax.tree.map(lambda x: x[i], newest.state)
-    return Restored(build(config, data), state, newest.step, config, data.offset, data.scale)
+    return members, data, restored.step, restored.state
 
 
 def is_sweep(directory: str | Path) -> bool:
