@@ -75,12 +75,11 @@ def test_it_trains_towards_its_optimum_and_is_evaluated(straight):
     metrics = [line for line in lines(straight) if "scores" not in line]
     assert [line["step"] for line in metrics] == [10, 20, 30, 40]
     headline = np.array([line["negative_log_likelihood"] for line in metrics])
-    assert headline.shape == (4, 2) and (np.diff(headline, axis=0) < 0.0).all()
-    assert headline[-1] == pytest.approx(1.0 + np.log(2.0 * np.pi), abs=0.3)
+    assert headline.shape == (4, 2) and (headline[0] > headline[1:].max() + 0.1).all()
+    assert headline[-1] == pytest.approx(1.0 + np.log(2.0 * np.pi), abs=0.05)
     scored = [line for line in lines(straight) if "scores" in line]
-    assert [line["step"] for line in scored] == [20, 40] and {"seed", "modes", "high_quality"} <= set(
-        scored[0]["scores"][0]
-    )
+    assert [line["step"] for line in scored] == [20, 40]
+    assert {"seed", "modes", "high_quality"} <= set(scored[0]["scores"][0])
     assert {"training.png", "samples-00000040.png"} <= set(os.listdir(straight / "figures"))
 
 
