@@ -38,6 +38,7 @@ from fgan.config.schema import (
     Penalty,
     to_toml,
 )
+from fgan.data.sources import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.model import build
@@ -90,10 +91,29 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
+PROGRAMS: dict[tuple[Config, str], program.Program] = {}
+
+
+def shared(config: Config, data: Dataset) -> program.Program:
+    """The program of a config on the same data, compiled once for all tests."""
+    key = config, data.fingerprint()
+    return PROGRAMS.get(key) or PROGRAMS.setdefault(key, program.Program(config, data))
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
-    """The run that nothing interrupts."""
-    return go(TINY, tmp_path_factory.mktemp("runs") / "straight").run
+    """The run that nothing interrupts; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Program", shared)
+        return go(TINY, tmp_path_factory.mktemp("runs") / "straight").run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Runs share their programs, and draw nothing."""
+    monkeypatch.setattr(loop, "Program", shared)
+    for name in ("samples", "training"):
+        monkeypatch.setattr(pictures, name, lambda *_: None)
 
 
 # --- what a run leaves ------------------------------------------------------------------------------------------------
@@ -127,7 +147,7 @@ def test_only_timings_know_the_clock(straight):
     assert not [key for line in lines(straight) for key in line if "second" in key or "time" in key]
 
 
-def test_the_outcome_names_the_run_and_its_last_scores(tmp_path, straight):
+def test_the_outcome_names_the_run_and_its_last_scores(quick, tmp_path, straight):
     again = go(TINY, straight)  # a finished run has nothing left to do
     assert (again.run, again.step) == (straight, 40)
     assert again.scores == lines(straight)[-1]["scores"]
@@ -180,21 +200,21 @@ def test_the_same_config_and_seed_give_the_same_run(tmp_path, straight):
     assert_same_run(go(TINY, tmp_path / "twin").run, straight)
 
 
-def test_another_seed_gives_another_run(tmp_path, straight):
+def test_another_seed_gives_another_run(quick, tmp_path, straight):
     other = go(replaced(seed=1), tmp_path / "other").run
     bounds = [[line["bound"] for line in lines(run) if "bound" in line] for run in (straight, other)]
     assert bounds[0] != bounds[1]
     np.testing.assert_allclose(np.array(bounds[0])[:, 1], np.array(bounds[1])[:, 0], rtol=1e-4)  # both hold seed 1
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, straight):
+def test_a_resumed_run_equals_an_uninterrupted_one(quick, tmp_path, straight):
     run = go(replaced(steps=20), tmp_path / "run").run
     assert (status(run)["state"], status(run)["step"]) == ("finished", 20)
     go(TINY, run)
     assert_same_run(run, straight)
 
 
-def test_a_run_resumed_between_boundaries_returns_to_them(tmp_path, straight):
+def test_a_run_resumed_between_boundaries_returns_to_them(quick, tmp_path, straight):
     """25 steps, then 40: the calls after the odd one end at multiples of log.every again, so that saves happen."""
     run = go(replaced(steps=25), tmp_path / "run").run
     go(TINY, run)
@@ -231,8 +251,10 @@ def strike(monkeypatch, owner, method: str, step: int, act, *, call: int = 1) ->
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(tmp_path, monkeypatch, straight, moment):
+def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(request, tmp_path, monkeypatch, straight, moment):
     (where, at), number = MOMENTS[moment], signal.SIGINT if moment == "in a call" else signal.SIGTERM
+    if moment != "while compiling":
+        request.getfixturevalue("quick")
     before = signal.getsignal(number)
     strike(monkeypatch, *where, lambda: signal.raise_signal(number))
     with pytest.raises(Stopped) as stopped:
@@ -245,7 +267,7 @@ def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(tmp_path, monk
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_a_signal_in_the_last_call_lets_the_run_finish(tmp_path, monkeypatch, straight):
+def test_a_signal_in_the_last_call_lets_the_run_finish(quick, tmp_path, monkeypatch, straight):
     strike(monkeypatch, RunDirectory, "append", 40, lambda: signal.raise_signal(signal.SIGTERM))
     go(TINY, tmp_path / "run")
     assert status(tmp_path / "run")["state"] == "finished"
@@ -253,7 +275,7 @@ def test_a_signal_in_the_last_call_lets_the_run_finish(tmp_path, monkeypatch, st
 
 
 @pytest.mark.parametrize("where", [(RunDirectory, "append", 30), (Checkpoints, "save", 40)])
-def test_a_second_signal_ends_at_once_and_the_run_resumes(tmp_path, monkeypatch, straight, where):
+def test_a_second_signal_ends_at_once_and_the_run_resumes(quick, tmp_path, monkeypatch, straight, where):
     def twice():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -265,7 +287,7 @@ def test_a_second_signal_ends_at_once_and_the_run_resumes(tmp_path, monkeypatch,
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_training_works_outside_the_main_thread(tmp_path, straight):
+def test_training_works_outside_the_main_thread(quick, tmp_path, straight):
     thread = threading.Thread(target=go, args=(TINY, tmp_path / "run"))
     thread.start()
     thread.join()
@@ -314,14 +336,14 @@ def _size(run: Path) -> int:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_another_config_in_the_directory_is_refused(tmp_path, straight):
+def test_another_config_in_the_directory_is_refused(quick, tmp_path, straight):
     before = (straight / "metrics.jsonl").read_bytes()
     with pytest.raises(ConfigConflict, match="batch was 16, is 32"):
         go(replaced(batch=32), straight)
     assert (straight / "metrics.jsonl").read_bytes() == before and status(straight)["state"] == "finished"
 
 
-def test_overwrite_sets_the_old_run_aside(tmp_path):
+def test_overwrite_sets_the_old_run_aside(quick, tmp_path):
     short = replaced(steps=10)
     go(short, tmp_path / "run")
     go(replaced(steps=10, seed=5), tmp_path / "run", overwrite=True)
@@ -338,7 +360,7 @@ def own(tmp_path) -> Config:
     return replaced(steps=20, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
 
 
-def test_changed_data_are_refused(tmp_path, own):
+def test_changed_data_are_refused(quick, tmp_path, own):
     run = go(own, tmp_path / "run").run
     np.save(own.data.path, 2.0 * np.load(own.data.path))  # the same standardised rows, in other units
     kept = (run / "metrics.jsonl").read_bytes()
@@ -348,7 +370,7 @@ def test_changed_data_are_refused(tmp_path, own):
     assert status(run)["state"] == "failed" and "other data" in status(run)["reason"]
 
 
-def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkeypatch):
+def test_a_run_that_never_saved_starts_again_on_other_data(quick, tmp_path, own, monkeypatch):
     def fall():
         raise KeyboardInterrupt
 
@@ -361,7 +383,7 @@ def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkey
     assert restore(tmp_path / "run").offset[0] > 7.5
 
 
-def test_a_diverged_run_fails_with_a_report(tmp_path):
+def test_a_diverged_run_fails_with_a_report(quick, tmp_path):
     wild = Optimizer(name="sgd", b1=0.0, learning_rate=1e30)
     config = replaced(
         divergence="kl",
@@ -414,7 +436,7 @@ def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_without_its_checkpoints_does_not_start_again_in_silence(tmp_path):
+def test_a_finished_run_without_its_checkpoints_does_not_start_again_in_silence(quick, tmp_path):
     run = go(replaced(steps=10), tmp_path / "run").run
     kept = (run / "metrics.jsonl").read_bytes()
     shutil.rmtree(run / "checkpoints")
@@ -432,7 +454,7 @@ def test_an_impossible_config_is_refused_at_the_door(tmp_path):
 # --- restore ----------------------------------------------------------------------------------------------------------
 
 
-def test_restored_samples_are_in_the_users_units(tmp_path, own):
+def test_restored_samples_are_in_the_users_units(quick, tmp_path, own):
     go(own, tmp_path / "run")
     os.remove(own.data.path)  # a run can be sampled without its data
     run = restore(tmp_path / "run")

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
-from test_loop import strike
+from test_loop import shared, strike
 
 from estimators.critics import kernel
 from fgan.cli.main import main
@@ -81,7 +81,17 @@ def straight(tmp_path_factory, compiled) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "compile_chunk", counted)
+        patch.setattr(sweeps, "Program", shared)
         return go(PLAN, tmp_path_factory.mktemp("sweeps") / "straight").run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Runs and sweeps share their programs, and draw nothing."""
+    for module in (loop, sweeps):
+        monkeypatch.setattr(module, "Program", shared)
+    for name in ("samples", "training", "sweep"):
+        monkeypatch.setattr(pictures, name, lambda *_: None)
 
 
 # --- what a sweep leaves ----------------------------------------------------------------------------------------------
@@ -130,7 +140,7 @@ def test_values_are_traced_once(monkeypatch):
 # --- a member is a run ------------------------------------------------------------------------------------------------
 
 
-def test_a_member_is_the_run_of_its_config(tmp_path, straight):
+def test_a_member_is_the_run_of_its_config(quick, tmp_path, straight):
     alone = dataclasses.replace(
         TINY, divergence="js", seed=1, seeds=1, generator_optimizer=Optimizer(learning_rate=1e-2)
     )
@@ -160,7 +170,7 @@ def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
     assert leaving.value.code == 2 and "has 8 lines, counted from 0" in capsys.readouterr().err
 
 
-def test_swept_penalties_and_critic_rates_are_those_of_a_run(tmp_path):
+def test_swept_penalties_and_critic_rates_are_those_of_a_run(quick, tmp_path):
     base = replace(TINY, {"seeds": 1, "divergence": "js", "penalty": Penalty(names=("r1",))})
     grid = {"penalty.weight": (0.1, 5.0), "critic_optimizer.learning_rate": (1e-3, 2e-2)}
     rows = go(Sweep(base=base, grid=grid), tmp_path / "sweep").scores
@@ -217,7 +227,7 @@ def test_parts_have_one_size_and_hold_each_member_once(count, most):
     assert sum(part.trained([]).count for part in made) == count
 
 
-def test_members_at_a_time_change_nothing_but_rounding(tmp_path, straight, monkeypatch):
+def test_members_at_a_time_change_nothing_but_rounding(quick, tmp_path, straight, monkeypatch):
     (tmp_path / "small").mkdir()
     rows = go(dataclasses.replace(PLAN, members=3), tmp_path / "small").scores
     assert len({row["part"] for row in rows}) == 4 and "members = 3" in (tmp_path / "small/config.toml").read_text()
@@ -238,7 +248,7 @@ def test_the_footprint_is_about_what_the_program_takes(batch, features):
     assert 0.25 < 4 * Program(config, data).footprint() / taken < 4.0
 
 
-def test_no_more_members_at_a_time_than_memory_holds(tmp_path, monkeypatch):
+def test_no_more_members_at_a_time_than_memory_holds(quick, tmp_path, monkeypatch):
     bytes_of_one = Program(TINY, load_data(TINY.data)).footprint()
     monkeypatch.setattr(engines, "memory", lambda: 4 * 2.5 * bytes_of_one)  # a quarter holds two and a half
     monkeypatch.setattr(sweeps._Running, "all", lambda _, work: pytest.fail(str([part.size for _, part in work])))
@@ -270,7 +280,7 @@ def test_a_diverged_member_stops_no_other(absurd):
     assert restore(absurd, 4).step == 40
 
 
-def test_a_part_of_diverged_members_ends_early(tmp_path, monkeypatch):
+def test_a_part_of_diverged_members_ends_early(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "PATIENCE", 5)
     plan = Sweep(base=replace(TINY, {"steps": 1000, "seeds": 1}), grid={"divergence": ("kl",), RATE: (1e30,)})
     (row,) = go(plan, tmp_path / "run").scores
@@ -288,7 +298,7 @@ MOMENTS = {  # where the signal arrives, and how many steps of the two parts are
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_stopped_sweep_goes_on_to_the_same_results(tmp_path, monkeypatch, straight, moment):
+def test_a_stopped_sweep_goes_on_to_the_same_results(quick, tmp_path, monkeypatch, straight, moment):
     where, options, at = MOMENTS[moment]
     strike(monkeypatch, *where, lambda: signal.raise_signal(signal.SIGTERM), **options)
     with pytest.raises(Stopped) as stopped:
@@ -302,7 +312,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_results(tmp_path, monkeypatch, stra
         assert written[0] == written[1]
 
 
-def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(tmp_path, monkeypatch, straight):
+def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(quick, tmp_path, monkeypatch, straight):
     """What was written after the last checkpoint is cut and done again; parts that ended are not."""
     plain, calls = loop.Loop._save, []
 
