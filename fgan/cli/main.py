@@ -256,15 +256,16 @@ class Sweep:
 
     def __call__(self) -> None:
         _require_device()
-        from fgan.run.sweep import load, sweep
+        from fgan.run.sweep import sweep
+        from fgan.run.sweep_file import load
 
         run = self.run or f"runs/sweep-{Path(self.file).stem}"
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
-        diverged = sum(row["state"] == "diverged" for row in outcome.rows)
+        diverged = sum(member["state"] == "diverged" for member in outcome.scores)
         print(f"run        {outcome.run}")
-        print(f"members    {len(outcome.rows) - diverged} finished, {diverged} diverged")
+        print(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
         print(f"results    {outcome.run / 'results.csv'}")
-        print(f"picture    {outcome.picture}")
+        print(f"picture    {outcome.run / 'sweep.png'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,13 +294,10 @@ class Sample:
         _require_device()
         import numpy as np
 
-        from fgan.run import restore, sweep
+        from fgan.run.restore import restore
 
-        if sweep.is_sweep(self.run_directory):
-            restored, member = sweep.restore(self.run_directory, self.member), 0
-        else:
-            restored, member = restore.restore(self.run_directory), self.member
-        rows = restored.sample(self.n, seed=self.seed, member=member)
+        restored = restore(self.run_directory, self.member)
+        rows = restored.sample(self.n, seed=self.seed)
         np.save(out, rows, allow_pickle=False)
         print(f"{out}: {rows.shape[0]} samples of dimension {rows.shape[1]}, from step {restored.step}")
 
@@ -358,20 +356,27 @@ class CompileCheck:
             os.environ.setdefault(f"TPU_{name}", value)
         import jax
 
-        from fgan.devices import compile_check
+        from fgan.data.sources import load
+        from fgan.devices import compile_check, scaling
+        from fgan.run.program import described
 
         jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
         _require_device()
 
-        found = compile_check.compile_check(self.settings, self.topology)
-        twice = compile_check.doubled(self.settings, self.topology) if self.model else None
+        data = load(configuration.check(self.settings).data)
+
+        def steps(config: Config, n: int, layout):
+            return described(config, data, n, layout)
+
+        found = compile_check.compile_check(self.settings, self.topology, steps)
+        twice = scaling.doubled(self.settings, self.topology, steps) if self.model else None
         if self.json:
-            model = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(found, twice)]}
+            model = {} if twice is None else {"model": [r._asdict() for r in scaling.weak_scaling(found, twice)]}
             print(json.dumps(compile_check.as_json(found) | model, allow_nan=False))
             return
         print(compile_check.table(found))
         if twice is not None:
-            print(f"\n{compile_check.model_table(found, twice)}")
+            print(f"\n{scaling.model_table(found, twice)}")
 
 
 @dataclass(frozen=True, kw_only=True)

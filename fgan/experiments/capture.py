@@ -33,8 +33,8 @@ from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNo
 from fgan.experiments.modes import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
-from fgan.run.loop import Stopped, signals
 from fgan.run.restore import restore
+from fgan.run.signals import Stopped, signals
 from fgan.scores.metrics import mode_scores, perfect_high_quality
 
 SEEDS = 2
@@ -307,14 +307,11 @@ def measured(cell: Cell, judged: Callable[[Sampler], dict[str, Any]], names: Seq
     }
     if cell.diverged:
         return facts | {"seeds": []}
-    restored = restore(cell.directory)
     seeds = []
     for member in range(cell.config.seeds):
-
-        def sample(n: int, seed: int, member: int = member) -> np.ndarray:
-            return restored.sample(n, seed=seed, member=member)
-
-        seeds.append({"seed": cell.config.seed + member} | judged(sample))
+        restored = restore(cell.directory, member)
+        scores = judged(lambda n, seed, restored=restored: restored.sample(n, seed=seed))
+        seeds.append({"seed": cell.config.seed + member} | scores)
     return facts | {"seeds": seeds, **summary(seeds, names)}
 
 

@@ -136,6 +136,12 @@ class FGAN:
     smoothing: float = SMOOTHING
     compute: Any = None
     replicas: Replicas = ALONE
+    headline = "bound"
+
+    @property
+    def batches(self) -> int:
+        """Batches of real samples that a step takes."""
+        return self.critic_steps
 
     @property
     def trained(self) -> FDivergence:

@@ -45,19 +45,19 @@ DATA = "#8A8A8A"  # the target, in every picture
 EXACT = {"color": "black", "lw": 1, "ls": (0, (3, 2))}  # the exact optimum, in every picture
 
 
-def training(run: str | Path) -> Path:
-    """Draw figures/training.png of a run: its bound against steps, one line a seed, exact values beside it."""
+def training(run: str | Path, metric: str = "bound") -> Path:
+    """Draw figures/training.png of a run: a metric against steps, one line a seed, exact values beside it."""
     run = Path(run)
     config = from_toml((run / "config.toml").read_text())
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    lines = [r for r in records if "bound" in r]
+    lines = [r for r in records if metric in r]
     scored = [r for r in records if "scores" in r]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         steps = [r["step"] for r in lines]
-        bounds = np.array([r["bound"] for r in lines], dtype=float)
+        bounds = np.array([r[metric] for r in lines], dtype=float)
         for i, values in enumerate(bounds.T):
-            label = "bound on the batch" if i == 0 else None
+            label = f"{metric} on the batch" if i == 0 else None
             axis.plot(steps, values, color=PALETTE[0], alpha=0.8 if len(bounds.T) == 1 else 0.45, lw=1, label=label)
         if scored and "exact" in scored[0]["scores"][0]:
             at = [r["step"] for r in scored]
