@@ -17,6 +17,7 @@ from estimators.exact_values.quadrature import exact_divergence
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ALL = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
 KL = divergence("kl")
+DEVICES = 4
 N, M = 48, 32  # not equal: P and Q need not come in batches of one size
 
 every_activation = pytest.mark.parametrize("activation", ["log_ratio", "paper"])
@@ -117,7 +118,7 @@ def test_bound_at_the_true_log_ratio_estimates_the_divergence():
     n = 20_000
     x, y = (target.sample(key, n)[:, 0] for target, key in zip((p, q), jax.random.split(jax.random.key(0))))
     v_p, v_q = (p.log_prob(z) - q.log_prob(z) for z in (x, y))
-    for d in (d for d in ALL if d.smooth):
+    for d in map(divergence, ("kl", "js", "gan", "neyman", "alpha(1.5)", "geometric_js")):
         found = float(fenchel(d, v_p, v_q, activation="log_ratio"))
         error = math.hypot(np.std(d.log_ratio.output(v_p)), np.std(d.log_ratio.conjugate(v_q))) / math.sqrt(n)
         assert abs(found - exact_divergence(p.log_prob, q.log_prob, d)) < 5.0 * error, d
@@ -134,21 +135,20 @@ def test_expectation_is_honoured(bound):
 
 
 @every_bound
-@pytest.mark.parametrize("devices", [2, 4])
-def test_a_batch_divided_over_devices_gives_the_bound_of_the_whole(bound, devices, x64):
+def test_a_batch_divided_over_devices_gives_the_bound_of_the_whole(bound, x64):
     """And its gradient, the mean over devices being inside, under the log too."""
 
     def global_mean(values):
         return jax.lax.pmean(mean(values), "device")
 
     def divided(v_p, v_q):
-        shares = v_p.reshape(devices, -1), v_q.reshape(devices, -1)
+        shares = v_p.reshape(DEVICES, -1), v_q.reshape(DEVICES, -1)
         return jax.vmap(partial(bound, KL, expectation=global_mean), axis_name="device")(*shares)
 
     batch = outputs(dtype=np.float64)
     values = divided(*batch)
     whole = float(bound(KL, *batch))
-    assert np.asarray(values) == pytest.approx(np.full(devices, whole), rel=1e-12)
+    assert np.asarray(values) == pytest.approx(np.full(DEVICES, whole), rel=1e-12)
     gradient = jax.grad(lambda *v: jnp.mean(divided(*v)), argnums=(0, 1))(*batch)
     expected = jax.grad(partial(bound, KL), argnums=(0, 1))(*batch)
     for found, truth in zip(gradient, expected):
@@ -173,5 +173,6 @@ def test_log_mean_exp_has_the_derivatives_of_its_formula():
         return jax.nn.logsumexp(v) - jnp.log(float(v.size))
 
     for derivative in (lambda f: f, jax.grad, jax.hessian):
-        np.testing.assert_allclose(derivative(log_mean_exp)(values), derivative(plain)(values), rtol=2e-6, atol=1e-7)
+        found, expected = (jax.jit(derivative(f))(values) for f in (log_mean_exp, plain))
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-7)
     assert log_mean_exp(values + 1e4) == pytest.approx(1e4 + float(plain(values)), rel=1e-6)

@@ -15,8 +15,10 @@ from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 PAIRS = {name: task for name, task in DIVERGENCE_TASKS.items() if task.map is None}
 MAPPED = {name: task for name, task in DIVERGENCE_TASKS.items() if task.map is not None}
 SPLITS = {split: [t for t in DIVERGENCE_TASKS.values() if t.split == split] for split in ("tuning", "reporting")}
-FEW = {(task.kind, task.split): name for name, task in PAIRS.items() if task.dim <= 20}
-"""One pair of each kind in each split."""
+FEW = {task.kind: name for name, task in PAIRS.items() if task.dim <= 20}.values()
+each_pair = pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]
+)
 N = 4000
 
 
@@ -48,8 +50,8 @@ def test_both_splits_hold_every_kind_and_dimension():
         moderate = [t for t in tasks if t.dim <= 20 and t.kind != "null" and t.truth("kl").value <= 3.0]
         assert len(moderate) >= 14
     assert {t.map.name for t in MAPPED.values()} == {"asinh", "cube", "cdf", "spiral", "embedded"}
-    values = sorted(v for t in PAIRS.values() if t.kind != "null" and math.isfinite(v := t.truth("kl").value))
-    assert 0.05 <= values[0] < 0.08 and 39.0 < values[-1] < 40.0
+    near = [t.truth("kl").value for t in PAIRS.values() if t.kind != "null" and t.dim <= 20]
+    assert 0.05 <= min(near) < 0.08 and 39.0 < DIVERGENCE_TASKS["chasm_d160"].truth("kl").value < 40.0
 
 
 def test_named_tasks():
@@ -97,7 +99,7 @@ def test_reversed_laplace_scales_are_finite():
     assert DIVERGENCE_TASKS["laplace_d5_scale"].truth("reverse_kl").value == pytest.approx(exact, rel=1e-8)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@each_pair
 def test_mean_log_ratio_is_kl(name):
     task = DIVERGENCE_TASKS[name]
     x, _ = task.sample(1, N, 2)
@@ -110,9 +112,7 @@ def test_mean_log_ratio_is_kl(name):
         )
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in FEW.values() else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]
-)
+@each_pair
 def test_divergences_keep_their_inequalities(name):
     """Pinsker, Bretagnolle–Huber, Hellinger, Topsøe, JS by TV, KL by χ², and Jeffreys as a sum."""
     found = truths(name)

@@ -341,7 +341,7 @@ def test_integrate_over_the_plane_refuses(monkeypatch):
         exact_divergence(peak.log_prob, WIDE.log_prob, "kl", PLANE)
 
 
-@pytest.mark.parametrize("name", ["kl", "reverse_kl", "pearson", "neyman", "squared_hellinger", "geometric_js"])
+@pytest.mark.parametrize("name", ["kl", "pearson", "neyman", "squared_hellinger"])
 def test_gaussians_in_the_plane(name, x64):
     """Of any covariance; infinite where the closed form is, as neyman is here."""
     at = (NARROW.location, NARROW.scatter, WIDE.location, WIDE.scatter)
@@ -369,11 +369,12 @@ def test_kl_adds_over_independent_coordinates():
     assert exact_divergence(p, q, "kl", PLANE, tol=1e-8) == pytest.approx(sum(parts), rel=1e-8)
 
 
-@pytest.mark.parametrize("name", ["reverse_kl", "js"])
-def test_invariance_under_rotation(name):
+def test_invariance_under_rotation():
     turn = np.array([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]])
     still, turned = (
-        exact_divergence(lambda x, m=m: RIDGE.log_prob(x @ m), lambda x, m=m: WIDE.log_prob(x @ m), name, PLANE)
+        exact_divergence(
+            lambda x, m=m: RIDGE.log_prob(x @ m), lambda x, m=m: WIDE.log_prob(x @ m), "reverse_kl", PLANE, tol=1e-9
+        )
         for m in (np.eye(2), turn)
     )
     assert turned == pytest.approx(still, rel=1e-9)
