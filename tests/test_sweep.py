@@ -24,8 +24,7 @@ from fgan.devices import engines as parallel
 from fgan.models.gan import FGAN
 from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.run import loop as train
-from fgan.run import pictures as plots
-from fgan.run import program
+from fgan.run import program, sweep_picture
 from fgan.run import restore as restoring
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
@@ -452,11 +451,11 @@ def test_the_command_runs_a_sweep_and_says_where_it_is(tmp_path, capsys, monkeyp
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """(the text of a results.csv) → the figure drawn of it."""
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figure)
+    monkeypatch.setattr(sweep_picture, "save", lambda figure, path: figure)
 
     def draw(text):
         (tmp_path / "results.csv").write_text(text)
-        return plots.sweep(tmp_path / "results.csv")
+        return sweep_picture.draw(tmp_path / "results.csv")
 
     yield draw
     plt.close("all")

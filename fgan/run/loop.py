@@ -135,7 +135,7 @@ class _Loop:
             if asked and not last:
                 raise Stopped(asked[0], self.step)
         if self.directory.writes:
-            from fgan import plots  # after the first step: matplotlib takes a second to import
+            from fgan.run import pictures as plots  # after the first step: matplotlib takes a second to import
 
             plots.training(self.directory.path)
         self.directory.status("finished", self.step, devices=parallel.describe())

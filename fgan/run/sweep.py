@@ -52,7 +52,7 @@ from fgan.data.sources import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.models.model import build
-from fgan.run import pictures as plots
+from fgan.run import sweep_picture
 from fgan.run.checkpoint import Checkpoints, write_atomic
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.loop import PATIENCE, Stopped, signals
@@ -370,7 +370,7 @@ class _Running:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             self.run.status("failed", self.at, part=part and part.name, reason=reason)
             raise
-        picture = plots.sweep(self.run.path / "results.csv")
+        picture = sweep_picture.draw(self.run.path / "results.csv")
         self.run.status("finished", self.done, members=len(self.rows), devices=parallel.describe())
         return Outcome(self.run.path, sorted(self.rows, key=lambda row: row["line"]), picture)
 

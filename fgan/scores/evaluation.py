@@ -1,19 +1,13 @@
-"""What a run says about its generator while it trains: scores fit for the data, beside those of a perfect one.
+"""Scores of a model while it trains, and the samples that its pictures show.
 
-    known target in the plane      modes captured, high-quality share, KL of the mode histogram, width ratio
-    mixture in subspaces           the same, by distances within and off the subspace of a mode
-    noisy curve in the plane       high-quality share, KL of the histogram along it, width ratio, mean log-density
-    known target on the line       the exact divergence at the generator's own density, and the best fit's
-    images with labels             class histogram KL, precision and recall in a classifier's features
-    all others                     precision and recall on standardised columns, or on pixels
-
-Layer 6: imports gan, metrics, classifier.
+The table `SCORERS` says for each kind of data how generated samples are scored, beside what a perfect sampler scores.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +15,19 @@ import numpy as np
 
 from estimators.distributions.curves import Curve
 from estimators.distributions.examples import Mixture, normal
-from estimators.distributions.subspaces import SubspaceMixture
 from estimators.divergences.table import divergence
-from estimators.exact_values.quadrature import best_fit, exact_divergence
+from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.sources import Dataset
-from fgan.models.gan import FGAN, GANState
-from fgan.scores.classifier import digit_scores, train_classifier
-from fgan.scores.metrics import (
-    curve_scores,
-    mode_scores,
-    perfect_high_quality,
-    perfect_in_subspace,
-    precision_recall,
-    subspace_scores,
-)
+from fgan.models.model import Model
+from fgan.scores.best_gaussian import best_gaussian
+from fgan.scores.classifier import class_scores, train_classifier
+from fgan.scores.curves import curve_scores
+from fgan.scores.modes import ModeScores, mean_or_none, mode_scores, perfect_high_quality
+from fgan.scores.precision_recall import precision_recall
+from fgan.scores.subspaces import SubspaceScores, perfect_in_subspace, subspace_scores
 
-SHOWN = 100  # images kept of an evaluation
+SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 
 
 class Evaluation:
@@ -46,15 +36,14 @@ class Evaluation:
     Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
     """
 
-    def __init__(self, config: Config, data: Dataset, gan: FGAN):
-        self.config, self.data, self.gan = config, data, gan
-        n = min(config.log.samples, len(data.held_out)) if len(data.held_out) else config.log.samples
-        self.n = max(n, 2)
-        self._sample = jax.jit(jax.vmap(lambda state, key: gan.sample(state, key, self.n)))
-        self._score = self._scorer()
+    def __init__(self, config: Config, data: Dataset, model: Model):
+        self.config, self.data = config, data
+        n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
+        self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
+        self._score = scorer_for(config, data, n)
 
     def __call__(
-        self, state: GANState, step: int, seeds: np.ndarray | None = None
+        self, state: Any, step: int, seeds: np.ndarray | None = None
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
@@ -70,152 +59,142 @@ class Evaluation:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
-    def _scorer(self):
-        target = self.data.target
-        if isinstance(target, Curve):
-            return self._along(target)
-        if target is not None and target.dim == 1:
-            return self._exact(target) if self.config.generator.kind == "location_scale" else lambda samples, state: {}
-        if target is not None:
-            return self._modes(target)
-        if self.data.law is not None:
-            return self._subspaces(self.data.law)
-        return self._classes() if self.data.labels is not None and self._enough() else self._precision()
 
-    def _along(self, target: Curve):
-        entropy = target.entropy()
+# --- scorers ---------------------------------------------------------------------------------------------------------
 
-        def score(samples, state):
-            s = curve_scores(samples, target)
-            return {
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_high_quality(1),
-                "curve_kl": s.kl,
-                "curve_kl_floor": s.kl_floor,
-                "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
-                "log_density": s.log_density,
-                "log_density_of_perfect": -entropy,
-            }
-
-        return score
-
-    def _modes(self, target: Mixture):
-        centres, sigma = np.array(target.means), target.sigmas[0]
-
-        def score(samples, state):
-            s = mode_scores(samples, centres, sigma)
-            return {
-                "modes": s.captured,
-                "of_modes": len(centres),
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_high_quality(target.dim),
-                "mode_kl": s.kl,
-                "mode_kl_floor": s.kl_floor,
-                "width_ratio": mean_or_none(s.width_ratio),
-            }
-
-        return score
-
-    def _subspaces(self, law: SubspaceMixture):
-        def score(samples, state):
-            s = subspace_scores(samples, law.means, law.bases, law.sigma)
-            return {
-                "modes": s.captured,
-                "of_modes": law.modes,
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_in_subspace(law.rank),
-                "mode_kl": s.kl,
-                "mode_kl_floor": s.kl_floor,
-                "width_ratio": mean_or_none(s.width_ratio),
-            }
-
-        return score
-
-    def _exact(self, target: Mixture):
-        row = divergence(self.config.divergence)
-        optimum = best_gaussian(target, row)
-
-        def score(samples, state):
-            p = state.average["params"]
-            mu, sigma = float(p["mu"]), float(np.exp(p["log_sigma"]))
-            exact = exact_divergence(target.log_prob, normal(mu, sigma).log_prob, row)
-            return {"mu": mu, "sigma": sigma, "exact": exact, "optimum": optimum["value"]}
-
-        return score
-
-    def _classes(self):
-        assert self.data.labels is not None
-        classifier = train_classifier(self.data.rows, self.data.labels)
-        reference = self.data.reference(self.n)
-        held_out = digit_scores(classifier, reference, self.data.held_out[: self.n])
-        held_out["accuracy"] = float(np.mean(classifier.predict(self.data.held_out) == self.data.held_out_labels))
-
-        def score(samples, state):
-            return digit_scores(classifier, reference, samples) | {f"held_out_{self.data.name}": held_out}
-
-        return score
-
-    def _precision(self):
-        reference = self.data.reference(self.n)
-        held_out = precision_recall(reference, self.data.held_out[: self.n])._asdict() if self._enough() else None
-
-        def score(samples, state):
-            if not self._enough():
-                return {}
-            return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
-
-        return score
-
-    def _enough(self) -> bool:
-        return min(self.n, len(self.data.rows), len(self.data.held_out)) > 3  # a third neighbour
+Score = Callable[[np.ndarray, Any], dict[str, Any]]
+"""(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""
 
 
-def mean_or_none(values: np.ndarray) -> float | None:
-    """The mean of the finite `values`; None if there is none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+class Scorer(NamedTuple):
+    """Scores for one kind of data.
 
-
-def log_gaussian(theta: jax.Array, x: jax.Array) -> jax.Array:
-    """log N(x; μ, σ²) with θ = (μ, log σ): the family that LocationScale generates."""
-    return -0.5 * ((x - theta[0]) / jnp.exp(theta[1])) ** 2 - theta[1] - 0.5 * math.log(2.0 * math.pi)
-
-
-def best_gaussian(target: Mixture, d, start: tuple[float, float] | None = None) -> dict[str, float]:
-    """{mu, sigma, value} of the Gaussian closest to `target` under D_d(target‖·), exact by quadrature.
-
-    Args:
-        start: (μ, σ) to descend from; the target's moments, narrowed so that every row is finite there, if None.
+    Attributes:
+        fits: (config, data, n) → whether n samples can be scored so.
+        make: (config, data, n) → the function that scores; what is the same at every evaluation is computed here.
     """
-    mean, spread = target.moments()
-    mu, sigma = start or (mean, 0.9 * spread)
-    fit = best_fit(
-        target.log_prob, log_gaussian, (mu, math.log(sigma)), d, support=(mean - 12 * spread, mean + 12 * spread)
-    )
-    return {"mu": float(fit.parameters[0]), "sigma": math.exp(fit.parameters[1]), "value": fit.value}
+
+    fits: Callable[[Config, Dataset, int], bool]
+    make: Callable[[Config, Dataset, int], Score]
 
 
-def log_gaussian_plane(theta: jax.Array, x: jax.Array) -> jax.Array:
-    """log N(x; μ, LLᵀ), [n] at x [n, 2], with θ = (μ₁, μ₂, log L₁₁, L₂₁, log L₂₂): the family that Affine generates."""
-    z_1 = (x[:, 0] - theta[0]) / jnp.exp(theta[2])
-    z_2 = (x[:, 1] - theta[1] - theta[3] * z_1) / jnp.exp(theta[4])
-    return -0.5 * (z_1**2 + z_2**2) - theta[2] - theta[4] - math.log(2.0 * math.pi)
+def scorer_for(config: Config, data: Dataset, n: int) -> Score:
+    """The score function of the last entry of `SCORERS` that fits; one without scores if none does."""
+    fitting = [scorer for scorer in SCORERS.values() if scorer.fits(config, data, n)]
+    return fitting[-1].make(config, data, n) if fitting else lambda samples, state: {}
 
 
-def best_gaussian_plane(target: Mixture, d) -> dict[str, Any]:
-    """{mu [2], covariance [2][2], value} of the Gaussian closest to `target` under D_d(target‖·), exact by quadrature.
+def _neighbours_enough(config: Config, data: Dataset, n: int) -> bool:
+    """Whether every set has a third neighbour for each of its points."""
+    known = data.target is not None or data.law is not None
+    return not known and min(n, len(data.rows), len(data.held_out)) > 3
 
-    The best of the local optima reached from the target's mean and 0.8 of its covariance, and from each of its
-    components, half as wide again.
-    """
-    mean, covariance = target.mean_and_covariance()
-    reach = 8.0 * math.sqrt(np.trace(covariance))
-    low, high = (mean - reach).tolist(), (mean + reach).tolist()
-    box = ((low[0], high[0]), (low[1], high[1]))
-    begin = [(mean, np.linalg.cholesky(0.8 * covariance))]
-    begin += [(np.array(m), 1.5 * s * np.eye(2)) for m, s in zip(target.means, target.sigmas, strict=True)]
-    starts = [[*m, math.log(root[0, 0]), root[1, 0], math.log(root[1, 1])] for m, root in begin]
-    fit = best_fit(target.log_prob, log_gaussian_plane, starts, d, support=box, tol=1e-7)
-    a, b, c = fit.parameters[2:]
-    factor = np.array([[math.exp(a), 0.0], [b, math.exp(c)]])
-    return {"mu": fit.parameters[:2].tolist(), "covariance": (factor @ factor.T).tolist(), "value": fit.value}
+
+def _precision_recall(config: Config, data: Dataset, n: int) -> Score:
+    """Precision and recall on standardised columns, or on pixels."""
+    reference = data.reference(n)
+    held_out = precision_recall(reference, data.held_out[:n])._asdict()
+
+    def score(samples, state):
+        return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
+
+    return score
+
+
+def _classes(config: Config, data: Dataset, n: int) -> Score:
+    """Class histogram, precision and recall in the features of a classifier of the real images."""
+    assert data.labels is not None
+    classifier = train_classifier(data.rows, data.labels)
+    reference = data.reference(n)
+    held_out = class_scores(classifier, reference, data.held_out[:n])
+    held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
+
+    def score(samples, state):
+        return class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
+
+    return score
+
+
+def _curve(config: Config, data: Dataset, n: int) -> Score:
+    """High-quality share, KL of the histogram along the curve, width ratio and mean log-density."""
+    curve: Any = data.target
+    entropy = curve.entropy()
+
+    def score(samples, state):
+        s = curve_scores(samples, curve)
+        return {
+            "high_quality": s.high_quality,
+            "high_quality_of_perfect": perfect_high_quality(1),
+            "curve_kl": s.kl,
+            "curve_kl_floor": s.kl_floor,
+            "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
+            "log_density": s.log_density,
+            "log_density_of_perfect": -entropy,
+        }
+
+    return score
+
+
+def _captured(s: ModeScores | SubspaceScores, of: int, perfect: float) -> dict[str, Any]:
+    return {
+        "modes": s.captured,
+        "of_modes": of,
+        "high_quality": s.high_quality,
+        "high_quality_of_perfect": perfect,
+        "mode_kl": s.kl,
+        "mode_kl_floor": s.kl_floor,
+        "width_ratio": mean_or_none(s.width_ratio),
+    }
+
+
+def _modes(config: Config, data: Dataset, n: int) -> Score:
+    """Modes captured, high-quality share, KL of the histogram over modes and width ratio."""
+    target: Any = data.target
+    centres, sigma, perfect = np.array(target.means), target.sigmas[0], perfect_high_quality(target.dim)
+    return lambda samples, state: _captured(mode_scores(samples, centres, sigma), len(centres), perfect)
+
+
+def _subspaces(config: Config, data: Dataset, n: int) -> Score:
+    """The same as of modes, by distances within and off the subspace of a mode."""
+    law: Any = data.law
+    perfect = perfect_in_subspace(law.rank)
+
+    def score(samples, state):
+        return _captured(subspace_scores(samples, law.means, law.bases, law.sigma), law.modes, perfect)
+
+    return score
+
+
+def _exact(config: Config, data: Dataset, n: int) -> Score:
+    """The exact divergence at the generator's own (μ, σ), and at the best Gaussian's."""
+    target, d = data.target, divergence(config.divergence)
+    assert isinstance(target, Mixture)
+    optimum = best_gaussian(target, d)
+
+    def score(samples, state):
+        p = state.average["params"]
+        mu, sigma = float(p["mu"]), float(np.exp(p["log_sigma"]))
+        exact = exact_divergence(target.log_prob, normal(mu, sigma).log_prob, d)
+        return {"mu": mu, "sigma": sigma, "exact": exact, "optimum": optimum["value"]}
+
+    return score
+
+
+SCORERS: dict[str, Scorer] = {
+    "precision_recall": Scorer(fits=_neighbours_enough, make=_precision_recall),
+    "classes": Scorer(
+        fits=lambda config, data, n: data.labels is not None and _neighbours_enough(config, data, n), make=_classes
+    ),
+    "curve": Scorer(fits=lambda config, data, n: isinstance(data.target, Curve), make=_curve),
+    "modes": Scorer(fits=lambda config, data, n: isinstance(data.target, Mixture) and data.target.dim > 1, make=_modes),
+    "subspaces": Scorer(fits=lambda config, data, n: data.law is not None, make=_subspaces),
+    "exact": Scorer(
+        fits=lambda config, data, n: (
+            isinstance(data.target, Mixture)
+            and data.target.dim == 1
+            and (config.model, config.generator.kind) == ("fgan", "location_scale")
+        ),
+        make=_exact,
+    ),
+}
+"""Name → scorer. The last that fits is used, so that an entry may follow that is more specific than those before."""
