@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from fgan.experiments.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
 
 from estimators.divergences.table import divergence
 from fgan.config import schema as config
 from fgan.experiments import capture
-from fgan.experiments.capture import COMPARED, TASKS, VARIANTS, cells, judge, misses, recipe, summary
 from fgan.experiments.modes import NAMES
 from fgan.run import loop as train
 from fgan.run import pictures as plots

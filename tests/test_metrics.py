@@ -4,13 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
-
-from estimators.distributions.examples import swiss_roll, two_moons
-from estimators.distributions.subspaces import SubspaceMixture
-from fgan.scores import classifier as classifier_module
-from fgan.scores import metrics
-from fgan.scores.classifier import digit_scores, train_classifier
 from fgan.scores.metrics import (
     curve_scores,
     histogram_kl,
@@ -21,6 +14,13 @@ from fgan.scores.metrics import (
     standard_error_of_share,
     subspace_scores,
 )
+from scipy import stats
+
+from estimators.distributions.examples import swiss_roll, two_moons
+from estimators.distributions.subspaces import SubspaceMixture
+from fgan.scores import classifier as classifier_module
+from fgan.scores import metrics
+from fgan.scores.classifier import digit_scores, train_classifier
 
 N = 2500
 
