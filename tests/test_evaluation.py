@@ -10,7 +10,7 @@ from estimators.rooms import names
 from fgan.config.schema import Config, Critic, Data, Generator, Log
 from fgan.data.sources import Dataset, load
 from fgan.run.loop import train
-from fgan.scores.evaluation import SCORERS, Evaluation, Scorer, scorer_for
+from fgan.scores.evaluation import SCORERS, Evaluation, scorer_for
 
 LAW = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
 LINE = Generator(kind="location_scale", latent=1)
@@ -45,7 +45,10 @@ UNSCORED = {
 
 @pytest.mark.parametrize("kind", CASES)
 def test_each_kind_of_data_has_one_scorer(kind, monkeypatch):
-    monkeypatch.setitem(SCORERS, kind, SCORERS[kind]._replace(make=lambda config, data, n: kind))
+    """None before it in the table is more specific, and each after it leaves such data alone."""
+    after = list(SCORERS)[list(SCORERS).index(kind) + 1 :]
+    assert [SCORERS[name](*CASES[kind], 50) for name in after] == [None] * len(after)
+    monkeypatch.setitem(SCORERS, kind, lambda config, data, n: kind)
     assert scorer_for(*CASES[kind], 50) == kind
 
 
@@ -60,11 +63,12 @@ def test_what_no_scorer_fits_has_no_scores(case):
 
 def test_another_scorer_is_one_entry(tmp_path, monkeypatch):
     """Named in the table, it scores the runs of the data it fits, and no others."""
-    mine = Scorer(
-        fits=lambda config, data, n: data.name == "two_modes",
-        make=lambda config, data, n: lambda samples, state: {"farthest": float(np.abs(samples).max())},
-    )
-    monkeypatch.setitem(SCORERS, "farthest", mine)
+
+    def farthest(config, data, n):
+        if data.name == "two_modes":
+            return lambda samples, state: {"farthest": float(np.abs(samples).max())}
+
+    monkeypatch.setitem(SCORERS, "farthest", farthest)
     tiny = {"generator": Generator(features=(4,)), "critic": Critic(features=(4,)), "batch": 8, "steps": 2}
     log = Log(every=2, evaluate=2, checkpoint=2, samples=20)
     outcome = train(Config(data=Data(name="two_modes"), log=log, **tiny), tmp_path / "run", quiet=True)
@@ -77,7 +81,7 @@ class Shifted:
     """A model that is no f-GAN: standard normal rows shifted by its state."""
 
     def sample(self, state, key, n):
-        return state + jax.random.normal(key, (n, 2))
+        return state[None] + jax.random.normal(key, (n, 2))
 
 
 def test_any_model_can_be_evaluated():

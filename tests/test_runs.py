@@ -20,7 +20,7 @@ COMPARED = {"plain": ("kl", "js"), "own": ("neyman",)}
 def preset(name, *, variant="preset", steps=2000):
     """A ring under two tiny networks."""
     tiny = {"generator": Generator(features=(8,)), "critic": Critic(features=(8,), output_bound=5.0)}
-    return Config(divergence=name, steps=steps, batch=16, log=Log(every=10, evaluate=2000, checkpoint=10), **tiny)
+    return Config(divergence=name, steps=steps, batch=16, log=Log(every=10, evaluate=2000, checkpoint=2000), **tiny)
 
 
 def test_the_runs_are_every_divergence_and_the_compared_ones(tmp_path):

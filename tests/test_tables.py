@@ -44,6 +44,6 @@ def test_rows_as_text():
     found = row(modes=6) | summary(row(modes=6)["seeds"], ("modes", "high_quality"))
     text = list(lines([found, found | {"variant": "own"}, row() | {"seeds": []}], columns, 12, AIMS))
     assert head(columns, 12) == "divergence         modes          HQ %  aims missed"
-    assert text[0] == "kl            7.0 ±1.0    98.90 ±0.00  modes"
-    assert text[1].startswith("kl, own") and text[2] == "kl              diverged"
+    assert text[0] == f"kl{'7.0 ±1.0':>22}{'98.90 ±0.00':>14}  modes"
+    assert text[1].startswith("kl, own") and text[2] == f"kl{'diverged':>22}"
     assert number(None) == "–" and number(0.5, 100, 0) == "50"

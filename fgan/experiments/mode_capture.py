@@ -163,7 +163,7 @@ def score(task: Task, sample: Sampler) -> dict[str, Any]:
         "width_ratios": [float(widths.min()), float(widths.max())] if widths.size else None,
         "trial_modes": float(np.mean([t.captured for t in trials])),
         "trial_high_quality": float(np.mean([t.high_quality for t in trials])),
-        "trial_kl": float(np.mean([t.kl for t in trials])) if whole.captured else None,
+        "trial_kl": mean_or_none(np.array([t.kl for t in trials])),
     }
 
 

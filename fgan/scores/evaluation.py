@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,66 +65,48 @@ class Evaluation:
 Score = Callable[[np.ndarray, Any], dict[str, Any]]
 """(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""
 
-
-class Scorer(NamedTuple):
-    """Scores for one kind of data.
-
-    Attributes:
-        fits: (config, data, n) → whether n samples can be scored so.
-        make: (config, data, n) → the function that scores; what is the same at every evaluation is computed here.
-    """
-
-    fits: Callable[[Config, Dataset, int], bool]
-    make: Callable[[Config, Dataset, int], Score]
+Scorer = Callable[[Config, Dataset, int], Score | None]
+"""(config, data, n) → how n samples are scored beside such data, None for data it is not for."""
 
 
 def scorer_for(config: Config, data: Dataset, n: int) -> Score:
-    """The score function of the last entry of `SCORERS` that fits; one without scores if none does."""
-    fitting = [scorer for scorer in SCORERS.values() if scorer.fits(config, data, n)]
-    return fitting[-1].make(config, data, n) if fitting else lambda samples, state: {}
+    """That of the last entry of `SCORERS` which is for such data; one without scores if none is."""
+    scores = (scorer(config, data, n) for scorer in reversed(SCORERS.values()))
+    return next((score for score in scores if score), lambda samples, state: {})
 
 
-def _neighbours_enough(config: Config, data: Dataset, n: int) -> bool:
-    """Whether every set has a third neighbour for each of its points."""
-    known = data.target is not None or data.law is not None
-    return not known and min(n, len(data.rows), len(data.held_out)) > 3
-
-
-def _precision_recall(config: Config, data: Dataset, n: int) -> Score:
-    """Precision and recall on standardised columns, or on pixels."""
+def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
+    """Precision and recall on standardised columns, or on pixels, where every set has third neighbours."""
+    if data.target is not None or data.law is not None or min(n, len(data.rows), len(data.held_out)) <= 3:
+        return None
     reference = data.reference(n)
     held_out = precision_recall(reference, data.held_out[:n])._asdict()
-
-    def score(samples, state):
-        return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
-
-    return score
+    return lambda samples, state: precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
 
 
-def _classes(config: Config, data: Dataset, n: int) -> Score:
+def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     """Class histogram, precision and recall in the features of a classifier of the real images."""
-    assert data.labels is not None
+    if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
+        return None
     classifier = train_classifier(data.rows, data.labels)
     reference = data.reference(n)
     held_out = class_scores(classifier, reference, data.held_out[:n])
     held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
-
-    def score(samples, state):
-        return class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
-
-    return score
+    return lambda samples, state: class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
 
 
-def _curve(config: Config, data: Dataset, n: int) -> Score:
+def _curve(config: Config, data: Dataset, n: int) -> Score | None:
     """High-quality share, KL of the histogram along the curve, width ratio and mean log-density."""
-    curve: Any = data.target
-    entropy = curve.entropy()
+    curve = data.target
+    if not isinstance(curve, Curve):
+        return None
+    perfect, entropy = perfect_high_quality(1), curve.entropy()
 
     def score(samples, state):
         s = curve_scores(samples, curve)
         return {
             "high_quality": s.high_quality,
-            "high_quality_of_perfect": perfect_high_quality(1),
+            "high_quality_of_perfect": perfect,
             "curve_kl": s.kl,
             "curve_kl_floor": s.kl_floor,
             "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
@@ -147,16 +129,20 @@ def _captured(s: ModeScores | SubspaceScores, of: int, perfect: float) -> dict[s
     }
 
 
-def _modes(config: Config, data: Dataset, n: int) -> Score:
+def _modes(config: Config, data: Dataset, n: int) -> Score | None:
     """Modes captured, high-quality share, KL of the histogram over modes and width ratio."""
-    target: Any = data.target
+    target = data.target
+    if not isinstance(target, Mixture) or target.dim == 1:
+        return None
     centres, sigma, perfect = np.array(target.means), target.sigmas[0], perfect_high_quality(target.dim)
     return lambda samples, state: _captured(mode_scores(samples, centres, sigma), len(centres), perfect)
 
 
-def _subspaces(config: Config, data: Dataset, n: int) -> Score:
+def _subspaces(config: Config, data: Dataset, n: int) -> Score | None:
     """The same as of modes, by distances within and off the subspace of a mode."""
-    law: Any = data.law
+    law = data.law
+    if law is None:
+        return None
     perfect = perfect_in_subspace(law.rank)
 
     def score(samples, state):
@@ -165,10 +151,12 @@ def _subspaces(config: Config, data: Dataset, n: int) -> Score:
     return score
 
 
-def _exact(config: Config, data: Dataset, n: int) -> Score:
+def _exact(config: Config, data: Dataset, n: int) -> Score | None:
     """The exact divergence at the generator's own (μ, σ), and at the best Gaussian's."""
     target, d = data.target, divergence(config.divergence)
-    assert isinstance(target, Mixture)
+    gaussian = (config.model, config.generator.kind) == ("fgan", "location_scale")
+    if not (gaussian and isinstance(target, Mixture) and target.dim == 1):
+        return None
     optimum = best_gaussian(target, d)
 
     def score(samples, state):
@@ -181,20 +169,11 @@ def _exact(config: Config, data: Dataset, n: int) -> Score:
 
 
 SCORERS: dict[str, Scorer] = {
-    "precision_recall": Scorer(fits=_neighbours_enough, make=_precision_recall),
-    "classes": Scorer(
-        fits=lambda config, data, n: data.labels is not None and _neighbours_enough(config, data, n), make=_classes
-    ),
-    "curve": Scorer(fits=lambda config, data, n: isinstance(data.target, Curve), make=_curve),
-    "modes": Scorer(fits=lambda config, data, n: isinstance(data.target, Mixture) and data.target.dim > 1, make=_modes),
-    "subspaces": Scorer(fits=lambda config, data, n: data.law is not None, make=_subspaces),
-    "exact": Scorer(
-        fits=lambda config, data, n: (
-            isinstance(data.target, Mixture)
-            and data.target.dim == 1
-            and (config.model, config.generator.kind) == ("fgan", "location_scale")
-        ),
-        make=_exact,
-    ),
+    "precision_recall": _precision_recall,
+    "classes": _classes,
+    "curve": _curve,
+    "modes": _modes,
+    "subspaces": _subspaces,
+    "exact": _exact,
 }
-"""Name → scorer. The last that fits is used, so that an entry may follow that is more specific than those before."""
+"""Name → scorer. The last that is for such data is used, so that a more specific entry may follow."""
