@@ -29,9 +29,9 @@ import jax
 import tyro
 
 from benchmarks import speed
-from benchmarks.cells import Ledger, plain
 from benchmarks.contestants import PRODUCT, ROOT, Case, CriticUpdates, Ours, keeping, products
 from benchmarks.estimation import RESULTS, machine
+from benchmarks.ledger import Ledger, plain
 
 
 @dataclass(frozen=True, kw_only=True)

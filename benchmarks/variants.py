@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.stabilisers import packed, relativistic
 from fgan.config.schema import Config
-from fgan.experiments.capture import TASKS, recipe
+from fgan.experiments.mode_capture import TASKS, preset
 from fgan.models.gan import FGAN
 
 
@@ -36,7 +36,7 @@ class Variant:
 
 def configured(variant: str, task: str, divergence: str, *, steps: int, seed: int = 0) -> Config:
     """The training run of a variant."""
-    config = recipe(TASKS[task], divergence, seeds=1)
+    config = preset(TASKS[task], divergence, seeds=1)
     return with_fields(config, {**VARIANTS[variant].fields, "seed": seed, "steps": steps})
 
 

@@ -23,7 +23,7 @@ from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.gan import FGAN
 from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
-from fgan.run import loop, pictures, program
+from fgan.run import loop, pictures, program, sweep_picture
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
 from fgan.run.loop import Outcome, train
@@ -90,8 +90,9 @@ def quick(monkeypatch):
     """Runs and sweeps share their programs, and draw nothing."""
     for module in (loop, sweeps):
         monkeypatch.setattr(module, "Program", shared)
-    for name in ("samples", "training", "sweep"):
+    for name in ("samples", "training"):
         monkeypatch.setattr(pictures, name, lambda *_: None)
+    monkeypatch.setattr(sweep_picture, "draw", lambda *_: None)
 
 
 # --- what a sweep leaves ----------------------------------------------------------------------------------------------
@@ -465,11 +466,11 @@ def test_the_command_runs_a_sweep_and_says_where_it_is(tmp_path, capsys, monkeyp
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """(the text of a results.csv) → the figure drawn of it."""
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: figure)
+    monkeypatch.setattr(sweep_picture, "save", lambda figure, path: figure)
 
     def draw(text):
         (tmp_path / "results.csv").write_text(text)
-        return pictures.sweep(tmp_path / "results.csv")
+        return sweep_picture.draw(tmp_path / "results.csv")
 
     yield draw
     plt.close("all")

@@ -27,17 +27,12 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 from tyro.conf import Positional, arg
 
+from estimators.rooms import Room
 from fgan.config import schema as configuration
 from fgan.config.schema import Config, ConfigError
 
-EXPERIMENTS = {
-    "modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum",
-    "ring": "8 narrow Gaussians in a ring captured under eleven divergences, beside published tables",
-    "grid": "25 narrow Gaussians on a grid, the same",
-    "high_dimensional": "10 Gaussians of dimension 700 in subspaces of R^1200 captured under eleven divergences",
-    "dirac": "the smallest GAN near its goal: eigenvalues of every divergence and penalty, beside their formulas",
-}
-"""What `fgan reproduce` knows, here so that listing it needs no jax; fgan.experiments.reproduce holds the code."""
+EXPERIMENTS = Room("fgan.experiments", "EXPERIMENTS", "reproduce")
+"""What `fgan reproduce` knows; listing it needs no jax."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,15 +314,15 @@ class Reproduce:
 
     def __call__(self) -> None:
         if self.list or not self.name:
-            for name, text in EXPERIMENTS.items():
+            for name, text in EXPERIMENTS.about.items():
                 print(f"{name:<18}{text}")
             return
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {configuration.nearest(self.name, EXPERIMENTS)}")
         _require_device()
-        from fgan.experiments.reproduce import reproduce
-
-        reproduce(self.name, Path(self.run or f"runs/{self.name}"), quiet=self.quiet)
+        made = EXPERIMENTS[self.name](self.name, Path(self.run or f"runs/{self.name}"), quiet=self.quiet)
+        for path in made:
+            print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from fgan.config.schema import Config, get, literal, replace
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
-from fgan.run import pictures
+from fgan.run import sweep_picture
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
@@ -141,7 +141,7 @@ class _Running:
                 self.rows += ended[part.name] if part.name in ended else self._train(program, part)
                 self.done, self.loop = self.done + program.config.steps, None
             self._write_csv()
-        pictures.sweep(self.run.path / "results.csv")
+        sweep_picture.draw(self.run.path / "results.csv")
         self.run.status("finished", self.done, members=len(self.rows), devices=engines.describe())
         return Outcome(self.run.path, self.done, sorted(self.rows, key=lambda row: row["line"]))
 

