@@ -109,8 +109,8 @@ VARIANTS: Mapping[str, Variant] = {
     "no frequencies": _row("critic", "no Fourier features", {"critic.frequencies": 0}),
     "critic gain 1": _row("critic", "units no steeper than usual", {"critic.gain": 1.0}),
     "critic tanh": _row("critic", "tanh units", {"critic.nonlinearity": "tanh"}),
-    "no reach": _row("critic", "outputs not squashed", {"critic.output_bound": 0.0}),
-    "paper activation": _row("critic", "outputs read as in the f-GAN paper", {"critic.activation": "paper"}),
+    "no output bound": _row("critic", "outputs not bounded", {"critic.output_bound": 0.0}),
+    "paper activation": _row("critic", "output activation of the f-GAN paper", {"critic.activation": "paper"}),
     # optimisers
     "b1 0.5": _row("optimisers", "Adam's first decay 0.5, both players", _both("b1", 0.5)),
     "b2 0.9": _row("optimisers", "Adam's second decay 0.9, both players", _both("b2", 0.9)),

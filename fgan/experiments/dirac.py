@@ -47,8 +47,10 @@ from scipy.linalg import expm
 from scipy.optimize import brentq
 
 from estimators.divergences.table import DIVERGENCES, FDivergence
+from fgan.models.critic_values import CriticValues
 from fgan.models.gan import FGAN
-from fgan.models.penalties import PENALTIES, Look
+from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.players import Critic, Generator
 from fgan.run.checkpoint import write_atomic
 
 WEIGHT = 0.1  # λ, small enough for every smooth penalty to turn under every divergence
@@ -94,20 +96,16 @@ class Slope(nn.Module):
         return self.param("psi", lambda _: jnp.zeros(())) * x[:, 0]
 
 
-def game(row: FDivergence, penalty: Callable[[Look], jax.Array], rate: float = 1.0) -> FGAN:
+def game(row: FDivergence, penalty: Callable[[CriticValues], jax.Array], rate: float = 1.0) -> FGAN:
     """The Dirac-GAN under `row`: simultaneous gradient descent of `rate`, with the (weighted) penalty on the critic."""
+    descent = optax.sgd(rate)
     return FGAN(
-        generator=Point(),
-        critic=Slope(),
         divergence=row,
-        activation="log_ratio",
-        dim=1,
-        latent=1,
+        generator=Generator(network=Point(), inputs=1, optimizer=descent),
+        critic=Critic(network=Slope(), inputs=1, optimizer=descent, divergence=row, activation="log_ratio"),
         batch=1,
-        generator_optimizer=optax.sgd(rate),
-        critic_optimizer=optax.sgd(rate),
         update="simultaneous",
-        penalty=penalty,
+        penalty=WeightedPenalty(penalties=(penalty,)),
     )
 
 
@@ -126,7 +124,7 @@ def stepped(gan: FGAN, z: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=0)
 def velocity(row: FDivergence, weights: jax.Array, z: jax.Array) -> jax.Array:
     """(θ', ψ') at z = (θ, ψ), [2] → [2]: what a step of rate 1 adds, with `weights` [penalties] on each of `NAMES`."""
-    gan = game(row, lambda look: jnp.dot(weights, jnp.stack([PENALTIES[name](look) for name in NAMES])))
+    gan = game(row, lambda values: jnp.dot(weights, jnp.stack([PENALTIES[name](values) for name in NAMES])))
     return stepped(gan, z) - z
 
 

@@ -37,6 +37,8 @@ from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import SMOOTHING, FDivergence, divergence
 from estimators.exact_values.quadrature import PLANE, exact_bound, exact_divergence
 from fgan.models.gan import FGAN
+from fgan.models.objectives import objective
+from fgan.models.players import Critic, Generator
 from fgan.networks.generators import Affine, LocationScale, factor
 from fgan.scores.evaluation import best_gaussian, best_gaussian_plane
 
@@ -116,17 +118,16 @@ def length(dim: int) -> int:
 def fgan_for(row: FDivergence, dim: int = 1) -> FGAN:
     """The f-GAN of this experiment under `row`: one recipe, but for `critic_for` and the non-smooth rows."""
     steps = length(dim)
+    trained = row if row.smooth else divergence("js")
+    generator_optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps, 0.02), b1=0.5, b2=0.9)
+    critic_optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps, 0.1), b1=0.5, b2=0.99)
+    network = LocationScale() if dim == 1 else Affine(dim)
     return FGAN(
-        generator=LocationScale() if dim == 1 else Affine(dim),
-        critic=critic_for(row),
         divergence=row,
-        critic_divergence=None if row.smooth else divergence("js"),
-        dim=dim,
-        latent=dim,
+        generator=Generator(network=network, inputs=dim, optimizer=generator_optimizer, average=0.995),
+        critic=Critic(network=critic_for(row), inputs=dim, optimizer=critic_optimizer, divergence=trained),
         batch=BATCH,
-        generator_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, steps, 0.02), b1=0.5, b2=0.9),
-        critic_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, steps, 0.1), b1=0.5, b2=0.99),
-        average=0.995,
+        objective=objective("minimax", row, trained),
     )
 
 
