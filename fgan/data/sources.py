@@ -21,7 +21,8 @@ import numpy as np
 
 from estimators.critics.kernel import ALONE, Replicas, stratified
 from estimators.distributions.curves import Curve
-from estimators.distributions.examples import TARGETS, Mixture
+from estimators.distributions.examples import TARGETS
+from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
 from estimators.samples import files
 from estimators.samples.arrays import DataError, row_hashes
