@@ -160,7 +160,7 @@ import jax.numpy as jnp
 from fgan.devices import engines
 from fgan.run import compile_cache as programs
 from fgan.run import loop, program
-from fgan.config.schema import load
+from fgan.config.toml import load
 from fgan.data.sources import load as load_data
 lap("import fgan")
 programs.keep()

@@ -12,7 +12,7 @@ import optax
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
 from fgan.config.schema import Config
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.models.optimizers import optimizer
 
 NAME = "location_scale_mle"

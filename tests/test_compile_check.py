@@ -12,7 +12,8 @@ import jax
 import pytest
 
 from fgan.cli.main import main
-from fgan.config.schema import Config, ConfigError, Critic, Data, Game, Generator, Log
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check
 from fgan.devices.collectives import Collective, step_collectives

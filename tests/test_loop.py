@@ -25,20 +25,10 @@ from test_images import pictures as pixels
 from estimators.distributions.examples import TARGETS
 from estimators.divergences.table import DIVERGENCES
 from fgan.config import schema as configs
-from fgan.config.schema import (
-    Config,
-    ConfigError,
-    Critic,
-    Data,
-    Game,
-    Generator,
-    InstanceNoise,
-    Log,
-    Optimizer,
-    Penalty,
-    to_toml,
-)
-from fgan.data.sources import Dataset
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty
+from fgan.config.toml import to_toml
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.model import build
@@ -297,7 +287,7 @@ def test_training_works_outside_the_main_thread(quick, tmp_path, straight):
 LONG = """
 import sys
 from pathlib import Path
-from fgan.config.schema import load
+from fgan.config.toml import load
 from fgan.run.loop import train
 train(load(sys.argv[1]), sys.argv[2], quiet=True)
 """

@@ -13,7 +13,8 @@ import pytest
 from models_for_tests import ABOUT, NAME
 
 from fgan.cli.main import main
-from fgan.config.schema import Config, Generator, Log, Optimizer, replace, to_toml
+from fgan.config.schema import Config, Generator, Log, Optimizer, replace
+from fgan.config.toml import to_toml
 from fgan.data.sources import load as load_data
 from fgan.models.model import MODELS, Model, build
 from fgan.run.directory import RunDirectory

@@ -18,7 +18,9 @@ from test_loop import shared, strike
 
 from estimators.critics import kernel
 from fgan.cli.main import main
-from fgan.config.schema import Config, ConfigError, Critic, Generator, Log, Optimizer, Penalty, from_toml, get, replace
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Generator, Log, Optimizer, Penalty, get, replace
+from fgan.config.toml import from_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.gan import FGAN

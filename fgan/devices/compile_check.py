@@ -34,7 +34,9 @@ from jax.experimental import topologies
 from jax.extend.core import jaxprs_in_params
 
 from estimators.critics.kernel import ALONE
-from fgan.config.schema import Config, ConfigError, check
+from fgan.config.checks import check
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
 from fgan.devices import engines
 from fgan.devices.collectives import Collective, step_collectives
 from fgan.devices.engines import Chunk, Layout

@@ -19,7 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgan.config.schema import Config, to_toml
+from fgan.config.schema import Config
+from fgan.config.toml import to_toml
 from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.schema import Config, check
+from fgan.config.checks import check
+from fgan.config.schema import Config
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, processes
 from fgan.run.checkpoint import CheckpointError, Checkpoints

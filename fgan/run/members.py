@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fgan.config.schema import Config, from_toml, literal, replace, to_toml
-from fgan.data.sources import Dataset
+from fgan.config.schema import Config, replace
+from fgan.config.toml import from_toml, literal, to_toml
+from fgan.data.dataset import Dataset
 from fgan.run.checkpoint import CheckpointError
 from fgan.run.directory import RunDirectory
 

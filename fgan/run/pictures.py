@@ -18,7 +18,7 @@ from estimators.distributions.examples import MIXTURES, TARGETS
 from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.plot_style import DATA, PALETTE, STYLE, save
-from fgan.config.schema import from_toml
+from fgan.config.toml import from_toml
 
 
 def training(run: str | Path, metric: str = "bound") -> Path:

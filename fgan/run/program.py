@@ -13,8 +13,9 @@ import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
 from estimators.critics.kernel import ALONE, Replicas, steps
-from fgan.config.schema import Config, ConfigError, replace
-from fgan.data.sources import Dataset
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, replace
+from fgan.data.dataset import Dataset
 from fgan.devices import engines
 from fgan.devices.engines import Layout
 from fgan.models.model import build, in_two

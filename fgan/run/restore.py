@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fgan.config.schema import Config, ConfigError
-from fgan.data.sources import Dataset
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+from fgan.data.dataset import Dataset
 from fgan.models.model import Model, build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory

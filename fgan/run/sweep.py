@@ -25,7 +25,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgan.config.schema import Config, get, literal, replace
+from fgan.config.schema import Config, get, replace
+from fgan.config.toml import literal
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.run import sweep_picture

@@ -22,8 +22,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fgan.config import schema as configuration
-from fgan.config.schema import Config, ConfigError, Place, check, get, literal, nearest, replace, to_toml
+from fgan.config import toml
+from fgan.config.checks import check
+from fgan.config.errors import ConfigError, nearest
+from fgan.config.schema import Config, get, names, replace
+from fgan.config.toml import Place, literal, to_toml
 
 FIXED = ("seed", "seeds", "log", "parallel")
 """Fields, or tables of them, that are one for the whole sweep."""
@@ -73,8 +76,8 @@ class Sweep:
 
 def load(path: str | Path) -> Sweep:
     """The Sweep in a TOML file. Raises ConfigError naming file, line and nearest name."""
-    name, text = str(path), configuration.read(path, folder="configs/sweeps")
-    table, place = configuration.parse(text, name), Place(name, text)
+    name, text = str(path), toml.read(path, folder="configs/sweeps")
+    table, place = toml.parse(text, name), Place(name, text)
     grid, file, members = (table.pop(key, None) for key in ("grid", "config", "members"))
     if not isinstance(grid, Mapping) or not grid:
         raise ConfigError(f'{name}: no table [grid] of lists to combine, such as divergence = ["kl", "js"]')
@@ -82,13 +85,13 @@ def load(path: str | Path) -> Sweep:
         raise ConfigError(f"{place.of('config')}: config = {file!r}: expected text in quotes")
     if members is not None and (type(members) is not int or members < 1):
         raise ConfigError(f"{place.of('members')}: members = {members!r}: expected a whole number, at least 1")
-    below = Config() if file is None else configuration.load(Path(path).parent / file)
-    base = configuration.overlay(below, table, place)
+    below = Config() if file is None else toml.load(Path(path).parent / file)
+    base = toml.overlay(below, table, place)
     return Sweep(base=base, grid=_axes(grid, Place(name, text, "grid.")), members=members or 0, name=name)
 
 
 def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
-    known, axes = list(configuration.names()), {}
+    known, axes = list(names()), {}
     for name, values in leaves(grid):
         at = place.of(name)
         if name not in known:
@@ -97,7 +100,7 @@ def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
             raise ConfigError(f"{at}: {name} is one for all members: set it outside [grid]")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{at}: {name} = {values!r}: expected a list of one value or more")
-        axes[name] = tuple(configuration.typed(name, value, place) for value in values)
+        axes[name] = tuple(toml.typed(name, value, place) for value in values)
         if len(set(axes[name])) < len(values):
             raise ConfigError(f"{at}: {name} = {values!r}: lists a value twice")
     return axes
