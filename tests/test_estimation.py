@@ -12,8 +12,8 @@ from scipy import stats
 
 import estimators as est
 from estimators import estimation
-from estimators.divergences.table import UnknownDivergence
 from estimators.divergences.renyi import functional
+from estimators.divergences.table import UnknownDivergence
 from estimators.estimation import BadArgument
 from estimators.methods import neural, telescoping
 from estimators.samples.arrays import DataError
