@@ -118,7 +118,7 @@ def test_bound_at_the_true_log_ratio_estimates_the_divergence():
     n = 20_000
     x, y = (target.sample(key, n)[:, 0] for target, key in zip((p, q), jax.random.split(jax.random.key(0))))
     v_p, v_q = (p.log_prob(z) - q.log_prob(z) for z in (x, y))
-    for d in map(divergence, ("kl", "js", "gan", "neyman", "alpha(1.5)", "geometric_js")):
+    for d in map(divergence, ("js", "jeffreys", "alpha(1.5)")):
         found = float(fenchel(d, v_p, v_q, activation="log_ratio"))
         error = math.hypot(np.std(d.log_ratio.output(v_p)), np.std(d.log_ratio.conjugate(v_q))) / math.sqrt(n)
         assert abs(found - exact_divergence(p.log_prob, q.log_prob, d)) < 5.0 * error, d

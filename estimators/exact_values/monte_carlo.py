@@ -29,10 +29,8 @@ from estimators.divergences.perspective import perspective
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import in_blocks
 
-DRAWS = 2**20
-"""Draws from each distribution in up to four dimensions; 4/d times as many in d dimensions."""
-CHUNK = 2**15
-"""Draws in memory at once."""
+DRAWS = 2**20  # from each distribution, in up to four dimensions; 4/d times as many in d dimensions
+CHUNK = 2**15  # draws in memory at once
 
 
 class MonteCarlo(NamedTuple):

@@ -55,10 +55,11 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
     if isinstance(p, Product) and isinstance(q, Product) and DIVERGENCES.get(d.name) is d and d.name in SEPARABLE:
         marginals = [_of_marginals(*pair, d) for pair in zip(p.marginals, q.marginals)]
         return Truth(float(SEPARABLE[d.name](np.array(marginals))), 0.0, "quadrature")
-    both_gaussian = isinstance(p, Gaussian) and isinstance(q, Gaussian)
-    bounded_between_gaussians = both_gaussian and math.isfinite(d.upper_limit())
-    value, error = (between_gaussians if bounded_between_gaussians else defensive)(p, q, d)  # type: ignore[arg-type]
-    return Truth(float(value), float(error), "Monte Carlo")
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian) and math.isfinite(d.upper_limit()):
+        average = between_gaussians(p, q, d)
+    else:
+        average = defensive(p, q, d)
+    return Truth(float(average.value), float(average.standard_error), "Monte Carlo")
 
 
 def _of_boxes(p: Box, q: Box, d: FDivergence) -> float:

@@ -16,7 +16,6 @@ from fgan.cli.command import Base, require_device
 from fgan.config.errors import ConfigError
 from fgan.config.fields import OneOf
 
-
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
 
 
