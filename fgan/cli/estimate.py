@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from estimators.request import METHODS
+from estimators.rooms import Room
 from fgan.cli.command import Base, require_device
 from fgan.config.errors import ConfigError
 from fgan.config.fields import OneOf
@@ -27,7 +27,7 @@ class Command(Base):
     """Samples of Q (model), of the same dimension."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
     """Names as in `fgan divergences`, renyi(2), or all."""
-    method: Annotated[str, OneOf(METHODS)] = "auto"
+    method: Annotated[str, OneOf(Room("estimators.methods", "METHODS", "estimate"))] = "auto"
     """How to estimate; auto chooses by the samples."""
     seed: int = 0
     """Seed of folds, networks and resamples."""
