@@ -32,7 +32,7 @@ from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.model import build
-from fgan.models.penalties import look
+from fgan.models.critic_values import critic_values
 from fgan.run import loop, pictures, program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
@@ -481,7 +481,7 @@ def test_nothing_to_restore(tmp_path):
 def test_penalties_add_up_with_their_scheduled_weight():
     rng = np.random.default_rng(0)
     x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
-    sight = look(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
+    sight = critic_values(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
 
     def made(*names, **options):
         return build(replaced(penalty=Penalty(names=names, **options)), RING)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from estimators.distributions.families import Gaussian
+from estimators.distributions.gaussian import Gaussian
 
 from estimators.distributions.examples import TWO_MODES, normal
 from estimators.distributions.mixture import Mixture
