@@ -1,12 +1,12 @@
-"""Why the recipe of `fgan reproduce ring | grid` is what it is: each of its parts left out or replaced, one at a time.
+"""Why the preset of `fgan reproduce ring | grid` is what it is: each of its parts left out or replaced, one at a time.
 
     python -m benchmarks.ablation                                  every variant on the ring; hours
     python -m benchmarks.ablation --task grid                      the selected ones on the grid
-    python -m benchmarks.ablation --variants 'no spread*' r1       shell patterns
+    python -m benchmarks.ablation --variants 'no noise*' r1       shell patterns
     python -m benchmarks.ablation --divergences kl --seeds 3
     python -m benchmarks.ablation --report-only                    JSON and picture from the ledger
 
-Every cell (variant, task and divergence, seed, steps) is a training run in this process. Its verdict is appended to
+Every run (variant, task and divergence, seed, steps) trains in this process. Its scores are appended to
 `results/ablation.jsonl` at once and never measured again. Several processes may share the ledger: give them different
 --variants or --divergences. Each run ends by writing `ablation.json` and `ablation.png`.
 """
@@ -28,28 +28,28 @@ import numpy as np
 import tyro
 
 from benchmarks import ablation_report
-from benchmarks.cells import Cell, Ledger
 from benchmarks.estimation import RESULTS, fill
+from benchmarks.ledger import Ledger, Run
 from benchmarks.variants import ON_GRID, VARIANTS, configured
 from estimators.critics.kernel import steps
 from fgan.config.checks import check
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
-from fgan.experiments.capture import TASKS, Task, judge
+from fgan.experiments.mode_capture import TASKS, Task, score
 from fgan.models.gan import FGAN
 from fgan.models.model import build
 from fgan.run.loop import PATIENCE
 
 SUITE = "ablation"
 STEPS = {"ring": 6000, "grid": 15_000}
-LOOKS = 6  # at the samples of a run, the last one its verdict
+EVALUATIONS = 6  # of the samples of a run; the last one is its result
 WATCHED = ("modes", "high_quality", "kl", "width_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Ablate the recipe.
+    """Ablate the preset.
 
     Attributes:
         task: what to learn.
@@ -70,47 +70,47 @@ class Settings:
     results: Path = RESULTS
 
 
-def cells(settings: Settings) -> list[Cell]:
+def planned_runs(settings: Settings) -> list[Run]:
     """Seeds × variants × divergences, seeds outermost. Raises ValueError for what cannot be trained."""
     patterns = settings.variants or (ON_GRID if settings.task == "grid" else ("*",))
     chosen = [name for name in VARIANTS if any(fnmatch(name, pattern) for pattern in patterns)]
     n = STEPS[settings.task] if settings.steps is None else settings.steps
     made = [
-        Cell(SUITE, variant, f"{settings.task} {divergence}", seed, n)
+        Run(SUITE, variant, f"{settings.task} {divergence}", seed, n)
         for seed in range(settings.seeds)
         for variant in chosen
         for divergence in settings.divergences
     ]
-    for cell in made:
-        check(config_of(cell))
+    for run in made:
+        check(config_of(run))
     return made
 
 
-def config_of(cell: Cell) -> Config:
-    """The training run of a cell."""
-    task, _, divergence = cell.task.partition(" ")
-    return configured(cell.method, task, divergence, steps=cell.n, seed=cell.seed)
+def config_of(run: Run) -> Config:
+    """How the run trains."""
+    task, _, divergence = run.task.partition(" ")
+    return configured(run.method, task, divergence, steps=run.n, seed=run.seed)
 
 
-def measure(cell: Cell) -> dict[str, Any]:
-    """The facts of a cell's row: train it, watch it, judge its samples."""
-    config = config_of(cell)
+def measure(run: Run) -> dict[str, Any]:
+    """The facts of a run's row: train it, and score its samples now and then."""
+    config = config_of(run)
     data = load_data(config.data)
-    wrap, begun = VARIANTS[cell.method].wrap, time.perf_counter()
+    wrap, begun = VARIANTS[run.method].wrap, time.perf_counter()
     gan = build(config, data)
 
-    def say(look: dict[str, Any]) -> None:
-        said = f"{look['modes']} modes, {100 * look['high_quality']:.1f} % high quality"
-        print(f"  {cell.method}, {cell.task}: step {look['step']}/{cell.n}, {said}", file=sys.stderr, flush=True)
+    def report(scores: dict[str, Any]) -> None:
+        text = f"{scores['modes']} modes, {100 * scores['high_quality']:.1f} % high quality"
+        print(f"  {run.method}, {run.task}: step {scores['step']}/{run.n}, {text}", file=sys.stderr, flush=True)
 
-    facts = train(wrap(gan) if wrap else gan, config, data, TASKS[config.data.name], say)
+    facts = train(wrap(gan) if wrap else gan, config, data, TASKS[config.data.name], report)
     return {**facts, "seconds": time.perf_counter() - begun}
 
 
 def train(
-    gan: FGAN, config: Config, data: Dataset, task: Task, say: Callable[[dict[str, Any]], None] = lambda look: None
+    gan: FGAN, config: Config, data: Dataset, task: Task, report: Callable[[dict[str, Any]], None] = lambda scores: None
 ) -> dict[str, Any]:
-    """`diverged`, `skipped_steps`, the `trajectory` of scores and, unless diverged, `judge`'s verdict at the end.
+    """`diverged`, `skipped_steps`, the `trajectory` of scores and, unless diverged, the `score` at the end.
 
     The run is that of `fgan.run.loop` with one seed, which can build none but its own f-GANs.
     """
@@ -127,7 +127,7 @@ def train(
     drawn = jax.jit(gan.sample, static_argnums=2)
     state = jax.jit(gan.init)(jax.random.fold_in(key, 2**32 - 1))
     trajectory: list[dict[str, Any]] = []
-    done, skipped, every = 0, 0.0, -(-config.steps // LOOKS)
+    done, skipped, every = 0, 0.0, -(-config.steps // EVALUATIONS)
     while done < config.steps:
         n = min(every, config.steps - done)
         state, metrics = chunk(state, jnp.asarray(done, jnp.int32), n)
@@ -139,23 +139,23 @@ def train(
         def sample(n: int, seed: int, state=state) -> np.ndarray:
             return np.asarray(drawn(state, jax.random.key(seed), n), np.float64) * data.scale + data.offset
 
-        verdict = judge(task, sample)
+        scores = score(task, sample)
         watched = {name: float(metrics[name]) for name in ("bound", "noise") if name in metrics}
-        trajectory.append({"step": done, **{name: verdict[name] for name in WATCHED}, **watched})
-        say(trajectory[-1])
-    return {**facts, **verdict, "trajectory": trajectory}
+        trajectory.append({"step": done, **{name: scores[name] for name in WATCHED}, **watched})
+        report(trajectory[-1])
+    return {**facts, **scores, "trajectory": trajectory}
 
 
 def main(settings: Settings) -> int:
     """Measure what is missing, then write the report. The exit code."""
     try:
-        planned = [] if settings.report_only else cells(settings)
+        planned = [] if settings.report_only else planned_runs(settings)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     if not settings.report_only and not planned:
         known = ", ".join(VARIANTS)
-        print(f"no cell matches --variants {settings.variants}; there are {known}", file=sys.stderr)
+        print(f"no run matches --variants {settings.variants}; there are {known}", file=sys.stderr)
         return 2
     ledger = Ledger(settings.results, SUITE)
     fill(ledger, planned, measure)

@@ -18,12 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks import summaries
-from benchmarks.cells import Ledger, Row, plain
+from benchmarks.ledger import Ledger, Row, plain
 from benchmarks.variants import VARIANTS
+from estimators.plot_style import EXACT, PALETTE, STYLE, save
 from fgan.config.toml import to_toml
-from fgan.experiments.capture import SAMPLES, TASKS, WIDTH, misses, recipe, summary
-from fgan.run.pictures import PALETTE, STYLE
-from fgan.scores.metrics import perfect_high_quality
+from fgan.experiments.mode_capture import SAMPLES, SCORES, TASKS, preset
+from fgan.experiments.tables import misses, summary
+from fgan.scores.modes import perfect_high_quality
 
 
 def write(ledger: Ledger) -> list[Path]:
@@ -41,16 +42,14 @@ def write(ledger: Ledger) -> list[Path]:
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(json.dumps(plain(facts), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     with plt.rc_context(STYLE):
-        figure = picture(tasks)
-        figure.savefig(paths[1])
-        plt.close(figure)
+        save(picture(tasks), paths[1])
     return paths
 
 
 def of_task(name: str, rows: Sequence[Row]) -> dict[str, Any]:
     """What is known of a task: its aims, its floors, and a line a variant and divergence; {} before it is measured.
 
-    Of runs of different lengths, those count that are most; the others are said under `left_out`.
+    Of runs of different lengths, those count that are most; the others stand under `left_out`.
     """
     rows = [r for r in rows if r["task"].split(" ")[0] == name and r["method"] in VARIANTS and "reason" not in r]
     if not rows:
@@ -64,15 +63,15 @@ def of_task(name: str, rows: Sequence[Row]) -> dict[str, Any]:
         for v in VARIANTS
         for d in divergences
     }
-    task, k = TASKS[name], len(TASKS[name].target.means)
+    task = TASKS[name]
     return {
-        "modes": k,
+        "modes": len(task.target.means),
         "steps": steps,
         "left_out": {str(n): count for n, count in lengths.items() if n != steps},
-        "aims": {"modes": k, "high_quality": task.high_quality, "kl": task.kl, "width_ratio": list(WIDTH)},
+        "aims": task.aims,
         "perfect_high_quality": perfect_high_quality(task.target.dim),
-        "kl_floor": (k - 1) / (2 * SAMPLES),
-        "settings": to_toml(recipe(task, divergences[0], steps=steps, seeds=1)),
+        "kl_floor": task.kl_floor,
+        "settings": to_toml(preset(task, divergences[0], steps=steps, seeds=1)),
         "divergences": divergences,
         "rows": [line(name, v, d, found) for (v, d), found in grouped.items() if found],
     }
@@ -81,7 +80,7 @@ def of_task(name: str, rows: Sequence[Row]) -> dict[str, Any]:
 def line(task: str, variant: str, divergence: str, rows: Sequence[Row]) -> Row:
     """Means over the seeds that did not diverge, the number that did, and the aims missed by any."""
     scored = [r for r in rows if not r["diverged"]]
-    missed = misses({"seeds": scored, "skipped_steps": sum(r["skipped_steps"] for r in rows)}, TASKS[task])
+    missed = misses({"seeds": scored, "skipped_steps": sum(r["skipped_steps"] for r in rows)}, TASKS[task].aims)
     diverged = len(rows) - len(scored)
     return {
         "variant": variant,
@@ -90,7 +89,7 @@ def line(task: str, variant: str, divergence: str, rows: Sequence[Row]) -> Row:
         "divergence": divergence,
         "seeds": len(rows),
         "diverged": diverged,
-        **summary(scored),
+        **summary(scored, SCORES),
         "missed": ["diverged", *missed] if diverged and scored else missed,
         "seconds": float(np.mean([r["seconds"] for r in rows])),
     }
@@ -106,7 +105,7 @@ LANE = 0.03  # where in a panel, from its left, a value that does not exist is m
 
 
 def picture(tasks: Mapping[str, Any]) -> Figure:
-    """A row a variant, a dot a divergence: modes, high quality, mode KL and width; the recipe's values run through."""
+    """A row a variant, a dot a divergence: modes, high quality, mode KL and width; the preset's values run through."""
     if not tasks:
         figure, axis = plt.subplots(figsize=(6, 2))
         axis.text(0.5, 0.5, "not measured yet", ha="center", va="center", color=QUIET)
@@ -117,10 +116,10 @@ def picture(tasks: Mapping[str, Any]) -> Figure:
         len(tasks), 4, squeeze=False, sharey="row", figsize=(13.0, 0.26 * sum(heights) + 1.0), height_ratios=heights
     )
     names = sorted({d for facts in tasks.values() for d in facts["divergences"]})
-    looks = {d: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]} for i, d in enumerate(names)}
+    styles = {d: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]} for i, d in enumerate(names)}
     for (name, facts), row in zip(tasks.items(), axes, strict=True):
-        _block(row, name, facts, looks)
-    figure.legend(handles=_key(looks), loc="outside upper center", ncols=len(looks) + 5, frameon=False, fontsize=9)
+        _block(row, name, facts, styles)
+    figure.legend(handles=_key(styles), loc="outside upper center", ncols=len(styles) + 5, fontsize=9)
     return figure
 
 
@@ -128,23 +127,23 @@ def _variants(facts: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(r["variant"] for r in facts["rows"]))
 
 
-def _block(axes: Sequence[Axes], name: str, facts: Mapping[str, Any], looks: Mapping[str, Any]) -> None:
+def _block(axes: Sequence[Axes], name: str, facts: Mapping[str, Any], styles: Mapping[str, Any]) -> None:
     """The four panels of a task."""
     variants = _variants(facts)
     for column, axis in zip(COLUMNS, axes, strict=True):
         _frame(axis, column, facts)
         _shade(axis, variants, label=column == COLUMNS[-1])
-        _dots(axis, column, facts, variants, looks)
+        _dots(axis, column, facts, variants, styles)
     axes[0].set_yticks(range(len(variants)), variants, fontsize=9)
     axes[0].set_ylim(len(variants) - 0.4, -0.6)
     for label in axes[0].get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() == "recipe" else "normal")
+        label.set_fontweight("bold" if label.get_text() == "preset" else "normal")
     axes[0].set_title(f"{name}, {facts['steps']:,} steps", loc="left", fontweight="bold")
 
 
 def _frame(axis: Axes, column: str, facts: Mapping[str, Any]) -> None:
     """Scale, ticks, and what a perfect sampler scores."""
-    perfect: Any = {"color": "black", "lw": 1.0, "ls": (0, (3, 2)), "zorder": 1}
+    perfect: Any = EXACT | {"zorder": 1}
     axis.tick_params(axis="y", length=0)
     if column == "modes":
         k = facts["modes"]
@@ -180,7 +179,7 @@ def _closed(at):
 
 
 def _shade(axis: Axes, variants: Sequence[str], *, label: bool) -> None:
-    """Bands by the part of the recipe that the variants are about."""
+    """Bands by the part of the preset that the variants are about."""
     parts = [VARIANTS[v].part for v in variants]
     for i, part in enumerate(dict.fromkeys(parts)):
         at = [j for j, p in enumerate(parts) if p == part]
@@ -191,35 +190,37 @@ def _shade(axis: Axes, variants: Sequence[str], *, label: bool) -> None:
             axis.text(1.02, min(at), part, transform=place, va="center", fontsize=8, color=QUIET, style="italic")
 
 
-def _dots(axis: Axes, column: str, facts: Mapping[str, Any], variants: Sequence[str], looks: Mapping[str, Any]) -> None:
-    """Means with standard errors, side by side within a row; the recipe's as lines from top to bottom."""
+def _dots(
+    axis: Axes, column: str, facts: Mapping[str, Any], variants: Sequence[str], styles: Mapping[str, Any]
+) -> None:
+    """Means with standard errors, side by side within a row; the preset's as lines from top to bottom."""
     scale = 100.0 if column == "high_quality" else 1.0
     present = facts["divergences"]
     for row in facts["rows"]:
-        look, nth = looks[row["divergence"]], present.index(row["divergence"])
+        style, nth = styles[row["divergence"]], present.index(row["divergence"])
         y = variants.index(row["variant"]) + 0.52 * (nth - (len(present) - 1) / 2) / max(len(present) - 1, 1)
         mean, error = row[column]["mean"], row[column]["standard_error"]
         if row["diverged"] or mean is None:
-            _absent(axis, y, look["color"], diverged=bool(row["diverged"]))
+            _absent(axis, y, style["color"], diverged=bool(row["diverged"]))
         if mean is None:
             continue
         x = np.clip(scale * mean, *axis.get_xlim())
-        axis.errorbar(x, y, xerr=error and scale * error, ms=5, mew=0, lw=1, ls="", clip_on=False, zorder=3, **look)
-        if row["variant"] == "recipe":
-            axis.axvline(x, color=look["color"], lw=0.9, alpha=0.55, zorder=1)
+        axis.errorbar(x, y, xerr=error and scale * error, ms=5, mew=0, lw=1, ls="", clip_on=False, zorder=3, **style)
+        if row["variant"] == "preset":
+            axis.axvline(x, color=style["color"], lw=0.9, alpha=0.55, zorder=1)
 
 
 def _absent(axis: Axes, y: float, colour: str, *, diverged: bool) -> None:
     axis.plot(LANE, y, "x" if diverged else "|", color=colour, ms=6, mew=2, transform=axis.get_yaxis_transform())
 
 
-def _key(looks: Mapping[str, Any]) -> list[Artist]:
-    dots = [Line2D([], [], ls="", ms=6, mew=0, label=name.replace("_", " "), **look) for name, look in looks.items()]
+def _key(styles: Mapping[str, Any]) -> list[Artist]:
+    dots = [Line2D([], [], ls="", ms=6, mew=0, label=name.replace("_", " "), **style) for name, style in styles.items()]
     marks: list[Artist] = [
         Line2D([], [], ls="", marker="x", mew=2, color=QUIET, label="diverged (some seed)"),
         Line2D([], [], ls="", marker="|", mew=2, ms=8, color=QUIET, label="no sample near a mode"),
-        Line2D([], [], color=QUIET, lw=1, alpha=0.6, label="the recipe's value"),
-        Line2D([], [], color="black", lw=1, ls=(0, (3, 2)), label="perfect sampler"),
+        Line2D([], [], color=QUIET, lw=1, alpha=0.6, label="the preset's value"),
+        Line2D([], [], **EXACT, label="perfect sampler"),
         Patch(**AIMED, label="the aims"),
     ]
     return [*dots, *marks]

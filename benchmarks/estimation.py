@@ -1,11 +1,11 @@
-"""Our estimators and other packages' on the tasks of `estimators.tasks.targets`: error, coverage, time and memory.
+"""Our estimators and other packages' on the tasks of `estimators.tasks`: error, coverage, time and memory.
 
     python -m benchmarks.estimation                                     everything; hours
     python -m benchmarks.estimation --suites shift peers --seeds 3      some of it
     python -m benchmarks.estimation --tasks 'chasm*' --methods auto     shell patterns
     python -m benchmarks.estimation --report-only                       tables and picture from the ledgers
 
-Every measured cell is appended to `results/<suite>.jsonl` at once and never measured again, so that a run may be
+Every measured run is appended to `results/<suite>.jsonl` at once and never measured again, so that a run may be
 stopped at any time and started again, or split over processes by --tasks. Failures are recorded with their reason and
 tried again next time. Each run ends by writing `estimation.json`, `estimation.md` and `estimation.png`.
 """
@@ -34,8 +34,9 @@ import tyro
 
 from benchmarks import peers, report
 from benchmarks import staircase as climb
-from benchmarks.cells import Cell, Ledger
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS
+from benchmarks.ledger import Ledger, Run
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
 from fgan.run.progress import Reporter
 
 RESULTS = Path(__file__).parent / "results"
@@ -110,10 +111,10 @@ def part(name: str) -> Any:
     raise Missing(f"estimators.{name} is not there")
 
 
-# --- which cells a suite has -----------------------------------------------------------------------------------------
+# --- which runs a suite has -----------------------------------------------------------------------------------------
 def _grid(
     suite: str, settings: Settings, repeats: Mapping[str, int], tasks: Iterable[str], n: int, available: Iterable[str]
-) -> list[Cell]:
+) -> list[Run]:
     """Seeds × tasks × methods, seeds outermost; `repeats` holds the suite's own methods and how often each runs."""
     if settings.methods:
         most = max(repeats.values(), default=1)
@@ -122,7 +123,7 @@ def _grid(
         repeats = {m: settings.seeds for m in repeats}
     chosen, size = _matching(tasks, settings.tasks), settings.n or n
     seeds = range(max(repeats.values(), default=0))
-    return [Cell(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed < repeats[m]]
+    return [Run(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed < repeats[m]]
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -140,56 +141,56 @@ def _of_split(settings: Settings) -> list[str]:
     return _matching(names, settings.tasks)
 
 
-def shift_cells(settings: Settings) -> list[Cell]:
+def shift_runs(settings: Settings) -> list[Run]:
     repeats = {method: 5 for method in ours()} | {"auto": 20}
     return _grid("shift", settings, repeats, SHIFTS, 5000, ours())
 
 
-def divergence_cells(settings: Settings) -> list[Cell]:
+def divergence_runs(settings: Settings) -> list[Run]:
     return _grid("divergences", settings, {"auto": 3}, _of_split(settings), 5000, ours())
 
 
-def coverage_cells(settings: Settings) -> list[Cell]:
+def coverage_runs(settings: Settings) -> list[Run]:
     def fair(name):
         task = DIVERGENCE_TASKS[name]
         return task.dim <= COVERED_DIM and task.truth("kl").value <= COVERED_KL
 
     names = [name for name in _of_split(settings) if fair(name)]
     equal = [name for name in names if DIVERGENCE_TASKS[name].truth("kl").value == 0.0]
-    cells = _grid("coverage", settings, {"auto": 100}, names, 5000, ours())
-    return cells + _if_there(
+    runs = _grid("coverage", settings, {"auto": 100}, names, 5000, ours())
+    return runs + _if_there(
         PERMUTATIONS, _grid("coverage", settings, {PERMUTATIONS: 100}, equal, 1000, (PERMUTATIONS,))
     )
 
 
-def information_cells(settings: Settings) -> list[Cell]:
-    cells = _grid("mutual-information", settings, {"auto": 3}, MUTUAL_INFORMATION_TASKS, 5000, ours())
-    return _if_there("mutual_information", cells)
+def information_runs(settings: Settings) -> list[Run]:
+    runs = _grid("mutual-information", settings, {"auto": 3}, MUTUAL_INFORMATION_TASKS, 5000, ours())
+    return _if_there("mutual_information", runs)
 
 
-def chasm_cells(settings: Settings) -> list[Cell]:
+def chasm_runs(settings: Settings) -> list[Run]:
     tasks = [name for name, task in DIVERGENCE_TASKS.items() if name.startswith("chasm") and task.split == "reporting"]
     return _grid("chasm", settings, {"auto": 3}, tasks, 10_000, ours())
 
 
-def scale_cells(settings: Settings) -> list[Cell]:
+def scale_runs(settings: Settings) -> list[Run]:
     return [
-        cell
+        run
         for method, (n, dim) in SCALES.items()
-        for cell in _grid("scale", settings, {method: 1}, [f"shift_d{dim}"], n, (method,))
+        for run in _grid("scale", settings, {method: 1}, [f"shift_d{dim}"], n, (method,))
     ]
 
 
-def staircase_cells(settings: Settings) -> list[Cell]:
+def staircase_runs(settings: Settings) -> list[Run]:
     return _grid("staircase", settings, {STAIRCASE: 3}, [STAIRCASE], 64, (STAIRCASE,))
 
 
-def peer_cells(settings: Settings) -> list[Cell]:
+def peer_runs(settings: Settings) -> list[Run]:
     own = {method: 3 for method in ours()}
     kl, information = ({m: 3 for m in peers.methods(what)} for what in ("kl", "mutual-information"))
-    cells = _grid("peers", settings, own | kl, SHARED_KL, 5000, own | kl)
+    runs = _grid("peers", settings, own | kl, SHARED_KL, 5000, own | kl)
     own = {"auto": 3} if _there("mutual_information") else {}
-    return cells + _grid("peers", settings, own | information, SHARED_INFORMATION, 5000, own | information)
+    return runs + _grid("peers", settings, own | information, SHARED_INFORMATION, 5000, own | information)
 
 
 def _there(name: str) -> bool:
@@ -200,14 +201,14 @@ def _there(name: str) -> bool:
     return True
 
 
-def _if_there(name: str, cells: list[Cell]) -> list[Cell]:
-    """The cells, or one that records that the part they need is not there."""
-    if _there(name) or not cells:
-        return cells
-    return [cells[0]._replace(task=ABSENT + name, seed=0, n=0)]
+def _if_there(name: str, runs: list[Run]) -> list[Run]:
+    """The runs, or one that records that the part they need is not there."""
+    if _there(name) or not runs:
+        return runs
+    return [runs[0]._replace(task=ABSENT + name, seed=0, n=0)]
 
 
-# --- how a cell is measured ------------------------------------------------------------------------------------------
+# --- how a run is measured ------------------------------------------------------------------------------------------
 _compiled: set[Any] = set()
 
 
@@ -225,120 +226,120 @@ def _facts(estimate: Any, truth: float, truth_error: float = 0.0) -> dict[str, f
     return {**{name: getattr(estimate, name) for name in names}, "truth": truth, "truth_error": truth_error}
 
 
-def divergences(cell: Cell, names: tuple[str, ...]) -> dict[str, Any]:
+def divergences(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
     """Our estimates of the named divergences beside their truth."""
-    estimate, task = part("estimate"), DIVERGENCE_TASKS[cell.task]
-    x, y = task.sample(cell.seed, cell.n)
+    estimate, task = part("estimate"), DIVERGENCE_TASKS[run.task]
+    x, y = task.sample(run.seed, run.n)
     found, timing = _timed(
-        lambda: estimate(x, y, list(names), method=cell.method, seed=cell.seed), cell.method, x.shape, names
+        lambda: estimate(x, y, list(names), method=run.method, seed=run.seed), run.method, x.shape, names
     )
     truths = [task.truth(name) for name in names]
     estimates = {k: _facts(e, t.value, t.standard_error) for k, e, t in zip(names, found, truths, strict=True)}
     return {**timing, "chosen": found[0].method, "dim": task.dim, "estimates": estimates}
 
 
-def information(cell: Cell) -> dict[str, Any]:
+def information(run: Run) -> dict[str, Any]:
     """Our estimate of a mutual information beside its truth."""
-    task = MUTUAL_INFORMATION_TASKS[cell.task]
-    return _pairs(cell, *task.sample(cell.seed, cell.n), task.mutual_information)
+    task = MUTUAL_INFORMATION_TASKS[run.task]
+    return _pairs(run, *task.sample(run.seed, run.n), task.mutual_information)
 
 
-def _pairs(cell: Cell, x: np.ndarray, z: np.ndarray, truth: float) -> dict[str, Any]:
+def _pairs(run: Run, x: np.ndarray, z: np.ndarray, truth: float) -> dict[str, Any]:
     mutual_information = part("mutual_information")
     found, timing = _timed(
-        lambda: mutual_information(x, z, method=cell.method, seed=cell.seed), cell.method, x.shape, z.shape
+        lambda: mutual_information(x, z, method=run.method, seed=run.seed), run.method, x.shape, z.shape
     )
     dim = x.shape[1] + z.shape[1]
     return {**timing, "chosen": found.method, "dim": dim, "estimates": {"mutual_information": _facts(found, truth)}}
 
 
-def coverage(cell: Cell) -> dict[str, Any]:
+def coverage(run: Run) -> dict[str, Any]:
     """All divergences with their intervals, or the p-value of the permutation test where P = Q."""
-    if cell.method != PERMUTATIONS:
-        return divergences(cell, BENCHMARKED)
+    if run.method != PERMUTATIONS:
+        return divergences(run, BENCHMARKED)
     test = part(PERMUTATIONS)
-    x, y = DIVERGENCE_TASKS[cell.task].sample(cell.seed, cell.n)
-    found, timing = _timed(lambda: test(x, y, seed=cell.seed), PERMUTATIONS, x.shape)
+    x, y = DIVERGENCE_TASKS[run.task].sample(run.seed, run.n)
+    found, timing = _timed(lambda: test(x, y, seed=run.seed), PERMUTATIONS, x.shape)
     return {**timing, "p_value": float(found.p_value)}
 
 
-def scale(cell: Cell) -> dict[str, Any]:
+def scale(run: Run) -> dict[str, Any]:
     """Seconds and peak memory of one estimate in a process of its own."""
-    dim = cell.task.removeprefix("shift_d")
-    command = [sys.executable, "-m", "benchmarks.scale", cell.method, str(cell.n), dim, str(cell.seed)]
+    dim = run.task.removeprefix("shift_d")
+    command = [sys.executable, "-m", "benchmarks.scale", run.method, str(run.n), dim, str(run.seed)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return {**json.loads(done.stdout.strip().splitlines()[-1]), "dim": int(dim)}
 
 
-def staircase(cell: Cell) -> dict[str, Any]:
+def staircase(run: Run) -> dict[str, Any]:
     """The root mean square error of each level, for one seed."""
-    found, timing = _timed(lambda: climb.staircase(cell.seed), STAIRCASE)
+    found, timing = _timed(lambda: climb.staircase(run.seed), STAIRCASE)
     return {**timing, "steps": found}
 
 
-def peer(cell: Cell) -> dict[str, Any]:
+def peer(run: Run) -> dict[str, Any]:
     """Any method, ours or a peer's, on a task that all share."""
-    is_ours, is_kl = cell.method in ours(), cell.task in DIVERGENCE_TASKS
+    is_ours, is_kl = run.method in ours(), run.task in DIVERGENCE_TASKS
     if is_ours:
-        return divergences(cell, ("kl",)) if is_kl else information(cell)
+        return divergences(run, ("kl",)) if is_kl else information(run)
     if is_kl:
-        task = DIVERGENCE_TASKS[cell.task]
-        samples, name, truth = dict(zip("xy", task.sample(cell.seed, cell.n))), "kl", task.truth("kl").value
+        task = DIVERGENCE_TASKS[run.task]
+        samples, name, truth = dict(zip("xy", task.sample(run.seed, run.n))), "kl", task.truth("kl").value
     else:
-        pairs = MUTUAL_INFORMATION_TASKS[cell.task]
-        samples = dict(zip("xz", pairs.sample(cell.seed, cell.n)))
+        pairs = MUTUAL_INFORMATION_TASKS[run.task]
+        samples = dict(zip("xz", pairs.sample(run.seed, run.n)))
         name, truth = "mutual_information", pairs.mutual_information
-    found = peers.measure(cell.method, samples, cell.seed)
+    found = peers.measure(run.method, samples, run.seed)
     return {"seconds": found["seconds"], "first": False, "estimates": {name: {"value": found["value"], "truth": truth}}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A named part of the benchmark: its cells, and how one is measured."""
+    """A named part of the benchmark: its runs, and how one is measured."""
 
-    cells: Callable[[Settings], list[Cell]]
-    measure: Callable[[Cell], dict[str, Any]]
+    runs: Callable[[Settings], list[Run]]
+    measure: Callable[[Run], dict[str, Any]]
 
 
 SUITES: Mapping[str, Suite] = {
-    "shift": Suite(cells=shift_cells, measure=lambda cell: divergences(cell, ("kl", "js"))),
-    "divergences": Suite(cells=divergence_cells, measure=lambda cell: divergences(cell, BENCHMARKED)),
-    "coverage": Suite(cells=coverage_cells, measure=coverage),
-    "mutual-information": Suite(cells=information_cells, measure=information),
-    "chasm": Suite(cells=chasm_cells, measure=lambda cell: divergences(cell, ("kl",))),
-    "scale": Suite(cells=scale_cells, measure=scale),
-    "staircase": Suite(cells=staircase_cells, measure=staircase),
-    "peers": Suite(cells=peer_cells, measure=peer),
+    "shift": Suite(runs=shift_runs, measure=lambda run: divergences(run, ("kl", "js"))),
+    "divergences": Suite(runs=divergence_runs, measure=lambda run: divergences(run, BENCHMARKED)),
+    "coverage": Suite(runs=coverage_runs, measure=coverage),
+    "mutual-information": Suite(runs=information_runs, measure=information),
+    "chasm": Suite(runs=chasm_runs, measure=lambda run: divergences(run, ("kl",))),
+    "scale": Suite(runs=scale_runs, measure=scale),
+    "staircase": Suite(runs=staircase_runs, measure=staircase),
+    "peers": Suite(runs=peer_runs, measure=peer),
 }
 
 
-def measure(cell: Cell) -> dict[str, Any]:
-    """The facts of a cell's row, by its suite. Raises Missing for a cell that stands for an absent part."""
-    if cell.task.startswith(ABSENT):
-        raise Missing(f"estimators.{cell.task.removeprefix(ABSENT)} is not there")
-    return SUITES[cell.suite].measure(cell)
+def measure(run: Run) -> dict[str, Any]:
+    """The facts of a run's row, by its suite. Raises Missing for a run that stands for an absent part."""
+    if run.task.startswith(ABSENT):
+        raise Missing(f"estimators.{run.task.removeprefix(ABSENT)} is not there")
+    return SUITES[run.suite].measure(run)
 
 
 FAILURES = (ValueError, ArithmeticError, RuntimeError, MemoryError)  # of an estimate; RuntimeError holds jax's own
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
-def fill(ledger: Ledger, cells: list[Cell], measure: Callable[[Cell], dict[str, Any]], *, quiet: bool = False) -> int:
-    """How many of the cells were measured now; those in the ledger are passed over, failures recorded."""
-    missing = ledger.missing(cells)
-    with Reporter(len(missing), unit="cell", quiet=quiet) as reporter:
-        reporter.say(f"{ledger.path.stem}: {len(cells) - len(missing)} of {len(cells)} cells done before")
-        for i, cell in enumerate(missing, start=1):
+def fill(ledger: Ledger, runs: list[Run], measure: Callable[[Run], dict[str, Any]], *, quiet: bool = False) -> int:
+    """How many of the runs were measured now; those in the ledger are passed over, failures recorded."""
+    missing = ledger.missing(runs)
+    with Reporter(len(missing), unit="run", quiet=quiet) as reporter:
+        reporter.say(f"{ledger.path.stem}: {len(runs) - len(missing)} of {len(runs)} runs done before")
+        for i, run in enumerate(missing, start=1):
             try:
-                facts = measure(cell)
+                facts = measure(run)
             except FAILURES as failure:
                 facts = {"reason": f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"}
-                reporter.say(f"  {cell.method} on {cell.task}, seed {cell.seed}: {facts['reason']}")
+                reporter.say(f"  {run.method} on {run.task}, seed {run.seed}: {facts['reason']}")
             stamp = {"machine": machine(), "date": datetime.date.today().isoformat()}
-            ledger.append(cell, {**facts, **stamp})
-            reporter.advance(i, f"{cell.method} on {cell.task}, seed {cell.seed}")
+            ledger.append(run, {**facts, **stamp})
+            reporter.advance(i, f"{run.method} on {run.task}, seed {run.seed}")
     return len(missing)
 
 
@@ -363,12 +364,12 @@ def _processor() -> str:
 
 def main(settings: Settings) -> int:
     """Measure what is missing, then write the report. The exit code."""
-    planned = {name: SUITES[name].cells(settings) for name in settings.suites} if not settings.report_only else {}
+    planned = {name: SUITES[name].runs(settings) for name in settings.suites} if not settings.report_only else {}
     if not settings.report_only and not any(planned.values()):
-        print(f"no cell matches --methods {settings.methods} --tasks {settings.tasks}", file=sys.stderr)
+        print(f"no run matches --methods {settings.methods} --tasks {settings.tasks}", file=sys.stderr)
         return 2
-    for name, cells in planned.items():
-        fill(Ledger(settings.results, name), cells, measure)
+    for name, runs in planned.items():
+        fill(Ledger(settings.results, name), runs, measure)
     for path in report.write(settings.results, list(SUITES)):
         print(path)
     return 0

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import peers, summaries
-from benchmarks.cells import Ledger, Row, plain
+from benchmarks.ledger import Ledger, Row, plain
 from benchmarks.summaries import CLOSE, LEVEL
-from fgan.run.pictures import PALETTE, STYLE
+from estimators.plot_style import PALETTE, STYLE, save
 
 Tables = Mapping[str, list[Row]]
 
@@ -64,9 +64,7 @@ def write(folder: str | Path, names: Sequence[str]) -> list[Path]:
     paths[0].write_text(json.dumps(plain(facts), indent=1, allow_nan=False) + "\n")
     paths[1].write_text(markdown(tables, failed, hosts))
     with plt.rc_context(STYLE):
-        figure = picture(tables)
-        figure.savefig(paths[2])
-        plt.close(figure)
+        save(picture(tables), paths[2])
     return paths
 
 
@@ -97,14 +95,16 @@ def markdown(tables: Mapping[str, Tables], failed: Mapping[str, list[Row]], host
         "Nats and seconds. Written by `python -m benchmarks.estimation`.",
         "![](estimation.png)",
     ]
-    parts += [_lines([f"{h['machine']}: {h['cells']} cells, {h['from']} to {h['to']}" for h in hosts])]
+    parts += [_lines([f"{h['machine']}: {h['runs']} runs, {h['from']} to {h['to']}" for h in hosts])]
     for name, found in tables.items():
         parts += [f"## {name}", ABOUT[name]]
         for title, lines in found.items():
             parts += [f"### {title}", table(lines, shares=name != "mutual-information")] if lines else []
         if failed[name]:
-            said = [f"{f['method']}, {f['cells']} cells ({', '.join(f['tasks'])}): {f['reason']}" for f in failed[name]]
-            parts += ["### no result", _lines(said)]
+            failures = [
+                f"{f['method']}, {f['runs']} runs ({', '.join(f['tasks'])}): {f['reason']}" for f in failed[name]
+            ]
+            parts += ["### no result", _lines(failures)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,16 +113,16 @@ def table(lines: Sequence[Row], *, shares: bool = True) -> str:
     keys = [key for key in lines[0] if any(not _unknown(line.get(key)) for line in lines)]
     percent = SHARES if shares else SHARES - {"worst"}
     header = [HEADINGS.get(key, key.replace("_", " ")) for key in keys]
-    body = [[_cell(line.get(key), key in percent) for key in keys] for line in lines]
+    body = [[_entry(line.get(key), key in percent) for key in keys] for line in lines]
     rule = ["---" if isinstance(lines[0].get(key), str) else "--:" for key in keys]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *body])
+    return "\n".join("| " + " | ".join(entries) + " |" for entries in [header, rule, *body])
 
 
 def _unknown(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _cell(value: Any, percent: bool) -> str:
+def _entry(value: Any, percent: bool) -> str:
     if _unknown(value):
         return "–"
     if isinstance(value, float):
@@ -179,8 +179,8 @@ def _frontier(axis: Axes, lines: list[Row], title: str) -> None:
 
 def _legend(axis: Axes) -> None:
     """In the title's line, on the right."""
-    look = {"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.3, "columnspacing": 1.0}
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, **look)
+    distances = {"borderaxespad": 0.2, "handletextpad": 0.3, "columnspacing": 1.0}
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, **distances)
 
 
 def _spell_out(axis: Axes) -> None:

@@ -6,13 +6,13 @@
     python -m benchmarks.speed --torch none                     without PyTorch
     python -m benchmarks.speed --report-only                    tables and picture from the ledger
 
-What is timed is `fgan.run.loop.chunk`, many steps in one compiled call, with its draws and metrics. PyTorch runs
+What is timed is `fgan.run.program.chunk`, many steps in one compiled call, with its draws and metrics. PyTorch runs
 `torch_step.py` in an interpreter of its own: same networks (the numbers of parameters must agree), batch, Adam and
 alternating updates, each network drawing its own noise. In every repetition all contestants and the matrix product
 take a turn, so that a machine that slows down slows them all; a ratio is that of the medians, its spread the quartiles
 of the ratios within repetitions.
 
-Cells are kept in `results/speed.jsonl` as `benchmarks.cells` does; the report is `speed.json` and `speed.png`.
+Runs are kept in `results/speed.jsonl` as `benchmarks.ledger` does; the report is `speed.json` and `speed.png`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks import peers
-from benchmarks.cells import Cell, Ledger, Row, plain
 from benchmarks.contestants import PRODUCT, ROOT, ROWS, Case, CriticUpdates, Ours, Torch, keeping, products, small
 from benchmarks.estimation import RESULTS, machine
-from fgan.run.pictures import PALETTE, STYLE
+from benchmarks.ledger import Ledger, Row, Run, plain
+from estimators.plot_style import PALETTE, STYLE, save
 
 PAUSE = 0.25  # seconds between contestants, for the threads of the last one to fall asleep
-JUDGED = ("eager", "compile")
+AIMED = ("eager", "compile")
 CONTESTANTS = ("eager", "compile", "eager fused")  # `fused`: Adam's fused kernels, which one has to ask for
 
 
@@ -100,7 +100,7 @@ def cases() -> dict[str, Case]:
     return table
 
 
-# --- a cell ----------------------------------------------------------------------------------------------------------
+# --- a case ----------------------------------------------------------------------------------------------------------
 Turn = Callable[[int], float]
 
 
@@ -124,7 +124,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     return {"ratio": median(above) / median(below), "low": float(low), "high": float(high)}
 
 
-def step_cell(case: Case, settings: Settings, python: str | Path | None, absent: str) -> dict[str, Any]:
+def time_steps(case: Case, settings: Settings, python: str | Path | None, absent: str) -> dict[str, Any]:
     """Ours and PyTorch's step in turns, ratios, and the share of the matrix product's speed."""
     ours, size = Ours(case), 64 if settings.quick else PRODUCT
     with ExitStack() as processes:
@@ -180,14 +180,14 @@ def torch_turns(
     return turns, failed
 
 
-def penalty_cell(case: Case, settings: Settings) -> dict[str, Any]:
+def time_penalty(case: Case, settings: Settings) -> dict[str, Any]:
     """A critic update with the penalty over one without."""
     updates = {name: CriticUpdates(replace(case, penalty=name == "with")) for name in ("with", "without")}
     seconds = interleaved({name: update.run for name, update in updates.items()}, settings)
     return {"seconds": _medians(seconds), "ratios": {"cost": ratio(seconds["with"], seconds["without"])}}
 
 
-def seeds_cell(case: Case, settings: Settings) -> dict[str, Any]:
+def time_seeds(case: Case, settings: Settings) -> dict[str, Any]:
     """A step of one seed over that of many at once, a seed."""
     many, one = Ours(case), Ours(replace(case, seeds=1))
     seconds = interleaved({"one": one.run, "each of many": lambda n: many.run(n) / case.seeds}, settings)
@@ -202,7 +202,7 @@ def _cli(*words: str) -> list[str]:
     return [sys.executable, "-m", "fgan", *words]
 
 
-def help_cell(settings: Settings) -> dict[str, Any]:
+def time_help(settings: Settings) -> dict[str, Any]:
     """Seconds of `fgan --help`, from start to end of the process."""
     found = []
     for _ in range(settings.repetitions):
@@ -212,7 +212,7 @@ def help_cell(settings: Settings) -> dict[str, Any]:
     return {"seconds": {"help": median(found)}}
 
 
-def restart_cell(settings: Settings) -> dict[str, Any]:
+def time_restart(settings: Settings) -> dict[str, Any]:
     """Seconds from starting `fgan train configs/ring.toml` to its first step, with nothing kept and with all."""
     found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -245,15 +245,15 @@ def _first_step(folder: Path, name: str) -> float:
 def measure(case: Case, settings: Settings, python: str | Path | None, absent: str) -> dict[str, Any]:
     """The facts of one case's row, `met` among them where it has an aim."""
     if case.kind == "help":
-        facts = help_cell(settings)
+        facts = time_help(settings)
     elif case.kind == "restart":
-        facts = restart_cell(settings)
+        facts = time_restart(settings)
     elif case.kind == "penalty":
-        facts = penalty_cell(case, settings)
+        facts = time_penalty(case, settings)
     elif case.kind == "seeds":
-        facts = seeds_cell(case, settings)
+        facts = time_seeds(case, settings)
     else:
-        facts = step_cell(case, settings, python, absent)
+        facts = time_steps(case, settings, python, absent)
     return facts | {"aim": case.aim, "met": met(case, facts)}
 
 
@@ -263,7 +263,7 @@ def met(case: Case, facts: Mapping[str, Any]) -> bool | None:
         return None
     if case.kind in ("help", "restart"):
         return [*facts["seconds"].values()][-1] <= case.aim
-    ratios = {k: v["ratio"] for k, v in facts["ratios"].items() if case.kind != "step" or k in JUDGED}
+    ratios = {k: v["ratio"] for k, v in facts["ratios"].items() if case.kind != "step" or k in AIMED}
     if not ratios:
         return None
     return max(ratios.values()) <= case.aim if case.kind == "penalty" else min(ratios.values()) >= case.aim
@@ -332,7 +332,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     for place, row in zip(at, rows):
         right.text(100 * row["share"] + 1, place, f"{row['rate'] / 1e9:.0f} GFLOP/s", va="center", fontsize=8.5)
     right.set(xlim=(0, 119), xlabel="% of a 2048 × 2048 float32 product's speed", title="Of the machine's peak")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
@@ -346,9 +346,7 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(json.dumps(plain(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     with plt.rc_context(STYLE):
-        figure = picture(rows)
-        figure.savefig(paths[1])
-        plt.close(figure)
+        save(picture(rows), paths[1])
     return paths
 
 
@@ -377,12 +375,12 @@ def main(settings: Settings) -> int:
 
 def fill(ledger: Ledger, chosen: Mapping[str, Case], settings: Settings) -> None:
     """Measure the cases that the ledger lacks."""
-    cells = {name: Cell("speed", "chunk", name, 0, case.batch) for name, case in chosen.items()}
-    missing = ledger.missing(cells.values())
+    runs = {name: Run("speed", "chunk", name, 0, case.batch) for name, case in chosen.items()}
+    missing = ledger.missing(runs.values())
     python, version = torch_beside(settings)
     if python is None:
         print(f"PyTorch is absent, steps are timed without it: {version}", file=sys.stderr)
-    for name in (name for name, cell in cells.items() if cell in missing):
+    for name in (name for name, run in runs.items() if run in missing):
         case = small(chosen[name]) if settings.quick else chosen[name]
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
@@ -391,7 +389,7 @@ def fill(ledger: Ledger, chosen: Mapping[str, Case], settings: Settings) -> None
             facts = {"reason": f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"}
         torch = version if python else None
         stamp = {"machine": machine(), "torch": torch, "date": datetime.date.today().isoformat()}
-        ledger.append(cells[name], {**facts, **stamp})
+        ledger.append(runs[name], {**facts, **stamp})
 
 
 if __name__ == "__main__":

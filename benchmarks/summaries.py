@@ -1,6 +1,6 @@
 """Aggregates of a ledger's rows: bias, root mean square error, coverage, time. Pure functions of rows.
 
-A row is a cell with, if it was measured, `estimates`: name → value, low, high, standard_error, truth, truth_error.
+A row is a run with, if it was measured, `estimates`: name → value, low, high, standard_error, truth, truth_error.
 A summary is a list of flat mappings, one a line of a table. Values and errors in nats.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import Row
+from benchmarks.ledger import Row
 
 LEVEL = 0.95  # nominal, of the intervals
 CLOSE = 0.1  # nats within which a mutual information counts as found
@@ -25,7 +25,7 @@ def measured(rows: Iterable[Row]) -> list[Row]:
 
 
 def failures(rows: Sequence[Row]) -> list[Row]:
-    """One line a method and reason, with how many cells and on which tasks; parts that have come since left out."""
+    """One line a method and reason, with how many runs and on which tasks; parts that have come since left out."""
     worked = {row["method"] for row in measured(rows)}
     groups = _grouped(
         (r for r in rows if "reason" in r and not (r["task"].startswith("*") and r["method"] in worked)),
@@ -33,7 +33,7 @@ def failures(rows: Sequence[Row]) -> list[Row]:
         "reason",
     )
     return [
-        {"method": method, "reason": reason, "cells": len(group), "tasks": sorted({r["task"] for r in group})}
+        {"method": method, "reason": reason, "runs": len(group), "tasks": sorted({r["task"] for r in group})}
         for (method, reason), group in groups.items()
     ]
 
@@ -206,7 +206,7 @@ def frontier(rows: Sequence[Row], divergence: str) -> list[Row]:
 
 
 def large(rows: Sequence[Row]) -> list[Row]:
-    """One line a measured cell of the scale suite: value, truth, seconds, GiB."""
+    """One line a measured run of the scale suite: value, truth, seconds, GiB."""
     return [
         {
             **{name: row[name] for name in ("method", "task", "n", "value", "truth", "seconds")},
@@ -218,18 +218,18 @@ def large(rows: Sequence[Row]) -> list[Row]:
 
 
 def own_words(rows: Sequence[Row]) -> list[Row]:
-    """One line a cell that holds `steps`: what the library's own staircase returned."""
+    """One line a run that holds `steps`: what the library's own staircase returned."""
     return [
         {"method": r["method"], "seconds": r["seconds"], "steps": r["steps"]} for r in measured(rows) if "steps" in r
     ]
 
 
 def machines(rows: Iterable[Row]) -> list[Row]:
-    """One line a machine: how many cells it measured, and when."""
+    """One line a machine: how many runs it measured, and when."""
     return [
         {
             "machine": name,
-            "cells": len(group),
+            "runs": len(group),
             "from": min(r["date"] for r in group),
             "to": max(r["date"] for r in group),
         }

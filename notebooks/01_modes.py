@@ -22,8 +22,10 @@ import numpy as np
 
 import estimators as est
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES
-from fgan.experiments import modes
-from fgan.scores.evaluation import best_gaussian
+from estimators.exact_values.best_fit import best_gaussian
+from fgan.experiments.modes.measurement import measure
+from fgan.experiments.modes.training import SEEDS, START, fit
+from fgan.experiments.tables import NAMES
 
 x = np.linspace(-5, 7, 500)
 
@@ -46,9 +48,9 @@ draw(plt.subplots()[1], [("moments", *FGAN_MIXTURE.moments())])
 # divergences run from covering both modes to seeking one.
 
 # %%
-best = {name: best_gaussian(FGAN_MIXTURE, name) for name in modes.NAMES}
-for name, fit in sorted(best.items(), key=lambda item: -item[1]["sigma"]):
-    print(f"{name:18s} μ = {fit['mu']:.3f}   σ = {fit['sigma']:.3f}   D = {fit['value']:.4f}")
+best = {name: best_gaussian(FGAN_MIXTURE, name) for name in NAMES}
+for name, closest in sorted(best.items(), key=lambda item: -item[1]["sigma"]):
+    print(f"{name:18s} μ = {closest['mu']:.3f}   σ = {closest['sigma']:.3f}   D = {closest['value']:.4f}")
 
 # %%
 draw(plt.subplots()[1], [(name, best[name]["mu"], best[name]["sigma"]) for name in ("pearson", "kl", "reverse_kl")])
@@ -57,9 +59,9 @@ draw(plt.subplots()[1], [(name, best[name]["mu"], best[name]["sigma"]) for name 
 # **Learned.** An f-GAN under reverse KL: a generator μ + σz against a critic, three seeds at once.
 
 # %%
-row = est.divergence("reverse_kl")
-(learned,) = modes.fit(FGAN_MIXTURE, row, [modes.START])
-measured = modes.measure(FGAN_MIXTURE, row, learned, modes.SEEDS, best["reverse_kl"])
+reverse_kl = est.divergence("reverse_kl")
+(learned,) = fit(FGAN_MIXTURE, reverse_kl, [START])
+measured = measure(FGAN_MIXTURE, reverse_kl, learned, SEEDS, best["reverse_kl"])
 print(f"learned μ = {measured['mu']:.3f}, σ = {measured['sigma']:.3f}; excess {measured['excess']:.1e} nats")
 
 # %% [markdown]
@@ -76,5 +78,5 @@ assert measured["excess"] < 5e-3
 # %%
 starts = {mu: best_gaussian(TWO_MODES, "reverse_kl", start=(mu, 1.0)) for mu in (-1.5, 1.5)}
 both = best_gaussian(TWO_MODES, "kl")
-fits = [(f"reverse KL from {mu:+g}", fit["mu"], fit["sigma"]) for mu, fit in starts.items()]
+fits = [(f"reverse KL from {mu:+g}", closest["mu"], closest["sigma"]) for mu, closest in starts.items()]
 draw(plt.subplots()[1], [*fits, ("KL", both["mu"], both["sigma"])], TWO_MODES)

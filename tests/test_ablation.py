@@ -1,4 +1,4 @@
-"""The ablation: every variant is the recipe but for what it says, each cure is what it is called, cells and report."""
+"""The ablation: every variant is the recipe but for what it says, each cure is what it is called, runs and report."""
 
 import dataclasses
 import json
@@ -10,10 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
+from fgan.experiments.capture import TASKS, recipe
 
 from benchmarks import ablation, ablation_report
-from benchmarks.ablation import Settings, cells, config_of
-from benchmarks.cells import Cell, Ledger
+from benchmarks.ablation import Settings, config_of, runs
+from benchmarks.ledger import Ledger, Run
 from benchmarks.stabilisers import Packed, Relativistic, packed, pairs, relativistic
 from benchmarks.variants import ON_GRID, VARIANTS, configured, with_fields
 from estimators.critics import kernel
@@ -22,7 +23,6 @@ from estimators.divergences.table import divergence
 from fgan.config import checks, toml
 from fgan.config import schema as config
 from fgan.data.sources import load
-from fgan.experiments.capture import TASKS, recipe
 from fgan.models import builder
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import Spread
@@ -248,15 +248,15 @@ def test_optimism_converges_where_gradient_descent_spirals_out():
     assert ours.name == "optimistic_adam" and ends[1] < 0.25 * ends[0]
 
 
-# --- cells -----------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------------------------
 
 
 def test_patterns_and_counts_make_the_plan():
-    planned = cells(
+    planned = runs(
         Settings(variants=("recipe", "no spread, [jr]*"), divergences=("kl", "alpha(0.5)"), seeds=2, steps=60)
     )
     assert len(planned) == 2 * 5 * 2
-    assert planned[1] == Cell("ablation", "recipe", "ring alpha(0.5)", 0, 60)
+    assert planned[1] == Run("ablation", "recipe", "ring alpha(0.5)", 0, 60)
     assert {c.method for c in planned} == {
         "recipe",
         "no spread, r1_r2",
@@ -265,14 +265,14 @@ def test_patterns_and_counts_make_the_plan():
         "no spread, relativistic",
     }
     assert config_of(planned[-1]).seed == 1 and config_of(planned[-1]).divergence == "alpha(0.5)"
-    assert {c.method for c in cells(Settings())} == set(VARIANTS)
-    assert {(c.method, c.n) for c in cells(Settings(task="grid"))} == {(name, 15_000) for name in ON_GRID}
+    assert {c.method for c in runs(Settings())} == set(VARIANTS)
+    assert {(c.method, c.n) for c in runs(Settings(task="grid"))} == {(name, 15_000) for name in ON_GRID}
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"variants": ("nothing",)}, "no cell matches"),
+        ({"variants": ("nothing",)}, "no run matches"),
         ({"divergences": ("klx",)}, "klx"),
         ({"steps": 0}, "steps = 0"),
     ],
@@ -311,11 +311,11 @@ def test_a_run_that_is_never_finite_has_diverged(monkeypatch):
 def test_a_cell_is_measured_once_and_reported(tmp_path, monkeypatch, capsys):
     """From the command to the picture, with small networks; the second run trains nothing."""
     real = ablation.config_of
-    monkeypatch.setattr(ablation, "config_of", lambda cell: with_fields(real(cell), SMALL))
+    monkeypatch.setattr(ablation, "config_of", lambda run: with_fields(real(run), SMALL))
     settings = Settings(variants=("recipe", "packing 2"), divergences=("kl",), steps=2, results=tmp_path)
     assert ablation.main(settings) == 0
     assert "packing 2, ring kl: step 2/2" in capsys.readouterr().err
-    monkeypatch.setattr(ablation, "measure", lambda cell: pytest.fail("measured twice"))
+    monkeypatch.setattr(ablation, "measure", lambda run: pytest.fail("measured twice"))
     assert ablation.main(settings) == 0
     rows = [json.loads(line) for line in (tmp_path / "ablation.jsonl").read_text().splitlines()]
     assert [(r["method"], r["task"], r["seed"], r["n"]) for r in rows] == [
@@ -333,7 +333,7 @@ def put(ledger, variant, task="ring kl", seed=0, n=60, **facts):
     good = {"modes": 8, "high_quality": 0.985, "kl": 1e-3, "width_ratio": 1.0, "width_ratios": [0.9, 1.1]}
     good |= {"trial_modes": 8.0, "trial_high_quality": 0.985, "trial_kl": 2e-3, "diverged": False, "skipped_steps": 0}
     stamp = {"seconds": 2.0, "machine": "a machine", "date": "2026-01-02"}
-    ledger.append(Cell("ablation", variant, task, seed, n), {**good, **facts, **stamp})
+    ledger.append(Run("ablation", variant, task, seed, n), {**good, **facts, **stamp})
 
 
 def test_lines_are_means_over_seeds(tmp_path):
@@ -359,12 +359,12 @@ def test_the_report_is_written(tmp_path):
         for name in ("js", "kl"):
             put(ledger, variant, f"ring {name}", modes=8 - i, diverged=variant == "r2" and name == "kl")
             put(ledger, variant, f"grid {name}", modes=25, n=90)
-    ledger.append(Cell("ablation", "r1", "ring js", 0, 60), {"reason": "RuntimeError: no memory"})
+    ledger.append(Run("ablation", "r1", "ring js", 0, 60), {"reason": "RuntimeError: no memory"})
     assert ablation.main(Settings(report_only=True, results=tmp_path)) == 0
     facts = json.loads((tmp_path / "ablation.json").read_text())
     assert [len(facts["tasks"][name]["rows"]) for name in ("ring", "grid")] == [6, 6]
     assert facts["failures"][0]["reason"] == "RuntimeError: no memory"
-    assert facts["machines"][0]["cells"] == 12
+    assert facts["machines"][0]["runs"] == 12
     assert plt.imread(tmp_path / "ablation.png").std() > 0.01
 
 

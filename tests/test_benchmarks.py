@@ -9,65 +9,65 @@ import numpy as np
 import pytest
 
 from benchmarks import estimation, peers, report, summaries
-from benchmarks.cells import Cell, Ledger, plain
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS
+from benchmarks.ledger import Ledger, Run, plain
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 
 
 def row(value, truth, *, error=0.1, seed=0, method="auto", task="t", name="kl", seconds=1.0, **more):
-    """A measured cell with one estimate and its 95 % interval."""
+    """A measured run with one estimate and its 95 % interval."""
     facts = {"value": value, "low": value - 1.96 * error, "high": value + 1.96 * error, "standard_error": error}
-    cell = Cell("shift", method, task, seed, 100)._asdict()
-    return {**cell, "seconds": seconds, "first": False, "estimates": {name: {**facts, "truth": truth}}, **more}
+    run = Run("shift", method, task, seed, 100)._asdict()
+    return {**run, "seconds": seconds, "first": False, "estimates": {name: {**facts, "truth": truth}}, **more}
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
-def cells(count):
-    return [Cell("shift", "auto", "t", seed, 100) for seed in range(count)]
+def runs(count):
+    return [Run("shift", "auto", "t", seed, 100) for seed in range(count)]
 
 
 def test_a_rerun_measures_only_what_is_missing(tmp_path):
     ledger, seen = Ledger(tmp_path, "shift"), []
 
-    def measure(cell):
-        seen.append(cell.seed)
+    def measure(run):
+        seen.append(run.seed)
         return {"seconds": 1.0}
 
-    assert estimation.fill(ledger, cells(2), measure, quiet=True) == 2
-    assert estimation.fill(ledger, cells(4), measure, quiet=True) == 2
+    assert estimation.fill(ledger, runs(2), measure, quiet=True) == 2
+    assert estimation.fill(ledger, runs(4), measure, quiet=True) == 2
     assert seen == [0, 1, 2, 3] and len(ledger.rows()) == 4
 
 
 def test_another_size_is_another_cell(tmp_path):
     ledger = Ledger(tmp_path, "shift")
-    ledger.append(cells(1)[0], {})
-    larger = cells(1)[0]._replace(n=200)
-    assert ledger.missing([*cells(1), larger]) == [larger]
+    ledger.append(runs(1)[0], {})
+    larger = runs(1)[0]._replace(n=200)
+    assert ledger.missing([*runs(1), larger]) == [larger]
 
 
 def test_failures_are_recorded_and_tried_again(tmp_path):
     ledger = Ledger(tmp_path, "shift")
 
-    def fails(cell):
+    def fails(run):
         raise ValueError("too few\nrows")
 
-    estimation.fill(ledger, cells(1), fails, quiet=True)
+    estimation.fill(ledger, runs(1), fails, quiet=True)
     assert ledger.rows()[0]["reason"] == "ValueError: too few rows"
-    assert estimation.fill(ledger, cells(1), lambda cell: {"seconds": 2.0}, quiet=True) == 1
+    assert estimation.fill(ledger, runs(1), lambda run: {"seconds": 2.0}, quiet=True) == 1
     assert [r.get("seconds") for r in ledger.rows()] == [2.0]
 
 
 def test_errors_of_the_program_are_not_swallowed(tmp_path):
     with pytest.raises(KeyError):
-        estimation.fill(Ledger(tmp_path, "shift"), cells(1), lambda cell: {}["absent"], quiet=True)
+        estimation.fill(Ledger(tmp_path, "shift"), runs(1), lambda run: {}["absent"], quiet=True)
 
 
 def test_a_half_written_line_costs_its_cell_alone(tmp_path):
     ledger = Ledger(tmp_path, "shift")
-    for cell in cells(3):
-        ledger.append(cell, {"seconds": 1.0})
+    for run in runs(3):
+        ledger.append(run, {"seconds": 1.0})
     ledger.path.write_bytes(ledger.path.read_bytes()[:-9])
-    assert [cell.seed for cell in ledger.missing(cells(3))] == [2]
-    ledger.append(cells(3)[2], {"seconds": 5.0})
+    assert [run.seed for run in ledger.missing(runs(3))] == [2]
+    ledger.append(runs(3)[2], {"seconds": 5.0})
     assert [r["seconds"] for r in ledger.rows()] == [1.0, 1.0, 5.0]
 
 
@@ -82,13 +82,13 @@ def test_infinite_numbers_survive_strict_json():
 # --- the plan --------------------------------------------------------------------------------------------------------
 def test_patterns_and_counts_narrow_the_plan():
     settings = estimation.Settings(methods=("auto",), tasks=("*_d5",), seeds=3, n=50)
-    planned = estimation.shift_cells(settings)
-    assert planned == [Cell("shift", "auto", "shift_d5", seed, 50) for seed in range(3)]
+    planned = estimation.shift_runs(settings)
+    assert planned == [Run("shift", "auto", "shift_d5", seed, 50) for seed in range(3)]
 
 
 def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
-    planned = estimation.coverage_cells(estimation.Settings(seeds=1, tasks=("shift_*", "null_*", "chasm_*")))
-    names = {cell.task for cell in planned if cell.method == "auto"}
+    planned = estimation.coverage_runs(estimation.Settings(seeds=1, tasks=("shift_*", "null_*", "chasm_*")))
+    names = {run.task for run in planned if run.method == "auto"}
     assert {"shift_d5", "shift_d20", "null_d5_student"} <= names
     assert not any(name.startswith(("chasm", "shift_d160")) for name in names)
     assert {DIVERGENCE_TASKS[name].split for name in names} == {"reporting"}
@@ -102,8 +102,8 @@ def test_what_is_shared_exists():
 
 
 def test_a_part_that_is_not_there_becomes_one_cell_with_the_reason(tmp_path):
-    planned = estimation._if_there("nothing", cells(5))
-    assert [cell.task for cell in planned] == ["*nothing"]
+    planned = estimation._if_there("nothing", runs(5))
+    assert [run.task for run in planned] == ["*nothing"]
     ledger = Ledger(tmp_path, "shift")
     estimation.fill(ledger, planned, estimation.measure, quiet=True)
     lines = summaries.failures(ledger.rows())
@@ -158,7 +158,7 @@ def test_coverage_that_never_fails_still_has_an_error():
 
 def test_size_of_a_test():
     rows = [
-        {**Cell("coverage", "permutation_test", "null", i, 10)._asdict(), "seconds": 1.0, "p_value": i / 40}
+        {**Run("coverage", "permutation_test", "null", i, 10)._asdict(), "seconds": 1.0, "p_value": i / 40}
         for i in range(40)
     ]
     (line,) = summaries.tests(rows)
@@ -189,7 +189,7 @@ def a_benchmark(folder):
     def put(suite, method, task, names, truth, seed=0, spread=0.1, time=1.0):
         found = {name: row(truth + spread * rng.normal(), truth, error=spread)["estimates"]["kl"] for name in names}
         facts = {"seconds": time, "first": seed == 0, "estimates": found, **stamp}
-        Ledger(folder, suite).append(Cell(suite, method, task, seed, 100), facts)
+        Ledger(folder, suite).append(Run(suite, method, task, seed, 100), facts)
 
     for i, method in enumerate(("auto", "knn", "gaussian", *peers.methods("kl"))):
         for task in estimation.SHARED_KL:
@@ -203,7 +203,7 @@ def a_benchmark(folder):
         put("divergences", "auto", f"t{truth}", BENCHMARKED, truth, spread=0.1 * truth)
     put("chasm", "auto", "chasm_d160", ["kl"], 40.0, spread=1.0)
     Ledger(folder, "staircase").append(
-        Cell("staircase", "staircase", "*staircase", 0, 0), {"reason": "Missing: not there", **stamp}
+        Run("staircase", "staircase", "*staircase", 0, 0), {"reason": "Missing: not there", **stamp}
     )
 
 
@@ -214,7 +214,7 @@ def test_the_report_is_written(tmp_path):
     assert plt.imread(tmp_path / "estimation.png").std() > 0.01
     facts = json.loads((tmp_path / "estimation.json").read_text())
     count = sum(len(path.read_text().splitlines()) for path in tmp_path.glob("*.jsonl"))
-    assert facts["machines"] == [{"machine": "a machine", "cells": count, "from": "2026-01-02", "to": "2026-01-02"}]
+    assert facts["machines"] == [{"machine": "a machine", "runs": count, "from": "2026-01-02", "to": "2026-01-02"}]
     assert facts["suites"]["peers"]["kl"][0]["of"] == len(estimation.SHARED_KL)
     text = (tmp_path / "estimation.md").read_text()
     assert "Missing: not there" in text and "nan" not in text and "| densratio |" in text
@@ -227,7 +227,7 @@ def test_an_empty_report_says_so(tmp_path):
 
 def test_a_plan_without_cells_is_refused(tmp_path, capsys):
     assert estimation.main(estimation.Settings(suites=("shift",), tasks=("nothing",), results=tmp_path)) == 2
-    assert "no cell matches" in capsys.readouterr().err
+    assert "no run matches" in capsys.readouterr().err
 
 
 # --- peers -----------------------------------------------------------------------------------------------------------

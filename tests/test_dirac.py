@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from estimators.divergences.table import divergence
-from fgan.experiments import dirac, reproduce
+from fgan.experiments import dirac
 from fgan.models.penalties import PENALTIES
 
 CURVATURE = {
@@ -27,7 +27,9 @@ CURVATURE = {
     "alpha(0.5)": 1.0,
     "geometric_js": 0.25,
 }
-ROWS = [row.name for row in dirac.smooth()]
+QUICK = ("kl", "reverse_kl", "js", "pearson", "alpha(0.5)")
+"""Each kind of curve c = f*∘T: convex, straight, bounded, of another curvature, a family's; the others are slow."""
+ROWS = [pytest.param(d.name, marks=[] if d.name in QUICK else pytest.mark.slow) for d in dirac.smooth()]
 
 
 @cache
@@ -35,8 +37,8 @@ def measured(name: str) -> dict:
     return dirac.measure(divergence(name))
 
 
-def cells(row: dict, *names: str) -> dict[str, dict]:
-    return {cell["penalty"]: cell for cell in row["cells"] if not names or cell["penalty"] in names}
+def penalties(row: dict, *names: str) -> dict[str, dict]:
+    return {facts["penalty"]: facts for facts in row["penalties"] if not names or facts["penalty"] in names}
 
 
 def flows(name: str, weight: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -54,18 +56,18 @@ def test_the_jacobian_has_the_predicted_eigenvalues(name):
     row = measured(name)
     if name in CURVATURE:
         assert row["curvature"] == pytest.approx(CURVATURE[name], abs=1e-12)
-    found = cells(row, *dirac.STRENGTHS)
+    found = penalties(row, *dirac.STRENGTHS)
     assert list(found) == list(dirac.STRENGTHS)
-    for penalty, cell in found.items():
-        np.testing.assert_allclose(cell["jacobian"], cell["predicted"], atol=1e-8, err_msg=penalty)
+    for penalty, facts in found.items():
+        np.testing.assert_allclose(facts["jacobian"], facts["predicted"], atol=1e-8, err_msg=penalty)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_flow_turns_and_decays_at_the_predicted_rates(name):
     """Up to the curvature of c' over a path of radius 1e-4 and the integrator's error, both relative to κ."""
     row = measured(name)
-    for penalty, cell in cells(row, *dirac.STRENGTHS).items():
-        np.testing.assert_allclose(cell["flow"], cell["predicted"], atol=1e-6 * row["curvature"], err_msg=penalty)
+    for penalty, facts in penalties(row, *dirac.STRENGTHS).items():
+        np.testing.assert_allclose(facts["flow"], facts["predicted"], atol=1e-6 * row["curvature"], err_msg=penalty)
 
 
 def test_the_formula_is_mescheders_with_half_his_weight():
@@ -84,7 +86,7 @@ def test_overdamped_games_have_real_eigenvalues():
         assert (np.abs(expected.imag) < 1e-12).all() == (damping >= 1.0)
         np.testing.assert_allclose(dirac.ordered(np.linalg.eigvals(jacobians[i])), expected, atol=1e-8)
         slow = expected.real > -1.0  # the fast one is gone within a turn
-        near = dirac.read_off(paths[len(dirac.NAMES) + i], interval)
+        near = dirac.rates(paths[len(dirac.NAMES) + i], interval)
         np.testing.assert_allclose(near[slow], expected[slow], atol=1e-5)
 
 
@@ -122,9 +124,9 @@ def test_the_goal_repels_on_both_sides_where_slopes_of_one_are_asked_for(x64):
 
 
 def test_the_cycle_is_the_predicted_one_where_the_game_is_linear():
-    for cell in cells(measured("reverse_kl"), *dirac.KINKED).values():
-        assert cell["cycle"]["measured"] == pytest.approx(cell["cycle"]["predicted"], rel=1e-4)
-        assert cell["predicted"] is None and cell["radius_from_near"] > 0.9
+    for facts in penalties(measured("reverse_kl"), *dirac.KINKED).values():
+        assert facts["cycle"]["measured"] == pytest.approx(facts["cycle"]["predicted"], rel=1e-4)
+        assert facts["predicted"] is None and facts["radius_from_near"] > 0.9
 
 
 def test_the_predicted_cycle_is_closed_and_crosses_where_it_is_said_to():
@@ -138,14 +140,14 @@ def test_the_predicted_cycle_is_closed_and_crosses_where_it_is_said_to():
 
 def test_the_command_writes_its_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dirac, "smooth", lambda: [divergence("kl"), divergence("js")])
-    made = reproduce.reproduce("dirac", tmp_path, quiet=True)
+    made = dirac.reproduce("dirac", tmp_path, quiet=True)
     assert [path.name for path in made] == ["dirac.png", "dirac.json"]
     assert made[0].read_bytes()[:4] == b"\x89PNG"
     stored = json.loads(made[1].read_text(encoding="utf-8"))
     assert [row["divergence"] for row in stored["rows"]] == ["kl", "js"]
-    assert all([cell["penalty"] for cell in row["cells"]] == list(dirac.NAMES) for row in stored["rows"])
-    shown = [cell["penalty"] for cell in stored["rows"][0]["cells"] if "path" in cell]
-    assert set(shown) == set(dirac.COLUMNS) and len(stored["rows"][0]["cells"][0]["path"][0]) == 2
+    assert all([facts["penalty"] for facts in row["penalties"]] == list(dirac.NAMES) for row in stored["rows"])
+    shown = [facts["penalty"] for facts in stored["rows"][0]["penalties"] if "path" in facts]
+    assert set(shown) == set(dirac.COLUMNS) and len(stored["rows"][0]["penalties"][0]["path"][0]) == 2
     said = capsys.readouterr().out
     assert "Left out: total_variation, hockey_stick(2)" in said and "−0.1000±0.9950i" in said
 

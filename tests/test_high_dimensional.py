@@ -1,4 +1,4 @@
-"""Gaussians in subspaces: one recipe, a perfect sampler that passes, and the whole way in a small space."""
+"""Gaussians in subspaces: one preset, a perfect sampler that passes, and the whole way in a small space."""
 
 import dataclasses
 import json
@@ -8,12 +8,11 @@ import pytest
 from scipy import stats
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
-from fgan.config import checks, toml
 from fgan.config import schema as config
 from fgan.data import sources as data
-from fgan.experiments import capture, high_dimensional
-from fgan.experiments.high_dimensional import NAME, PUBLISHED, judge, misses, perfect, recipe
-from fgan.run import pictures as plots
+from fgan.experiments import high_dimensional, runs
+from fgan.experiments.high_dimensional import NAME, PUBLISHED, perfect, preset, score
+from fgan.experiments.tables import NAMES, misses
 from fgan.run.loop import train
 
 TINY = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
@@ -29,25 +28,19 @@ def tiny():
         yield TINY
 
 
-def in_process(todo, *, progress):
-    """`capture.run` without processes of their own, which would not know the small space."""
-    for cell in todo:
-        progress(train(cell.config, cell.directory, quiet=True).step, cell.config.divergence)
+def in_process(planned, *, progress, finished):
+    """`runs.train` without processes of their own, which would not know the small space."""
+    for run in planned:
+        progress(train(run.config, run.directory, quiet=True).step, run.config.divergence)
+        finished(run)
 
 
-def test_every_row_has_the_same_recipe():
+def test_every_divergence_has_the_same_preset():
     """But for its name; and each passes the checks at the door."""
     for variant in high_dimensional.VARIANTS:
-        made = [checks.check(recipe(name, variant=variant)) for name in high_dimensional.NAMES]
-        assert len({toml.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
-        assert bool(made[0].instance_noise.start) == (variant == "recipe")
-
-
-def test_the_cells_are_every_row_and_the_plain_one(tmp_path):
-    made = high_dimensional.cells(tmp_path)
-    wanted = [(name, "recipe") for name in high_dimensional.NAMES] + [("js", "plain")]
-    assert [(c.config.divergence, c.variant) for c in made] == wanted
-    assert len({c.directory for c in made}) == len(made) and not any(c.finished for c in made)
+        made = [config.check(preset(name, variant=variant)) for name in NAMES]
+        assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
+        assert bool(made[0].instance_noise.start) == (variant == "preset")
 
 
 def test_the_literal_rule_of_veegan_passes_no_sample_of_the_target():
@@ -61,7 +54,7 @@ def test_rows_are_drawn_from_the_law_in_units_of_its_deviation(tiny, monkeypatch
     d = data.load(config.Data(name=NAME))
     assert d.rows.shape == (2000, 12) and d.law == tiny
     x = d.rows * d.scale + d.offset
-    scores = judge(tiny, lambda n, seed: x)
+    scores = score(tiny, lambda n, seed: x)
     assert scores["modes"] == 3 and scores["high_quality"] > 0.99 and scores["off_ratio"] < 1e-5  # float32
     assert d.rows.std() == pytest.approx(1.0, abs=0.05)
     nudged = dataclasses.replace(d, rows=d.rows * np.float32(1 + 1e-7))
@@ -71,30 +64,27 @@ def test_rows_are_drawn_from_the_law_in_units_of_its_deviation(tiny, monkeypatch
 
 
 def test_a_perfect_sampler_reaches_every_aim(tiny):
-    found = judge(tiny, perfect(tiny))
-    result = {"aims": {"modes": 3, "high_quality": 0.9 * found["high_quality"]}}
-    assert misses({"seeds": [found], "skipped_steps": 0.0}, result) == []
+    found = score(tiny, perfect(tiny))
+    aims = {"modes": 3, "high_quality": 0.9 * found["high_quality"]}
+    assert misses({"seeds": [found], "skipped_steps": 0.0}, aims) == []
     short = found | {"modes": 2, "high_quality": 0.5}
-    assert misses({"seeds": [found, short], "skipped_steps": 1.0}, result) == ["modes", "high quality", "skipped steps"]
-    assert misses({"seeds": []}, result) == ["diverged"]
+    assert misses({"seeds": [found, short], "skipped_steps": 1.0}, aims) == ["modes", "high quality", "skipped steps"]
     again, other = perfect(tiny)(5, 0), perfect(tiny)(5, 1)
     assert np.array_equal(again, perfect(tiny)(5, 0)) and not np.allclose(again, other)
 
 
-def test_the_whole_way_in_a_small_space(tiny, tmp_path, monkeypatch):
-    """Trained, judged, written, printed and drawn; a second call trains nothing."""
-    monkeypatch.setattr(capture, "run", in_process)
-    monkeypatch.setattr(high_dimensional, "COMPARED", ())
-    said = []
-    options = {"names": ("js",), "steps": 1000, "seeds": 1}
-    result = high_dimensional.reproduce(tmp_path, progress=lambda *step: said.append(step), **options)
+def test_the_whole_way_in_a_small_space(tiny, tmp_path, monkeypatch, capsys):
+    """Trained, scored, written, printed and drawn."""
+    monkeypatch.setattr(runs, "train", in_process)
+    monkeypatch.setattr(high_dimensional, "COMPARED", {"plain": ()})
+    result = high_dimensional.results(tmp_path, names=("js",), steps=1000, seeds=1, quiet=True)
     assert json.loads((tmp_path / f"{NAME}.json").read_text()) == json.loads(json.dumps(result))
-    assert [(r["divergence"], r["variant"], r["steps"]) for r in result["rows"]] == [("js", "recipe", 1000)]
-    assert said == [(1000, "js")] and result["rows"][0]["skipped_steps"] == 0.0
+    assert [(r["divergence"], r["variant"], r["steps"]) for r in result["rows"]] == [("js", "preset", 1000)]
+    assert result["rows"][0]["skipped_steps"] == 0.0
     assert result["rows"][0]["modes"]["mean"] == 3.0 and result["rows"][0]["high_quality"]["mean"] > 0.2
     text = high_dimensional.table(result)
     assert all(word in text for word in ("js", "perfect sampler", *PUBLISHED))
-    assert plots.high_dimensional(tmp_path / f"{NAME}.json").stat().st_size > 10_000
-    assert plots.film(tmp_path / f"{NAME}.json").stat().st_size > 10_000
-    monkeypatch.setattr(capture, "run", lambda todo, **_: all(c.finished for c in todo) or pytest.fail("trained"))
-    assert high_dimensional.reproduce(tmp_path, **options)["rows"] == result["rows"]
+    monkeypatch.setattr(high_dimensional, "results", lambda folder, *, quiet: result)
+    made = high_dimensional.reproduce(NAME, tmp_path, quiet=True)
+    assert [path.name for path in made] == [f"{NAME}.png", f"{NAME}-film.png", f"{NAME}.json"]
+    assert all(path.stat().st_size > 10_000 for path in made[:2]) and text in capsys.readouterr().out

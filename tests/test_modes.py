@@ -6,12 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, Mixture
-from estimators.distributions.families import Gaussian
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import PLANE, exact_divergence
 from fgan.experiments import modes
-from fgan.run import pictures as plots
+from fgan.experiments.modes import measurement, table, training
+from fgan.experiments.tables import NAMES
 
 ROW_KEYS = {"divergence", "mu", "sigma", "bound", "exact", "excess", "optimum", "seeds"}
 
@@ -25,32 +27,24 @@ def strict(path):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """The experiment on two divergences and a few steps: not fits, but everything around them."""
+    """(folder, result) of the experiment on two divergences and a few steps: not fits, but everything around them."""
     folder = tmp_path_factory.mktemp("modes")
+    few = {"STEPS": 20, "PLANE_STEPS": 20, "BATCH": 64, "POLISH_STEPS": 5, "POLISH_BATCH": 64}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "STEPS": 20,
-            "PLANE_STEPS": 20,
-            "BATCH": 64,
-            "POLISH_STEPS": 5,
-            "POLISH_BATCH": 64,
-            "FRESH": 500,
-        }.items():
-            patch.setattr(modes, name, value)
+        for name, value in few.items():
+            patch.setattr(training, name, value)
+        patch.setattr(measurement, "FRESH", 500)
         patch.setattr(modes, "PLANE_NAMES", ("kl", "reverse_kl"))
-        said = []
-        result = modes.reproduce(folder, names=("kl", "total_variation"), progress=lambda k, text: said.append(k))
-    return folder, result, said
+        result = modes.results(folder, names=("kl", "total_variation"), quiet=True)
+    return folder, result
 
 
 def test_modes_json_holds_the_contract(smoke):
-    folder, _, said = smoke
-    stored = strict(folder / "modes.json")
-    assert {"rows", "cross_table", "seconds"} <= set(stored)
-    assert said == [1, 2, 3, 4, 5, 6]
+    stored = strict(smoke[0] / "modes.json")
+    assert {"rows", "cross_table", "seconds"} <= set(stored) and stored["settings"]["steps"] == 20
     for row in stored["rows"]:
         assert set(row) >= ROW_KEYS and set(row["optimum"]) == {"mu", "sigma", "value"}
-        assert row["sigma"] > 0.0 and len(row["seeds"]) == len(modes.SEEDS)
+        assert row["sigma"] > 0.0 and len(row["seeds"]) == len(training.SEEDS)
         assert row["excess"] == pytest.approx(row["exact"] - row["optimum"]["value"])
         assert row["excess"] == sorted(seed["excess"] for seed in row["seeds"])[1], "the median seed's scalars"
         assert row["excess"] >= -1e-9, "nothing beats the exact optimum"
@@ -72,7 +66,7 @@ def test_the_plane_in_modes_json(smoke):
     assert [row["divergence"] for row in rows] == ["kl", "reverse_kl"]
     for row in rows:
         assert set(row) >= {"divergence", "mu", "covariance", "exact", "excess", "optimum", "seeds"}
-        assert set(row["optimum"]) == {"mu", "covariance", "value"} and len(row["seeds"]) == len(modes.SEEDS)
+        assert set(row["optimum"]) == {"mu", "covariance", "value"} and len(row["seeds"]) == len(training.SEEDS)
         for fit in (row, row["optimum"], *row["seeds"]):
             assert len(fit["mu"]) == 2 and np.linalg.eigvalsh(fit["covariance"]).min() > 0.0
         assert row["excess"] == sorted(seed["excess"] for seed in row["seeds"])[1], "the median seed's scalars"
@@ -97,31 +91,30 @@ def test_the_best_gaussian_in_the_plane_covers_under_kl_and_seeks_under_reverse_
 
 def test_a_diverged_fit_in_the_plane_is_counted_last_and_written_as_null(tmp_path, monkeypatch):
     best = {"mu": [0.0, 0.0], "covariance": np.eye(2).tolist(), "value": 0.1}
-    monkeypatch.setattr(modes, "best_gaussian_plane", lambda target, row: best)
+    monkeypatch.setattr(measurement, "best_gaussian_plane", lambda target, row: best)
     mu, covariance = np.zeros((3, 2)), np.stack([np.eye(2), np.full((2, 2), np.nan), 2.0 * np.eye(2)])
-    row = modes.measure_plane(RIDGE, divergence("kl"), modes.PlaneFit(mu, covariance, np.zeros(3)), (0, 1, 2))
+    row = modes.measure_plane(RIDGE, divergence("kl"), training.PlaneFit(mu, covariance, np.zeros(3)), (0, 1, 2))
     assert math.isnan(row["seeds"][1]["excess"]) and row["excess"] == max(row["seeds"][i]["excess"] for i in (0, 2))
-    modes._write(tmp_path, {"plane": [row]})
+    modes.write(tmp_path, {"plane": [row]})
     assert strict(tmp_path / "modes.json")["plane"][0]["seeds"][1]["exact"] is None
 
 
-def test_the_picture_is_drawn_from_the_file(smoke):
-    folder, *_ = smoke
-    assert plots.modes(folder / "modes.json").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_the_table_says_which_aims_were_missed(smoke):
-    _, result, _ = smoke
-    text = modes.table(result)
+def test_the_command_draws_the_file_and_prints_which_aims_were_missed(smoke, monkeypatch, capsys):
+    folder, result = smoke
+    monkeypatch.setattr(modes, "results", lambda folder, *, quiet: result)
+    picture, data = modes.reproduce("modes", folder, quiet=True)
+    assert picture.read_bytes()[:4] == b"\x89PNG" and data == folder / "modes.json"
+    text = capsys.readouterr().out
+    assert table.text(result) in text
     assert "missed by" in text and "smoothed ratio" in text and "in the plane" in text
 
 
 def test_a_diverged_seed_is_counted_last_and_written_as_null(tmp_path):
     row = divergence("kl")
-    fitted = modes.Fit(np.array([1.0, math.nan, 1.1]), np.array([1.8, math.nan, 1.9]), None, np.zeros(3))
-    measured = modes._measure_one(FGAN_MIXTURE, row, fitted, 1, 0.283)
+    fitted = training.Fit(np.array([1.0, math.nan, 1.1]), np.array([1.8, math.nan, 1.9]), None, np.zeros(3))
+    measured = measurement._measure_one(FGAN_MIXTURE, row, fitted, 1, 0.283)
     assert set(measured) >= {"mu", "exact", "bound_standard_error"} and all(math.isnan(v) for v in measured.values())
-    modes._write(tmp_path, {"rows": [measured]})
+    modes.write(tmp_path, {"rows": [measured]})
     assert strict(tmp_path / "modes.json")["rows"][0]["mu"] is None
 
 
@@ -130,13 +123,13 @@ def test_a_diverged_seed_is_counted_last_and_written_as_null(tmp_path):
     [([3.0, 1.0, 2.0], 2), ([1.0], 0), ([2.0, 1.0], 1), ([math.nan, 1.0, 2.0], 2), ([0.2, math.nan, 0.1], 0)],
 )
 def test_the_scalars_are_those_of_the_median_seed(monkeypatch, excesses, middle):
-    keys = ("mu", "sigma", "bound", "exact", "bound_samples", "bound_standard_error")
+    keys = [name for name in measurement.NUMBERS if name != "excess"]
 
     def measured(target, row, fitted, i, best):
         return {key: i + k / 10 for k, key in enumerate(keys)} | {"excess": excesses[i]}
 
-    monkeypatch.setattr(modes, "_measure_one", measured)
-    fitted = modes.Fit(np.zeros(3), np.ones(3), None, np.arange(3.0))
+    monkeypatch.setattr(measurement, "_measure_one", measured)
+    fitted = training.Fit(np.zeros(3), np.ones(3), None, np.arange(3.0))
     seeds = [10 + i for i in range(len(excesses))]
     row = modes.measure(FGAN_MIXTURE, divergence("kl"), fitted, seeds, {"mu": 0.0, "sigma": 1.0, "value": 0.0})
     assert [row[key] for key in keys] == [middle + k / 10 for k in range(len(keys))]
@@ -145,8 +138,8 @@ def test_the_scalars_are_those_of_the_median_seed(monkeypatch, excesses, middle)
 
 @pytest.mark.slow
 def test_every_divergence_meets_its_aims(tmp_path):
-    result = modes.reproduce(tmp_path)
-    assert [row["divergence"] for row in result["rows"]] == list(modes.NAMES)
+    result = modes.results(tmp_path)
+    assert [row["divergence"] for row in result["rows"]] == list(NAMES)
     for row in result["rows"]:
         name = row["divergence"]
         assert all(math.isfinite(v) for seed in row["seeds"] for v in seed.values()), name
@@ -158,4 +151,4 @@ def test_every_divergence_meets_its_aims(tmp_path):
         assert fit["sigma"] == pytest.approx(fit["optimum"]["sigma"], rel=0.1), fit
     assert [row["divergence"] for row in result["plane"]] == list(modes.PLANE_NAMES)
     for row in result["plane"]:
-        assert row["excess"] <= modes.PLANE_AIM, row["divergence"]
+        assert row["excess"] <= table.AIM, row["divergence"]

@@ -38,17 +38,24 @@ class Command(Base):
             os.environ.setdefault(name, value)
         import jax
 
-        from fgan.devices import compile_check
+        from fgan.config.checks import check
+        from fgan.data.sources import load
+        from fgan.devices import compile_check, scaling
+        from fgan.run.program import described
 
         jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
         require_device()
+        data = load(check(self.settings).data)
 
-        result = compile_check.compile_check(self.settings, self.topology)
-        twice = compile_check.doubled(self.settings, self.topology) if self.weak_scaling else None
+        def steps(config: Config, n: int, layout):
+            return described(config, data, n, layout)
+
+        result = compile_check.compile_check(self.settings, self.topology, steps)
+        twice = scaling.doubled(self.settings, self.topology, steps) if self.weak_scaling else None
         if self.json:
-            more = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(result, twice)]}
+            more = {} if twice is None else {"model": [r._asdict() for r in scaling.weak_scaling(result, twice)]}
             print(json.dumps(compile_check.as_json(result) | more, allow_nan=False))
             return
         print(compile_check.table(result))
         if twice is not None:
-            print(f"\n{compile_check.model_table(result, twice)}")
+            print(f"\n{scaling.model_table(result, twice)}")

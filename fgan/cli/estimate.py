@@ -16,7 +16,6 @@ from fgan.cli.command import Base, require_device
 from fgan.config.errors import ConfigError
 from fgan.config.fields import OneOf
 
-METHODS = Room("estimators.methods", "METHODS", "estimate")
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
 
 
@@ -28,7 +27,7 @@ class Command(Base):
     """Samples of Q (model), of the same dimension."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
     """Names as in `fgan divergences`, renyi(2), or all."""
-    method: Annotated[str, OneOf("estimators.estimation:METHODS", METHODS)] = "auto"
+    method: Annotated[str, OneOf(Room("estimators.methods", "METHODS", "estimate"))] = "auto"
     """How to estimate; auto chooses by the samples."""
     seed: int = 0
     """Seed of folds, networks and resamples."""

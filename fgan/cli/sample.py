@@ -36,12 +36,9 @@ class Command(Base):
         require_device()
         import numpy as np
 
-        from fgan.run import restore, sweep
+        from fgan.run.restore import restore
 
-        if sweep.is_sweep(self.run_directory):
-            restored, member = sweep.restore(self.run_directory, self.member), 0
-        else:
-            restored, member = restore.restore(self.run_directory), self.member
-        samples = restored.sample(self.n, seed=self.seed, member=member)
+        restored = restore(self.run_directory, self.member)
+        samples = restored.sample(self.n, seed=self.seed)
         np.save(out, samples, allow_pickle=False)
         print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

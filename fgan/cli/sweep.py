@@ -28,12 +28,13 @@ class Command(Base):
 
     def __call__(self) -> None:
         require_device()
-        from fgan.run.sweep import load, sweep
+        from fgan.run.sweep import sweep
+        from fgan.run.sweep_file import load
 
         run = self.run or f"runs/sweep-{Path(self.file).stem}"
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
-        diverged = sum(row["state"] == "diverged" for row in outcome.rows)
+        diverged = sum(member["state"] == "diverged" for member in outcome.scores)
         print(f"run        {outcome.run}")
-        print(f"members    {len(outcome.rows) - diverged} finished, {diverged} diverged")
+        print(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
         print(f"results    {outcome.run / 'results.csv'}")
-        print(f"picture    {outcome.picture}")
+        print(f"picture    {outcome.run / 'sweep.png'}")

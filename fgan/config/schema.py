@@ -48,7 +48,7 @@ class Data:
 class Generator:
     """The generator network."""
 
-    kind: Literal["mlp", "location_scale", "image"] = "mlp"
+    kind: Annotated[str, OneOf("fgan.networks.generators:GENERATORS")] = "mlp"
     """location_scale is μ + σz, the generator of the f-GAN paper's one-dimensional example; image doubles a small
     picture twice by convolutions."""
     features: tuple[Count, ...] = (64, 64)
@@ -71,7 +71,7 @@ class Generator:
 class Critic:
     """The critic network and its bound."""
 
-    kind: Literal["mlp", "image"] = "mlp"
+    kind: Annotated[str, OneOf("fgan.networks.critics:CRITICS")] = "mlp"
     """image: two strided convolutions."""
     features: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers; channels of an image network."""
@@ -102,7 +102,7 @@ class Critic:
 class Game:
     """How the two networks meet."""
 
-    objective: Literal["minimax", "alternative", "ratio", "kl_gradient"] = "minimax"
+    objective: Annotated[str, OneOf("fgan.models.objectives:OBJECTIVES")] = "minimax"
     """What the generator minimises: the bound, the paper's alternative (maximise E_Q[T]), the named divergence
     through the critic's ratio (always so where the critic trains under another divergence), or KL(data‖model) through
     that ratio, which keeps the balance of modes (a divergence with a kink keeps its smoothed ratio)."""

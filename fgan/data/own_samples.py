@@ -25,7 +25,7 @@ BLOCK = 1 << 22
 def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out."""
     try:
-        own = files.read_part(
+        own = files.read_slice(
             data.path,
             processes.index(),
             processes.count(),
@@ -57,7 +57,7 @@ def own_samples(data: Data) -> Dataset:
     )
 
 
-def describe(own: files.Stretch) -> dict[str, Any]:
+def describe(own: files.SampleSlice) -> dict[str, Any]:
     """Size, range and moments of each column of a slice, and a sum over its rows that depends on each row's index."""
     values, moments, digest = own.samples.values, [], 0
     height = max(1, BLOCK // values.shape[1])

@@ -5,23 +5,22 @@ smallest f-GAN, with its goal at θ = ψ = 0. Simultaneous descent of both losse
 
     θ' = c'(ψθ)ψ,    ψ' = −c'(ψθ)θ − λ∂R/∂ψ,    c(v) = f*(T(v)),    R the penalty,
 
-of which nothing is written again here: the field is what one step of `fgan.models.gan.FGAN` with plain gradient descent of
-rate 1 changes. Under the log-ratio activation c'(0) = f''(1) = κ. Each smooth penalty is a mean of w‖∇v‖², so that it
-is wψ² near the goal, with its weight w at ratio 1; the Jacobian there is [[0, κ], [−κ, −2λw]], and its eigenvalues are
+of which nothing is written again here: the field is what one step of `fgan.models.gan.FGAN` with plain gradient
+descent of rate 1 changes. Under the log-ratio activation c'(0) = f''(1) = κ. Each smooth penalty is a mean of w‖∇v‖²,
+so that it is wψ² near the goal, with its weight w at ratio 1. The Jacobian there is [[0, κ], [−κ, −2λw]], and its
+eigenvalues are
 
     −λw ± √(λ²w² − κ²),
 
 which is −γ/2 ± √(γ²/4 − κ²) (appendix D.2) with an effective γ = 2λw: for r1, w = 1, λ is half of γ. Unregularised,
 θ² + ψ² never changes.
 
-wgan_gp and dragan are (|ψ| − 1)² wherever they look. Their slope jumps at ψ = 0, so the field has no Jacobian at the
+wgan_gp and dragan are (|ψ| − 1)² at every point. Their slope jumps at ψ = 0, so the field has no Jacobian at the
 goal and pushes away from it on both sides, with speed 2λ. The flow runs onto a cycle: two half-turns of the focuses
 ±(2λ/κ, 0), which cross ψ = 0 at |θ| = (2λ/κ)(1 + ρ)/(1 − ρ), ρ = e^{−πλ/√(κ² − λ²)}, where c' is the constant κ.
 
 "Measured" stands for two numbers: the Jacobian by automatic differentiation, and what a flow solved from beside the
 goal does from sample to sample. All in float64.
-
-Layer 7: imports gan, penalties, checkpoint and estimators.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ import cmath
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import linen as nn
@@ -46,11 +45,19 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from estimators.divergences.table import DIVERGENCES, FDivergence
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.table import DIVERGENCES
+from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
+from fgan.models.critic_values import CriticValues
 from fgan.models.gan import FGAN
-from fgan.models.penalties import PENALTIES, Look
+from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.players import Critic, Generator
 from fgan.run.checkpoint import write_atomic
+from fgan.run.progress import Reporter
 
+EXPERIMENTS = {
+    "dirac": "the smallest GAN near its goal: eigenvalues of every divergence and penalty, beside their formulas"
+}
 WEIGHT = 0.1  # λ, small enough for every smooth penalty to turn under every divergence
 TURNS, SAMPLES, SUBSTEPS = 4, 96, 4  # of the unregularised game, points of a flow kept a turn, steps between two
 START, NEAR = (1.0, 1.0), (1e-4, 0.0)  # (θ, ψ) where the flows begin
@@ -58,18 +65,16 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 SHOWN = ("kl", "js", "reverse_kl")
 COLUMNS = ("none", "r1", "jsd", "first_variation", "roth", "wgan_gp")
 
-STRENGTHS: Mapping[str, Callable[[float], float]] = MappingProxyType(
-    {
-        "none": lambda curvature: 0.0,
-        "r1": lambda curvature: 1.0,
-        "r2": lambda curvature: 1.0,
-        "r1_r2": lambda curvature: 2.0,
-        "jsd": lambda curvature: 0.125,
-        "geometric_jsd": lambda curvature: 0.125,
-        "first_variation": lambda curvature: 2.0 * curvature**2,
-        "roth": lambda curvature: curvature,
-    }
-)
+STRENGTHS: dict[str, Callable[[float], float]] = {
+    "none": lambda curvature: 0.0,
+    "r1": lambda curvature: 1.0,
+    "r2": lambda curvature: 1.0,
+    "r1_r2": lambda curvature: 2.0,
+    "jsd": lambda curvature: 0.125,
+    "geometric_jsd": lambda curvature: 0.125,
+    "first_variation": lambda curvature: 2.0 * curvature**2,
+    "roth": lambda curvature: curvature,
+}
 """κ → w of each smooth penalty at ratio 1. `first_variation` is T'² on P and c'² on Q, κ² each; `jsd` and
 `geometric_jsd` are the same for their own f''(1) = ¼; `roth` is T'²/f''(1) = κ."""
 
@@ -94,27 +99,23 @@ class Slope(nn.Module):
         return self.param("psi", lambda _: jnp.zeros(())) * x[:, 0]
 
 
-def game(row: FDivergence, penalty: Callable[[Look], jax.Array], rate: float = 1.0) -> FGAN:
-    """The Dirac-GAN under `row`: simultaneous gradient descent of `rate`, with the (weighted) penalty on the critic."""
+def game(d: FDivergence, penalty: Callable[[CriticValues], jax.Array], rate: float = 1.0) -> FGAN:
+    """The Dirac-GAN under `d`: simultaneous gradient descent of `rate`, with the (weighted) penalty on the critic."""
+    descent = optax.sgd(rate)
     return FGAN(
-        generator=Point(),
-        critic=Slope(),
-        divergence=row,
-        activation="log_ratio",
-        dim=1,
-        latent=1,
+        divergence=d,
+        generator=Generator(network=Point(), inputs=1, optimizer=descent),
+        critic=Critic(network=Slope(), inputs=1, optimizer=descent, divergence=d, activation="log_ratio"),
         batch=1,
-        generator_optimizer=optax.sgd(rate),
-        critic_optimizer=optax.sgd(rate),
         update="simultaneous",
-        penalty=penalty,
+        penalty=WeightedPenalty(penalties=(penalty,)),
     )
 
 
 def stepped(gan: FGAN, z: jax.Array) -> jax.Array:
     """(θ, ψ) after one step of `gan` from z = (θ, ψ): [2] → [2].
 
-    The noise has no say: v is linear, so that its slope is ψ wherever a penalty looks.
+    The noise changes nothing: v is linear, so that its gradient is ψ wherever a penalty takes it.
     """
     key = jax.random.key(0)
     state = gan.init(key)
@@ -124,9 +125,9 @@ def stepped(gan: FGAN, z: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def velocity(row: FDivergence, weights: jax.Array, z: jax.Array) -> jax.Array:
+def velocity(d: FDivergence, weights: jax.Array, z: jax.Array) -> jax.Array:
     """(θ', ψ') at z = (θ, ψ), [2] → [2]: what a step of rate 1 adds, with `weights` [penalties] on each of `NAMES`."""
-    gan = game(row, lambda look: jnp.dot(weights, jnp.stack([PENALTIES[name](look) for name in NAMES])))
+    gan = game(d, lambda values: jnp.dot(weights, jnp.stack([PENALTIES[name](values) for name in NAMES])))
     return stepped(gan, z) - z
 
 
@@ -146,13 +147,13 @@ def propagator(path: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
 
 
-def read_off(path: np.ndarray, interval: float) -> np.ndarray:
+def rates(path: np.ndarray, interval: float) -> np.ndarray:
     """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals."""
     return ordered(np.log(np.linalg.eigvals(propagator(path)).astype(complex)) / interval)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=QUICK)
-def simulate(row: FDivergence, weights: jax.Array, starts: jax.Array, interval: jax.Array) -> tuple[Any, Any]:
+def simulate(d: FDivergence, weights: jax.Array, starts: jax.Array, interval: jax.Array) -> tuple[Any, Any]:
     """(Jacobians at the goal [k, 2, 2], flows [k, n, 2] from `starts` [k, 2] at n times, one `interval` apart).
 
     Runge and Kutta's fourth order, `SUBSTEPS` an interval.
@@ -160,14 +161,14 @@ def simulate(row: FDivergence, weights: jax.Array, starts: jax.Array, interval: 
     Args:
         weights: [k, penalties], as in `velocity`.
     """
-    field = partial(velocity, row)
+    field = partial(velocity, d)
     jacobians = jax.vmap(lambda w: jax.jacfwd(partial(field, w))(jnp.zeros(2)))(weights)
     step = interval / SUBSTEPS
     stages = jnp.array([0.0, 0.5, 0.5, 1.0]), jnp.array([1.0, 2.0, 2.0, 1.0]) / 6.0
 
     def stage(z, carry, coefficients):
-        (slope, change), (reach, share) = carry, coefficients
-        slope = jax.vmap(field)(weights, z + reach * step * slope)
+        (slope, change), (ahead, share) = carry, coefficients
+        slope = jax.vmap(field)(weights, z + ahead * step * slope)
         return (slope, change + share * step * slope), None
 
     def advance(z, _):
@@ -239,46 +240,45 @@ def cycle(curvature: float, weight: float) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def measure(row: FDivergence, weight: float = WEIGHT) -> dict[str, Any]:
+def measure(d: FDivergence) -> dict[str, Any]:
     """One divergence under every penalty: a row of dirac.json."""
     with jax.enable_x64(True):
-        curvature = float(row.second(jnp.ones(())))
+        curvature = float(d.second(jnp.ones(())))
         interval = 2.0 * math.pi / curvature / SAMPLES
-        weights = weight * np.eye(len(NAMES))
+        weights = WEIGHT * np.eye(len(NAMES))
         starts = np.repeat([START, NEAR], len(NAMES), axis=0)
-        jacobians, paths = map(np.asarray, simulate(row, np.tile(weights, (2, 1)), starts, interval))
-        cycles = _cycles_of(row, curvature, weight, interval)
+        jacobians, paths = map(np.asarray, simulate(d, np.tile(weights, (2, 1)), starts, interval))
+        cycles = _cycles_of(d, curvature, interval)
     far, near = np.split(paths, 2)
     times = interval * np.arange(paths.shape[1])
-    cells: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):
-        cell: dict[str, Any]
         if name in KINKED:
-            line = cycle(curvature, weight)
-            cell = {
+            line = cycle(curvature, WEIGHT)
+            facts: dict[str, Any] = {
                 "predicted": None,
-                "cycle": {"predicted": crossing(curvature, weight), "measured": cycles[name]},
+                "cycle": {"predicted": crossing(curvature, WEIGHT), "measured": cycles[name]},
                 "radius_from_near": float(np.linalg.norm(near[i, -1])),
             }
         else:
-            damping = weight * STRENGTHS[name](curvature)
+            damping = WEIGHT * STRENGTHS[name](curvature)
             line = linear(curvature, damping, np.asarray(START), times)
-            cell = _smooth(jacobians[i], near[i], interval, curvature, damping)
-        if row.name in SHOWN and name in COLUMNS:
-            cell |= {"path": _rounded(far[i]), "predicted_path": _rounded(line)}
-            cell |= {"path_from_near": _rounded(near[i])} if name in KINKED else {}
-        cells.append({"penalty": name} | cell)
-    return {"divergence": row.name, "curvature": curvature, "cells": cells}
+            facts = _smooth(jacobians[i], near[i], interval, curvature, damping)
+        if d.name in SHOWN and name in COLUMNS:
+            facts |= {"path": _rounded(far[i]), "predicted_path": _rounded(line)}
+            facts |= {"path_from_near": _rounded(near[i])} if name in KINKED else {}
+        found.append({"penalty": name} | facts)
+    return {"divergence": d.name, "curvature": curvature, "penalties": found}
 
 
-def _cycles_of(row: FDivergence, curvature: float, weight: float, interval: float) -> dict[str, float]:
+def _cycles_of(d: FDivergence, curvature: float, interval: float) -> dict[str, float]:
     """|θ| at which each kinked penalty's cycle crosses ψ = 0."""
     k = len(NAMES)
-    guesses = crossing(curvature, weight) * np.linspace(0.6, 1.5, k)
+    guesses = crossing(curvature, WEIGHT) * np.linspace(0.6, 1.5, k)
     starts = np.stack([-guesses, np.full(k, 1e-12)], axis=1)  # at ψ = 0 itself the slope is neither of its two
-    weights = weight * np.repeat([NAMES.index(name) == np.arange(k) for name in KINKED], k, axis=0)
-    _, paths = simulate(row, weights, np.tile(starts, (len(KINKED), 1)), interval)
-    return {name: closed(guesses, part) for name, part in zip(KINKED, np.split(np.asarray(paths), len(KINKED)))}
+    weights = WEIGHT * np.repeat([NAMES.index(name) == np.arange(k) for name in KINKED], k, axis=0)
+    _, paths = simulate(d, weights, np.tile(starts, (len(KINKED), 1)), interval)
+    return {name: closed(guesses, own) for name, own in zip(KINKED, np.split(np.asarray(paths), len(KINKED)))}
 
 
 def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -
     found = {
         "predicted": predicted(curvature, damping),
         "jacobian": ordered(np.linalg.eigvals(jacobian)),
-        "flow": read_off(near, interval),
+        "flow": rates(near, interval),
     }
     return {"damping": damping} | {key: [[v.real, v.imag] for v in values] for key, values in found.items()}
 
@@ -295,27 +295,22 @@ def _rounded(path: np.ndarray) -> list[list[float]]:
     return np.round(path, 5).tolist()
 
 
-def reproduce(
-    directory: Path,
-    *,
-    weight: float = WEIGHT,
-    progress: Callable[[int, str], None] = lambda done, text: None,
-) -> dict[str, Any]:
-    """Run the experiment under every smooth divergence, write dirac.json in `directory`, and return what it holds."""
+def results(directory: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Measure every smooth divergence, write dirac.json in `directory`, and return what it holds."""
     begun = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    with ThreadPoolExecutor() as pool:  # most of the time is compilation, which runs side by side
-        for row in pool.map(partial(measure, weight=weight), smooth()):
+    with Reporter(len(smooth()), quiet=quiet, unit="divergence") as report, ThreadPoolExecutor() as pool:
+        for row in pool.map(measure, smooth()):  # most of the time is compilation, which runs side by side
             rows.append(row)
-            progress(len(rows), row["divergence"])
+            report.advance(len(rows), row["divergence"])
     result = {
-        "weight": weight,
+        "weight": WEIGHT,
         "turns": TURNS,
         "start": START,
         "near": NEAR,
         "rows": rows,
-        "left_out": [row.name for row in DIVERGENCES.values() if not row.smooth],
+        "left_out": [d.name for d in DIVERGENCES.values() if not d.smooth],
         "seconds": time.monotonic() - begun,
     }
     write_atomic(directory / "dirac.json", json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
@@ -323,14 +318,14 @@ def reproduce(
 
 
 def smooth() -> list[FDivergence]:
-    """The rows of the table that have a ratio to read back."""
-    return [row for row in DIVERGENCES.values() if row.smooth]
+    """The divergences that have a curvature f''(1), and a ratio for the critic to estimate."""
+    return [d for d in DIVERGENCES.values() if d.smooth]
 
 
 def deviation(row: dict[str, Any], key: str) -> float:
     """The largest |measured − predicted| eigenvalue of a row under `key`: jacobian or flow."""
-    cells = [cell for cell in row["cells"] if cell["predicted"] is not None]
-    return max(float(np.max(np.hypot(*np.subtract(cell[key], cell["predicted"]).T))) for cell in cells)
+    smooth = [facts for facts in row["penalties"] if facts["predicted"] is not None]
+    return max(float(np.max(np.hypot(*np.subtract(facts[key], facts["predicted"]).T))) for facts in smooth)
 
 
 def written(pair: list[list[float]]) -> str:
@@ -346,20 +341,19 @@ def table(result: dict[str, Any]) -> str:
     """Eigenvalues, measured under predicted, and the cycles, as text."""
     lines = [
         f"Dirac-GAN, P = point at 0, Q = point at θ, critic ψx; λ = {result['weight']:g} (of r1: half of γ).",
-        "Eigenvalues at the goal; predicted: −λw ± √(λ²w² − κ²), κ = f''(1); measured: read off the flow from "
+        "Eigenvalues at the goal; predicted: −λw ± √(λ²w² − κ²), κ = f''(1); measured: by the flow from "
         f"{result['near'][0]:g} beside it.",
         "Errors: the largest |measured − predicted| of a row, by the Jacobian and by the flow.",
         "",
         f"{'divergence':<18}{'κ':>5}  {'':<10}" + "".join(f"{name:>17}" for name in STRENGTHS) + f"{'error':>17}",
     ]
     for row in result["rows"]:
-        cells = [cell for cell in row["cells"] if cell["penalty"] in STRENGTHS]
+        smooth = [facts for facts in row["penalties"] if facts["penalty"] in STRENGTHS]
         head = f"{row['divergence']:<18}{row['curvature']:>5.2f}  {'predicted':<10}"
-        lines.append(head + "".join(f"{written(c['predicted']):>17}" for c in cells))
+        lines.append(head + "".join(f"{written(facts['predicted']):>17}" for facts in smooth))
         errors = f"{deviation(row, 'jacobian'):.0e}, {deviation(row, 'flow'):.0e}"
-        lines.append(
-            f"{'':<25}{'measured':<10}" + "".join(f"{written(c['flow']):>17}" for c in cells) + f"{errors:>17}"
-        )
+        measured = "".join(f"{written(facts['flow']):>17}" for facts in smooth)
+        lines.append(f"{'':<25}{'measured':<10}{measured}{errors:>17}")
     return "\n".join([*lines, "", *_cycles(result)])
 
 
@@ -370,12 +364,69 @@ def _cycles(result: dict[str, Any]) -> list[str]:
         "|θ| where it crosses ψ = 0 (predicted with c' = κ throughout, which is exact for reverse_kl):",
     ]
     for row in result["rows"]:
-        cell = next(c for c in row["cells"] if c["penalty"] == "wgan_gp")
+        facts = next(facts for facts in row["penalties"] if facts["penalty"] == "wgan_gp")
         lines.append(
-            f"{row['divergence']:<18}{row['curvature']:>5.2f}  predicted {cell['cycle']['predicted']:.4f}  measured "
-            f"{cell['cycle']['measured']:.4f}  from {result['near'][0]:g} beside the goal to "
-            f"{cell['radius_from_near']:.2f}"
+            f"{row['divergence']:<18}{row['curvature']:>5.2f}  predicted {facts['cycle']['predicted']:.4f}  measured "
+            f"{facts['cycle']['measured']:.4f}  from {result['near'][0]:g} beside the goal to "
+            f"{facts['radius_from_near']:.2f}"
         )
     left = ", ".join(result["left_out"])
     lines.append(f"Left out: {left}: f has a kink at or beside u = 1, there is no f''(1), and T is a step.")
     return lines
+
+
+def picture(path: Path) -> Path:
+    """Draw dirac.png beside a dirac.json: (θ, ψ) as they move, the linear prediction and its eigenvalues beside."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = [(row, shown) for row in result["rows"] if (shown := [p for p in row["penalties"] if "path" in p])]
+    columns = max(len(shown) for _, shown in rows)
+    with plt.rc_context(STYLE):
+        size = (2.35 * columns, 2.85 * len(rows) + 0.9)
+        figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+        for line, (row, shown) in zip(axes, sorted(rows, key=lambda pair: -pair[0]["curvature"]), strict=True):
+            for axis, facts in zip(line, shown, strict=True):
+                _portrait(axis, facts, result["start"])
+            line[0].set_ylabel(f"{row['divergence'].replace('_', ' ')}, κ = {row['curvature']:g}\nψ", weight="bold")
+        for axis, facts in zip(axes[0], rows[0][1], strict=True):
+            axis.set_title(facts["penalty"].replace("_", " "), fontsize=10, weight="bold")
+        for axis in axes[-1]:
+            axis.set_xlabel("θ\n" + axis.get_xlabel(), fontsize=8)
+        figure.suptitle(
+            "Dirac-GAN: data a point at 0, model a point at θ, critic ψx; eigenvalues at the goal, "
+            f"predicted −λw ± √(λ²w² − κ²), λ = {result['weight']:g}\n"
+            f"each panel lasts {result['turns']} turns of its unregularised game",
+            fontsize=11,
+        )
+        legend_below(figure, *axes.flat)
+        return save(figure, path.with_suffix(".png"))
+
+
+def _portrait(axis, facts: dict[str, Any], start: list[float]) -> None:
+    """One flow (θ, ψ) over its linear prediction."""
+    axis.plot(*np.transpose(facts["path"]), color=PALETTE[0], lw=1.6, label="measured flow")
+    if "path_from_near" in facts:
+        axis.plot(*np.transpose(facts["path_from_near"]), color=PALETTE[4], lw=1.2, label="flow from beside the goal")
+    axis.plot(*np.transpose(facts["predicted_path"]), **EXACT, label="predicted, linear")
+    axis.plot(*start, "^", ms=7, color=PALETTE[1], mec="white", label="start", zorder=5, ls="none")
+    axis.plot(0.0, 0.0, "+", ms=9, mew=2, color=PALETTE[2], label="goal", zorder=5, ls="none")
+    axis.set(xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axis.set_xlabel(_caption(facts), fontsize=8)
+
+
+def _caption(facts: dict[str, Any]) -> str:
+    """Measured over predicted numbers of a portrait, as text."""
+    if facts["predicted"] is None:
+        both = facts["cycle"]
+        return f"cycle |θ|, measured {both['measured']:.3f}\npredicted (c' = κ) {both['predicted']:.3f}"
+    real, turn = ({key: facts[key][1][i] for key in ("flow", "predicted")} for i in (0, 1))
+    numbers = {key: f"{real[key] + 0.0:.4f} ± {turn[key]:.4f}i".replace("-", "−") for key in real}
+    numbers = {key: text.replace("−0.0000", "0.0000") for key, text in numbers.items()}
+    return f"measured {numbers['flow']}\npredicted {numbers['predicted']}"
+
+
+def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
+    """Run the experiment in `directory`, print its table, and return the files made, pictures first."""
+    result = results(directory, quiet=quiet)
+    print(f"{table(result)}\n\n{result['seconds']:.0f} s")
+    path = directory / "dirac.json"
+    return [picture(path), path]

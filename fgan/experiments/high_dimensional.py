@@ -1,81 +1,80 @@
 """Ten Gaussians of dimension 700, each in a subspace of its own of R^1200, captured by f-GANs.
 
 The third synthetic experiment of Srivastava, Valkov, Russell, Gutmann, Sutton 2017 (VEEGAN, section 4.1, table 1); what
-it leaves open is chosen in estimators.distributions.subspaces. VEEGAN counts samples within 10 standard deviations of a mean as
-good. Read literally no sample of the target is: their distance is √700 = 26.5 of them. Here a sample is of high quality
-if it is within (√700 + 3)σ of its nearest mean inside that mode's subspace and within √500 σ of the subspace, which all
-but 1.4 in 10⁵ of the target's are; a mode is captured if it has such a sample (the convention of Lin, Khetan, Fanti, Oh
-2018, PacGAN, section 4.1). A generator of ten points would pass as well. Hence beside: how wide the modes are within
-their subspaces, in how many directions, and how far samples lie off.
+it leaves open is chosen in estimators.distributions.subspaces. VEEGAN counts samples within 10 standard deviations of a
+mean as good. Taken literally no sample of the target is: their distance is √700 = 26.5 of them. Here a sample is of
+high quality if it is within (√700 + 3)σ of its nearest mean inside that mode's subspace and within √500 σ of the
+subspace, which all but 1.4 in 10⁵ of the target's are; a mode is captured if it has such a sample (the convention of
+Lin, Khetan, Fanti, Oh 2018, PacGAN, section 4.1). A generator of ten points would pass as well. Hence beside: how wide
+the modes are within their subspaces, in how many directions, and how far samples lie off.
 
-Training draws from 20,000 rows, as VEEGAN's did from samples; cells and runner are those of fgan.experiments.capture.
-
-Layer 8: imports capture and everything below.
+Training draws from 20,000 rows, as VEEGAN's did from samples.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
+import matplotlib.pyplot as plt
 import numpy as np
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
+from estimators.plot_style import DATA, EXACT, STYLE, save
 from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer
 from fgan.config.toml import to_toml
-from fgan.experiments import capture
-from fgan.experiments.capture import Cell, Sampler
-from fgan.experiments.modes import NAMES
-from fgan.run.checkpoint import write_atomic
-from fgan.run.directory import RunDirectory
-from fgan.run.restore import restore
-from fgan.scores.evaluation import mean_or_none
-from fgan.scores.metrics import SLACK, perfect_in_subspace, subspace_scores
+from fgan.experiments import mode_capture, plots, runs, tables
+from fgan.experiments.runs import Run, Sampler
+from fgan.experiments.tables import NAMES, Column, plus_minus, summary
+from fgan.scores.modes import mean_or_none
+from fgan.scores.subspaces import SLACK, perfect_in_subspace, subspace_scores
 
 NAME: Literal["high_dimensional"] = "high_dimensional"
-COMPARED = ("js",)
-"""The rows that the table also shows as plain f-GANs."""
+EXPERIMENTS = {
+    "high_dimensional": "10 Gaussians of dimension 700 in subspaces of R^1200 captured under eleven divergences"
+}
+COMPARED = {"plain": ("js",)}
+"""The divergences that the table also shows as plain f-GANs."""
 
 VARIANTS = {
-    "recipe": "critic by the named divergence's own bound, generator by covering weights on its ratio, spread noise, "
-    "leash",
-    "plain": capture.VARIANTS["plain"],
+    "preset": "critic by the named divergence's own bound, generator by the gradient of KL(data‖model) through its "
+    "ratio, instance noise, penalty on outputs out of bound",
+    "plain": mode_capture.VARIANTS["plain"],
 }
 SEEDS, STEPS = 2, 12_000
 SAMPLES = 10_000
-DRAWN = 2500  # of a cell's first seed, for the picture
+DRAWN = 2500  # samples of a run's first seed, for the picture
 AIM = 0.9  # of a perfect sampler's high-quality share
 
 PUBLISHED = {"GAN": (1.6, 2.0), "ALI": (3.0, 5.4), "Unrolled GAN": (0.0, 0.0), "VEEGAN": (5.5, 28.29)}
 SOURCE = "Srivastava et al. 2017 (VEEGAN), table 1, under its own rule, 2,500 samples, mean of five runs"
 
 
-def law() -> SubspaceMixture:
-    """The distribution to learn."""
-    return SUBSPACES[NAME]
+def preset(name: str, *, variant: str = "preset", steps: int = STEPS, seeds: int = SEEDS) -> Config:
+    """The training run under a divergence: that of the ring without its penalty, the noise as wide as modes are apart.
 
+    Standardised, the means are about √(2d) apart; the noise starts at a quarter of that, as the ring's at a half of
+    the distance between neighbours, and is divided out of what the critic sees (fgan.models.instance_noise). No
+    octaves: no detail is that fine. The critic, whose first layer adds up 1200 inputs, learns slower, and the generator
+    no faster than the critic can follow.
 
-def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int = SEEDS) -> Config:
-    """The training run of a cell: that of the ring without its penalty, with noise as wide as the modes are apart.
-
-    Standardised, the means are about √(2d) apart; it starts at a quarter of that, as the ring's at a half of what its
-    neighbours are, and is divided out of what the critic sees (fgan.models.instance_noise). No octaves: no detail is that fine. The
-    critic, whose first layer adds up 1200 inputs, learns slower, and the generator no faster than it can follow. It
-    still tends to flee, under reverse_kl and squared_hellinger at twice the rate, under pearson and neyman, whose
-    bounds weigh a few samples by the square of the ratio, at this one: to where `reach` holds the critic without a
-    gradient. A leash leads it back, and half the ring's reach keeps those weights within e². A latent of 8 dimensions
-    leaves little of it between modes, and no more than 8 directions of spread within one but for curvature: width
-    against quality.
+    The generator still tends to flee to where `output_bound` leaves the critic without a gradient: under reverse_kl and
+    squared_hellinger at twice the rate, under pearson and neyman, whose bounds weigh a few samples by the square of the
+    ratio, at this one. The out-of-bound penalty leads it back, and half the ring's bound keeps those weights within e².
+    A latent of 8 dimensions leaves little mass between modes, and no more than 8 directions of width within one but for
+    curvature: width against quality.
     """
-    target = law()
-    cured = variant != "plain"
-    start = 0.25 * math.sqrt(2.0 * target.dim)
-    bound, weight = (1.0, 1.0) if cured else (2.0, 0.0)
+    target, plain = SUBSPACES[NAME], variant == "plain"
+    noise = InstanceNoise(
+        start=0.25 * math.sqrt(2.0 * target.dim),
+        end=0.5 * target.sigma / target.deviation,
+        overlap=(0.05, 0.5),
+        fall=0.3,
+    )
     return Config(
         divergence=name,
         seeds=seeds,
@@ -88,36 +87,21 @@ def recipe(name: str, *, variant: str = "recipe", steps: int = STEPS, seeds: int
             nonlinearity="silu",
             gain=1.4,
             activation="log_ratio",
-            output_bound=bound,
-            out_of_bound_penalty=weight,
+            output_bound=2.0 if plain else 1.0,
+            out_of_bound_penalty=0.0 if plain else 1.0,
         ),
-        game=Game(objective="kl_gradient" if cured else "alternative", normalise=cured, smoothing=2.0),
-        instance_noise=InstanceNoise(
-            start=start, end=0.5 * target.sigma / target.deviation, overlap=(0.05, 0.5), fall=0.3
-        )
-        if cured
-        else InstanceNoise(),
+        game=Game(objective="alternative" if plain else "kl_gradient", normalise=not plain, smoothing=2.0),
+        instance_noise=InstanceNoise() if plain else noise,
         generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
         critic_optimizer=Optimizer(learning_rate=5e-4, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
         log=Log(every=100, evaluate=500, checkpoint=500),
     )
 
 
-def cells(directory: Path, names: Sequence[str] = NAMES, **options: Any) -> list[Cell]:
-    """The cells of the table: every divergence by the recipe, then the compared ones without the cure."""
-    wanted = [(name, "recipe") for name in names] + [(name, "plain") for name in names if name in COMPARED]
-    made = []
-    for name, variant in wanted:
-        config = recipe(name, variant=variant, **options)
-        label = Path(RunDirectory.default_name(variant, name, config.seed)).name
-        made.append(Cell(config, variant, directory / "cells" / label))
-    return made
-
-
 SCORES = ("modes", "high_quality", "kl", "width_ratio", "effective_rank", "off_ratio")
 
 
-def judge(target: SubspaceMixture, sample: Sampler) -> dict[str, Any]:
+def score(target: SubspaceMixture, sample: Sampler) -> dict[str, Any]:
     """Scores of a sampler (n, seed) → [n, d] on 10,000 samples.
 
     Widths and ranks are means over the modes that have them, least and greatest beside; `off_ratio` is the median
@@ -146,26 +130,11 @@ def perfect(target: SubspaceMixture) -> Sampler:
     return lambda n, seed: target.sample(np.random.default_rng([target.seed, 1, seed]), n)
 
 
-def misses(row: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    """The aims that some seed of the row does not reach, in words; empty if it reaches all."""
-    if not row["seeds"]:
-        return ["diverged"]
-    missed = [name for name, aim in result["aims"].items() if any(seed[name] < aim for seed in row["seeds"])]
-    return [name.replace("_", " ") for name in missed] + (["skipped steps"] if row["skipped_steps"] else [])
-
-
-def reproduce(
-    directory: Path,
-    *,
-    names: Sequence[str] = NAMES,
-    progress: Callable[[int, str], None] = lambda done, text: None,
-    **options: Any,
-) -> dict[str, Any]:
+def results(directory: Path, *, names: Sequence[str] = NAMES, quiet: bool = False, **options: Any) -> dict[str, Any]:
     """Train what is missing, write high_dimensional.json and .npz in `directory`, and return what the first holds."""
-    target, table_cells = law(), cells(directory, names, **options)
-    capture.run(table_cells, progress=progress)
-    ideal = judge(target, perfect(target))
-    result = {
+    target = SUBSPACES[NAME]
+    ideal = score(target, perfect(target))
+    facts = {
         "task": NAME,
         "target": {name: getattr(target, name) for name in ("modes", "dim", "rank", "sigma", "separation", "seed")},
         "samples": SAMPLES,
@@ -173,21 +142,20 @@ def reproduce(
         "perfect": ideal | {"expected_high_quality": perfect_in_subspace(target.rank)},
         "aims": {"modes": target.modes, "high_quality": AIM * ideal["high_quality"]},
         "published": {"source": SOURCE, "rows": PUBLISHED},
-        "settings": to_toml(recipe(names[0], **options)),
+        "settings": to_toml(preset(names[0], **options)),
         "variants": VARIANTS,
-        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "rows": [capture.measured(cell, partial(judge, target), SCORES) for cell in table_cells],
+        "device": runs.device(),
     }
-    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    _save_samples(directory, target, table_cells)
-    write_atomic(directory / f"{NAME}.json", text)
+    planned = runs.planned(directory, names, partial(preset, **options), COMPARED)
+    result = runs.fill(directory / f"{NAME}.json", facts, planned, partial(score, target), SCORES, quiet)
+    _save_samples(directory, target, planned)
     return result
 
 
-def _save_samples(directory: Path, target: SubspaceMixture, table_cells: Sequence[Cell]) -> None:
-    """What the picture shows of each cell's first seed and of the target, by directory: [n, 4] float32 of two
+def _save_samples(directory: Path, target: SubspaceMixture, planned: Sequence[Run]) -> None:
+    """Save what the picture shows of each run's first seed and of the target, by directory: [n, 4] float32 of two
     coordinates in the plane of the means, and the distances within and off the subspace, in σ."""
-    samplers = {f"cells/{cell.directory.name}": _first(cell) for cell in table_cells if not cell.diverged}
+    samplers = {f"runs/{run.directory.name}": runs.sampler(run) for run in planned if not run.diverged}
     found = {}
     for name, sample in (samplers | {"perfect": perfect(target)}).items():
         x = sample(DRAWN, 0)
@@ -196,35 +164,107 @@ def _save_samples(directory: Path, target: SubspaceMixture, table_cells: Sequenc
     np.savez(directory / f"{NAME}.npz", **found)  # type: ignore[arg-type]
 
 
-def _first(cell: Cell) -> Sampler:
-    restored = restore(cell.directory)
-    return lambda n, seed: restored.sample(n, seed=seed)
+COLUMNS = (
+    Column("modes", 12, plus_minus("modes")),
+    Column("HQ %", 16, plus_minus("high_quality", 100, 2)),
+    Column("mode KL", 18, plus_minus("kl", digits=4)),
+    Column("width ratio", 16, plus_minus("width_ratio", digits=3)),
+    Column("directions", 16, plus_minus("effective_rank")),
+    Column("off / limit", 16, plus_minus("off_ratio", digits=3)),
+)
 
 
 def table(result: dict[str, Any]) -> str:
     """The rows as text, the perfect sampler above and the published ones below."""
-    t, ideal = result["target"], result["perfect"]
-    inside, off = result["limits"]
+    t, (inside, off) = result["target"], result["limits"]
     lines = [
         f"{t['modes']} Gaussians of dimension {t['rank']} in R^{t['dim']}, means {t['separation']:g} σ√r apart; "
         f"{result['samples']:,} samples, mean ± standard error over {len(result['rows'][0]['seeds'])} seeds.",
         f"High quality (HQ): within {inside:.2f} σ of the nearest mean in its subspace, {off:.2f} σ off it; a mode is "
         "captured if it has such a sample.",
         "Width: root-mean-square deviation within the subspace over σ√r. Directions: effective rank of its covariance.",
-        f"{'divergence':<22}{'modes':>12}{'HQ %':>16}{'mode KL':>18}{'width ratio':>16}{'directions':>16}"
-        f"{'off / limit':>16}  aims missed",
-        f"{'perfect sampler':<22}{ideal['modes']:>12.1f}{100 * ideal['high_quality']:>16.2f}{ideal['kl']:>18.4f}"
-        f"{ideal['width_ratio']:>16.3f}{ideal['effective_rank']:>16.1f}{ideal['off_ratio']:>16.3f}",
+        tables.head(COLUMNS, 22),
+        tables.line("perfect sampler", summary([result["perfect"]], SCORES), COLUMNS, 22),
+        *tables.lines(result["rows"], COLUMNS, 22, result["aims"]),
+        "",
+        f"Published ({result['published']['source']}):",
     ]
-    for row in result["rows"]:
-        name = row["divergence"] + ("" if row["variant"] == "recipe" else f", {row['variant']}")
-        if not row["seeds"]:
-            lines.append(f"{name:<22}{'diverged':>12}")
-            continue
-        widths, digits = (12, 16, 18, 16, 16, 16), ((1, 1), (100, 2), (1, 4), (1, 3), (1, 1), (1, 3))
-        text = "".join(f"{capture._pair(row[k], *d):>{w}}" for k, w, d in zip(SCORES, widths, digits, strict=True))
-        lines.append(f"{name:<22}{text}  {', '.join(misses(row, result)) or 'none'}")
-    lines += ["", f"Published ({result['published']['source']}):"]
     lines += [f"{name:<22}{modes:>12.1f}{quality:>16.2f}" for name, (modes, quality) in PUBLISHED.items()]
-    lines += [f"{variant}: {text}." for variant, text in result["variants"].items()]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"{variant}: {text}." for variant, text in result["variants"].items()])
+
+
+def picture(path: Path) -> Path:
+    """Draw high_dimensional.png beside its .json and .npz: the target and each run's first seed, one under another.
+
+    Left the plane where the means lie on a circle, then the distance to the nearest mean within its subspace and the
+    residual off it, in σ, with the limits of high quality; grey is the perfect sampler.
+    """
+    result = json.loads(path.read_text(encoding="utf-8"))
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+        drawn = {name: file[name] for name in file.files}
+    ideal = {**summary([result["perfect"]], SCORES), "seeds": [result["perfect"]]}
+    strips = [("perfect sampler", DATA, "perfect", ideal)]
+    strips += [(plots.name(row), plots.colour(row), row["directory"], row) for row in result["rows"]]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(strips), 3, figsize=(10.5, 2.35 * len(strips)), squeeze=False, width_ratios=(1.0, 1.6, 1.6)
+        )
+        for (plane, inside, off), (name, colour, key, row) in zip(axes, strips, strict=True):
+            found = drawn.get(key)
+            _in_plane(plane, found, drawn["perfect"], SUBSPACES[result["task"]], colour)
+            plane.set_ylabel(name.replace(", ", "\n"), fontsize=10, weight="bold")
+            inside.set_title(_caption(row, result), fontsize=9, loc="left")
+            for axis, column in ((inside, 2), (off, 3)):
+                _distances(axis, found, drawn["perfect"], column, result["limits"][column - 2], colour)
+        axes[-1, 1].set_xlabel("distance to the nearest mean within its subspace, in σ")
+        axes[-1, 2].set_xlabel("residual off the subspace, in σ")
+        axes[-1, 0].set_xlabel("plane of the means", fontsize=9)
+        t = result["target"]
+        figure.suptitle(
+            f"{t['modes']} Gaussians of dimension {t['rank']} in $\\mathbb{{R}}^{{{t['dim']}}}$: 2,500 samples of the "
+            "first seed; dashed: limits of high quality (HQ); grey: perfect sampler",
+            fontsize=11,
+        )
+        return save(figure, path.with_suffix(".png"))
+
+
+def _in_plane(axis, found: np.ndarray | None, ideal: np.ndarray, law: SubspaceMixture, colour: str) -> None:
+    """Samples over those of the target and a circle of σ√r around each mean, where the means lie on a circle."""
+    axis.plot(ideal[:, 0], ideal[:, 1], ".", ms=3, color=DATA, zorder=1, rasterized=True)
+    if found is not None and np.isfinite(found).all():
+        axis.plot(found[:, 0], found[:, 1], ".", ms=1.4, alpha=0.5, color=colour, zorder=2, rasterized=True)
+    for centre in law.means @ law.plane:
+        axis.add_patch(plt.Circle(centre, law.radius, fill=False, ec="black", lw=0.6, zorder=3))
+    half = 1.2 * float(np.abs(law.means @ law.plane).max()) + law.radius
+    axis.set(xlim=(-half, half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
+
+
+def _distances(axis, found: np.ndarray | None, ideal: np.ndarray, column: int, limit: float, colour: str) -> None:
+    """Histograms of a distance, its limit dashed; the last bin holds what is farther than twice the limit."""
+    bins = np.linspace(0.0, 2.0 * limit, 81)
+    for rows, style in ((ideal, {"color": DATA}), (found, {"color": colour, "alpha": 0.7})):
+        if rows is not None and np.isfinite(rows).all():
+            shares = np.full(len(rows), 1.0 / len(rows))
+            axis.hist(np.minimum(rows[:, column], bins[-1]), bins=bins, weights=shares, **style)
+    axis.axvline(limit, **EXACT)
+    axis.set(xlim=(0.0, bins[-1]), yscale="log", ylim=(3e-4, 1.5))
+    axis.set_xticks([0, 0.5 * limit, limit, 1.5 * limit, 2 * limit])
+    axis.set_xticklabels(["0", *(f"{v * limit:.3g}" for v in (0.5, 1.0, 1.5)), f"≥ {2 * limit:.3g}"])
+    axis.set_ylabel("share", fontsize=8)
+
+
+def _caption(row: dict[str, Any], result: dict[str, Any]) -> str:
+    if not row["seeds"]:
+        return "diverged"
+    modes, quality, _, width, rank, _ = (row[name]["mean"] for name in SCORES)
+    return (
+        f"{modes:g} of {result['target']['modes']} modes, {100 * quality:.1f} % HQ, "
+        f"width {tables.number(width, digits=2)} in {tables.number(rank, digits=0)} directions"
+    )
+
+
+def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
+    """Run the experiment in `directory`, print its table, and return the files made, pictures first."""
+    print(table(results(directory, quiet=quiet)))
+    path = directory / f"{NAME}.json"
+    return [picture(path), plots.film(path), path]

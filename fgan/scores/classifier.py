@@ -1,8 +1,8 @@
-"""A small classifier of real images whose penultimate layer is the feature space in which generated ones are judged.
+"""A small classifier of real images whose penultimate layer is the feature space in which generated ones are compared.
 
 Images are flat rows [n, d] with pixels in [-1, 1], -1 the background. It is trained once on real images, a fifth of
-them held out; `digit_scores` then compares any two image sets through it. Scores mean something only beside those of
-held-out real images under the same classifier: call `digit_scores` on both.
+them held out; `class_scores` then compares any two image sets through it. Scores mean something only beside those of
+held-out real images under the same classifier: call `class_scores` on both.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ import optax
 from numpy.typing import ArrayLike
 
 from estimators.critics import kernel as fitting
-from fgan.scores.metrics import histogram_kl, precision_recall
+from fgan.scores.histograms import histogram_kl
+from fgan.scores.precision_recall import precision_recall
 
 FEATURES = 64
 BATCH = 128
@@ -90,7 +91,7 @@ def train_classifier(
     return Classifier(network=network, parameters=parameters, held_out=np.sort(held_out), accuracy=accuracy)
 
 
-def digit_scores(classifier: Classifier, real: ArrayLike, fake: ArrayLike) -> dict[str, Any]:
+def class_scores(classifier: Classifier, real: ArrayLike, fake: ArrayLike) -> dict[str, Any]:
     """How `fake` images [m, d] compare with `real` ones [n, d] under the classifier, as plain Python numbers.
 
     Returns:

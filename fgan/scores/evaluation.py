@@ -1,18 +1,12 @@
-"""What a run says about its generator while it trains: scores fit for the data, beside those of a perfect one.
+"""Scores of a model while it trains, and the samples that its pictures show.
 
-    known target in the plane      modes captured, high-quality share, KL of the mode histogram, width ratio
-    mixture in subspaces           the same, by distances within and off the subspace of a mode
-    noisy curve in the plane       high-quality share, KL of the histogram along it, width ratio, mean log-density
-    known target on the line       the exact divergence at the generator's own density, and the best fit's
-    images with labels             class histogram KL, precision and recall in a classifier's features
-    all others                     precision and recall on standardised columns, or on pixels
-
-Layer 6: imports gan, metrics, classifier.
+The table `SCORERS` says for each kind of data how generated samples are scored, beside what a perfect sampler scores.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,24 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from estimators.distributions.curves import Curve
-from estimators.distributions.examples import Mixture, normal
-from estimators.distributions.subspaces import SubspaceMixture
+from estimators.distributions.examples import normal
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
-from estimators.exact_values.quadrature import best_fit, exact_divergence
+from estimators.exact_values.best_fit import best_gaussian
+from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
-from fgan.models.gan import FGAN, GANState
-from fgan.scores.classifier import digit_scores, train_classifier
-from fgan.scores.metrics import (
-    curve_scores,
-    mode_scores,
-    perfect_high_quality,
-    perfect_in_subspace,
-    precision_recall,
-    subspace_scores,
-)
+from fgan.models.model import Model
+from fgan.scores.classifier import class_scores, train_classifier
+from fgan.scores.curves import curve_scores
+from fgan.scores.modes import ModeScores, mean_or_none, mode_scores, perfect_high_quality
+from fgan.scores.precision_recall import precision_recall
+from fgan.scores.subspaces import SubspaceScores, perfect_in_subspace, subspace_scores
 
-SHOWN = 100  # images kept of an evaluation
+SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 
 
 class Evaluation:
@@ -46,15 +37,14 @@ class Evaluation:
     Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
     """
 
-    def __init__(self, config: Config, data: Dataset, gan: FGAN):
-        self.config, self.data, self.gan = config, data, gan
-        n = min(config.log.samples, len(data.held_out)) if len(data.held_out) else config.log.samples
-        self.n = max(n, 2)
-        self._sample = jax.jit(jax.vmap(lambda state, key: gan.sample(state, key, self.n)))
-        self._score = self._scorer()
+    def __init__(self, config: Config, data: Dataset, model: Model):
+        self.config, self.data = config, data
+        n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
+        self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
+        self._score = scorer_for(config, data, n)
 
     def __call__(
-        self, state: GANState, step: int, seeds: np.ndarray | None = None
+        self, state: Any, step: int, seeds: np.ndarray | None = None
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
@@ -70,152 +60,121 @@ class Evaluation:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
-    def _scorer(self):
-        target = self.data.target
-        if isinstance(target, Curve):
-            return self._along(target)
-        if target is not None and target.dim == 1:
-            return self._exact(target) if self.config.generator.kind == "location_scale" else lambda samples, state: {}
-        if target is not None:
-            return self._modes(target)
-        if self.data.law is not None:
-            return self._subspaces(self.data.law)
-        return self._classes() if self.data.labels is not None and self._enough() else self._precision()
 
-    def _along(self, target: Curve):
-        entropy = target.entropy()
+# --- scorers ---------------------------------------------------------------------------------------------------------
 
-        def score(samples, state):
-            s = curve_scores(samples, target)
-            return {
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_high_quality(1),
-                "curve_kl": s.kl,
-                "curve_kl_floor": s.kl_floor,
-                "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
-                "log_density": s.log_density,
-                "log_density_of_perfect": -entropy,
-            }
+Score = Callable[[np.ndarray, Any], dict[str, Any]]
+"""(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""
 
-        return score
-
-    def _modes(self, target: Mixture):
-        centres, sigma = np.array(target.means), target.sigmas[0]
-
-        def score(samples, state):
-            s = mode_scores(samples, centres, sigma)
-            return {
-                "modes": s.captured,
-                "of_modes": len(centres),
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_high_quality(target.dim),
-                "mode_kl": s.kl,
-                "mode_kl_floor": s.kl_floor,
-                "width_ratio": mean_or_none(s.width_ratio),
-            }
-
-        return score
-
-    def _subspaces(self, law: SubspaceMixture):
-        def score(samples, state):
-            s = subspace_scores(samples, law.means, law.bases, law.sigma)
-            return {
-                "modes": s.captured,
-                "of_modes": law.modes,
-                "high_quality": s.high_quality,
-                "high_quality_of_perfect": perfect_in_subspace(law.rank),
-                "mode_kl": s.kl,
-                "mode_kl_floor": s.kl_floor,
-                "width_ratio": mean_or_none(s.width_ratio),
-            }
-
-        return score
-
-    def _exact(self, target: Mixture):
-        row = divergence(self.config.divergence)
-        optimum = best_gaussian(target, row)
-
-        def score(samples, state):
-            p = state.average["params"]
-            mu, sigma = float(p["mu"]), float(np.exp(p["log_sigma"]))
-            exact = exact_divergence(target.log_prob, normal(mu, sigma).log_prob, row)
-            return {"mu": mu, "sigma": sigma, "exact": exact, "optimum": optimum["value"]}
-
-        return score
-
-    def _classes(self):
-        assert self.data.labels is not None
-        classifier = train_classifier(self.data.rows, self.data.labels)
-        reference = self.data.reference(self.n)
-        held_out = digit_scores(classifier, reference, self.data.held_out[: self.n])
-        held_out["accuracy"] = float(np.mean(classifier.predict(self.data.held_out) == self.data.held_out_labels))
-
-        def score(samples, state):
-            return digit_scores(classifier, reference, samples) | {f"held_out_{self.data.name}": held_out}
-
-        return score
-
-    def _precision(self):
-        reference = self.data.reference(self.n)
-        held_out = precision_recall(reference, self.data.held_out[: self.n])._asdict() if self._enough() else None
-
-        def score(samples, state):
-            if not self._enough():
-                return {}
-            return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
-
-        return score
-
-    def _enough(self) -> bool:
-        return min(self.n, len(self.data.rows), len(self.data.held_out)) > 3  # a third neighbour
+Scorer = Callable[[Config, Dataset, int], Score | None]
+"""(config, data, n) → how n samples are scored beside such data, None for data it is not for."""
 
 
-def mean_or_none(values: np.ndarray) -> float | None:
-    """The mean of the finite `values`; None if there is none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+def scorer_for(config: Config, data: Dataset, n: int) -> Score:
+    """That of the last entry of `SCORERS` which is for such data; one without scores if none is."""
+    scores = (scorer(config, data, n) for scorer in reversed(SCORERS.values()))
+    return next((score for score in scores if score), lambda samples, state: {})
 
 
-def log_gaussian(theta: jax.Array, x: jax.Array) -> jax.Array:
-    """log N(x; μ, σ²) with θ = (μ, log σ): the family that LocationScale generates."""
-    return -0.5 * ((x - theta[0]) / jnp.exp(theta[1])) ** 2 - theta[1] - 0.5 * math.log(2.0 * math.pi)
+def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
+    """Precision and recall on standardised columns, or on pixels, where every set has third neighbours."""
+    if data.target is not None or data.law is not None or min(n, len(data.rows), len(data.held_out)) <= 3:
+        return None
+    reference = data.reference(n)
+    held_out = precision_recall(reference, data.held_out[:n])._asdict()
+    return lambda samples, state: precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
 
 
-def best_gaussian(target: Mixture, d, start: tuple[float, float] | None = None) -> dict[str, float]:
-    """{mu, sigma, value} of the Gaussian closest to `target` under D_d(target‖·), exact by quadrature.
-
-    Args:
-        start: (μ, σ) to descend from; the target's moments, narrowed so that every row is finite there, if None.
-    """
-    mean, spread = target.moments()
-    mu, sigma = start or (mean, 0.9 * spread)
-    fit = best_fit(
-        target.log_prob, log_gaussian, (mu, math.log(sigma)), d, support=(mean - 12 * spread, mean + 12 * spread)
-    )
-    return {"mu": float(fit.parameters[0]), "sigma": math.exp(fit.parameters[1]), "value": fit.value}
+def _classes(config: Config, data: Dataset, n: int) -> Score | None:
+    """Class histogram, precision and recall in the features of a classifier of the real images."""
+    if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
+        return None
+    classifier = train_classifier(data.rows, data.labels)
+    reference = data.reference(n)
+    held_out = class_scores(classifier, reference, data.held_out[:n])
+    held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
+    return lambda samples, state: class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
 
 
-def log_gaussian_plane(theta: jax.Array, x: jax.Array) -> jax.Array:
-    """log N(x; μ, LLᵀ), [n] at x [n, 2], with θ = (μ₁, μ₂, log L₁₁, L₂₁, log L₂₂): the family that Affine generates."""
-    z_1 = (x[:, 0] - theta[0]) / jnp.exp(theta[2])
-    z_2 = (x[:, 1] - theta[1] - theta[3] * z_1) / jnp.exp(theta[4])
-    return -0.5 * (z_1**2 + z_2**2) - theta[2] - theta[4] - math.log(2.0 * math.pi)
+def _curve(config: Config, data: Dataset, n: int) -> Score | None:
+    """High-quality share, KL of the histogram along the curve, width ratio and mean log-density."""
+    curve = data.target
+    if not isinstance(curve, Curve):
+        return None
+    perfect, entropy = perfect_high_quality(1), curve.entropy()
+
+    def score(samples, state):
+        s = curve_scores(samples, curve)
+        return {
+            "high_quality": s.high_quality,
+            "high_quality_of_perfect": perfect,
+            "curve_kl": s.kl,
+            "curve_kl_floor": s.kl_floor,
+            "width_ratio": s.width_ratio if math.isfinite(s.width_ratio) else None,
+            "log_density": s.log_density,
+            "log_density_of_perfect": -entropy,
+        }
+
+    return score
 
 
-def best_gaussian_plane(target: Mixture, d) -> dict[str, Any]:
-    """{mu [2], covariance [2][2], value} of the Gaussian closest to `target` under D_d(target‖·), exact by quadrature.
+def _captured(s: ModeScores | SubspaceScores, of: int, perfect: float) -> dict[str, Any]:
+    return {
+        "modes": s.captured,
+        "of_modes": of,
+        "high_quality": s.high_quality,
+        "high_quality_of_perfect": perfect,
+        "mode_kl": s.kl,
+        "mode_kl_floor": s.kl_floor,
+        "width_ratio": mean_or_none(s.width_ratio),
+    }
 
-    The best of the local optima reached from the target's mean and 0.8 of its covariance, and from each of its
-    components, half as wide again.
-    """
-    mean, covariance = target.mean_and_covariance()
-    reach = 8.0 * math.sqrt(np.trace(covariance))
-    low, high = (mean - reach).tolist(), (mean + reach).tolist()
-    box = ((low[0], high[0]), (low[1], high[1]))
-    begin = [(mean, np.linalg.cholesky(0.8 * covariance))]
-    begin += [(np.array(m), 1.5 * s * np.eye(2)) for m, s in zip(target.means, target.sigmas, strict=True)]
-    starts = [[*m, math.log(root[0, 0]), root[1, 0], math.log(root[1, 1])] for m, root in begin]
-    fit = best_fit(target.log_prob, log_gaussian_plane, starts, d, support=box, tol=1e-7)
-    a, b, c = fit.parameters[2:]
-    factor = np.array([[math.exp(a), 0.0], [b, math.exp(c)]])
-    return {"mu": fit.parameters[:2].tolist(), "covariance": (factor @ factor.T).tolist(), "value": fit.value}
+
+def _modes(config: Config, data: Dataset, n: int) -> Score | None:
+    """Modes captured, high-quality share, KL of the histogram over modes and width ratio."""
+    target = data.target
+    if not isinstance(target, Mixture) or target.dim == 1:
+        return None
+    centres, sigma, perfect = np.array(target.means), target.sigmas[0], perfect_high_quality(target.dim)
+    return lambda samples, state: _captured(mode_scores(samples, centres, sigma), len(centres), perfect)
+
+
+def _subspaces(config: Config, data: Dataset, n: int) -> Score | None:
+    """The same as of modes, by distances within and off the subspace of a mode."""
+    law = data.law
+    if law is None:
+        return None
+    perfect = perfect_in_subspace(law.rank)
+
+    def score(samples, state):
+        return _captured(subspace_scores(samples, law.means, law.bases, law.sigma), law.modes, perfect)
+
+    return score
+
+
+def _exact(config: Config, data: Dataset, n: int) -> Score | None:
+    """The exact divergence at the generator's own (μ, σ), and at the best Gaussian's."""
+    target, d = data.target, divergence(config.divergence)
+    gaussian = (config.model, config.generator.kind) == ("fgan", "location_scale")
+    if not (gaussian and isinstance(target, Mixture) and target.dim == 1):
+        return None
+    optimum = best_gaussian(target, d)
+
+    def score(samples, state):
+        p = state.average["params"]
+        mu, sigma = float(p["mu"]), float(np.exp(p["log_sigma"]))
+        exact = exact_divergence(target.log_prob, normal(mu, sigma).log_prob, d)
+        return {"mu": mu, "sigma": sigma, "exact": exact, "optimum": optimum["value"]}
+
+    return score
+
+
+SCORERS: dict[str, Scorer] = {
+    "precision_recall": _precision_recall,
+    "classes": _classes,
+    "curve": _curve,
+    "modes": _modes,
+    "subspaces": _subspaces,
+    "exact": _exact,
+}
+"""Name → scorer. The last that is for such data is used, so that a more specific entry may follow."""

@@ -1,0 +1,43 @@
+"""One style for every picture, with colours that colour-blind readers can tell apart.
+
+Source: the palette is Okabe & Ito's (2008, Color Universal Design).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cycler import cycler
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DATA = "#8A8A8A"
+"""The data, the target, and other things that colours are compared with."""
+EXACT: Any = {"color": "black", "lw": 1, "ls": (0, (3, 2))}
+"""The line of an exact value, such as an optimum or a perfect sampler's score."""
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "legend.frameon": False,
+    "savefig.dpi": 130,
+}
+"""For `matplotlib.pyplot.rc_context`."""
+
+
+def save(figure: Any, path: Path) -> Path:
+    """`path`, where the figure is now saved; its folder is made if need be, and the figure closed."""
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def legend_below(figure: Any, *axes: Any) -> None:
+    """Put one legend of all that `axes` show below the figure, every label once."""
+    shown = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown))

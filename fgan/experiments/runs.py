@@ -1,0 +1,223 @@
+"""Many training runs side by side: each in a process and a directory of its own, on a core of its own.
+
+A run resumes where it stopped, and one that diverges stops no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgan.config.schema import Config
+from fgan.config.toml import to_toml
+from fgan.experiments.tables import summary
+from fgan.run.checkpoint import write_atomic
+from fgan.run.directory import RunDirectory
+from fgan.run.loop import Diverged, Stopped, signals
+from fgan.run.progress import Reporter
+from fgan.run.restore import restore
+
+POLL = 1.0
+"""Seconds between two checks of the processes, each of which lives for minutes."""
+
+Sampler = Callable[[int, int], np.ndarray]
+"""(n, seed) → samples [n, d] in the data's own units."""
+
+Score = Callable[[Sampler], dict[str, Any]]
+"""A sampler → its scores by name."""
+
+
+class RunFailed(RuntimeError):
+    """A training run ended for a reason that is no result, such as a full disk."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of an experiment, in `directory`."""
+
+    config: Config
+    variant: str
+    directory: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether it need not run again: done, or given up as diverged."""
+        return self.status.get("state") == "finished" or self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether every seed went non-finite and stayed so."""
+        return (self.directory / "nan_report.json").exists()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The content of its status.json; {} before it has one."""
+        try:
+            return json.loads((self.directory / "status.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    @property
+    def step(self) -> int:
+        """The steps it has done."""
+        return self.status.get("step", 0)
+
+    def beside(self, ending: str) -> Path:
+        """The file of that ending next to the directory, as in `runs/preset-alpha-0.5-seed0.log`."""
+        return self.directory.parent / (self.directory.name + ending)
+
+    def lines(self, file: str) -> list[dict[str, Any]]:
+        """The records of one of its JSON-lines files."""
+        return [json.loads(line) for line in (self.directory / file).read_text().splitlines()]
+
+
+def planned(
+    directory: Path, names: Sequence[str], preset: Callable[..., Config], compared: Mapping[str, Sequence[str]]
+) -> list[Run]:
+    """A run of every divergence by `preset(name, variant="preset")`, then of some by the variants in `compared`."""
+    pairs = [("preset", name) for name in names]
+    pairs += [(variant, name) for variant, some in compared.items() for name in names if name in some]
+    made = []
+    for variant, name in pairs:
+        config = preset(name, variant=variant)
+        label = Path(RunDirectory.default_name(variant, name, config.seed)).name
+        made.append(Run(config, variant, directory / "runs" / label))
+    return made
+
+
+def train(
+    runs: Sequence[Run],
+    *,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+    finished: Callable[[Run], None] = lambda run: None,
+) -> None:
+    """Train the runs that are not finished, as many at once as there are cores.
+
+    Asked to stop by SIGTERM or SIGINT, it stops the runs with their state saved; the next call goes on from there.
+
+    Args:
+        progress: called with the steps done, and the divergences that train now.
+        finished: called with every run that ends, or had ended before.
+
+    Raises:
+        Stopped (128 + signal), RunFailed (7).
+    """
+    waiting = [run for run in runs if not run.finished]
+    for run in runs:
+        if run not in waiting:
+            finished(run)
+    with signals() as stop, _processes() as (started, cores):
+        while waiting or started:
+            for core in cores:
+                if waiting and core not in started:
+                    run = waiting.pop(0)
+                    started[core] = (run, start(run, core))
+            time.sleep(POLL)
+            for core, (run, process) in list(started.items()):
+                code = process.poll()
+                if code is not None:
+                    del started[core]
+                    _refuse_failure(run, code)
+                    finished(run)
+            done = sum(run.step for run in runs)
+            progress(done, ", ".join(run.config.divergence for run, _ in started.values()))
+            if stop:
+                raise Stopped(stop[0], done)
+
+
+def start(run: Run, core: int) -> subprocess.Popen:
+    """The process of `fgan train` for the run, on one core where the system can hold it there."""
+    run.directory.parent.mkdir(parents=True, exist_ok=True)
+    config = run.beside(".toml")
+    config.write_text(to_toml(run.config), encoding="utf-8")
+    command = [sys.executable, "-m", "fgan", "train", str(config), "--run", str(run.directory), "--quiet"]
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if jax.default_backend() == "cpu" else {}
+    with run.beside(".log").open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | alone)
+    if alone and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(process.pid, {core})
+    return process
+
+
+def _refuse_failure(run: Run, code: int) -> None:
+    """Raise RunFailed unless the process finished, or diverged, which is a result."""
+    if code not in (0, Diverged.exit_code):
+        log = run.beside(".log").read_text(errors="replace").strip().splitlines()
+        reason = log[-1] if log else "no message"
+        raise RunFailed(f"{run.config.divergence}: training stopped with exit code {code}: {reason}")
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[dict[int, tuple[Run, subprocess.Popen]], list[int]]]:
+    """(started processes by core, the cores to use); those that still run at the end are asked to save and stop."""
+    started: dict[int, tuple[Run, subprocess.Popen]] = {}
+    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
+    try:
+        yield started, [0] if one_by_one else sorted(os.sched_getaffinity(0))
+    finally:
+        for _, process in started.values():
+            process.terminate()
+        for _, process in started.values():
+            process.wait()
+
+
+# --- the rows of a table ---------------------------------------------------------------------------------------------
+
+
+def fill(
+    path: Path, facts: dict[str, Any], runs: Sequence[Run], score: Score, names: Sequence[str], quiet: bool
+) -> dict[str, Any]:
+    """`facts` with the `row` of each run under "rows", written to `path` whenever one ends; trains what is missing."""
+    rows: dict[Path, dict[str, Any]] = {}
+    result = facts | {"rows": []}
+
+    def write(run: Run) -> None:
+        rows[run.directory] = row(run, score, names)
+        result["rows"] = [rows[r.directory] for r in runs if r.directory in rows]
+        write_atomic(path, json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+    with Reporter(sum(run.config.steps for run in runs), quiet=quiet) as report:
+        train(runs, progress=report.advance, finished=write)
+    return result
+
+
+def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
+    """A finished run in a table: its facts, the `score` of each seed, and the `summary` of the scores in `names`."""
+    skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in run.lines("metrics.jsonl") if "skipped" in r)
+    facts = {
+        "divergence": run.config.divergence,
+        "variant": run.variant,
+        "directory": f"runs/{run.directory.name}",
+        "steps": run.step,
+        "diverged": run.diverged,
+        "skipped_steps": float(skipped),
+        "seconds": sum(r["seconds"] for r in run.lines("timings.jsonl") if "seconds" in r),
+    }
+    if run.diverged:
+        return facts | {"seeds": []}
+    seeds = [{"seed": run.config.seed + i} | score(sampler(run, i)) for i in range(run.config.seeds)]
+    return facts | {"seeds": seeds, **summary(seeds, names)}
+
+
+def sampler(run: Run, member: int = 0) -> Sampler:
+    """The generator that the `member`-th seed of a finished run ended with."""
+    restored = restore(run.directory, member)
+    return lambda n, seed: restored.sample(n, seed=seed)
+
+
+def device() -> str:
+    """What the numbers were made on, in words."""
+    return f"{jax.devices()[0].device_kind} ({jax.default_backend()})"

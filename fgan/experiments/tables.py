@@ -1,0 +1,101 @@
+"""Tables of experiments: a line a divergence, scores as means ± standard errors over seeds, and the aims missed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NAMES = (
+    "kl",
+    "reverse_kl",
+    "js",
+    "jeffreys",
+    "pearson",
+    "neyman",
+    "total_variation",
+    "squared_hellinger",
+    "triangular",
+    "geometric_js",
+    "alpha(0.5)",
+)
+"""The divergences that experiments compare."""
+
+AT_MOST = ("kl",)
+"""Scores whose aim is an upper limit; of the others it is a lower one, or an interval."""
+
+WORDS = {"kl": "mode KL", "width_ratio": "width"}
+"""Scores by other words than their names."""
+
+
+def summary(seeds: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """{score: {mean, standard_error}} over seeds; the standard error of one seed is None."""
+    found = {}
+    for name in names:
+        values = np.array([s[name] for s in seeds if s[name] is not None], float)
+        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        found[name] = {"mean": float(values.mean()) if len(values) else None, "standard_error": error}
+    return found
+
+
+def misses(row: Mapping[str, Any], aims: Mapping[str, Any]) -> list[str]:
+    """The aims that some seed of the row does not reach, in words; empty if every seed reaches all."""
+    if not row["seeds"]:
+        return ["diverged"]
+    missed = [name for name, aim in aims.items() if not all(_reached(name, s[name], aim) for s in row["seeds"])]
+    words = [WORDS.get(name, name.replace("_", " ")) for name in missed]
+    return words + (["skipped steps"] if row["skipped_steps"] else [])
+
+
+def _reached(name: str, value: float | None, aim: Any) -> bool:
+    if value is None:
+        return False
+    low, high = aim if isinstance(aim, Sequence) else (-math.inf, aim) if name in AT_MOST else (aim, math.inf)
+    return low <= value <= high
+
+
+class Column(NamedTuple):
+    """A column: its heading, its width in letters, and a row's text in it."""
+
+    heading: str
+    width: int
+    text: Callable[[Mapping[str, Any]], str]
+
+
+def plus_minus(score: str, factor: float = 1.0, digits: int = 1) -> Callable[[Mapping[str, Any]], str]:
+    """row → its mean ± standard error of a `summary`, times `factor`."""
+
+    def text(row):
+        error = row[score]["standard_error"]
+        return number(row[score]["mean"], factor, digits) + ("" if error is None else f" ±{factor * error:.{digits}f}")
+
+    return text
+
+
+def number(value: float | None, factor: float = 1.0, digits: int = 1) -> str:
+    """`value` times `factor` as text, a dash for None."""
+    return "–" if value is None else f"{factor * value:.{digits}f}"
+
+
+def head(columns: Sequence[Column], width: int) -> str:
+    """The headings, after `width` letters for the rows' names."""
+    return f"{'divergence':<{width}}" + "".join(f"{c.heading:>{c.width}}" for c in columns) + "  aims missed"
+
+
+def line(name: str, row: Mapping[str, Any], columns: Sequence[Column], width: int) -> str:
+    """A row under its name."""
+    return f"{name:<{width}}" + "".join(f"{c.text(row):>{c.width}}" for c in columns)
+
+
+def lines(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], width: int, aims: Mapping[str, Any]
+) -> Iterator[str]:
+    """The rows of an experiment, each with the aims it missed."""
+    for row in rows:
+        name = row["divergence"] + ("" if row["variant"] == "preset" else f", {row['variant']}")
+        if row["seeds"]:
+            yield f"{line(name, row, columns, width)}  {', '.join(misses(row, aims)) or 'none'}"
+        else:
+            yield f"{name:<{width}}{'diverged':>{columns[0].width}}"
