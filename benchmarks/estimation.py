@@ -1,4 +1,4 @@
-"""Our estimators and other packages' on the tasks of `estimators.tasks.targets`: error, coverage, time and memory.
+"""Our estimators and other packages' on the tasks of `estimators.tasks`: error, coverage, time and memory.
 
     python -m benchmarks.estimation                                     everything; hours
     python -m benchmarks.estimation --suites shift peers --seeds 3      some of it
@@ -35,7 +35,8 @@ import tyro
 from benchmarks import peers, report
 from benchmarks import staircase as climb
 from benchmarks.ledger import Ledger, Run
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS, MUTUAL_INFORMATION_TASKS
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
 from fgan.run.progress import Reporter
 
 RESULTS = Path(__file__).parent / "results"

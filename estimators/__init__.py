@@ -2,7 +2,7 @@
 
 import estimators as est
     est.DIVERGENCES                       the table
-    est.divergence("alpha(0.5)")          a row of it
+    est.divergence("alpha(0.5)")          one of its divergences
     est.estimate(x, y, "kl")              from samples, with an interval
     est.exact_divergence(log_p, log_q, d) from densities on the line or the plane
 
@@ -13,12 +13,15 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "divergences.table": "DIVERGENCES FAMILIES Activation FDivergence UnknownDivergence "
-    "alpha divergence from_generator hockey_stick js_weighted",
-    "exact_values.quadrature": "PLANE BestFit best_fit exact_bound exact_divergence integrate",
+    "divergences.table": "DIVERGENCES UnknownDivergence divergence",
+    "divergences.generator": "Activation FDivergence from_generator",
+    "divergences.families": "FAMILIES alpha hockey_stick js_weighted",
     "divergences.bounds": "BOUNDS",
-    "tasks.targets": "DIVERGENCE_TASKS MUTUAL_INFORMATION_TASKS",
-    "distributions.families": "Mixture",
+    "exact_values.quadrature": "PLANE exact_bound exact_divergence integrate",
+    "exact_values.best_fit": "BestFit best_fit",
+    "tasks.divergence_tasks": "DIVERGENCE_TASKS",
+    "tasks.mutual_information_tasks": "MUTUAL_INFORMATION_TASKS",
+    "distributions.mixture": "Mixture",
     "distributions.examples": "TARGETS normal ring",
     "estimation": "METHODS estimate mutual_information permutation_test",
     "result": "Estimate",

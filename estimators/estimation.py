@@ -9,8 +9,6 @@ Layer 5: imports every method, information, permutation, samples, divergences, r
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -19,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from estimators import information, permutation
-from estimators.divergences.table import DIVERGENCES, FDivergence, UnknownDivergence, alpha, divergence
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.renyi import Functional, everything, functional
+from estimators.divergences.table import DIVERGENCES
 from estimators.methods import gaussian as moments
 from estimators.methods import knn as neighbors
 from estimators.methods import neural, telescoping
@@ -79,59 +79,6 @@ class BadArgument(ValueError):
     """A setting with which nothing can be estimated; the message says which can."""
 
 
-class Functional(NamedTuple):
-    """What the user asked for: an f-divergence, perhaps seen through a monotone transform (Rényi's)."""
-
-    name: str
-    row: FDivergence
-    transform: Callable[[float], float] | None = None
-    slope: Callable[[float], float] | None = None
-
-
-def renyi(a: float) -> Functional:
-    """Rényi's D_α = log(1 + α(α−1) D_{alpha(α)}) / (α−1), α > 0, a monotone function of the α-divergence.
-
-    Source: Rényi 1961; van Erven & Harremoës 2014. α = 1 is kl.
-    """
-    if not a > 0.0 or not math.isfinite(a):
-        raise UnknownDivergence(f"renyi({a:g}): the order must be positive and finite")
-    if a == 1.0:
-        return Functional("renyi(1)", DIVERGENCES["kl"])
-    factor = a * (a - 1.0)
-
-    row = alpha(a)
-
-    def transform(d):
-        inside = 1.0 + factor * d
-        if d >= row.upper_limit():
-            return math.inf
-        if a > 1.0 and inside < 0.5:  # a negative estimate: the tangent there, since the logarithm soon ends
-            return (2.0 * inside - 1.0 - math.log(2.0)) / (a - 1.0)
-        return math.log(inside) / (a - 1.0)
-
-    def slope(d):
-        inside = 1.0 + factor * d
-        return a / (max(inside, 0.5) if a > 1.0 else inside)
-
-    return Functional(f"renyi({a:g})", row, transform, slope)
-
-
-def functional(name: str | FDivergence) -> Functional:
-    """The functional called `name`: any divergence of the table, or `renyi(α)`."""
-    if isinstance(name, str) and (parsed := re.fullmatch(r"\s*renyi\(\s*([\d.e+-]+)\s*\)\s*", name.lower())):
-        try:
-            return renyi(float(parsed[1]))
-        except ValueError as error:
-            raise UnknownDivergence(str(error)) from None
-    row = divergence(name)
-    return Functional(row.name, row)
-
-
-def everything() -> list[Functional]:
-    """What `"all"` stands for: every row of the table but gan, and renyi(2)."""
-    return [functional(name) for name in DIVERGENCES if name != "gan"] + [renyi(2.0)]
-
-
 def estimate(
     x: Any,
     y: Any,
@@ -170,9 +117,9 @@ def estimate(
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
     labels = twins(p, q) if groups is None else _labels(groups, p, q)
     warnings = (*p.notes, *q.notes, *check_pair(p, q), *_lost_digits(p, q))
-    proofs = [_proof(f.row, p.values, q.values) for f in asked]
+    proofs = [_proof(f.divergence, p.values, q.values) for f in asked]
     fitted: Iterator[Estimate] = iter(())
-    if open_rows := [f.row for f, proof in zip(asked, proofs, strict=True) if proof is None]:
+    if open_rows := [f.divergence for f, proof in zip(asked, proofs, strict=True) if proof is None]:
         kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
         found = METHODS[method](
             p.values[:, kept], q.values[:, kept], open_rows, seed=seed, confidence=confidence, groups=labels
@@ -180,7 +127,7 @@ def estimate(
         fitted = iter([_widened(e, kept, p.values.shape[1]) for e in found])
     results = []
     for f, proof in zip(asked, proofs, strict=True):
-        e = next(fitted) if proof is None else _proven(f.row, p, q, proof, confidence)
+        e = next(fitted) if proof is None else _proven(f.divergence, p, q, proof, confidence)
         results.append(dataclasses.replace(_transformed(e, f), warnings=(*warnings, *e.warnings)))
     return results[0] if single else results
 
@@ -259,7 +206,7 @@ def permutation_test(
     Raises:
         DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
     """
-    row = functional(divergence).row
+    row = functional(divergence).divergence
     _check_settings(seed, 0.95)
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")

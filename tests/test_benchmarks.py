@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import estimation, peers, report, summaries
 from benchmarks.ledger import Ledger, Run, plain
-from estimators.tasks.targets import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 
 
 def row(value, truth, *, error=0.1, seed=0, method="auto", task="t", name="kl", seconds=1.0, **more):

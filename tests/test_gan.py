@@ -15,7 +15,8 @@ from estimators.critics.kernel import steps
 from estimators.critics.networks import MLP
 from estimators.distributions.examples import normal
 from estimators.divergences.bounds import BOUNDS
-from estimators.divergences.table import DIVERGENCES, SMOOTHING, derivative, divergence
+from estimators.divergences.generator import SMOOTHING, derivative
+from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values.quadrature import exact_bound, exact_divergence
 from fgan.config.schema import Optimizer
 from fgan.models.gan import FGAN

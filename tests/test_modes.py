@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, Mixture
-from estimators.distributions.families import Gaussian
+from estimators.distributions.examples import FGAN_MIXTURE, RIDGE
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import PLANE, exact_divergence
 from fgan.experiments import modes

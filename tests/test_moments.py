@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from estimators.distributions.examples import normal
-from estimators.divergences.table import DIVERGENCES, alpha, from_generator
+from estimators.divergences.families import alpha
+from estimators.divergences.generator import from_generator
+from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from estimators.methods import gaussian as moments

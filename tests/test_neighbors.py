@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from estimators.distributions.examples import normal
-from estimators.divergences.table import DIVERGENCES, from_generator
+from estimators.divergences.generator import from_generator
+from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from estimators.methods import knn as neighbors

@@ -1,9 +1,8 @@
-"""Noisy curves in the plane: a point runs along arcs, Gaussian noise moves it off them.
+"""Noisy curves in the plane: points uniform along arcs, moved off them by Gaussian noise.
 
-A curve is data, arcs and a noise level. Its density is the integral of a Gaussian along the arcs; by Gauss–Legendre
-quadrature it is a mixture of Gaussians on the arcs, exact to rounding. Nats, float64 unless a key draws.
-
-Layer 0: imports estimators.distributions.families.
+A curve is data: arcs, and the standard deviation of the noise. Its density is the integral of a Gaussian along the
+arcs; by Gauss–Legendre quadrature it is a mixture of Gaussians on the arcs, exact to rounding. Nats; float64, but for
+samples.
 """
 
 from __future__ import annotations
@@ -18,20 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from estimators.distributions.families import Mixture
+from estimators.distributions.mixture import Mixture
 
 PANEL, ORDER = 8.0, 32
 """Longest panel of the quadrature, in σ along the arc, and its Gauss–Legendre points: four points a σ."""
-
-_BATCH = 1024  # points whose distances to all nodes are held at once
+BATCH = 1024  # points whose distances to all nodes are in memory at once
+STEP, MARGIN = 0.7, 9.0  # of the grid for entropies, around the nodes, in σ
+SEARCH = 0.05  # longest distance between the points on the curve among which `nearest` searches, in σ
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arc:
-    """c(t) = centre + (radius + growth·t) (cos t, sin t): part of a circle, or of an Archimedean spiral.
+    """c(t) = centre + (radius + growth·t) (cos t, sin t): an arc of a circle or of an Archimedean spiral.
 
     Attributes:
-        start, end: the angles t between which it runs, radians.
+        start, end: the angles t of its ends, radians.
     """
 
     start: float
@@ -48,9 +48,9 @@ class Arc:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The law of c(U) + σε, ε ~ N(0, I₂): U, uniform on [0, 1], runs through the arcs, an equal share for each.
+    """The law of c(U) + σε, ε ~ N(0, I₂), U uniform on [0, 1]: each arc has an equal share of [0, 1].
 
-    Within an arc its angle t is uniform, not its length.
+    Within an arc the angle t is uniform, not the length.
 
     Attributes:
         arcs: one or more.
@@ -80,8 +80,8 @@ class Curve:
 
     def sample(self, key: jax.Array, n: int) -> jax.Array:
         """n points [n, 2], float32."""
-        place, noise = jax.random.split(key)
-        on_curve = self.at(jax.random.uniform(place, (n,), jnp.float32), jnp)
+        along, noise = jax.random.split(key)
+        on_curve = self.at(jax.random.uniform(along, (n,), jnp.float32), jnp)
         return on_curve + self.sigma * jax.random.normal(noise, (n, 2), jnp.float32)
 
     def mixture(self) -> Mixture:
@@ -100,9 +100,9 @@ class Curve:
         return _entropy(self)
 
     def nearest(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(distance from the curve [n], place u of the nearest point [n]) of points x [n, 2].
+        """(distance from the curve [n], u of the nearest point on it [n]) of points x [n, 2].
 
-        Searched on places σ/20 apart: distances are right within σ/40.
+        The search is among points at most σ/20 apart: distances are right within σ/40.
         """
         tree, u = _tree(self)
         distance, index = tree.query(x)
@@ -129,13 +129,14 @@ def _as_mixture(curve: Curve) -> Mixture:
 
 @partial(jax.jit, static_argnums=0)
 def _log_prob(curve: Curve, x: jax.typing.ArrayLike) -> jax.Array:
-    return jax.lax.map(curve.mixture().log_prob, jnp.asarray(x), batch_size=_BATCH)
+    return jax.lax.map(curve.mixture().log_prob, jnp.asarray(x), batch_size=BATCH)
 
 
 @cache
 def _entropy(curve: Curve) -> float:
-    means, step = np.array(curve.mixture().means), 0.7 * curve.sigma
-    ends = zip(means.min(axis=0) - 9.0 * curve.sigma, means.max(axis=0) + 9.0 * curve.sigma)
+    means, step = np.array(curve.mixture().means), STEP * curve.sigma
+    margin = MARGIN * curve.sigma
+    ends = zip(means.min(axis=0) - margin, means.max(axis=0) + margin)
     grid = np.meshgrid(*(np.arange(low, high, step) for low, high in ends))
     with jax.enable_x64(True):
         log_p = np.asarray(curve.log_prob(np.stack(grid, axis=-1).reshape(-1, 2)))
@@ -144,6 +145,6 @@ def _entropy(curve: Curve) -> float:
 
 @cache
 def _tree(curve: Curve) -> tuple[scipy.spatial.cKDTree, np.ndarray]:
-    n = len(curve.arcs) * curve.steps(0.05)
+    n = len(curve.arcs) * curve.steps(SEARCH)
     u = (np.arange(n) + 0.5) / n
     return scipy.spatial.cKDTree(curve.at(u)), u

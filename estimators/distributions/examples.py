@@ -1,21 +1,21 @@
-"""Toys: the known targets that generators are trained on. `TARGETS` names those a configuration may ask for.
-
-Layer 1: imports estimators.distributions.curves and estimators.distributions.families.
-"""
+"""Example distributions: the known targets that generators are trained on. `TARGETS` holds those a config may name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from estimators.distributions.curves import Arc, Curve
-from estimators.distributions.families import Mixture
+from estimators.distributions.mixture import Mixture
 
 
 def normal(mean: float | Sequence[float], sigma: float) -> Mixture:
-    """The Gaussian N(mean, sigma² I)."""
+    """The Gaussian N(mean, sigma² I) in jax, as a `Mixture` of one component; [d] coordinates, or one for a number.
+
+    `gaussian.Gaussian` is its relative in NumPy float64, with any covariance.
+    """
     centre = tuple(float(m) for m in np.atleast_1d(mean))
     return Mixture(weights=(1.0,), means=(centre,), sigmas=(float(sigma),))
 
@@ -38,21 +38,20 @@ FGAN_MIXTURE = Mixture(weights=(0.33, 0.67), means=((-1.0,), (2.0,)), sigmas=(0.
 """The target of Nowozin et al. 2016, table 4; not printed there, recovered from the fifteen numbers it reports."""
 
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.6))
-"""Two equal modes 4 apart: covering spreads over both, seeking settles on either."""
+"""Two equal modes 4 apart: a mode-covering fit is wide enough for both, a mode-seeking fit is close to either."""
 
 RIDGE = Mixture(
     weights=(0.2, 0.2, 0.2, 0.4),
     means=((-1.45, 0.25), (-0.85, 0.85), (-0.25, 1.45), (1.25, -1.25)),
     sigmas=(0.5,) * 4,
 )
-"""A ridge in the plane and a lighter, round mode beside it. Covering both turns a Gaussian across the ridge, seeking
-along it; without a symmetry, the better mode to seek is one. No row of TARGETS: the ridge's parts are not modes."""
-
-MIXTURES: Mapping[str, Mixture] = {"mixture_1d": FGAN_MIXTURE, "two_modes": TWO_MODES, "ring": ring(), "grid": grid()}
+"""A ridge in the plane and a lighter, round mode beside it. The mode-covering Gaussian lies across the ridge, the
+mode-seeking one along it. Nothing is symmetric, so one mode is the better to seek. It is not in TARGETS, since the
+components of the ridge are not modes."""
 
 
 def two_moons(sigma: float = 0.05) -> Curve:
-    """Two half circles that reach into each other: (cos t, sin t) and (1 − cos t, ½ − sin t), t uniform on [0, π].
+    """Two interleaved half circles: (cos t, sin t) and (1 − cos t, ½ − sin t), t uniform on [0, π].
 
     The geometry of scikit-learn's `make_moons`, whose `noise` is sigma. The default keeps the tubes of 3σ apart.
     """
@@ -70,4 +69,15 @@ def swiss_roll(sigma: float = 0.5) -> Curve:
     return Curve(arcs=(Arc(start=1.5 * math.pi, end=4.5 * math.pi, growth=1.0),), sigma=sigma)
 
 
-TARGETS: Mapping[str, Mixture | Curve] = {**MIXTURES, "two_moons": two_moons(), "swiss_roll": swiss_roll()}
+TARGETS: dict[str, Mixture | Curve] = {
+    "mixture_1d": FGAN_MIXTURE,
+    "two_modes": TWO_MODES,
+    "ring": ring(),
+    "grid": grid(),
+    "two_moons": two_moons(),
+    "swiss_roll": swiss_roll(),
+}
+"""Every known target by the name that a config gives it."""
+
+MIXTURES: dict[str, Mixture] = {name: target for name, target in TARGETS.items() if isinstance(target, Mixture)}
+"""Those of TARGETS that have modes."""

@@ -1,17 +1,15 @@
-"""Mixtures of Gaussians that each live in a subspace of their own: the high-dimensional target of mode capture.
+"""Mixtures of Gaussians, each in a subspace of its own: the high-dimensional target of mode capture.
 
 Ten Gaussians of dimension 700 in R^1200 are the third synthetic set of Srivastava, Valkov, Russell, Gutmann, Sutton
-2017 (VEEGAN, section 4.1). Neither the paper nor its authors' page and repository say how wide they are, where they
-lie or in which subspaces. Chosen here:
+2017 (VEEGAN, section 4.1). Neither the paper nor its authors' page and repository give their widths, means or
+subspaces. Chosen here:
 
-    subspaces   spanned by QR of Gaussian matrices: independent, uniformly distributed, none of a special direction
+    subspaces   spanned by QR of Gaussian matrices: independent, uniformly distributed
     means       the corners of a regular simplex around 0 in a random orientation, `separation` radii σ√rank apart
     noise       none: a mode has no density in R^dim, and every sample lies in its subspace but for rounding
 
-Only separation·√rank, the distance over σ, is free, for networks see standardised units. At 10 radii a random
-direction has a mode's deviation 347 times in that distance, and the means have 5.1 σ a coordinate.
-
-Layer 1: imports numpy only.
+Only separation·√rank, the distance over σ, is free, since networks work in standardised units. At 10 radii that
+distance is 347 times the standard deviation of a mode along a random direction, and the means have 5.1 σ a coordinate.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ import numpy as np
 class SubspaceMixture:
     """The law of x = m_k + σ z B_k with k uniform and z ~ N(0, I) of dimension `rank`.
 
-    Equal fields make equal laws; everything else is generated from `seed` when first asked for, never stored.
+    Equal fields make equal laws; everything else is generated from `seed` when it is first needed, and never stored.
 
     Attributes:
         modes: K, at most `dim`.
@@ -94,5 +92,5 @@ def _orthonormal(seed: list[int], n: int, dim: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, n)))[0].T
 
 
-SUBSPACES = {"high_dimensional": SubspaceMixture()}
-"""The named ones."""
+SUBSPACES: dict[str, SubspaceMixture] = {"high_dimensional": SubspaceMixture()}
+"""Every mixture in subspaces by the name that a config gives it."""

@@ -5,22 +5,19 @@
 
 Means are taken through `expectation`, a plain mean by default and a mean over every device's share of the batch under
 data parallelism, so that even the log-mean-exp is that of the global batch.
-
-Layer 1: imports estimators.divergences.table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from estimators.divergences.table import ActivationName, FDivergence
+from estimators.divergences.generator import ActivationName, FDivergence
 
 Expectation = Callable[[jax.Array], jax.Array]
 
@@ -31,7 +28,7 @@ def mean(values: jax.Array) -> jax.Array:
 
 
 class Bound(Protocol):
-    """What a row of `BOUNDS` is."""
+    """What an entry of `BOUNDS` is."""
 
     def __call__(
         self,
@@ -50,7 +47,7 @@ def fenchel(d, v_p, v_q, *, activation=None, expectation=mean):
     Args:
         d: the divergence.
         v_p, v_q: raw critic outputs on samples of P [n] and Q [m].
-        activation: `log_ratio` or `paper`; the row's default if None.
+        activation: `log_ratio` or `paper`; the divergence's default if None.
         expectation: the mean over the batch.
     """
     g = d.activation(activation)
@@ -73,8 +70,8 @@ def donsker_varadhan(d, v_p, v_q, *, activation=None, expectation=mean):
 def log_mean_exp(values: jax.Array, expectation: Expectation = mean) -> jax.Array:
     """log E[e^v] of values [n]; its gradient is the mean with weights e^v / E[e^v].
 
-    Stated rather than derived: the derived one sends a mean back through every device's share, a round of messages
-    that the weights, known to all once the value is, do without.
+    The gradient is stated, since the derived one would send a mean back through every device's share: a round of
+    messages for weights that all devices know already.
     """
     shift, _, total = _shifted_powers(values, expectation)
     return shift + jnp.log(total)
@@ -88,10 +85,11 @@ def _weighted_mean(expectation, primals, tangents):
 
 
 def _shifted_powers(values: jax.Array, expectation: Expectation):
-    """(s, e^{v − s}, E[e^{v − s}]) for a shift s; any is exact, overflow takes a maximum 88 nats above it."""
+    """(s, e^{v − s}, E[e^{v − s}]) for a shift s; any shift is exact, and only v > s + 88 overflows float32."""
     shift = lax.stop_gradient(expectation(jnp.max(values, keepdims=True)))
     powers = jnp.exp(values - shift)
     return shift, powers, expectation(powers)
 
 
-BOUNDS: Mapping[str, Bound] = MappingProxyType({"fenchel": fenchel, "donsker_varadhan": donsker_varadhan})
+BOUNDS: dict[str, Bound] = {"fenchel": fenchel, "donsker_varadhan": donsker_varadhan}
+"""Every variational bound by name."""

@@ -2,7 +2,7 @@
 
 A mean is [d]; a covariance is [d] (diagonal: the variances) or [d, d] (full, symmetric, positive definite), and the
 two kinds mix. Results are scalars in nats, in the precision of the input, differentiable, and made for `jit` and
-`vmap`: batch by vmap, not by leading axes. Every formula starts from P as seen where Q is N(0, I),
+`vmap`: batch by vmap, not by leading axes. Every formula starts from P in the coordinates where Q is N(0, I),
 
     z = Lq⁻¹(μp − μq),    R = Lq⁻¹Lp − I    (Σ = LLᵀ by Cholesky, so R is lower triangular),
 
@@ -11,13 +11,15 @@ well conditioned, float32 resolves divergences below its epsilon. Nothing is inv
 definite gives NaN (shapes are checked, values cannot be under jit). With full covariances the integrals ∫ p^α q^{1−α}
 hold in float32 while variances along a direction differ by less than 1e6 (to half a percent there, NaN far above).
 
-Layer 0: imports jax only.
+`CLOSED_FORMS` lists the f-divergences among them by name; `closed_form` finds that of an FDivergence.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -25,8 +27,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.table import UnknownDivergence, divergence
 
-# --- Kullback–Leibler ------------------------------------------------------------------------------------------------
+
 def kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
     """KL(P‖Q) = ½[tr Σq⁻¹Σp − d − log |Σp|/|Σq| + (μp − μq)ᵀ Σq⁻¹ (μp − μq)], in nats.
 
@@ -52,7 +56,6 @@ def jeffreys(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: Arra
     return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
 
 
-# --- the Rényi family: functions of ∫ p^α q^{1−α} --------------------------------------------------------------------
 def renyi(
     mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: float | jax.Array
 ) -> jax.Array:
@@ -110,7 +113,6 @@ def squared_hellinger(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, co
     return -2.0 * jnp.expm1(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
 
 
-# --- geometric Jensen–Shannon ----------------------------------------------------------------------------------------
 def geometric_js(
     mean_p: ArrayLike,
     cov_p: ArrayLike,
@@ -163,7 +165,32 @@ def extended_geometric_js(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike
     return 0.25 * (_kl(forward) + _kl(backward)) + jnp.expm1(_log_moment(forward, 0.5))
 
 
-# --- equal covariances: functions of δ = ‖Σ^{−½}(μp − μq)‖ -----------------------------------------------------------
+CLOSED_FORMS: dict[str, Callable[..., jax.Array]] = {
+    "kl": kl,
+    "reverse_kl": reverse_kl,
+    "jeffreys": jeffreys,
+    "pearson": pearson,
+    "neyman": neyman,
+    "squared_hellinger": squared_hellinger,
+    "geometric_js": extended_geometric_js,
+}
+"""Name in `DIVERGENCES` → D_f as a function of (mean_p, cov_p, mean_q, cov_q)."""
+
+
+def closed_form(d: FDivergence) -> Callable[..., jax.Array] | None:
+    """D_f of two Gaussians as a function of (mean_p, cov_p, mean_q, cov_q); None where no closed form is known.
+
+    Found by the name of `d`, if that name stands for `d`: a divergence of the user may have any name.
+    """
+    try:
+        known = divergence(d.name) is d
+    except UnknownDivergence:
+        known = False
+    if known and (order := re.fullmatch(r"alpha\((.+)\)", d.name)):
+        return partial(alpha, alpha=float(order[1]))
+    return CLOSED_FORMS.get(d.name) if known else None
+
+
 def total_variation_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
     """½ ∫ |p − q| = 2Φ(δ/2) − 1 in any dimension; at equal means, where it has a kink, its gradient is set to 0.
 
@@ -193,7 +220,6 @@ def js_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) ->
     return jnp.sum(weights * information) / jnp.sum(weights)
 
 
-# --- Wasserstein -----------------------------------------------------------------------------------------------------
 def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
     """W₂², the *squared* 2-Wasserstein distance ‖μp − μq‖² + tr(Σp + Σq − 2(Σq^½ Σp Σq^½)^½), in squared data units.
 
@@ -209,10 +235,9 @@ def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: 
     return jnp.sum((mean_p - mean_q) ** 2) + jnp.sum((factor_p - factor_q) ** 2)
 
 
-# --- P where Q is N(0, I) --------------------------------------------------------------------------------------------
 class _Relative(NamedTuple):
     shift: jax.Array  # z = Lq⁻¹(μp − μq), [d]
-    stretch: jax.Array  # R = Lq⁻¹Lp − I, lower triangular [d, d]; its diagonal [d] if both are diagonal
+    deviation: jax.Array  # R = Lq⁻¹Lp − I, lower triangular [d, d]; its diagonal [d] if both are diagonal
 
 
 def _relative(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> _Relative:
@@ -244,21 +269,21 @@ def _factor(cov: jax.Array, diagonal: bool) -> jax.Array:
 
 
 def _kl(p: _Relative) -> jax.Array:
-    r = _diagonal(p.stretch)
-    return 0.5 * (jnp.sum(p.shift**2) + jnp.sum(p.stretch**2)) + jnp.sum(r - jnp.log1p(r))
+    r = _diagonal(p.deviation)
+    return 0.5 * (jnp.sum(p.shift**2) + jnp.sum(p.deviation**2)) + jnp.sum(r - jnp.log1p(r))
 
 
 def _log_moment(p: _Relative, alpha: float | jax.Array) -> jax.Array:
     """log ∫ p^α q^{1−α} for any real α; +inf with gradient 0 where it diverges, exact to first order in 1 − α."""
-    log_det, square, diverges = (_blend_diagonal if p.stretch.ndim == 1 else _blend_full)(p, alpha)
-    half_log_det_p = jnp.sum(jnp.log1p(_diagonal(p.stretch)))
+    log_det, square, diverges = (_blend_diagonal if p.deviation.ndim == 1 else _blend_full)(p, alpha)
+    half_log_det_p = jnp.sum(jnp.log1p(_diagonal(p.deviation)))
     finite = (1.0 - alpha) * (half_log_det_p - 0.5 * alpha * square) - 0.5 * log_det
     return jnp.where(diverges, jnp.inf, finite)
 
 
 def _blend_diagonal(p: _Relative, alpha: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """log |M| and zᵀM⁻¹z for M = I + (1 − α)(AAᵀ − I), A = I + R, and whether M has an eigenvalue ≤ 0 (M = I then)."""
-    excess = (1.0 - alpha) * p.stretch * (2.0 + p.stretch)
+    excess = (1.0 - alpha) * p.deviation * (2.0 + p.deviation)
     diverges = _may_diverge(alpha) & jnp.any(excess <= -1.0)
     excess = jnp.where(diverges, 0.0, excess)
     return jnp.sum(jnp.log1p(excess)), jnp.sum(p.shift**2 / (1.0 + excess)), diverges
@@ -267,7 +292,7 @@ def _blend_diagonal(p: _Relative, alpha: float | jax.Array) -> tuple[jax.Array, 
 def _blend_full(p: _Relative, alpha: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As `_blend_diagonal`, through the Cholesky factor of M."""
     eye = jnp.eye(p.shift.size, dtype=p.shift.dtype)
-    excess = (1.0 - alpha) * (p.stretch + p.stretch.T + _matmul(p.stretch, p.stretch.T))
+    excess = (1.0 - alpha) * (p.deviation + p.deviation.T + _matmul(p.deviation, p.deviation.T))
     trial = jnp.linalg.cholesky(jax.lax.stop_gradient(eye + excess))
     diverges = _may_diverge(alpha) & jnp.all(jnp.isfinite(excess)) & ~jnp.all(jnp.isfinite(trial))
     excess = jnp.where(diverges, 0.0, excess)

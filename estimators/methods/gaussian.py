@@ -24,9 +24,11 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import digamma, ndtri
 from scipy.stats import norm, qmc, t
 
-from estimators.divergences.table import DIVERGENCES, FDivergence, alpha
+from estimators.divergences.families import alpha
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.perspective import log_perspective
+from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import gaussian
-from estimators.exact_values.quadrature import log_perspective
 from estimators.result import Estimate
 from estimators.samples.arrays import DataError
 

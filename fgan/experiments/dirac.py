@@ -45,7 +45,8 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from estimators.divergences.table import DIVERGENCES, FDivergence
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.table import DIVERGENCES
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
 from fgan.models.gan import FGAN
 from fgan.models.penalties import PENALTIES, Look

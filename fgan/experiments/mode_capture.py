@@ -18,7 +18,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from estimators.distributions.examples import MIXTURES, Mixture
+from estimators.distributions.examples import MIXTURES
+from estimators.distributions.mixture import Mixture
 from estimators.plot_style import STYLE, save
 from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty, to_toml
 from fgan.experiments import plots, runs, tables

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from estimators.distributions.examples import Mixture
+from estimators.distributions.mixture import Mixture
 from estimators.plot_style import PALETTE, STYLE, save
 from fgan.run.pictures import circle_modes, planar
 

@@ -34,7 +34,7 @@ from flax import linen as nn
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
 from estimators.divergences.bounds import Bound, fenchel
-from estimators.divergences.table import SMOOTHING, ActivationName, FDivergence, derivative
+from estimators.divergences.generator import SMOOTHING, ActivationName, FDivergence, derivative
 from fgan.models.instance_noise import Blur, Spread
 from fgan.models.penalties import Look, look
 

@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 
 from estimators.divergences.bounds import Expectation, mean
-from estimators.divergences.table import Activation, ActivationName, FDivergence, derivative, divergence
+from estimators.divergences.generator import Activation, ActivationName, FDivergence, derivative
+from estimators.divergences.table import divergence
 
 CriticFunction = Callable[[jax.Array], jax.Array]
 

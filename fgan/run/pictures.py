@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from estimators.distributions.curves import Curve
-from estimators.distributions.examples import MIXTURES, TARGETS, Mixture
+from estimators.distributions.examples import MIXTURES, TARGETS
+from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.plot_style import DATA, PALETTE, STYLE, save
 from fgan.config.schema import from_toml

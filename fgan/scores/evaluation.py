@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from estimators.distributions.curves import Curve
-from estimators.distributions.examples import Mixture, normal
+from estimators.distributions.examples import normal
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
+from estimators.exact_values.best_fit import best_gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.sources import Dataset
 from fgan.models.model import Model
-from fgan.scores.best_gaussian import best_gaussian
 from fgan.scores.classifier import class_scores, train_classifier
 from fgan.scores.curves import curve_scores
 from fgan.scores.modes import ModeScores, mean_or_none, mode_scores, perfect_high_quality

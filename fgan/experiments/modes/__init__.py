@@ -23,13 +23,13 @@ from typing import Any
 
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES
 from estimators.divergences.table import divergence
+from estimators.exact_values.best_fit import best_gaussian
 from fgan.experiments.modes import picture, table, training
 from fgan.experiments.modes.measurement import cross_table, measure, measure_plane, two_modes_row
 from fgan.experiments.modes.training import SEEDS, START, fit, fit_plane
 from fgan.experiments.tables import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
-from fgan.scores.best_gaussian import best_gaussian
 
 EXPERIMENTS = {"modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum"}
 SIDES = ((-1.5, 1.0), (1.5, 1.0))  # (μ, σ) before training on two equal modes

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from estimators.distributions.examples import TWO_MODES, Mixture, normal
-from estimators.distributions.families import Gaussian
-from estimators.divergences.table import SMOOTHING, FDivergence
+from estimators.distributions.examples import TWO_MODES, normal
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import Mixture
+from estimators.divergences.generator import SMOOTHING, FDivergence
+from estimators.exact_values.best_fit import best_gaussian, best_gaussian_plane
 from estimators.exact_values.quadrature import PLANE, exact_bound, exact_divergence
 from fgan.experiments.modes.training import PLANE_START, Fit, PlaneFit, critic_for
-from fgan.scores.best_gaussian import best_gaussian, best_gaussian_plane
 
 FRESH = 200_000  # samples for the bound as a user without densities would measure it
 NUMBERS = ("mu", "sigma", "bound", "exact", "excess", "bound_samples", "bound_standard_error")

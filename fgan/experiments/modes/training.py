@@ -13,9 +13,10 @@ import optax
 
 from estimators.critics.kernel import steps
 from estimators.critics.networks import MLP
-from estimators.distributions.examples import Mixture
+from estimators.distributions.mixture import Mixture
 from estimators.divergences.bounds import fenchel
-from estimators.divergences.table import SMOOTHING, FDivergence, divergence
+from estimators.divergences.generator import SMOOTHING, FDivergence
+from estimators.divergences.table import divergence
 from fgan.models.gan import FGAN
 from fgan.networks.generators import Affine, LocationScale, factor
 

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
+from estimators.distributions.elliptical import Elliptical, StudentT
 from estimators.distributions.examples import FGAN_MIXTURE, ring
-from estimators.distributions.families import (
-    AdditiveNoise,
-    Box,
-    Elliptical,
-    Gaussian,
-    MixtureOf,
-    Product,
-    StudentT,
-    in_numpy,
-)
+from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.mixture import MixtureOf, in_numpy
+from estimators.distributions.pairs import AdditiveNoise
+from estimators.distributions.product import Box, Product
 
 SCATTER = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 CENTRE = np.array([1.0, -2.0, 0.5])
