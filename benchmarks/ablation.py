@@ -2,7 +2,7 @@
 
     python -m benchmarks.ablation                                  every variant on the ring; hours
     python -m benchmarks.ablation --task grid                      the selected ones on the grid
-    python -m benchmarks.ablation --variants 'no spread*' r1       shell patterns
+    python -m benchmarks.ablation --variants 'no noise*' r1       shell patterns
     python -m benchmarks.ablation --divergences kl --seeds 3
     python -m benchmarks.ablation --report-only                    JSON and picture from the ledger
 

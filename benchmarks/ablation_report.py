@@ -137,7 +137,7 @@ def _block(axes: Sequence[Axes], name: str, facts: Mapping[str, Any], styles: Ma
     axes[0].set_yticks(range(len(variants)), variants, fontsize=9)
     axes[0].set_ylim(len(variants) - 0.4, -0.6)
     for label in axes[0].get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() == "recipe" else "normal")
+        label.set_fontweight("bold" if label.get_text() == "preset" else "normal")
     axes[0].set_title(f"{name}, {facts['steps']:,} steps", loc="left", fontweight="bold")
 
 
@@ -206,7 +206,7 @@ def _dots(
             continue
         x = np.clip(scale * mean, *axis.get_xlim())
         axis.errorbar(x, y, xerr=error and scale * error, ms=5, mew=0, lw=1, ls="", clip_on=False, zorder=3, **style)
-        if row["variant"] == "recipe":
+        if row["variant"] == "preset":
             axis.axvline(x, color=style["color"], lw=0.9, alpha=0.55, zorder=1)
 
 

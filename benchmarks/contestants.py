@@ -31,7 +31,7 @@ from benchmarks import peers
 from estimators.critics.kernel import ALONE, steps
 from fgan.config.schema import Config, Critic, Generator, Penalty
 from fgan.data.sources import Dataset
-from fgan.models import builder
+from fgan.models.model import build
 from fgan.run import program
 
 SCRIPT = Path(__file__).with_name("torch_step.py")
@@ -157,7 +157,7 @@ class CriticUpdates:
 
     def __init__(self, case: Case):
         config, data = case.config(), case.data()
-        gan, rows, self.chunk = builder.build(config, data), jnp.asarray(data.rows), case.chunk
+        gan, rows, self.chunk = build(config, data), jnp.asarray(data.rows), case.chunk
 
         def step(key, state, x):
             return gan.critic_update(key, state, *x)

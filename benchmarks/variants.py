@@ -1,7 +1,7 @@
-"""The variants of the recipe of `fgan reproduce ring | grid`: each changes one thing, and says what.
+"""The variants of the preset of `fgan reproduce ring | grid`: each changes one thing, and says what.
 
-A variant is data: the fields of the config that differ from the recipe's, by dotted name, and where the thing is not
-of `fgan` at all, the f-GAN to train instead (`benchmarks.stabilisers`). Adding one is a row of `VARIANTS`.
+A variant is data: the fields of the config that differ from the preset's, by dotted name, and where the thing is not
+of `fgan` at all, the f-GAN to train instead (`benchmarks.stabilisers`). Adding one is an entry of `VARIANTS`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fgan.models.gan import FGAN
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """The recipe with one thing changed.
+    """The preset with one thing changed.
 
     Attributes:
-        part: of the recipe that it is about.
+        part: of the preset that it is about.
         says: what is changed, in words.
         fields: dotted name → value, of the config.
         wrap: the f-GAN that the config builds → the one to train.
@@ -53,7 +53,7 @@ def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-NO_SPREAD = {"instance_noise.start": 0.0}
+NO_NOISE = {"instance_noise.start": 0.0}
 NO_PENALTY = {"penalty.names": ()}
 UNWEIGHTED = {"game.normalise": False}
 NEVER_HELD = {"instance_noise.overlap": (1e9, 1e9)}
@@ -61,11 +61,11 @@ NEVER_HELD = {"instance_noise.overlap": (1e9, 1e9)}
 
 PENALISED = ("r1", "r2", "r1_r2", "jsd", "geometric_jsd", "first_variation", "wgan_gp", "dragan")
 INSTEAD = ("r1_r2", "jsd", "geometric_jsd", "first_variation")
-"""Penalties in place of the recipe's that are tried without the noise too."""
+"""Penalties in place of the preset's that are tried without the noise too."""
 
 
 def _penalty(name: str, on: str = "critic") -> dict[str, Any]:
-    """Another penalty in place of the recipe's, as heavy and fading as that."""
+    """Another penalty in place of the preset's, as heavy and fading as that."""
     return {"penalty.names": (name,), "penalty.on": on}
 
 
@@ -79,12 +79,12 @@ def _row(part: str, says: str, *changes: Mapping[str, Any], wrap: Callable[[FGAN
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "recipe": _row("", "as shipped"),
+    "preset": _row("", "as shipped"),
     # noise
-    "no spread": _row("noise", "no noise, the penalty alone", NO_SPREAD),
-    "no spread, no penalty": _row("noise", "neither noise nor penalty", NO_SPREAD, NO_PENALTY),
-    "spread by schedule": _row("noise", "the noise falls within 0.3 of the steps, whatever the bound", NEVER_HELD),
-    "spread by slow schedule": _row(
+    "no noise": _row("noise", "no noise, the penalty alone", NO_NOISE),
+    "no noise, no penalty": _row("noise", "neither noise nor penalty", NO_NOISE, NO_PENALTY),
+    "noise by schedule": _row("noise", "the noise falls within 0.3 of the steps, whatever the bound", NEVER_HELD),
+    "noise by slow schedule": _row(
         "noise", "the noise falls within 0.9 of the steps", NEVER_HELD, {"instance_noise.fall": 0.9}
     ),
     "overlap held": _row(
@@ -93,7 +93,7 @@ VARIANTS: Mapping[str, Variant] = {
     # objective
     "minimax": _row("objective", "the divergence's own gradient, normalised", {"game.objective": "minimax"}),
     "alternative": _row("objective", "maximise E_Q[T], normalised", {"game.objective": "alternative"}),
-    "covering, not normalised": _row("objective", "neither loss is normalised", UNWEIGHTED),
+    "kl_gradient, not normalised": _row("objective", "neither loss is normalised", UNWEIGHTED),
     "minimax, not normalised": _row(
         "objective", "the divergence's own gradient, neither loss normalised", {"game.objective": "minimax"}, UNWEIGHTED
     ),
@@ -109,8 +109,8 @@ VARIANTS: Mapping[str, Variant] = {
     "no frequencies": _row("critic", "no Fourier features", {"critic.frequencies": 0}),
     "critic gain 1": _row("critic", "units no steeper than usual", {"critic.gain": 1.0}),
     "critic tanh": _row("critic", "tanh units", {"critic.nonlinearity": "tanh"}),
-    "no reach": _row("critic", "outputs not squashed", {"critic.output_bound": 0.0}),
-    "paper activation": _row("critic", "outputs read as in the f-GAN paper", {"critic.activation": "paper"}),
+    "no output bound": _row("critic", "raw outputs", {"critic.output_bound": 0.0}),
+    "paper activation": _row("critic", "output activation of the f-GAN paper", {"critic.activation": "paper"}),
     # optimisers
     "b1 0.5": _row("optimisers", "Adam's first decay 0.5, both players", _both("b1", 0.5)),
     "b2 0.9": _row("optimisers", "Adam's second decay 0.9, both players", _both("b2", 0.9)),
@@ -145,22 +145,22 @@ VARIANTS: Mapping[str, Variant] = {
     "jsd on generator": _row("penalties", "jsd on the generator in place of roth", _penalty("jsd", "generator")),
     # instead of noise
     **{
-        f"no spread, {name}": _row("instead of noise", f"{name} penalty, no noise", NO_SPREAD, _penalty(name))
+        f"no noise, {name}": _row("instead of noise", f"{name} penalty, no noise", NO_NOISE, _penalty(name))
         for name in INSTEAD
     },
-    "no spread, jsd on generator": _row(
-        "instead of noise", "jsd penalty on the generator, no noise", NO_SPREAD, _penalty("jsd", "generator")
+    "no noise, jsd on generator": _row(
+        "instead of noise", "jsd penalty on the generator, no noise", NO_NOISE, _penalty("jsd", "generator")
     ),
-    "no spread, packing 2": _row(
-        "instead of noise", "packs of two, neither noise nor penalty", NO_SPREAD, NO_PENALTY, wrap=packed
+    "no noise, packing 2": _row(
+        "instead of noise", "packs of two, neither noise nor penalty", NO_NOISE, NO_PENALTY, wrap=packed
     ),
-    "no spread, relativistic": _row(
-        "instead of noise", "pairs, neither noise nor penalty", NO_SPREAD, NO_PENALTY, wrap=relativistic
+    "no noise, relativistic": _row(
+        "instead of noise", "pairs, neither noise nor penalty", NO_NOISE, NO_PENALTY, wrap=relativistic
     ),
-    "no spread, optimistic": _row(
+    "no noise, optimistic": _row(
         "instead of noise",
         "optimistic Adam, neither noise nor penalty",
-        NO_SPREAD,
+        NO_NOISE,
         NO_PENALTY,
         _both("name", "optimistic_adam"),
     ),
@@ -168,7 +168,7 @@ VARIANTS: Mapping[str, Variant] = {
     "plain": _row(
         "plain f-GAN",
         "no noise, no penalty, no weights, the alternative",
-        NO_SPREAD,
+        NO_NOISE,
         NO_PENALTY,
         UNWEIGHTED,
         {"game.objective": "alternative"},
@@ -177,7 +177,7 @@ VARIANTS: Mapping[str, Variant] = {
         f"plain minimax{name}": _row(
             "plain f-GAN",
             f"no noise, no weights, the generator descends the bound{says}",
-            NO_SPREAD,
+            NO_NOISE,
             NO_PENALTY,
             UNWEIGHTED,
             {"game.objective": "minimax"},
@@ -192,8 +192,8 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 ON_GRID = (
-    "recipe",
-    "no spread",
+    "preset",
+    "no noise",
     "minimax",
     "alternative",
     "no average",
@@ -201,7 +201,7 @@ ON_GRID = (
     "no linear path",
     "no frequencies",
     "critic gain 1",
-    "no reach",
+    "no output bound",
     "b1 0.5",
     "optimistic",
     "packing 2",
@@ -209,7 +209,7 @@ ON_GRID = (
     "no penalty",
     "r1_r2",
     "jsd on generator",
-    "no spread, no penalty",
+    "no noise, no penalty",
     "plain",
 )
 """What is tried on the grid unless told."""

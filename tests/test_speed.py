@@ -12,7 +12,7 @@ import pytest
 from benchmarks import contestants, profile, speed
 from benchmarks.contestants import Case
 from benchmarks.speed import Settings
-from fgan.models import builder
+from fgan.models.model import build
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ from fgan.models import builder
 )
 def test_operations_are_those_the_compiler_counts(case):
     """XLA also counts element by element: what it finds beyond the products is a few times their outputs."""
-    gan = builder.build(case.config(), case.data())
+    gan = build(case.config(), case.data())
     state = jax.eval_shape(gan.init, jax.random.key(0))
-    real = jnp.zeros((1, case.batch, gan.dim))
+    real = jnp.zeros((1, case.batch, gan.critic.inputs))
     noise = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gan.noise, jax.random.key(0)).z)
     update = jax.jit(
         lambda state, z: gan.advance(gan.noise(jax.random.key(0))._replace(z=z, fake=(z + 1.0,)), state, real)

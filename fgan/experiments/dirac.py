@@ -48,8 +48,10 @@ from scipy.optimize import brentq
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
+from fgan.models.critic_values import CriticValues
 from fgan.models.gan import FGAN
-from fgan.models.penalties import PENALTIES, Look
+from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.players import Critic, Generator
 from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
 
@@ -97,20 +99,16 @@ class Slope(nn.Module):
         return self.param("psi", lambda _: jnp.zeros(())) * x[:, 0]
 
 
-def game(d: FDivergence, penalty: Callable[[Look], jax.Array], rate: float = 1.0) -> FGAN:
+def game(d: FDivergence, penalty: Callable[[CriticValues], jax.Array], rate: float = 1.0) -> FGAN:
     """The Dirac-GAN under `d`: simultaneous gradient descent of `rate`, with the (weighted) penalty on the critic."""
+    descent = optax.sgd(rate)
     return FGAN(
-        generator=Point(),
-        critic=Slope(),
         divergence=d,
-        activation="log_ratio",
-        dim=1,
-        latent=1,
+        generator=Generator(network=Point(), inputs=1, optimizer=descent),
+        critic=Critic(network=Slope(), inputs=1, optimizer=descent, divergence=d, activation="log_ratio"),
         batch=1,
-        generator_optimizer=optax.sgd(rate),
-        critic_optimizer=optax.sgd(rate),
         update="simultaneous",
-        penalty=penalty,
+        penalty=WeightedPenalty(penalties=(penalty,)),
     )
 
 

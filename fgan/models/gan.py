@@ -1,30 +1,17 @@
 """The f-GAN: init(key), step(key, state, batch), sample(state, key, n), all pure.
 
 The critic climbs the variational bound of D_f(P‖Q) (P data, Q generator), the generator descends an objective built
-from the same outputs (Nowozin, Cseke, Tomioka 2016, sections 2.3 and 3.2):
+from the same outputs (Nowozin, Cseke, Tomioka 2016, sections 2.3 and 3.2; `objectives` lists them).
 
-    minimax       −E_Q[f*(T(v))]                the bound itself, its algorithm 1
-    alternative   −E_Q[T(v)]                    the paper's way past vanishing gradients
-    ratio         −E_Q[f_G*(f_G'(e^ℓ))]         any divergence f_G through the critic's log-ratio ℓ, whatever trained it
-    covering      −E_Q[e^ℓ]                     the gradient of KL(P‖Q) through that ratio, whatever trained the critic
-
-Under each, a sample x_q moves along w(v)∇v with a weight of its own, such as e^{2v}f''(e^v) for minimax and
-e^v f''(e^v) for alternative under log_ratio. Where w grows as v falls, samples between modes, far below, drown the
-differences that would balance the modes; `covering` weighs by e^ℓ and lets regions lead that the model lacks. It leaves
-the critic its divergence and takes the generator's from another, so it is never a default. A divergence with a kink
-keeps its smoothed `ratio`. `normalise` divides the weights by their batch mean, so that no divergence
-stalls or bursts by its scale alone. `spread` blurs both measures by noise that fades as they meet.
-
-A step that would make anything non-finite is left out and counted, never applied.
-
-Layer 5: imports penalties and spread; networks through its fields only.
+`normalise` divides the weights of generated samples by their batch mean, so that no divergence stalls or bursts by its
+scale alone. Instance noise joins both measures and fades as they meet. A step that would make anything non-finite is
+left out and counted, never applied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -33,10 +20,23 @@ import optax
 from flax import linen as nn
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
-from estimators.divergences.bounds import Bound, fenchel
-from estimators.divergences.generator import SMOOTHING, ActivationName, FDivergence, derivative
-from fgan.models.instance_noise import Blur, Spread
-from fgan.models.penalties import Look, look
+from estimators.divergences.bounds import BOUNDS, fenchel
+from estimators.divergences.generator import SMOOTHING, FDivergence, derivative
+from estimators.divergences.table import divergence
+from fgan.config.schema import Config
+from fgan.data.sources import Dataset
+from fgan.models.critic_values import critic_values
+from fgan.models.finite import keep_finite
+from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise
+from fgan.models.objectives import Objective, Outputs, minimax, objective
+from fgan.models.optimizers import optimizer
+from fgan.models.penalties import WeightedPenalty, weighted
+from fgan.models.players import Critic, Generator
+from fgan.networks.critics import CRITICS
+from fgan.networks.generators import GENERATORS
+from fgan.networks.precision import InPrecision
+
+MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 
 class GANState(NamedTuple):
@@ -45,10 +45,10 @@ class GANState(NamedTuple):
     Attributes:
         generator, critic: parameters.
         generator_optimizer, critic_optimizer: optax states.
-        average: exponential moving average of the generator's parameters, what `sample` uses.
+        average: moving average of the generator's parameters, what `sample` uses.
         step: generator updates tried so far.
         skipped: consecutive updates left out because something was not finite.
-        blur: the noise of a spread divergence; None without one.
+        instance_noise: the noise added to both measures; None without it.
     """
 
     generator: Any
@@ -58,11 +58,11 @@ class GANState(NamedTuple):
     average: Any
     step: jax.Array
     skipped: jax.Array
-    blur: Blur | None = None
+    instance_noise: NoiseState | None = None
 
 
-class Noise(NamedTuple):
-    """What a step draws, less its batch.
+class Draws(NamedTuple):
+    """The random numbers of a step, less its batch.
 
     Attributes:
         z: the generator's, [b, latent].
@@ -82,119 +82,59 @@ class FGAN:
     """A generator against a critic under a named divergence.
 
     Attributes:
-        generator: flax module, z [n, latent] → x [n, d].
-        critic: flax module, x [n, d] → v [n].
         divergence: the D_f that the generator descends and that `bound` in the metrics estimates.
-        critic_divergence: the divergence whose bound trains the critic; None means the same one. A different one makes
-            the generator's objective `ratio`.
-        activation: of the critic's output; None for the row's default.
-        bound: a row of estimators.divergences.bounds.BOUNDS.
-        objective: the generator's: minimax, alternative, ratio or covering.
-        update: alternating, or the paper's single-step simultaneous update.
-        critic_steps: critic updates a generator update.
-        generator_optimizer, critic_optimizer: optax transformations.
-        penalty: a Look → the scalar added to a loss.
-        penalty_weight: step → the factor on it.
-        penalty_on: whose loss it is added to.
-        normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
-            their mean; these then move along the critic's output as it is before `reach`.
-        spread: the noise added to both measures; None adds none. The bound is then that between the blurred measures,
-            a lower bound on the divergence of the sharp ones.
-        average: decay of the moving average of the generator.
-        reach: the raw outputs are squashed into ±reach, so that no divergence, infinite between disjoint supports or
-            not, can run away; the bound stays a bound. 0 leaves them free.
-        leash: weight, in the critic's loss, of E (|v| − reach)₊² over raw outputs v on both samples: a way back from
-            where `reach` leaves next to no slope. Not divided by f''(1).
+        generator: the player z [n, latent] → x [n, d].
+        critic: the player x [n, d] → v [n]; the divergence whose bound it climbs may be another.
+        batch: the global batch size.
+        objective: what the generator minimises, an entry of OBJECTIVES.
         smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
-        dim, latent, batch: d, the dimension of z, and the global batch size.
-        compute: the type the networks compute in; parameters stay as they are, and outputs are float32 again.
+        normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
+            their mean; these then move along the critic's output as it is before its output bound.
+        penalty: added to the loss of one player.
+        instance_noise: the noise added to both measures; the bound is then that between the noisy measures, a lower
+            bound on the divergence of the sharp ones.
+        critic_steps: critic updates a generator update.
+        update: alternating, or the paper's single-step simultaneous update.
         replicas: how the global batch is spread over devices.
     """
 
-    generator: nn.Module
-    critic: nn.Module
     divergence: FDivergence
-    dim: int
-    latent: int
+    generator: Generator
+    critic: Critic
     batch: int
-    generator_optimizer: optax.GradientTransformation
-    critic_optimizer: optax.GradientTransformation
-    critic_divergence: FDivergence | None = None
-    activation: ActivationName | None = None
-    bound: Bound = fenchel
-    objective: Literal["minimax", "alternative", "ratio", "kl_gradient"] = "minimax"
-    update: Literal["alternating", "simultaneous"] = "alternating"
-    critic_steps: int = 1
-    penalty: Callable[[Look], jax.Array] | None = None
-    penalty_weight: Callable[[jax.Array], jax.Array] = jnp.ones_like
-    penalty_on: Literal["critic", "generator"] = "critic"
-    normalise: bool = False
-    spread: Spread | None = None
-    average: float = 0.0
-    reach: float = 0.0
-    leash: float = 0.0
+    objective: Objective = minimax
     smoothing: float = SMOOTHING
-    compute: Any = None
+    normalise: bool = False
+    penalty: WeightedPenalty | None = None
+    instance_noise: InstanceNoise | None = None
+    critic_steps: int = 1
+    update: Literal["alternating", "simultaneous"] = "alternating"
     replicas: Replicas = ALONE
 
+    headline = "bound"
+
     @property
-    def trained(self) -> FDivergence:
-        """The divergence whose bound trains the critic."""
-        return self.critic_divergence or self.divergence
+    def batches(self) -> int:
+        """Batches of real samples that a step takes."""
+        return self.critic_steps
+
+    # --- a step -------------------------------------------------------------------------------------------------------
 
     def init(self, key: jax.Array) -> GANState:
         """Fresh parameters and optimiser states."""
         g_key, c_key = jax.random.split(key)
-        generator = self.generator.init(g_key, jnp.zeros((1, self.latent)))
-        critic = self.critic.init(c_key, jnp.zeros((1, self.dim)))
+        generator, generator_optimizer = self.generator.init(g_key)
+        critic, critic_optimizer = self.critic.init(c_key)
         return GANState(
             generator=generator,
             critic=critic,
-            generator_optimizer=self.generator_optimizer.init(generator),
-            critic_optimizer=self.critic_optimizer.init(critic),
+            generator_optimizer=generator_optimizer,
+            critic_optimizer=critic_optimizer,
             average=jax.tree.map(jnp.copy, generator),
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
-            blur=self.spread.init() if self.spread else None,
+            instance_noise=self.instance_noise.init() if self.instance_noise else None,
         )
-
-    def apply(self, network: nn.Module, parameters: Any, *inputs: jax.Array) -> jax.Array:
-        """The network's output, computed in `compute` if that is set, and in the type of its first input."""
-        if self.compute is None:
-            return network.apply(parameters, *inputs)  # type: ignore[return-value]
-        narrow = jax.tree.map(lambda x: x.astype(self.compute), (parameters, inputs))
-        return network.apply(narrow[0], *narrow[1]).astype(inputs[0].dtype)  # type: ignore[union-attr]
-
-    def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
-        """G(z): [b, latent] → [b, d]."""
-        return self.apply(self.generator, parameters, z)
-
-    def outputs(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
-        """v(x), the critic's raw outputs on points blurred by `blur`: [b, d] → [b], within ±`reach` if that is set."""
-        return self.squashed(self.unsquashed(parameters, x, blur))
-
-    def unsquashed(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
-        """v(x) before `reach`: [b, d] → [b]. A critic that sees frequencies is told how far `blur` fades each."""
-        told = (blur.level,) if blur is not None and getattr(self.critic, "frequencies", None) else ()
-        seen = self.spread.seen(x, blur) if self.spread and blur is not None else x
-        return self.apply(self.critic, parameters, seen, *told)
-
-    def squashed(self, v: jax.Array) -> jax.Array:
-        """v brought within ±`reach`, if that is set."""
-        return self.reach * jnp.tanh(v / self.reach) if self.reach else v
-
-    def excess(self, parameters: Any, x: jax.Array, blur: Blur | None = None) -> jax.Array:
-        """E (|v| − reach)₊² of the raw outputs v at x: [b, d] → []."""
-        beyond = jnp.maximum(jnp.abs(self.unsquashed(parameters, x, blur)) - self.reach, 0.0)
-        return self.replicas.expectation(beyond**2)
-
-    def normal(self, key: jax.Array, dim: int) -> jax.Array:
-        """This device's share of a global batch of N(0, I) in `dim` dimensions."""
-        return self.replicas.shard(jax.random.normal(key, (self.batch, dim)))
-
-    def blurred(self, key: jax.Array, state: GANState, x: jax.Array) -> jax.Array:
-        """x with the noise of this step's spread divergence, if there is one: [b, d] → [b, d]."""
-        return x if state.blur is None else x + state.blur.level * self.normal(key, self.dim)
 
     def step(self, key: jax.Array, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """One generator update with the critic updates that go with it.
@@ -204,15 +144,16 @@ class FGAN:
         """
         return self.advance(self.noise(key), state, batch)
 
-    def noise(self, key: jax.Array) -> Noise:
+    def noise(self, key: jax.Array) -> Draws:
         """The random numbers of a step, which may be drawn before it."""
         first, *rest = jax.random.split(key, self.critic_steps + 1)
         z_key, g_key = jax.random.split(first)
         fake_keys, c_keys = zip(*(jax.random.split(k) for k in rest))
-        fake = () if self.update == "simultaneous" else tuple(self.normal(k, self.latent) for k in fake_keys)
-        return Noise(self.normal(z_key, self.latent), fake, c_keys, g_key)
+        latent = self.generator.inputs
+        fake = () if self.update == "simultaneous" else tuple(self.normal(k, latent) for k in fake_keys)
+        return Draws(self.normal(z_key, latent), fake, c_keys, g_key)
 
-    def advance(self, noise: Noise, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
+    def advance(self, noise: Draws, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """`step` with its random numbers given."""
         trained, old = state, state.critic
         fake = noise.fake or (noise.z,) * self.critic_steps
@@ -220,93 +161,36 @@ class FGAN:
             trained, metrics = self.critic_update(key, trained, real, self.generate(state.generator, z))
         opponent = old if self.update == "simultaneous" else trained.critic
         new, paid = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
-        return self._keep_finite(state, new, metrics | paid)
+        return keep_finite(state, new, metrics | paid)
 
     @jax.named_scope("critic_update")
     def critic_update(
         self, key: jax.Array, state: GANState, x_p: jax.Array, x_q: jax.Array
     ) -> tuple[GANState, Metrics]:
-        """(`state`, metrics) after one ascent of the bound, less the penalty; the blur follows the bound."""
-        p_key, q_key, look_key = jax.random.split(key, 3)
-        x_p, x_q = self.blurred(p_key, state, x_p), self.blurred(q_key, state, x_q)
-        unit = self._bend() if self.normalise else 1.0
+        """(`state`, metrics) after one ascent of the bound, less the penalty; the instance noise follows the bound."""
+        p_key, q_key, penalty_key = jax.random.split(key, 3)
+        x_p, x_q = self.noisy(p_key, state, x_p), self.noisy(q_key, state, x_q)
+        unit = self.critic.curvature if self.normalise else 1.0
 
         def loss(critic):
-            v_p, v_q, penalty = self.see(look_key, state, critic, x_p, x_q, "critic")
-            expectation = self.replicas.expectation
-            value = self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
-            metrics = {"bound": self.own_bound(v_p, v_q, value), "penalty": penalty}
+            v_p, v_q, penalty = self.outputs_and_penalty(penalty_key, state, critic, x_p, x_q, "critic")
+            value = self.critic.lower_bound(v_p, v_q, self.replicas.expectation)
             paid = (penalty - value) / unit
-            if self.leash:
-                paid += self.leash * self.excess(critic, jnp.concatenate([x_p, x_q]), state.blur)
-            return paid, (value, metrics)
+            if self.critic.out_of_bound_penalty:
+                raw = self.raw(critic, jnp.concatenate([x_p, x_q]), state.instance_noise)
+                paid += self.critic.out_of_bound_penalty * self.replicas.expectation(self.critic.out_of_bound(raw))
+            return paid, (value, {"bound": self.lower_bound(v_p, v_q, value), "penalty": penalty})
 
         (_, (value, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         gradient = self.replicas.mean(gradient)
-        change, optimizer = self.critic_optimizer.update(gradient, state.critic_optimizer, state.critic)
+        critic, moments = self.critic.descend(gradient, state.critic, state.critic_optimizer)
         metrics["critic_gradient"] = optax.tree.norm(gradient)
-        blur = state.blur
-        if self.spread and blur is not None:
-            metrics["noise"] = blur.level
-            excess = (value - self.trained.value_at_one) / self._bend()
-            blur = self.spread.follow(blur, excess, self.critic_steps * state.step)
-        critic = optax.apply_updates(state.critic, change)
-        return state._replace(critic=critic, critic_optimizer=optimizer, blur=blur), metrics
-
-    def _bend(self) -> jax.Array | float:
-        """f''(1) of the divergence that trains the critic; 1 where f has a kink."""
-        return self.trained.second(jnp.ones(())) if self.trained.smooth else 1.0
-
-    def see(self, key: jax.Array, state: GANState, critic: Any, x_p: jax.Array, x_q: jax.Array, player: str):
-        """(v_p [b], v_q [b], the penalty that `player` pays, weighted), with input gradients only where they count."""
-        function = partial(self.outputs, critic, blur=state.blur)
-        if self.penalty is None or self.penalty_on != player:
-            v = function(jnp.concatenate([x_p, x_q]))
-            return v[: x_p.shape[0]], v[x_p.shape[0] :], jnp.zeros(())
-        u_key, n_key = jax.random.split(key)
-        seen = look(
-            function,
-            x_p,
-            x_q,
-            self.trained,
-            activation=self.activation,
-            expectation=self.replicas.expectation,
-            uniform=self.replicas.shard(jax.random.uniform(u_key, (self.batch,))),
-            normal=self.normal(n_key, self.dim),
-        )
-        return seen.v_p, seen.v_q, self.penalty_weight(state.step) * self.penalty(seen)
-
-    def own_bound(self, v_p: jax.Array, v_q: jax.Array, value: jax.Array) -> jax.Array:
-        """The lower bound on the named divergence that this critic gives: `value`, unless another one trained it."""
-        if self.trained is self.divergence:
-            return value
-        read = self.trained.activation(self.activation).log_ratio
-        expectation = self.replicas.expectation
-        return fenchel(self.divergence, read(v_p), read(v_q), activation="log_ratio", expectation=expectation)
-
-    def cost(self, v: jax.Array) -> jax.Array:
-        """What the generator pays for a sample, a decreasing function of the critic's output there: [b] → [b]."""
-        g = self.trained.activation(self.activation)
-        if self.objective == "kl_gradient" and self.divergence.smooth:
-            return -jnp.exp(g.log_ratio(v))
-        if self.trained is not self.divergence or self.objective == "ratio":
-            ratio = g.log_ratio(v)
-            if not self.divergence.smooth:
-                kink = self.divergence.kink
-                ratio = kink + SMOOTHING / self.smoothing * (ratio - kink)
-            return -self.divergence.log_ratio.conjugate(ratio)
-        return -g.output(v) if self.objective == "alternative" else -g.conjugate(v)
-
-    def generator_loss(self, raw_q: jax.Array) -> jax.Array:
-        """The generator's objective from the critic's outputs on its samples, before `reach`: [b] → []."""
-        expectation, v_q = self.replicas.expectation, self.squashed(raw_q)
-        if self.normalise:
-            weight = jax.lax.stop_gradient(derivative(self.cost)(v_q))
-            return -expectation(weight / expectation(weight) * raw_q)
-        if self.bound is not fenchel and self.objective == "minimax":
-            v_p = jax.lax.stop_gradient(v_q)  # the term on P is a constant to the generator
-            return self.bound(self.trained, v_p, v_q, activation=self.activation, expectation=expectation)
-        return expectation(self.cost(v_q))
+        noise = state.instance_noise
+        if self.instance_noise and noise:
+            metrics["noise"] = noise.standard_deviation
+            excess = (value - self.critic.divergence.value_at_one) / self.critic.curvature
+            noise = self.instance_noise.follow(noise, excess, self.critic_steps * state.step)
+        return state._replace(critic=critic, critic_optimizer=moments, instance_noise=noise), metrics
 
     @jax.named_scope("generator_update")
     def generator_update(
@@ -318,46 +202,143 @@ class FGAN:
             z: the noise [b, latent].
             x_p: real samples [b, d], for a penalty.
         """
-        q_key, p_key, look_key = jax.random.split(key, 3)
-        pays = self.penalty is not None and self.penalty_on == "generator"
+        q_key, p_key, penalty_key = jax.random.split(key, 3)
 
         def loss(generator):
-            x_q = self.blurred(q_key, state, self.generate(generator, z))
-            value = self.generator_loss(self.unsquashed(critic, x_q, state.blur))
-            if not pays:
+            x_q = self.noisy(q_key, state, self.generate(generator, z))
+            value = self.generator_loss(self.raw(critic, x_q, state.instance_noise))
+            if self.penalty is None or self.penalty.on != "generator":
                 return value, {}
-            penalty = self.see(look_key, state, critic, self.blurred(p_key, state, x_p), x_q, "generator")[2]
+            noisy_p = self.noisy(p_key, state, x_p)
+            penalty = self.outputs_and_penalty(penalty_key, state, critic, noisy_p, x_q, "generator")[2]
             return value + penalty, {"penalty": penalty}
 
         gradient, metrics = jax.grad(loss, has_aux=True)(state.generator)
         gradient = self.replicas.mean(gradient)
-        change, optimizer = self.generator_optimizer.update(gradient, state.generator_optimizer, state.generator)
-        generator = optax.apply_updates(state.generator, change)
-        average = self.averaged(generator, state)
-        return state._replace(generator=generator, generator_optimizer=optimizer, average=average), metrics
-
-    def averaged(self, generator: Any, state: GANState) -> Any:
-        """The moving average of the generator's parameters, of which the start weighs little."""
-        if not self.average:
-            return generator
-        decay = jnp.minimum(self.average, (1.0 + state.step) / (10.0 + state.step))
-        return optax.incremental_update(generator, state.average, 1.0 - decay)
-
-    def _keep_finite(self, old: GANState, new: GANState, metrics: Metrics) -> tuple[GANState, Metrics]:
-        finite = all_finite((new, metrics))
-        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        state = kept._replace(step=old.step + 1, skipped=jnp.where(finite, 0, old.skipped + 1))
-        return state, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
+        generator, moments = self.generator.descend(gradient, state.generator, state.generator_optimizer)
+        average = self.generator.averaged(state.average, generator, state.step)
+        return state._replace(generator=generator, generator_optimizer=moments, average=average), metrics
 
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
-        """n generated points [n, d], from the averaged generator (the generator itself where `average` is 0)."""
-        return self.generate(state.average, jax.random.normal(key, (n, self.latent)))
+        """n generated points [n, d], from the averaged generator (the generator itself where it keeps no average)."""
+        return self.generate(state.average, jax.random.normal(key, (n, self.generator.inputs)))
+
+    # --- its terms ----------------------------------------------------------------------------------------------------
+
+    def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
+        """G(z): [b, latent] → [b, d]."""
+        return self.generator.network.apply(parameters, z)
+
+    def raw(self, parameters: Any, x: jax.Array, noise: NoiseState | None = None) -> jax.Array:
+        """v(x) before the output bound, at points that hold `noise`: [b, d] → [b]."""
+        if not (self.instance_noise and noise):
+            return self.critic.network.apply(parameters, x)
+        deviation = (noise.standard_deviation,) if self.critic.takes_noise else ()
+        return self.critic.network.apply(parameters, self.instance_noise.rescaled(x, noise), *deviation)
+
+    def outputs(self, parameters: Any, x: jax.Array, noise: NoiseState | None = None) -> jax.Array:
+        """v(x), within the output bound if there is one, at points that hold `noise`: [b, d] → [b]."""
+        return self.critic.bounded(self.raw(parameters, x, noise))
+
+    def outputs_and_penalty(self, key: jax.Array, state: GANState, critic: Any, x_p, x_q, player: str):
+        """(v_p [b], v_q [b], the weighted penalty that `player` pays); input gradients only where that counts."""
+        function = partial(self.outputs, critic, noise=state.instance_noise)
+        if self.penalty is None or self.penalty.on != player:
+            v = function(jnp.concatenate([x_p, x_q]))
+            return v[: len(v) // 2], v[len(v) // 2 :], jnp.zeros(())
+        u_key, n_key = jax.random.split(key)
+        values = critic_values(
+            function,
+            x_p,
+            x_q,
+            self.critic.divergence,
+            activation=self.critic.activation,
+            expectation=self.replicas.expectation,
+            uniform=self.replicas.shard(jax.random.uniform(u_key, (self.batch,))),
+            normal=self.normal(n_key, self.critic.inputs),
+        )
+        return values.v_p, values.v_q, self.penalty(values, state.step)
+
+    def lower_bound(self, v_p: jax.Array, v_q: jax.Array, value: jax.Array) -> jax.Array:
+        """The bound on the named divergence that outputs [b] on P and Q give; `value` if that trains the critic."""
+        if self.critic.divergence is self.divergence:
+            return value
+        log_ratio, expectation = self.critic.output_activation.log_ratio, self.replicas.expectation
+        return fenchel(self.divergence, log_ratio(v_p), log_ratio(v_q), activation="log_ratio", expectation=expectation)
+
+    def cost(self, v: jax.Array) -> jax.Array:
+        """What the generator pays for each sample, from the critic's outputs on them: [b] → [b]."""
+        return self.objective(Outputs(v, self.critic.output_activation, self.divergence, self.smoothing))
+
+    def generator_loss(self, raw: jax.Array) -> jax.Array:
+        """The generator's objective from the critic's outputs on its samples, before the output bound: [b] → []."""
+        expectation, v = self.replicas.expectation, self.critic.bounded(raw)
+        if self.normalise:
+            weight = jax.lax.stop_gradient(derivative(self.cost)(v))
+            return -expectation(weight / expectation(weight) * raw)
+        if self.objective is minimax and self.critic.bound is not fenchel:
+            return self.critic.lower_bound(jax.lax.stop_gradient(v), v, expectation)  # P's term is a constant here
+        return expectation(self.cost(v))
+
+    def normal(self, key: jax.Array, dim: int) -> jax.Array:
+        """This device's share of a global batch of N(0, I) in `dim` dimensions."""
+        return self.replicas.shard(jax.random.normal(key, (self.batch, dim)))
+
+    def noisy(self, key: jax.Array, state: GANState, x: jax.Array) -> jax.Array:
+        """x with the instance noise of this step, if there is any: [b, d] → [b, d]."""
+        noise = state.instance_noise
+        return x if noise is None else x + noise.standard_deviation * self.normal(key, self.critic.inputs)
 
 
-def all_finite(tree: Any) -> jax.Array:
-    """Whether no number in `tree` is infinite or NaN: []. Leaves of one shape are read in one pass."""
-    shapes: dict[tuple[int, ...], list[jax.Array]] = {}
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            shapes.setdefault(leaf.shape, []).append(jnp.isfinite(leaf))
-    return jnp.stack([jnp.all(reduce(jnp.logical_and, same)) for same in shapes.values()]).all()
+# --- from a config ----------------------------------------------------------------------------------------------------
+
+
+def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
+    """The FGAN that `config` describes, for the dimension of `data`."""
+    named = divergence(config.divergence)
+    trained = divergence(config.critic.divergence or (named if named.smooth else "js"))
+    updates = config.steps * config.game.critic_steps
+    return FGAN(
+        divergence=named,
+        generator=_generator(config, data),
+        critic=_critic(config, data, trained, updates),
+        batch=config.batch,
+        objective=objective(config.game.objective, named, trained),
+        smoothing=config.game.smoothing,
+        normalise=config.game.normalise,
+        penalty=weighted(config.penalty, config.steps),
+        instance_noise=instance_noise(config.instance_noise, updates),
+        critic_steps=config.game.critic_steps,
+        update=config.game.update,
+        replicas=replicas,
+    )
+
+
+def _generator(config: Config, data: Dataset) -> Generator:
+    g = config.generator
+    return Generator(
+        network=_in_precision(GENERATORS[g.kind](g, data), config),
+        inputs=g.latent + g.linear,
+        optimizer=optimizer(config.generator_optimizer, config.steps),
+        average=g.average,
+    )
+
+
+def _critic(config: Config, data: Dataset, trained: FDivergence, updates: int) -> Critic:
+    c = config.critic
+    network = CRITICS[c.kind](c, data)
+    return Critic(
+        network=_in_precision(network, config),
+        inputs=data.dim,
+        optimizer=optimizer(config.critic_optimizer, updates),
+        divergence=trained,
+        activation=None if c.activation == "default" else c.activation,
+        bound=BOUNDS[c.bound],
+        output_bound=c.output_bound,
+        out_of_bound_penalty=c.out_of_bound_penalty,
+        takes_noise=bool(getattr(network, "frequencies", 0)),
+    )
+
+
+def _in_precision(network: nn.Module, config: Config) -> nn.Module | InPrecision:
+    return network if config.compute == "float32" else InPrecision(network, jnp.dtype(config.compute))

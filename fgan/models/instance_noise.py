@@ -1,20 +1,18 @@
-"""Spread divergences: D_f between both measures blurred by one Gaussian noise, whose level the game leads by itself.
+"""Instance noise: D_f between both measures, each with one Gaussian noise added, whose deviation the game itself sets.
 
-Between samples of disjoint supports every critic is either blind or unbounded. Blurred by N(0, s²I), data P and model
-Q have densities on one support, and D_f(P∗N‖Q∗N) = 0 still holds exactly where P = Q (Zhang, Hayes, Bird,
-Habib, Barber 2020, Spread divergence, section 2), so s needs no limit of 0.
+Between samples of disjoint supports every critic is either blind or unbounded. With noise N(0, s²I), data P and model Q
+have densities on one support, and D_f(P∗N‖Q∗N) = 0 still holds exactly where P = Q (Zhang, Hayes, Bird, Habib,
+Barber 2020, Spread divergence, section 2), so s needs no limit of 0.
 
-The level follows the divergence it leaves: with b the running mean of the critic's bound over f''(1), in which unit all
-f-divergences agree near P = Q,
+The standard deviation s follows the divergence that remains: with b the running mean of the critic's bound over f''(1),
+the unit in which all f-divergences agree near P = Q,
 
     log s ← log s + rate·clip(b/overlap − 1, −1, 1),      end ≤ s ≤ start.
 
-While the two stay close, s falls; where the generator cannot follow, s waits or rises. Log-ratios thus stay within
-some tenths of a nat while modes part, one by one as the blur lifts, instead of being found or missed. `overlap` relaxes
-over the training from its first to its second value: what remains at last, samples between modes, must not keep the
-detail within them from being learned.
-
-Layer 4: imports jax only.
+While the two measures stay close, s falls; where the generator cannot follow, s waits or rises. Log-ratios thus stay
+within some tenths of a nat while modes part, one by one as the noise fades, instead of being found or missed. `overlap`
+relaxes over the training from its first to its second value: what remains at last, samples between modes, must not keep
+the detail within them from being learned.
 """
 
 from __future__ import annotations
@@ -26,28 +24,31 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MEMORY = 0.98  # of the running mean of the bound, a step
+from fgan.config import schema
+
+MEMORY = 0.98
+"""Of the running mean of the bound, a step: its last fifty bounds. `benchmarks.ablation` would show a change."""
 
 
-class Blur(NamedTuple):
+class NoiseState(NamedTuple):
     """The noise of a step.
 
     Attributes:
-        level: s, its standard deviation along every axis, in the units the networks see.
+        standard_deviation: s, along every axis, in the units the networks see.
         bound: the running mean of the critic's bound on D_f, over f''(1).
     """
 
-    level: jax.Array
+    standard_deviation: jax.Array
     bound: jax.Array
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """How the level of the noise is led.
+class InstanceNoise:
+    """How the noise goes from its first to its last standard deviation.
 
     Attributes:
-        start, end: the largest level, where training begins, and the smallest.
-        overlap: the bound, over f''(1), that the level is held at, in the first and in the last step.
+        start, end: the largest standard deviation, where training begins, and the smallest.
+        overlap: the bound, over f''(1), that the noise is held at, in the first and in the last step.
         fall: steps from start to end if nothing holds it up.
         steps: critic updates of the training.
     """
@@ -58,22 +59,31 @@ class Spread:
     fall: float
     steps: int
 
-    def seen(self, x: jax.Array, blur: Blur) -> jax.Array:
-        """Blurred points as the critic sees them, x/√(1 + s²) if `start` is above 1, else x: [b, d] → [b, d].
+    def init(self) -> NoiseState:
+        """The noise of the first step."""
+        return NoiseState(jnp.asarray(self.start, jnp.float32), jnp.asarray(self.overlap[0], jnp.float32))
+
+    def rescaled(self, x: jax.Array, noise: NoiseState) -> jax.Array:
+        """Points with noise as the critic takes them, x/√(1 + s²) if `start` is above 1, else x: [b, d] → [b, d].
 
         In many dimensions only noise near the distance of modes joins them, √d times the deviation 1 of a coordinate.
         """
-        return x / jnp.sqrt(1.0 + blur.level**2) if self.start > 1.0 else x
+        return x / jnp.sqrt(1.0 + noise.standard_deviation**2) if self.start > 1.0 else x
 
-    def init(self) -> Blur:
-        """The blur before the first step."""
-        return Blur(jnp.asarray(self.start, jnp.float32), jnp.asarray(self.overlap[0], jnp.float32))
-
-    def follow(self, blur: Blur, bound: jax.Array, step: jax.Array) -> Blur:
-        """The blur after the critic update `step`, whose bound over f''(1) was `bound`."""
+    def follow(self, noise: NoiseState, bound: jax.Array, step: jax.Array) -> NoiseState:
+        """The noise after the critic update `step`, whose bound over f''(1) was `bound`."""
         rate = math.log(self.start / self.end) / self.fall
         first, last = self.overlap
         overlap = first * (last / first) ** jnp.clip(step / self.steps, 0.0, 1.0)
-        smooth = MEMORY * blur.bound + (1.0 - MEMORY) * bound
+        smooth = MEMORY * noise.bound + (1.0 - MEMORY) * bound
         pull = jnp.clip(smooth / overlap - 1.0, -1.0, 1.0)
-        return Blur(jnp.clip(blur.level * jnp.exp(rate * pull), self.end, self.start), smooth)
+        return NoiseState(jnp.clip(noise.standard_deviation * jnp.exp(rate * pull), self.end, self.start), smooth)
+
+
+def instance_noise(config: schema.InstanceNoise, updates: int) -> InstanceNoise | None:
+    """The noise that `config` describes in a training of so many critic updates; None for none."""
+    if not config.start:
+        return None
+    return InstanceNoise(
+        start=config.start, end=config.end, overlap=config.overlap, fall=config.fall * updates, steps=updates
+    )

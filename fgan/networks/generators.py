@@ -1,26 +1,22 @@
-"""Generator and critic networks. All take and return rows: z [n, latent] → x [n, d], x [n, d] → v [n].
-
-Image networks halve and double the sides by convolutions, the compiler's own on accelerators. On CPUs these are matrix
-products of the same parameters: inside a scan, XLA's CPU convolution is a naive loop, ten times slower.
-
-Layer 4: imports estimators.critics.networks.
-"""
+"""Generators, networks from noise z [n, latent] to points x [n, d], and their kinds, as the config names them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from estimators.critics.networks import MLP, NONLINEARITIES
+from estimators.critics.networks import MLP
+from fgan.config.schema import ConfigError, Generator
+from fgan.networks.images import ImageGenerator, check_images
 
 
 class LocationScale(nn.Module):
-    """x = μ + σz on the line, the generator of the f-GAN paper's toy experiment; parameters μ and log σ.
+    """x = μ + σz on the line, the generator of the f-GAN paper's experiment with Gaussians; parameters μ and log σ.
 
     Attributes:
         start: (μ, σ) to begin from.
@@ -36,7 +32,7 @@ class LocationScale(nn.Module):
 
 
 class Affine(nn.Module):
-    """x = μ + Lz in d dimensions, the Gaussian N(μ, LLᵀ); parameters μ [d] and `root` [d, d], read by `factor`."""
+    """x = μ + Lz in d dimensions, the Gaussian N(μ, LLᵀ); parameters μ [d] and `root` [d, d], L = factor(root)."""
 
     dim: int
 
@@ -53,140 +49,6 @@ def factor(root: jax.Array) -> jax.Array:
     One root for every covariance LLᵀ. Source: Pinheiro, Bates 1996, the log-Cholesky parametrisation.
     """
     return jnp.tril(root, -1) + jnp.diag(jnp.exp(jnp.diagonal(root)))
-
-
-THIN = 16  # channels below which the four windows of a convolution share one product; above, joining them costs more
-
-
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """y[i, j] = Σ_st x[i+s, j+t] K[s, t]: images [n, h, w, c], kernel [2, 2, c, f] → [n, h − 1, w − 1, f]."""
-
-    def by_product(x, kernel):
-        (h, w), (c, f) = x.shape[1:3], kernel.shape[2:]
-        windows = [x[:, s : h - 1 + s, t : w - 1 + t] for s in (0, 1) for t in (0, 1)]
-        if c < THIN:
-            return jnp.concatenate(windows, axis=-1) @ kernel.reshape(4 * c, f)
-        return sum(window @ tap for window, tap in zip(windows, kernel.reshape(4, c, f), strict=True))
-
-    return jax.lax.platform_dependent(x, kernel, cpu=by_product, default=partial(_compiled, pad=0))
-
-
-def convolve_transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """y[i, j] = Σ_st x[i−s, j−t] K[s, t]: images [n, h, w, c], kernel [2, 2, c, f] → [n, h + 1, w + 1, f]."""
-
-    def by_product(x, kernel):
-        c, f = kernel.shape[2:]
-        y = x @ kernel.transpose(2, 0, 1, 3).reshape(c, 4 * f)
-        parts = jnp.split(y, 4, axis=-1)
-        shifts = [(s, t) for s in (0, 1) for t in (0, 1)]
-        return sum(
-            jnp.pad(part, ((0, 0), (s, 1 - s), (t, 1 - t), (0, 0))) for part, (s, t) in zip(parts, shifts, strict=True)
-        )
-
-    def by_compiler(x, kernel):
-        return _compiled(x, kernel[::-1, ::-1], pad=1)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=by_product, default=by_compiler)
-
-
-def _compiled(x: jax.Array, kernel: jax.Array, pad: int) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def space_to_depth(x: jax.Array) -> jax.Array:
-    """[n, 2h, 2w, c] → [n, h, w, 4c]: each 2 × 2 block becomes one pixel's channels."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
-
-
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """[n, h, w, 4c] → [n, 2h, 2w, c]: each pixel's channels become a 2 × 2 block."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
-
-
-class Halving(nn.Module):
-    """Images [n, 2h, 2w, c] → [n, h, w, features]: the convolution of 4 × 4 windows, stride 2 and padding 1.
-
-    Such a window is 2 × 2 blocks of 2 × 2 pixels.
-    """
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        blocks = space_to_depth(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (2, 2, blocks.shape[-1], self.features))
-        return convolve(blocks, kernel) + _bias(self)
-
-
-class Doubling(nn.Module):
-    """Images [n, h, w, c] → [n, 2h, 2w, features]: the transposed convolution of such windows, `Halving` backwards.
-
-    Attributes:
-        features: channels of the result.
-        use_bias: add a number a channel.
-    """
-
-    features: int
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (2, 2, x.shape[-1], 4 * self.features))
-        y = depth_to_space(convolve_transposed(x, kernel))[:, 1:-1, 1:-1]
-        return y + _bias(self) if self.use_bias else y
-
-
-def _bias(module: Halving | Doubling) -> jax.Array:
-    """A parameter to add to each channel: [1, 1, 1, features], 0 at first."""
-    return module.param("bias", nn.initializers.zeros, (module.features,))[None, None, None]
-
-
-class ImageGenerator(nn.Module):
-    """z [n, latent] → images as rows [n, side²] in (−1, 1): dense to side/4, then two convolutions that double it.
-
-    Attributes:
-        side: height and width; a multiple of 4.
-        features: channels at side/4 and at side/2.
-        nonlinearity: a name in NONLINEARITIES.
-    """
-
-    side: int
-    features: Sequence[int] = (128, 64)
-    nonlinearity: str = "relu"
-
-    @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        act, low = NONLINEARITIES[self.nonlinearity], self.side // 4
-        first, second = self.features
-        x = act(nn.LayerNorm()(nn.Dense(low * low * first)(z)))
-        x = act(nn.LayerNorm()(Doubling(second, use_bias=False)(x.reshape(-1, low, low, first))))
-        return jnp.tanh(Doubling(1)(x).reshape(x.shape[0], -1))
-
-
-class ImageCritic(nn.Module):
-    """Images as rows [n, side²] → v [n]: two 4 × 4 convolutions of stride 2, then a dense layer.
-
-    Attributes:
-        side: height and width; a multiple of 4.
-        features: channels at side/2 and at side/4.
-        nonlinearity: a name in NONLINEARITIES.
-    """
-
-    side: int
-    features: Sequence[int] = (64, 128)
-    nonlinearity: str = "leaky_relu"
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        act = NONLINEARITIES[self.nonlinearity]
-        x = x.reshape(-1, self.side, self.side, 1)
-        for channels in self.features:
-            x = act(Halving(channels)(x))
-        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
 
 
 SHALLOW = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
@@ -226,3 +88,43 @@ class Bounded(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         return jnp.tanh(MLP(self.features, self.nonlinearity, self.dim)(z))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def mlp(generator: Generator, data: Any) -> nn.Module:
+    """A multilayer perceptron, `Convolved` where `generator.linear` asks for it, `Bounded` for images."""
+    if data.side:
+        _refuse_linear(generator)
+        return Bounded(generator.features, generator.nonlinearity, data.dim)
+    network = MLP(generator.features, generator.nonlinearity, data.dim, gain=generator.gain)
+    return Convolved(network, generator.linear, data.dim) if generator.linear else network
+
+
+def location_scale(generator: Generator, data: Any) -> nn.Module:
+    """μ + σz. Raises ConfigError unless z and the data are on the line."""
+    _refuse_linear(generator)
+    if data.dim != 1 or generator.latent != 1:
+        raise ConfigError("generator.kind = location_scale needs data on the line and generator.latent = 1")
+    return LocationScale(generator.start)
+
+
+def image(generator: Generator, data: Any) -> nn.Module:
+    """Two convolutions that double the sides. Raises ConfigError unless the data are images of a fitting size."""
+    _refuse_linear(generator)
+    check_images("generator", generator.features, data)
+    return ImageGenerator(data.side, generator.features, generator.nonlinearity)
+
+
+def _refuse_linear(generator: Generator) -> None:
+    if generator.linear:
+        raise ConfigError(f"generator.linear = {generator.linear}: only an mlp on data that are no images takes it")
+
+
+GENERATORS: dict[str, Callable[[Generator, Any], nn.Module]] = {
+    "mlp": mlp,
+    "location_scale": location_scale,
+    "image": image,
+}
+"""kind → (the config's group, the Dataset) → network."""

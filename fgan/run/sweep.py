@@ -214,12 +214,12 @@ def footprint(config: Config, data: Dataset) -> int:
     state = jax.eval_shape(gan.init, jax.random.key(0))
     points = max(2 * config.batch, config.log.samples)
 
-    def layers(network, parameters, dim):
-        x = jax.ShapeDtypeStruct((points, dim), jnp.float32)
+    def layers(player, parameters):
+        x = jax.ShapeDtypeStruct((points, player.inputs), jnp.float32)
         everything = {"capture_intermediates": True, "mutable": ["intermediates"]}
-        return jax.eval_shape(lambda p, x: network.apply(p, x, **everything), parameters, x)
+        return jax.eval_shape(lambda p, x: player.network.apply(p, x, **everything), parameters, x)
 
-    seen = layers(gan.generator, state.generator, gan.latent), layers(gan.critic, state.critic, gan.dim)
+    seen = layers(gan.generator, state.generator), layers(gan.critic, state.critic)
     return 4 * _bytes(state) + 2 * _bytes(seen)
 
 

@@ -18,6 +18,8 @@ from estimators.divergences.bounds import fenchel
 from estimators.divergences.generator import SMOOTHING, FDivergence
 from estimators.divergences.table import divergence
 from fgan.models.gan import FGAN
+from fgan.models.objectives import objective
+from fgan.models.players import Critic, Generator
 from fgan.networks.generators import Affine, LocationScale, factor
 
 SEEDS = (0, 1, 2)
@@ -62,17 +64,16 @@ def steps_for(dim: int) -> int:
 def fgan_for(d: FDivergence, dim: int = 1) -> FGAN:
     """The f-GAN of this experiment under `d`: one preset, but for `critic_for` and the divergences with a kink."""
     n = steps_for(dim)
+    trained = d if d.smooth else divergence("js")
+    generator_optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.02), b1=0.5, b2=0.9)
+    critic_optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.1), b1=0.5, b2=0.99)
+    network = LocationScale() if dim == 1 else Affine(dim)
     return FGAN(
-        generator=LocationScale() if dim == 1 else Affine(dim),
-        critic=critic_for(d),
         divergence=d,
-        critic_divergence=None if d.smooth else divergence("js"),
-        dim=dim,
-        latent=dim,
+        generator=Generator(network=network, inputs=dim, optimizer=generator_optimizer, average=0.995),
+        critic=Critic(network=critic_for(d), inputs=dim, optimizer=critic_optimizer, divergence=trained),
         batch=BATCH,
-        generator_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.02), b1=0.5, b2=0.9),
-        critic_optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, n, 0.1), b1=0.5, b2=0.99),
-        average=0.995,
+        objective=objective("minimax", d, trained),
     )
 
 

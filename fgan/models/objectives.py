@@ -1,0 +1,88 @@
+"""What the generator minimises: E_Q of a cost of each sample, a pure function of the critic's outputs there.
+
+The critic's output v stands for the variational function T(v) and the log-ratio ℓ(v). Under each cost a sample moves
+along w(v)∇v with a weight of its own, such as e^{2v} f''(e^v) for minimax and e^v f''(e^v) for alternative under
+log_ratio. Where w grows as v falls, samples between modes, far below, drown the differences that would balance the
+modes. A new objective is a function and its entry in OBJECTIVES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from estimators.divergences.generator import SMOOTHING, Activation, FDivergence
+
+
+class Outputs(NamedTuple):
+    """The critic's outputs on generated samples, and what an objective needs to give them a meaning.
+
+    Attributes:
+        v: raw outputs, [b].
+        activation: of the critic: v → T, f*(T) and ℓ, for the divergence that trains it.
+        divergence: f_G, the divergence that the generator descends.
+        smoothing: width in nats of the step that stands in for f_G' where f_G has a kink.
+    """
+
+    v: jax.Array
+    activation: Activation
+    divergence: FDivergence
+    smoothing: float = SMOOTHING
+
+
+Objective = Callable[[Outputs], jax.Array]
+
+
+def minimax(q: Outputs) -> jax.Array:
+    """−f*(T(v)), the generator's term of the bound itself (Nowozin, Cseke, Tomioka 2016, algorithm 1): [b]."""
+    return -q.activation.conjugate(q.v)
+
+
+def alternative(q: Outputs) -> jax.Array:
+    """−T(v), a way past vanishing gradients (Nowozin, Cseke, Tomioka 2016, section 3.2): [b]."""
+    return -q.activation.output(q.v)
+
+
+def ratio(q: Outputs) -> jax.Array:
+    """−f_G*(f_G'(e^ℓ)), any divergence through the log-ratio, whatever trained the critic: [b].
+
+    Where f_G has a kink, a step `smoothing` wide stands in for f_G'.
+    """
+    log_ratio, d = q.activation.log_ratio(q.v), q.divergence
+    if not d.smooth:
+        log_ratio = d.kink + SMOOTHING / q.smoothing * (log_ratio - d.kink)
+    return -d.log_ratio.conjugate(log_ratio)
+
+
+def kl_gradient(q: Outputs) -> jax.Array:
+    """−e^ℓ, at ℓ = log p/q the first variation −p/q of KL(P‖Q) at Q, whatever trained the critic: [b].
+
+    The regions lead that the model lacks. It takes the generator's divergence from another than the critic's, so it is
+    never a default.
+    """
+    return -jnp.exp(q.activation.log_ratio(q.v))
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "minimax": minimax,
+    "alternative": alternative,
+    "ratio": ratio,
+    "kl_gradient": kl_gradient,
+}
+
+OF_THE_CRITIC = (minimax, alternative)
+"""Objectives that descend the divergence of the critic, whichever the generator's is."""
+
+
+def objective(name: str, divergence: FDivergence, critic: FDivergence) -> Objective:
+    """The function of OBJECTIVES that `name` stands for, or `ratio` where that one would not descend `divergence`.
+
+    This is so where another divergence trains the critic, whose own the first two descend, and for `kl_gradient` where
+    `divergence` has a kink.
+    """
+    chosen = OBJECTIVES[name]
+    elsewhere = chosen in OF_THE_CRITIC and critic is not divergence
+    return ratio if elsewhere or (chosen is kl_gradient and not divergence.smooth) else chosen

@@ -1,0 +1,101 @@
+"""The two players of an f-GAN: each a network, the optimiser that trains it, and what is its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from estimators.divergences.bounds import Bound, Expectation, fenchel, mean
+from estimators.divergences.generator import Activation, ActivationName, FDivergence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """A network and what trains it.
+
+    Attributes:
+        network: a flax module, or a wrapper around one.
+        inputs: dimension of the points it takes.
+        optimizer: an optax transformation.
+    """
+
+    network: Any
+    inputs: int
+    optimizer: optax.GradientTransformation
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        """Fresh (parameters, optimiser state)."""
+        parameters = self.network.init(key, jnp.zeros((1, self.inputs)))
+        return parameters, self.optimizer.init(parameters)
+
+    def descend(self, gradient: Any, parameters: Any, moments: Any) -> tuple[Any, Any]:
+        """(parameters, optimiser state) after one step of the optimiser down `gradient`; `moments` is its state."""
+        change, moments = self.optimizer.update(gradient, moments, parameters)
+        return optax.apply_updates(parameters, change), moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator(Player):
+    """A network z [n, latent] → x [n, d], and the moving average of its parameters that samples come from.
+
+    Attributes:
+        average: decay of that average, a step; 0 keeps none.
+    """
+
+    average: float = 0.0
+
+    def averaged(self, average: Any, parameters: Any, step: jax.Array) -> Any:
+        """The moving average after `step`, in which the start weighs little."""
+        if not self.average:
+            return parameters
+        decay = jnp.minimum(self.average, (1.0 + step) / (10.0 + step))
+        return optax.incremental_update(parameters, average, 1.0 - decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critic(Player):
+    """A network x [n, d] → v [n], what its outputs v stand for, and the bound that it ascends.
+
+    Attributes:
+        divergence: the divergence whose bound trains it.
+        activation: of its outputs; None for the divergence's default.
+        bound: an entry of estimators.divergences.bounds.BOUNDS.
+        output_bound: outputs are brought within ±output_bound, so that no divergence, infinite between disjoint
+            supports or not, can run away; the bound stays a bound. 0 leaves them free.
+        out_of_bound_penalty: weight, in its loss, of E (|v| − output_bound)₊² over raw outputs v on both samples: a way
+            back from where the output bound leaves next to no slope.
+        takes_noise: whether the network also takes the standard deviation of the noise in x.
+    """
+
+    divergence: FDivergence
+    activation: ActivationName | None = None
+    bound: Bound = fenchel
+    output_bound: float = 0.0
+    out_of_bound_penalty: float = 0.0
+    takes_noise: bool = False
+
+    @property
+    def output_activation(self) -> Activation:
+        """v → T, f*(T) and ℓ."""
+        return self.divergence.activation(self.activation)
+
+    @property
+    def curvature(self) -> jax.Array | float:
+        """f''(1), the unit in which all bounds agree near P = Q; 1 where f has a kink."""
+        return self.divergence.second(jnp.ones(())) if self.divergence.smooth else 1.0
+
+    def lower_bound(self, v_p: jax.Array, v_q: jax.Array, expectation: Expectation = mean) -> jax.Array:
+        """The bound on its divergence that outputs on P and Q, [b] each, give: []."""
+        return self.bound(self.divergence, v_p, v_q, activation=self.activation, expectation=expectation)
+
+    def bounded(self, raw: jax.Array) -> jax.Array:
+        """Raw outputs within the output bound c: c·tanh(v/c), if there is one."""
+        return self.output_bound * jnp.tanh(raw / self.output_bound) if self.output_bound else raw
+
+    def out_of_bound(self, raw: jax.Array) -> jax.Array:
+        """(|v| − output_bound)₊² of raw outputs v."""
+        return jnp.maximum(jnp.abs(raw) - self.output_bound, 0.0) ** 2

@@ -1,0 +1,28 @@
+"""Kinds of critic, as the config names them: networks from points [n, d] to raw outputs v [n], any real number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from estimators.critics.networks import MLP
+from fgan.config.schema import Critic
+from fgan.networks.images import ImageCritic, check_images
+
+
+def mlp(critic: Critic, data: Any) -> nn.Module:
+    """A multilayer perceptron."""
+    c = critic
+    return MLP(c.features, c.nonlinearity, gain=c.gain, frequencies=c.frequencies, lipschitz=c.lipschitz)
+
+
+def image(critic: Critic, data: Any) -> nn.Module:
+    """Two strided convolutions. Raises ConfigError unless the data are images whose side is a multiple of 4."""
+    check_images("critic", critic.features, data)
+    return ImageCritic(data.side, critic.features, critic.nonlinearity)
+
+
+CRITICS: dict[str, Callable[[Critic, Any], nn.Module]] = {"mlp": mlp, "image": image}
+"""kind → (the config's group, the Dataset) → network."""
