@@ -32,8 +32,9 @@ from benchmarks.estimation import RESULTS, fill
 from benchmarks.ledger import Ledger, Run
 from benchmarks.variants import ON_GRID, VARIANTS, configured
 from estimators.critics.kernel import steps
-from fgan.config.schema import Config, check
-from fgan.data.sources import Dataset
+from fgan.config.checks import check
+from fgan.config.schema import Config
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.experiments.mode_capture import TASKS, Task, score
 from fgan.models.gan import FGAN

@@ -21,7 +21,7 @@ from benchmarks import summaries
 from benchmarks.ledger import Ledger, Row, plain
 from benchmarks.variants import VARIANTS
 from estimators.plot_style import EXACT, PALETTE, STYLE, save
-from fgan.config.schema import to_toml
+from fgan.config.toml import to_toml
 from fgan.experiments.mode_capture import SAMPLES, SCORES, TASKS, preset
 from fgan.experiments.tables import misses, summary
 from fgan.scores.modes import perfect_high_quality

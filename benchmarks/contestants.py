@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks import peers
 from estimators.critics.kernel import ALONE, steps
 from fgan.config.schema import Config, Critic, Generator, Penalty
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.models.model import build
 from fgan.run import program
 

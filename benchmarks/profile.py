@@ -157,22 +157,21 @@ import flax.linen, optax
 lap("import flax and optax")
 import json
 import jax.numpy as jnp
-from fgan.devices import engines as parallel
+from fgan.devices import engines
 from fgan.run import compile_cache as programs
-from fgan.run import loop as train
-from fgan.run import program
-from fgan.config.schema import load
+from fgan.run import loop, program
+from fgan.config.toml import load
 from fgan.data.sources import load as load_data
 lap("import fgan")
 programs.keep()
 config = load("configs/ring.toml")
 data = load_data(config.data)
-where = parallel.layout(config.parallel)
+layout = engines.layout(config.parallel)
 lap("configuration, data, devices")
-state = jax.block_until_ready(program.fresh(config, data, where=where))
+state = jax.block_until_ready(program.fresh(config, data, layout=layout))
 lap("first state")
 arguments = (jnp.asarray(data.rows), program.seed_numbers(config), state, jnp.asarray(0, jnp.int32))
-traced = jax.jit(program.chunk(config, data, config.log.every)(parallel.replicas(where))).trace(*arguments)
+traced = jax.jit(program.chunk(config, data, config.log.every)(engines.replicas(layout))).trace(*arguments)
 lap("trace the chunk")
 lowered = traced.lower()
 lap("lower it")

@@ -1,44 +1,120 @@
 """Mutual information: I(X; Z) = KL between the joint law P of (x, z) and the product Q of its marginals, in nats.
 
 Rows of Q come from the sample itself: within each block of cross-fitting, x_i meets z_j of other rows (a derangement),
-so that a held-out critic has seen neither half of a held-out pair. One fit of the critics of `neural` then gives
-
-    js        the calibrated plug-in of the ratio trained by the Jensen–Shannon bound: the value `auto` reports
-    nwj       E_P[ℓ] − E_Q[e^ℓ] + 1                      ≤ I, critic trained by it (Nguyen et al. 2010)
-    dv        E_P[ℓ] − log E_Q[e^ℓ]                      ≤ I, critic trained with MINE's corrected gradient (2018)
-    smile     E_P[ℓ] − log E_Q[e^clip(ℓ, ±τ)], τ = 5     neither bound (Song & Ermon 2020)
-    infonce   E[ℓ(x, z) − log mean_k e^ℓ(x, z_k)]        ≤ min(I, log K), K candidates (van den Oord et al. 2018)
-    upper     E_P[ℓ] − E_Q[ℓ] = I + KL(Q‖P) at the ratio ≥ I (CLUB with the critic's own conditional, Cheng et al. 2020)
-
-Layer 5: imports divergences, folds, functionals, neural, references, result, telescoping.
+so that a held-out critic has seen neither half of a held-out pair. One fit of the critics of `neural` then gives the
+calibrated plug-in of the ratio trained by the Jensen–Shannon bound, `js`, which is the value `auto` reports, and every
+bound of `BOUNDS`. For `nwj` and `dv` the critics are trained by that bound.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import norm
 
-from estimators.density_ratio.plug_in import read, standard_error
-from estimators.density_ratio.references import of_pairs
+from estimators.density_ratio.copulas import of_pairs
+from estimators.density_ratio.critic import JS
+from estimators.density_ratio.plug_in import lower_bound, plug_in
+from estimators.density_ratio.standard_error import influence_of_means, standard_error
+from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import neural, telescoping
-from estimators.result import Estimate, Scores
+from estimators.methods.auto import choose
+from estimators.request import Request, check_settings
+from estimators.result import Estimate, Interval, Scores
+from estimators.samples.arrays import DataError, as_samples
 from estimators.samples.folds import Groups, Rows, blocks
 
 PARTNERS = 4
-"""Rows of Q that each x meets; for infonce one less than its candidates."""
+"""Rows of Q that each x meets."""
 CANDIDATES = 64
+"""For infonce, one more than the rows of Q that each x meets: its own z is a candidate too."""
 CLIP = 5.0
-FAR = 0.9
+"""Nats at which smile clips log-ratios on the product."""
 
 
+# --- bounds ----------------------------------------------------------------------------------------------------------
+class Bound(NamedTuple):
+    """What `BOUNDS` says of a bound.
+
+    Attributes:
+        formula: of log-ratios ℓ of the joint law P and of the product Q.
+        caution: what limits it.
+        value: (scores, groups) → (the bound, its standard error over draws of pairs), in nats.
+    """
+
+    formula: str
+    caution: str
+    value: Callable[[Scores, Groups], tuple[float, float]]
+
+
+def _nwj(scores: Scores, groups: Groups) -> tuple[float, float]:
+    return lower_bound(DIVERGENCES["kl"], scores, groups)
+
+
+def _dv(scores: Scores, groups: Groups) -> tuple[float, float]:
+    with jax.enable_x64(True):
+        value = float(donsker_varadhan(DIVERGENCES["kl"], *scores))
+    log_mean = float(scores.log_p.mean()) - value
+    return value, _error(scores.log_p, -np.exp(scores.log_q - log_mean), groups)
+
+
+def _smile(scores: Scores, groups: Groups) -> tuple[float, float]:
+    return _dv(Scores(scores.log_p, np.clip(scores.log_q, -CLIP, CLIP)), groups)
+
+
+def _infonce(scores: Scores, groups: Groups) -> tuple[float, float]:
+    """Each x against its own z and the partners drawn for it."""
+    others = scores.log_q.reshape(len(scores.log_p), -1)
+    candidates = np.column_stack([scores.log_p, others])
+    gains = scores.log_p - logsumexp(candidates, axis=1) + math.log(candidates.shape[1])
+    return float(gains.mean()), _error(gains, np.zeros(others.size), groups)
+
+
+def _upper(scores: Scores, groups: Groups) -> tuple[float, float]:
+    value = float(scores.log_p.mean() - scores.log_q.mean())
+    return value, _error(scores.log_p, -scores.log_q, groups)
+
+
+def _error(on_p: np.ndarray, on_q: np.ndarray, groups: Groups) -> float:
+    return standard_error(influence_of_means(on_p, on_q), len(on_p), groups)
+
+
+BOUNDS: dict[str, Bound] = {
+    "nwj": Bound(  # Nguyen, Wainwright & Jordan 2010
+        "E_P[ℓ] − E_Q[e^ℓ] + 1 ≤ I", "nwj: a lower bound; the interval is the bound's", _nwj
+    ),
+    "dv": Bound(  # Donsker & Varadhan 1975; the critic trained with MINE's corrected gradient, Belghazi et al. 2018
+        "E_P[ℓ] − log E_Q[e^ℓ] ≤ I",
+        "dv: a lower bound but for a bias up of about the variance of e^ℓ over 2n; the interval is its own",
+        _dv,
+    ),
+    "smile": Bound(  # Song & Ermon 2020
+        "E_P[ℓ] − log E_Q[e^clip(ℓ, ±τ)], τ = 5",
+        f"smile: log-ratios on the product clipped at ±{CLIP:g}; bounds I from neither side",
+        _smile,
+    ),
+    "infonce": Bound(  # van den Oord et al. 2018
+        "E[ℓ(x, z) − log mean_k e^ℓ(x, z_k)] ≤ min(I, log K), K candidates",
+        f"infonce: a lower bound, at most log {CANDIDATES} = {math.log(CANDIDATES):.2f} candidates",
+        _infonce,
+    ),
+    "upper": Bound(  # CLUB with the critic's own conditional, Cheng et al. 2020
+        "E_P[ℓ] − E_Q[ℓ] = I + KL(Q‖P) ≥ I at the ratio",
+        "upper: at least I where the critic is the log-ratio",
+        _upper,
+    ),
+}
+INFORMATION = ("auto", "js", *BOUNDS)
+"""Ways of estimating mutual information; auto is js, or telescoping where joint and product hardly overlap."""
+
+
+# --- pairs -----------------------------------------------------------------------------------------------------------
 class Pairs(NamedTuple):
     """Rows of the joint law and of the product, who is in them, and their blocks.
 
@@ -73,122 +149,96 @@ def pairs(x: np.ndarray, z: np.ndarray, partners: int, seed: int, groups: np.nda
     return Pairs(np.concatenate([x, z], axis=1), product, units, of_rows)
 
 
+class Checked(NamedTuple):
+    """Pairs at the door: rows of x and z, labels of the pairs, and warnings."""
+
+    x: np.ndarray
+    z: np.ndarray
+    groups: np.ndarray | None
+    notes: tuple[str, ...]
+
+
+def _checked(x: Any, z: Any, nan_policy: str, groups: Any) -> Checked:
+    """The pairs without missing values, in the columns that vary. Raises DataError."""
+    first, second = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (z, "z")))
+    kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (first, second)]
+    if len(kept[0]) != len(kept[1]):
+        raise DataError(f"x has {len(kept[0])} rows and z {len(kept[1])}: rows are pairs, so give as many of each")
+    both = kept[0] & kept[1]
+    labels = None
+    if groups is not None:
+        given = np.asarray(groups)
+        if given.shape != both.shape:
+            raise DataError(f"{len(both)} pairs, but labels of shape {given.shape}; give one label a pair")
+        labels = np.unique(given[both], return_inverse=True)[1]
+    notes, rows = [*first.notes, *second.notes], []
+    for s, k in zip((first, second), kept, strict=True):
+        values = s.values[both[k]]
+        varying = np.ptp(values, axis=0) > 0.0
+        if constant := int(np.sum(~varying)):
+            notes.append(f"{constant} constant columns of {s.name} left out: they carry no information")
+        if not varying.any():
+            raise DataError("every column of one set is constant: nothing depends on it, the mutual information is 0")
+        rows.append(values[:, varying])
+    return Checked(rows[0], rows[1], labels, tuple(notes))
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
 def mutual_information(
-    x: np.ndarray,
-    z: np.ndarray,
+    x: Any,
+    z: Any,
     *,
     method: str = "auto",
     seed: int = 0,
     confidence: float = 0.95,
-    groups: np.ndarray | None = None,
+    nan_policy: str = "raise",
+    groups: Any = None,
 ) -> Estimate:
-    """I(X; Z) in nats from n pairs, rows of x [n, d_x] and z [n, d_z]; arguments are checked by `estimation`.
+    """I(X; Z) in nats from n pairs: rows of x [n, d_x] and z [n, d_z], the divergence KL of joint from product.
 
     Args:
         method: a name in `INFORMATION`.
         seed: of the partners, the blocks, the initial weights and the batches.
-        confidence: level of the interval.
-        groups: labels of pairs that are not independent of each other [n].
+        confidence, nan_policy: as in `estimate`; a pair is omitted if either half holds NaN or inf.
+        groups: a label a pair; pairs of one label are not independent of each other.
 
     Raises:
-        DataError: fewer than ten pairs.
+        DataError, ValueError: both ValueErrors, saying what to change.
     """
-    made = pairs(x, z, CANDIDATES - 1 if method == "infonce" else PARTNERS, seed, groups)
-    objective = method if method in neural.OBJECTIVES else "neural"
-    held_out, ratio, course = neural.cross_fit(
-        made.joint, made.product, made.cut, seed, objective, of_pairs(x.shape[1])
+    check_settings(seed, confidence, method, INFORMATION)
+    given = _checked(x, z, nan_policy, groups)
+    made = pairs(given.x, given.z, CANDIDATES - 1 if method == "infonce" else PARTNERS, seed, given.groups)
+    request = Request(
+        x=made.joint,
+        y=made.product,
+        divergences=[DIVERGENCES["kl"], DIVERGENCES["js"]],
+        method="js",
+        seed=seed,
+        confidence=confidence,
+        groups=made.units,
     )
-    shown: dict[str, Any] = {"dim": made.joint.shape[1], "confidence": confidence, "groups": made.units}
-    rows = [DIVERGENCES["kl"], DIVERGENCES["js"]]
-    e, overlap = read(held_out, rows, method="js", ratio=ratio, diagnostics=course, **shown)
-    figures = {name: bound(held_out.mean(), made.units) for name, bound in BOUNDS.items()}
-    choice: dict[str, str] = {}
+    objective = neural.OBJECTIVES.get(method, JS)
+    held_out = neural.cross_fit(request, made.cut, objective, of_pairs(given.x.shape[1]))
+    fit = plug_in(request, held_out)
+    interval, overlap = fit.intervals
+    bounds = {name: bound.value(held_out.mean(), made.units) for name, bound in BOUNDS.items()}
+    diagnostics: dict[str, Any] = {
+        "bounds": {name: {"value": value, "standard_error": error} for name, (value, error) in bounds.items()}
+    }
+    if method in BOUNDS:
+        interval, fit = _of_bound(method, *bounds[method], request, interval), fit._replace(method=method)
     if method == "auto":
-        share = overlap.value / rows[1].upper_limit()
-        seen = f"joint and product are {100.0 * share:.0f} % as far apart as can be"
-        choice = {"choice": f"auto chose the plug-in of a js-trained ratio: {seen}"}
-        if share >= FAR and 2 * len(x) > 5 * (made.joint.shape[1] + 3):
-            choice = {"choice": f"auto chose telescoping: {seen}, more than a classifier can measure"}
-            far, ratio, course = telescoping.cross_fit(made.joint, made.product, made.cut, seed)
-            (e,) = read(
-                far, rows[:1], method="telescoping", ratio=ratio, diagnostics=course, parametric=made.cut, **shown
-            )
-    elif method != "js":
-        e = _replaced(e, method, figures[method])
-    values = {name: {"value": f.value, "standard_error": f.error} for name, f in figures.items()}
-    return dataclasses.replace(
-        e, divergence="mutual_information", diagnostics={**e.diagnostics, "bounds": values, **choice}
-    )
+        choice = choose(overlap.value, len(made.joint), made.joint.shape[1], near="js")
+        diagnostics["choice"] = choice.why
+        if choice.method == "telescoping":
+            asked = dataclasses.replace(request, method="telescoping", divergences=request.divergences[:1])
+            fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
+            (interval,) = fit.intervals
+    fit = fit._replace(diagnostics={**fit.diagnostics, **diagnostics})
+    return Estimate.of("mutual_information", interval, fit, request, dim=made.joint.shape[1], notes=given.notes)
 
 
-class Figure(NamedTuple):
-    """A bound, its standard error, and what limits it."""
-
-    value: float
-    error: float
-    caution: str
-
-
-def _replaced(e: Estimate, method: str, figure: Figure) -> Estimate:
-    """The estimate with a bound in place of the plug-in, and with the interval of that bound."""
-    reach = float(norm.ppf(0.5 + 0.5 * e.confidence)) * figure.error
-    return dataclasses.replace(
-        e,
-        value=figure.value,
-        low=figure.value - reach,
-        high=figure.value + reach,
-        standard_error=figure.error,
-        method=method,
-        warnings=(*e.warnings, figure.caution),
-    )
-
-
-def _nwj(scores: Scores, units: Groups) -> Figure:
-    on_q = np.exp(scores.log_q)
-    value = float(scores.log_p.mean() - on_q.mean()) + 1.0
-    return Figure(value, _error(scores.log_p, -on_q, units), "nwj: a lower bound; the interval is the bound's")
-
-
-def _dv(scores: Scores, units: Groups, clip: float = math.inf, caution: str = "") -> Figure:
-    clipped = np.clip(scores.log_q, -clip, clip)
-    log_mean = float(logsumexp(clipped)) - math.log(len(clipped))
-    error = _error(scores.log_p, -np.exp(clipped - log_mean), units)
-    said = (
-        caution or "dv: a lower bound but for a bias up of about the variance of e^ℓ over 2n; the interval is its own"
-    )
-    return Figure(float(scores.log_p.mean()) - log_mean, error, said)
-
-
-def _smile(scores: Scores, units: Groups) -> Figure:
-    return _dv(
-        scores, units, CLIP, f"smile: log-ratios on the product clipped at ±{CLIP:g}; bounds I from neither side"
-    )
-
-
-def _infonce(scores: Scores, units: Groups) -> Figure:
-    """Each x against its own z and the partners drawn for it."""
-    others = scores.log_q.reshape(len(scores.log_p), -1)
-    k = others.shape[1] + 1
-    gains = scores.log_p - logsumexp(np.column_stack([scores.log_p, others]), axis=1) + math.log(k)
-    error = _error(gains, np.zeros(others.size), units)
-    return Figure(float(gains.mean()), error, f"infonce: a lower bound, at most log {k} = {math.log(k):.2f} candidates")
-
-
-def _upper(scores: Scores, units: Groups) -> Figure:
-    value = float(scores.log_p.mean() - scores.log_q.mean())
-    return Figure(
-        value, _error(scores.log_p, -scores.log_q, units), "upper: at least I where the critic is the log-ratio"
-    )
-
-
-def _error(on_p: np.ndarray, on_q: np.ndarray, units: Groups) -> float:
-    """Standard error of E_P[a] + E_Q[b] over draws of pairs."""
-    n, m = len(on_p), len(on_q)
-    return standard_error(np.concatenate([on_p / n, on_q / m]) * (n + m), n, units)
-
-
-BOUNDS: Mapping[str, Callable[[Scores, Groups], Figure]] = MappingProxyType(
-    {"nwj": _nwj, "dv": _dv, "smile": _smile, "infonce": _infonce, "upper": _upper}
-)
-INFORMATION = ("auto", "js", *BOUNDS)
-"""Ways of estimating mutual information; auto is js, or telescoping where joint and product hardly overlap."""
+def _of_bound(name: str, value: float, error: float, request: Request, plugged_in: Interval) -> Interval:
+    """The interval of a bound, with the plug-in's warnings and figures."""
+    around = Interval.around(value, error, request.quantile, -math.inf, math.inf)
+    return around._replace(warnings=(*plugged_in.warnings, BOUNDS[name].caution), diagnostics=plugged_in.diagnostics)

@@ -1,21 +1,24 @@
 """Are P and Q the same? A test of D_f = 0 that is exact in finite samples, whatever the critic learned.
 
-Three fifths of the rows train two critics, each judged by the other's rows. On the rest, which they never saw, the
+Three fifths of the rows train two critics, each validated on the other's rows. On the rest, which they never saw, the
 statistic is the variational bound of their mean. Under P = Q the labels of those rows are exchangeable, so the rank of
 the statistic among its values under random relabellings is uniform: p ≤ α has probability at most α for every n.
-
-Layer 5: imports divergences, folds, functionals, neural.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from estimators.critics.early_stopping import Fold
+from estimators.density_ratio.critic import fit_critics
 from estimators.density_ratio.plug_in import variational
-from estimators.divergences.table import FDivergence
-from estimators.methods.neural import Fold, fit_critics
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.renyi import functional
+from estimators.request import BadArgument, check_settings, numbered
+from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns
 from estimators.samples.folds import Groups, Rows, blocks
 
 
@@ -39,37 +42,39 @@ class PermutationTest:
 
 
 def permutation_test(
-    x: np.ndarray,
-    y: np.ndarray,
-    divergence: FDivergence,
+    x: Any,
+    y: Any,
+    divergence: str | FDivergence = "js",
     *,
     seed: int = 0,
     permutations: int = 999,
-    groups: Groups | None = None,
+    nan_policy: str = "raise",
+    groups: tuple[Any, Any] | None = None,
 ) -> PermutationTest:
-    """A test of D_f(P‖Q) = 0 from samples x [n, d] of P and y [m, d] of Q.
+    """A test of D_f(P‖Q) = 0, exact for every number of samples.
 
     Args:
-        divergence: whose bound is the statistic.
-        permutations: relabellings.
-        groups: labels of rows that are relabelled together; a group then holds rows of one set only.
+        x, y, nan_policy, groups: as in `estimate`; here a group holds rows of one set only, relabelled together.
+        divergence: whose held-out bound is the statistic.
+        seed: of the split, the critics and the relabellings.
+        permutations: relabellings; p is at least 1/(permutations + 1).
 
     Raises:
-        DataError: fewer than ten rows a side, or groups that do not spread.
+        DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
     """
-    testing, one, other = _split(len(x), len(y), seed, groups)
-    critics, _ = fit_critics([Fold(*_rows(x, y, a), *_rows(x, y, b)) for a, b in ((one, other), (other, one))], seed)
-    log_p, log_q = (np.mean([f(rows) for f in critics], axis=0) for rows in _rows(x, y, testing))
-    pooled = np.concatenate([log_p, log_q])
-    t, f_t = variational(divergence, pooled, pooled)
-    null = np.random.default_rng(seed)
-    labels = np.arange(len(pooled)) < len(log_p)
-    units = _units(groups, testing)
-    found = [_statistic(t, f_t, labels)]
-    found += [_statistic(t, f_t, _relabelled(labels, units, null)) for _ in range(permutations)]
-    values = np.array(found)
+    d = functional(divergence).divergence
+    check_settings(seed, 0.95)
+    if permutations < 1:
+        raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
+    p, q = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y")))
+    check_pair(p, q)
+    labels = None if groups is None else numbered(groups, p, q)
+    if labels is not None and np.intersect1d(*labels).size:
+        raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
+    log_p, log_q, testing = _held_out(*_varying(p, q), seed, labels)
+    values = _statistics(d, log_p, log_q, _units(labels, testing), np.random.default_rng(seed), permutations)
     return PermutationTest(
-        divergence=divergence.name,
+        divergence=d.name,
         p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
         statistic=values[0],
         null=values[1:],
@@ -78,23 +83,35 @@ def permutation_test(
     )
 
 
+def _varying(p: Samples, q: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets without the columns that are constant and equal."""
+    kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+    if not len(kept):
+        raise DataError("every column is constant and equal in both sets: there is nothing to test")
+    return p.values[:, kept], q.values[:, kept]
+
+
+def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
+    """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are."""
+    testing, one, other = _split(len(x), len(y), seed, groups)
+    halves = [(x[rows.p], y[rows.q]) for rows in (one, other)]
+    critics, _ = fit_critics([Fold(*halves[0], *halves[1]), Fold(*halves[1], *halves[0])], seed)
+    log_p, log_q = (np.mean([f(rows) for f in critics], axis=0) for rows in (x[testing.p], y[testing.q]))
+    return log_p, log_q, testing
+
+
 def _split(n: int, m: int, seed: int, groups: Groups | None) -> tuple[Rows, Rows, Rows]:
     """Rows that test (two fifths of them all), and two halves of the rest."""
     a, b, c, d, e = blocks(n, m, seed, groups)
-    half = len(e.p) // 2, len(e.q) // 2
-    joined = [_join(a, b), c, d]
-    halves = Rows(e.p[: half[0]], e.q[: half[1]]), Rows(e.p[half[0] :], e.q[half[1] :])
     if groups is not None:  # a group must not be cut: the fifth block joins the rows that test
-        return _join(joined[0], e), c, d
-    return joined[0], _join(c, halves[0]), _join(d, halves[1])
+        return _join(a, b, e), c, d
+    half = len(e.p) // 2, len(e.q) // 2
+    halves = Rows(e.p[: half[0]], e.q[: half[1]]), Rows(e.p[half[0] :], e.q[half[1] :])
+    return _join(a, b), _join(c, halves[0]), _join(d, halves[1])
 
 
 def _join(*parts: Rows) -> Rows:
     return Rows(np.concatenate([part.p for part in parts]), np.concatenate([part.q for part in parts]))
-
-
-def _rows(x: np.ndarray, y: np.ndarray, index: Rows) -> tuple[np.ndarray, np.ndarray]:
-    return x[index.p], y[index.q]
 
 
 def _units(groups: Groups | None, testing: Rows) -> np.ndarray | None:
@@ -104,16 +121,28 @@ def _units(groups: Groups | None, testing: Rows) -> np.ndarray | None:
     return np.unique(np.concatenate([groups[0][testing.p], groups[1][testing.q]]), return_inverse=True)[1]
 
 
+def _statistics(
+    d: FDivergence,
+    log_p: np.ndarray,
+    log_q: np.ndarray,
+    units: np.ndarray | None,
+    rng: np.random.Generator,
+    permutations: int,
+) -> np.ndarray:
+    """E_P[T] − E_Q[f*(T)] with the rows labelled as they are, then relabelled; −∞ where that leaves a side empty."""
+    pooled = np.concatenate([log_p, log_q])
+    t, f_t = variational(d, pooled, pooled)
+
+    def statistic(labels: np.ndarray) -> float:
+        return -np.inf if labels.all() or not labels.any() else float(t[labels].mean() - f_t[~labels].mean())
+
+    labels = np.arange(len(pooled)) < len(log_p)
+    return np.array([statistic(labels)] + [statistic(_relabelled(labels, units, rng)) for _ in range(permutations)])
+
+
 def _relabelled(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     if units is None:
         return rng.permutation(labels)
     of_unit = np.zeros(units.max() + 1, bool)
     of_unit[units] = labels
     return rng.permutation(of_unit)[units]
-
-
-def _statistic(t: np.ndarray, f_t: np.ndarray, labels: np.ndarray) -> float:
-    """E_P[T] − E_Q[f*(T)] with the rows labelled so; −∞ where a relabelling leaves a side empty."""
-    if labels.all() or not labels.any():
-        return -np.inf
-    return float(t[labels].mean() - f_t[~labels].mean())

@@ -1,8 +1,7 @@
-"""Pictures of an estimate: what the critic says of held-out samples, whether it is calibrated, and how it was trained.
+"""Pictures of an estimate: the critic on held-out samples, its calibration, and its training.
 
-P is blue and Q is orange throughout, from a palette that colour-blind readers can tell apart (Okabe & Ito).
-
-Layer 1: imports result; matplotlib only when something is drawn.
+P is blue and Q is orange throughout. An `estimate` is any object with the attributes of `estimators.result.Estimate`.
+Matplotlib is imported only when something is drawn.
 """
 
 from __future__ import annotations
@@ -15,27 +14,19 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from estimators.result import Estimate
+from estimators.plot_style import DATA, PALETTE, STYLE
 
-P, Q, GUIDE = "#0072B2", "#E69F00", "#8A8A8A"
-STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "legend.frameon": False,
-    "savefig.dpi": 130,
-}
+P, Q = PALETTE[0], PALETTE[4]
 BARS, SHARES = 50, 12
 """Bars of the histogram, and groups of the calibration curve."""
 
 
-def plot(estimate: Estimate, ax: Any = None) -> Any:
+def plot(estimate: Any, ax: Any = None) -> Any:
     """A figure of three panels: held-out log-ratios, their calibration, and the bound in training.
 
     Args:
-        estimate: one that holds held-out log-ratios, `scores.log_p` [n] and `scores.log_q` [m].
-        ax: a matplotlib axis, on which then only the log-ratios are drawn, and which is returned.
+        estimate: one with held-out log-ratios, `scores.log_p` [n] and `scores.log_q` [m].
+        ax: a matplotlib axis; only the log-ratios are drawn, on it, and it is returned.
 
     Raises:
         ValueError: the estimate holds no log-ratios.
@@ -55,10 +46,10 @@ def plot(estimate: Estimate, ax: Any = None) -> Any:
         return figure
 
 
-def log_ratios(axis: Any, estimate: Estimate, log_p: np.ndarray, log_q: np.ndarray) -> Any:
+def log_ratios(axis: Any, estimate: Any, log_p: np.ndarray, log_q: np.ndarray) -> Any:
     """`axis` with the densities of the held-out log p/q under P and under Q, and the estimate above them.
 
-    The outermost bars hold what lies beyond, about one in a thousand on either side.
+    The outermost bars hold all values beyond them, about one in a thousand on either side.
     """
     pooled = np.concatenate([log_p, log_q])
     low, high = np.quantile(pooled, [0.001, 0.999], method="nearest")
@@ -67,14 +58,14 @@ def log_ratios(axis: Any, estimate: Estimate, log_p: np.ndarray, log_q: np.ndarr
         density, _ = np.histogram(np.clip(values, low, high), edges, density=True)
         axis.stairs(density, edges, color=colour, fill=True, alpha=0.25)
         axis.stairs(density, edges, color=colour, lw=1.6, label=f"under {name}, {len(values)} held out")
-    axis.axvline(0.0, color=GUIDE, lw=1, ls=":")
+    axis.axvline(0.0, color=DATA, lw=1, ls=":")
     axis.set(xlabel="log p/q (nats)", ylabel="density", title=_headline(estimate))
     axis.margins(y=0.2)  # for the legend
     axis.legend(loc="upper left", fontsize=8)
     return axis
 
 
-def _headline(e: Estimate) -> str:
+def _headline(e: Any) -> str:
     level = f"{100.0 * e.confidence:g} %"
     return f"{e.divergence.replace('_', ' ')} = {e.value:.4g} nats\n{level}: {e.low:.4g} to {e.high:.4g}"
 
@@ -82,12 +73,12 @@ def _headline(e: Estimate) -> str:
 def calibration(axis: Any, log_p: np.ndarray, log_q: np.ndarray) -> None:
     """Draw the observed share of P's samples against the predicted one, σ(log p/q + log n/m), with 95 % intervals.
 
-    Samples are ordered by prediction and cut into groups of one size; a calibrated ratio keeps to the diagonal.
+    Samples are ordered by prediction and cut into groups of equal size; a calibrated ratio lies on the diagonal.
     """
     predicted, share, low, high = reliability(log_p, log_q)
-    axis.plot([0, 1], [0, 1], color=GUIDE, lw=1, ls=":", label="calibrated")
-    reach = np.maximum([share - low, high - share], 0.0)
-    axis.errorbar(predicted, share, reach, fmt="o-", ms=5, lw=1, capsize=2, color="black", label="held out, 95 %")
+    axis.plot([0, 1], [0, 1], color=DATA, lw=1, ls=":", label="calibrated")
+    margins = np.maximum([share - low, high - share], 0.0)
+    axis.errorbar(predicted, share, margins, fmt="o-", ms=5, lw=1, capsize=2, color="black", label="held out, 95 %")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axis.set(xlabel="predicted probability of P", ylabel="observed share of P", title="Calibration of the ratio")
     axis.legend(loc="upper left", fontsize=8)
@@ -96,7 +87,7 @@ def calibration(axis: Any, log_p: np.ndarray, log_q: np.ndarray) -> None:
 def reliability(log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(mean prediction, observed share, its lower and upper 95 % limit) of each group, [at most `SHARES`] each.
 
-    Source: the limits are Wilson's (1927), which keep within [0, 1] and have width where the share is 0 or 1.
+    Source: the limits are Wilson's (1927), which lie within [0, 1] and have width where the share is 0 or 1.
     """
     n, m = len(log_p), len(log_q)
     predicted = expit(np.concatenate([log_p, log_q]) + math.log(n / m))
@@ -105,14 +96,14 @@ def reliability(log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.nd
     mean, share = (np.array([values[group].mean() for group in groups]) for values in (predicted, from_p))
     z2, size = norm.ppf(0.975) ** 2, np.array([len(group) for group in groups])
     centre = (share + z2 / (2 * size)) / (1 + z2 / size)
-    reach = np.sqrt(z2 * (share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
-    return mean, share, centre - reach, centre + reach
+    margin = np.sqrt(z2 * (share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
+    return mean, share, centre - margin, centre + margin
 
 
 def training(axis: Any, history: Mapping[str, Sequence[Any]] | None) -> None:
-    """Draw the bound on training and on held-out samples over the steps, its median and each critic's, faint.
+    """Draw the bounds on training and on held-out samples over the steps: the median, and each critic's, faint.
 
-    A dot marks the step at which a critic's held-out bound is best, where it is kept.
+    A dot marks the step at which a critic's held-out bound is best; this critic is kept.
     """
     axis.set_title("Training")
     if not history:
@@ -121,7 +112,7 @@ def training(axis: Any, history: Mapping[str, Sequence[Any]] | None) -> None:
         return
     steps = np.asarray(history["steps"])
     curves = {key: np.asarray(history[key], float).reshape(len(steps), -1) for key in ("train", "held_out")}
-    for key, colour, name in (("train", GUIDE, "training"), ("held_out", "black", "held out")):
+    for key, colour, name in (("train", DATA, "training"), ("held_out", "black", "held out")):
         axis.plot(steps, curves[key], color=colour, lw=0.7, alpha=0.35)
         axis.plot(steps, np.median(curves[key], axis=1), color=colour, lw=2, label=f"{name}, median")
     held_out = curves["held_out"]

@@ -1,16 +1,19 @@
-"""What every way of estimating returns.
-
-Layer 0: imports numpy only.
-"""
+"""What a method returns, `Fit`, and what the user gets, `Estimate`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from estimators.request import Request
+
+LogRatio = Callable[[np.ndarray], np.ndarray]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Scores(NamedTuple):
@@ -18,6 +21,52 @@ class Scores(NamedTuple):
 
     log_p: np.ndarray
     log_q: np.ndarray
+
+
+class Interval(NamedTuple):
+    """The estimate of one divergence with its confidence interval, in nats.
+
+    Attributes:
+        value: inf only where that is provable.
+        low, high: the interval.
+        standard_error: of `value`.
+        warnings: what limits the number, in plain language.
+        diagnostics: further figures of this divergence, by name.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, Any] = NOTHING
+
+    @classmethod
+    def around(cls, value: float, error: float, quantile: float, least: float, most: float) -> Interval:
+        """value ± quantile × error, all three inside [least, most]; all of it where the error is not finite."""
+        margin = quantile * error
+        if not math.isfinite(margin):
+            return cls(min(max(value, least), most), least, most, error)
+        value, low, high = (min(max(v, least), most) for v in (value, value - margin, value + margin))
+        return cls(value, low, high, error)
+
+
+class Fit(NamedTuple):
+    """What a method returns.
+
+    Attributes:
+        method: how it was estimated; for `auto` the method chosen.
+        intervals: one for each divergence of the request, in its order.
+        log_ratio: points [k, d] → log p/q [k], where the method has one.
+        scores: held-out log-ratios, where the method has them.
+        diagnostics: further figures of the fit, by name.
+    """
+
+    method: str
+    intervals: Sequence[Interval]
+    log_ratio: LogRatio | None = None
+    scores: Scores | None = None
+    diagnostics: Mapping[str, Any] = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +99,30 @@ class Estimate:
     dim: int
     warnings: tuple[str, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    ratio: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    ratio: LogRatio | None = field(default=None, repr=False)
     scores: Scores | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls, name: str, interval: Interval, fit: Fit, request: Request, *, dim: int, notes: Sequence[str]
+    ) -> Estimate:
+        """The estimate of the divergence called `name`; `notes` are warnings about the samples, of dimension `dim`."""
+        return cls(
+            divergence=name,
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            standard_error=interval.standard_error,
+            confidence=request.confidence,
+            method=fit.method,
+            n_p=len(request.x),
+            n_q=len(request.y),
+            dim=dim,
+            warnings=(*notes, *interval.warnings),
+            diagnostics={**fit.diagnostics, **interval.diagnostics},
+            ratio=fit.log_ratio,
+            scores=fit.scores,
+        )
 
     def log_ratio(self, points) -> np.ndarray:
         """[k] estimates of log p/q at `points` [k, d]. Raises ValueError where the method has none."""

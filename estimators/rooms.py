@@ -28,15 +28,21 @@ def names(table: str) -> tuple[str, ...]:
     return tuple(_literals(module).get(name, {}))
 
 
+_ADDED: dict[tuple[str, str], dict[str, tuple[str, Callable[..., Any]]]] = {}
+"""What was added at run time, by package and table: the same for every Room of these two."""
+
+
 class Room(Mapping[str, Callable[..., Any]]):
     """name → the `function` of the file that offers it, for the files of a package.
 
     A file offers what its literal dictionary `table` lists: {name: one line about it}.
     """
 
+    __hash__ = object.__hash__  # each is one
+
     def __init__(self, package: str, table: str, function: str):
         self.package, self.table, self.function = package, table, function
-        self._added: dict[str, tuple[str, Callable[..., Any]]] = {}
+        self._added = _ADDED.setdefault((package, table), {})
 
     @property
     def about(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ _HOME = {
     "FGAN": "models.gan",
     "GANState": "models.gan",
     "Config": "config.schema",
-    "ConfigError": "config.schema",
-    "load": "config.schema",
+    "ConfigError": "config.errors",
+    "load": "config.toml",
 }
 
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ from benchmarks.variants import ON_GRID, VARIANTS, configured, with_fields
 from estimators.critics import kernel
 from estimators.critics.networks import MLP
 from estimators.divergences.table import divergence
+from fgan.config import checks, toml
 from fgan.config import schema as config
 from fgan.data.sources import load
 from fgan.models import builder
@@ -60,7 +61,7 @@ def line(name="js", **changes):
 def test_every_variant_is_another_run():
     """No two are the same, none but the recipe is the recipe, and the checks at the door pass them."""
     runs = {name: configured(name, "ring", "js", steps=60) for name in VARIANTS}
-    kept = {name: (config.to_toml(config.check(run)), VARIANTS[name].wrap) for name, run in runs.items()}
+    kept = {name: (toml.to_toml(checks.check(run)), VARIANTS[name].wrap) for name, run in runs.items()}
     assert len(set(kept.values())) == len(VARIANTS)
     assert runs["recipe"] == recipe(TASKS["ring"], "js", steps=60, seeds=1)
     assert runs["minimax"] == recipe(TASKS["ring"], "js", steps=60, seeds=1, variant="own")

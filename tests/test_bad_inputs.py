@@ -24,12 +24,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_arrays import ARRAYS, refusal
 from test_files import Canary, csv_of, idx, npy, npy_header, npz, parquet, zeros_npz
 from test_images import pictures, put
-from test_samples import ARRAYS, refusal
 
 import estimators as est
 from estimators import estimation
+from estimators.result import Fit, Interval
 from estimators.samples import files
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_samples
@@ -197,12 +198,10 @@ def seen():
     """What reaches the method last, which costs no training: every method is a stub here."""
     last = []
 
-    def method(x, y, divergences, *, confidence, **_):
-        assert np.isfinite(x).all() and np.isfinite(y).all()
-        last[:] = [x, y]
-        facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
-        numbers = {"value": -0.125, "low": -0.25, "high": 0.25, "standard_error": 0.1}
-        return [est.Estimate(divergence=d.name, **facts, **numbers) for d in divergences]
+    def method(request):
+        assert np.isfinite(request.x).all() and np.isfinite(request.y).all()
+        last[:] = [request.x, request.y]
+        return Fit("stub", [Interval(-0.125, -0.25, 0.25, 0.1) for _ in request.divergences])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimation, "METHODS", dict.fromkeys(METHODS, method))

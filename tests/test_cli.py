@@ -21,10 +21,10 @@ import estimators as est
 from estimators import estimation
 from estimators.estimation import everything
 from estimators.result import Scores
-from fgan.cli import main as cli
-from fgan.cli import tables
-from fgan.cli.main import main
-from fgan.config import schema as config
+from fgan.cli import divergences, reproduce
+from fgan.cli.main import COMMANDS, main
+from fgan.config.schema import get, names
+from fgan.config.toml import load, to_toml
 from fgan.run import loop as train
 from fgan.run.directory import RunDirectory
 
@@ -315,7 +315,7 @@ def test_a_message_cannot_steer_the_terminal(fgan):
 
 NONSENSE = [
     (["estimte", "p", "q"], ["unknown command 'estimte'", "did you mean estimate?"]),
-    (["--bogus"], ["unknown command '--bogus'", "choose from estimate, train"]),
+    (["--bogus"], ["unknown command '--bogus'", "choose from compile-check, divergences, estimate"]),
     (["estimate"], ["P", "Q"]),
     (["estimate", "p"], ["Q"]),
     (["estimate", "p", "q", "r"], ["'r'"]),
@@ -444,8 +444,8 @@ def test_any_field_is_an_option_over_what_the_file_says(fgan, tiny, asked, place
     said = fgan("train", tiny, *given) if place == "after" else fgan("train", *given, "--quiet", tiny)
     assert said.code == 0
     ((made, _, options),) = asked
-    differing = {n for n in config.names() if config.get(made, n) != config.get(config.load(tiny), n)}
-    assert differing == {name} and config.get(made, name) == value
+    differing = {n for n in names() if get(made, n) != get(load(tiny), n)}
+    assert differing == {name} and get(made, name) == value
     assert options == {"overwrite": False, "quiet": place == "before"}
 
 
@@ -499,7 +499,7 @@ def test_a_run_without_a_sound_checkpoint_exits_5(fgan, tiny, trained, tmp_path)
 
 
 def test_a_run_in_use_exits_6(fgan, tiny, tmp_path):
-    with RunDirectory.open(tmp_path / "run", config.to_toml(config.load(tiny))):
+    with RunDirectory.open(tmp_path / "run", to_toml(load(tiny))):
         said = fgan("train", tiny, "--run", tmp_path / "run", "--quiet")
     assert_refused(said, 6, "in use by process", str(os.getpid()))
 
@@ -530,7 +530,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(tables, "divergences", fail)
+    monkeypatch.setattr(divergences, "table", fail)
     with pytest.raises(type(error), match="x"):
         main(["divergences"])
 
@@ -605,7 +605,7 @@ def test_the_table_of_divergences_has_a_line_each(fgan):
 
 def test_the_markdown_table_has_the_same_cells_in_every_row(fgan):
     lines = fgan("divergences", "--markdown").out.splitlines()
-    assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {len(tables.HEADER) + 2}
+    assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {len(divergences.HEADER) + 2}
     assert [line.split("`")[1] for line in lines[2:]] == list(est.DIVERGENCES)
 
 
@@ -623,26 +623,30 @@ def test_one_divergence_in_detail_shows_its_functions(fgan, name):
 @pytest.mark.parametrize("words", [[], ["--list"], ["modes", "--list"]])
 def test_the_experiments_are_listed(fgan, words):
     said = fgan("reproduce", *words)
-    assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == list(cli.EXPERIMENTS)
+    assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == list(reproduce.EXPERIMENTS)
 
 
-@pytest.mark.parametrize("words, folder", [([], "runs/modes"), (["--run", "my modes"], "my modes")])
-def test_an_experiment_says_where_its_files_are(fgan, monkeypatch, tmp_path, words, folder):
-    def experiment(name, directory, *, quiet):
-        assert name == "modes" and quiet
-        return [directory / "modes.png", directory / "modes.json"]
+@pytest.mark.parametrize("words, folder", [([], "runs/mine"), (["--run", "my own"], "my own")])
+def test_an_experiment_reports_where_its_files_are(fgan, monkeypatch, tmp_path, words, folder):
+    def experiment(name, directory, quiet):
+        assert (name, quiet) == ("mine", True)
+        return [directory / "mine.png", directory / "mine.json"]
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "EXPERIMENTS", {"modes": experiment})
-    said = fgan("reproduce", "modes", "--quiet", *words)
+    reproduce.EXPERIMENTS.add("mine", "my own", experiment)
+    try:
+        said = fgan("reproduce", "mine", "--quiet", *words)
+        assert "mine              my own" in fgan("reproduce", "--list").out
+    finally:
+        reproduce.EXPERIMENTS.remove("mine")
     made = tmp_path / folder
-    assert said.out.splitlines() == [f"picture  {made / 'modes.png'}", f"data     {made / 'modes.json'}"]
+    assert said.out.splitlines() == [f"picture  {made / 'mine.png'}", f"data     {made / 'mine.json'}"]
 
 
 # --- help, and streams that close -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], *([name, "--help"] for name in cli.COMMANDS)])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
 def test_help_is_shown(fgan, words):
     said = fgan(*words)
     assert said.code == 0 and said.err == "" and said.out.startswith(" ".join(["usage: fgan", *words[:-1]]))
@@ -651,8 +655,8 @@ def test_help_is_shown(fgan, words):
 def test_help_of_a_config_shows_its_values(fgan, tiny):
     said = fgan("train", tiny, "--help")
     text = " ".join(said.out.replace("│", " ").split())
-    assert said.code == 0 and "--steps INT Generator updates. (default: 20)" in text
-    assert all(f"--{name.replace('_', '-')}" in text for name in config.names() if name != "penalty.names")
+    assert said.code == 0 and "--steps INT>=1 Generator updates. (default: 20)" in text
+    assert all(f"--{name.replace('_', '-')}" in text for name in names() if name != "penalty.names")
 
 
 HEAVY = ("jax", "flax", "optax", "orbax", "scipy", "matplotlib")

@@ -12,19 +12,15 @@ import jax
 import pytest
 
 from fgan.cli.main import main
-from fgan.config.schema import Config, ConfigError, Critic, Data, Game, Generator, Log
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check
-from fgan.devices.compile_check import (
-    CHIP_COUNTS,
-    CHIPS,
-    Check,
-    Collective,
-    product_flops,
-    step_collectives,
-    weak_scaling,
-)
-from fgan.run.directory import ResourceError
+from fgan.devices.collectives import Collective, step_collectives
+from fgan.devices.compile_check import CHIPS, Check, CompilerBusy, product_flops
+from fgan.devices.engines import Layout
+from fgan.devices.scaling import CHIP_COUNTS, weak_scaling
+from fgan.run.program import described
 
 BASE = Config(
     batch=2048,
@@ -41,22 +37,28 @@ CASES = {
 MOST = {"js": (1, 1), "donsker_varadhan": (3, 3), "normalise": (1, 2)}
 """All-reduces of a critic and of a generator update: gradients, and what they need of the whole batch before."""
 
+
+def steps(config: Config, n: int, layout: Layout):
+    """What `compile_check` is given: the steps of the f-GAN."""
+    return described(config, load(config.data), n, layout)
+
+
 PROGRAM = """
 import dataclasses, json
 
 import jax
-from test_compile_check import CASES
+from test_compile_check import CASES, steps
 
-from fgan.devices.compile_check import compiled_chunk, step_collectives
-from fgan.config.schema import Generator, Parallel
-from fgan.data.sources import load
+from fgan.config.schema import Critic, Generator
+from fgan.devices.collectives import step_collectives
+from fgan.devices.compile_check import compiled_chunk
+from fgan.devices.engines import Layout
 
 
 def updates(config, engine):
-    small = dataclasses.replace(
-        config, batch=16, generator=Generator(features=(8,)), parallel=Parallel(engine=engine)
-    )
-    compiled = compiled_chunk(small, load(small.data), tuple(jax.devices()), 10)
+    critic = dataclasses.replace(config.critic, features=(8,))
+    small = dataclasses.replace(config, batch=16, generator=Generator(features=(8,)), critic=critic)
+    compiled = compiled_chunk(small, 10, Layout(tuple(jax.devices()), engine), steps)
     return [c.update for c in step_collectives(compiled.as_text()) if c.kind == "all-reduce"]
 
 
@@ -85,7 +87,7 @@ def test_an_update_takes_few_all_reduces_on_cpus(on_cpus, engine, name):
     importlib.util.find_spec("libtpu") is None, reason='libtpu is not installed: pip install "fgan[tpu]"'
 )
 def test_the_step_compiles_for_a_tpu_slice():
-    found = compile_check.compile_check(BASE, "v5e:2x4")
+    found = compile_check.compile_check(BASE, "v5e:2x4", steps)
     assert (found.chips, found.devices, found.steps) == (8, 8, 10)
     assert (found.all_reduces("critic"), found.all_reduces("generator")) == MOST["js"] and found.all_reduces() == 2
     assert found.flops == pytest.approx(found.products, rel=0.05)
@@ -97,7 +99,7 @@ def test_the_step_compiles_for_a_tpu_slice():
 
 
 def _parameters(config):
-    state = compile_check.arguments(config, load(config.data))[2]
+    _, (_, _, state, _) = steps(config, 1, Layout(tuple(jax.devices()[:1])))
     return state.generator, state.critic
 
 
@@ -107,7 +109,7 @@ def test_products_are_counted_from_the_shapes():
     generator = network + 2 * wide  # it has d outputs, the critic one
     critic_update = n * generator + 2 * n * (3 * network - first)
     generator_update = n * (3 * generator - first) + n * 2 * network
-    assert product_flops(BASE, load(BASE.data)) == critic_update + generator_update
+    assert product_flops(BASE, steps) == critic_update + generator_update
 
 
 HLO = """HloModule step
@@ -197,9 +199,9 @@ def test_a_grid_that_libtpu_refuses_is_a_config_error(monkeypatch):
         compile_check.described("v5e:3x5")
 
 
-def test_a_locked_libtpu_is_a_resource_error(monkeypatch):
+def test_a_locked_libtpu_ends_with_the_code_of_resources(monkeypatch):
     _libtpu(monkeypatch, 'ABORTED: Internal error when accessing libtpu multi-process lockfile. Run "rm it".')
-    with pytest.raises(ResourceError, match="ALLOW_MULTIPLE_LIBTPU_LOAD") as caught:
+    with pytest.raises(CompilerBusy, match="ALLOW_MULTIPLE_LIBTPU_LOAD") as caught:
         compile_check.described("v5e:2x4")
     assert caught.value.exit_code == 7
 
@@ -207,7 +209,7 @@ def test_a_locked_libtpu_is_a_resource_error(monkeypatch):
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does(monkeypatch):
     monkeypatch.setattr(compile_check, "described", lambda _: (None,) * 8)
     with pytest.raises(ConfigError, match=r"batch = 12.*8 devices.*--batch 16"):
-        compile_check.compile_check(dataclasses.replace(BASE, batch=12), "v5e:2x4")
+        compile_check.compile_check(dataclasses.replace(BASE, batch=12), "v5e:2x4", steps)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.density_ratio.coordinates import BEYOND, EDGE, NormalScores, Standard
+from estimators.density_ratio.coordinates import EDGE, LIMIT, NormalScores, Standard
 
 KINDS = [Standard, NormalScores]
 GRID = np.linspace(-60.0, 60.0, 4001)
@@ -122,5 +122,5 @@ def test_scores_go_on_beyond_the_samples_in_straight_lines_that_end():
     made = NormalScores.fit(p, q)
     last = max(p.max(), q.max())
     beyond = made(column([last, last + 1.0, last + 2.0, 1e6]))[:, 0]
-    assert EDGE < beyond[1] < beyond[2] < beyond[3] == BEYOND
+    assert EDGE < beyond[1] < beyond[2] < beyond[3] == LIMIT
     assert beyond[2] - beyond[1] == pytest.approx(beyond[1] - beyond[0])

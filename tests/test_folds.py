@@ -1,4 +1,4 @@
-"""Who trains, who judges and who is told nothing: partitions, kept apart, groups whole."""
+"""Cross-fitting: blocks are partitions, the rows of a critic are kept apart, groups stay whole."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import BLOCKS, Rows, blocks, roles
+from estimators.samples.folds import BLOCKS, Rows, blocks, cross_fits
 
 SIZES = st.integers(2 * BLOCKS, 90)
 
@@ -34,15 +34,15 @@ def test_every_row_is_in_exactly_one_block_and_blocks_are_even(n, m, seed):
 
 
 @given(SIZES, SIZES, st.booleans())
-def test_training_judging_and_held_out_rows_are_apart_and_all_there_are(n, m, grouped):
+def test_training_validation_and_held_out_rows_are_apart_and_all_there_are(n, m, grouped):
     groups = (np.arange(n) // 2, 1000 + np.arange(m) // 2) if grouped and min(n, m) >= 20 else None
     held_out = []
-    for pair in roles(blocks(n, m, 0, groups)):
+    for pair in cross_fits(blocks(n, m, 0, groups)):
         for part in pair:
-            train, judge, held = map(both, part)
-            assert sorted([*train, *judge, *held]) == everyone(n, m)
+            train, validation, held = map(both, part)
+            assert sorted([*train, *validation, *held]) == everyone(n, m)
         one, other = pair
-        assert both(one.train).isdisjoint(both(other.train)) and both(one.judge).isdisjoint(both(other.judge))
+        assert both(one.train).isdisjoint(both(other.train)) and both(one.validation).isdisjoint(both(other.validation))
         assert both(one.held_out) == both(other.held_out)
         held_out += both(one.held_out)
     assert sorted(held_out) == everyone(n, m)

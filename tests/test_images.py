@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_arrays import refusal
 from test_files import idx
-from test_samples import refusal
 
 from fgan.data.images import read_images
 

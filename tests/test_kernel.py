@@ -1,4 +1,4 @@
-"""The scan that every training uses: chunks, keys, seeds, and means over devices."""
+"""The kernel of every training: one scan is many, step by step; replicas average over the global batch."""
 
 import jax
 import jax.numpy as jnp

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from estimators.divergences.table import DIVERGENCES, FDivergence, divergence
+from estimators.divergences.generator import FDivergence
+from estimators.divergences.table import DIVERGENCES, divergence
 from fgan.models.penalties import PENALTIES, SCHEDULES, look, values_and_gradients
 from fgan.models.penalties import norm as row_norm
 

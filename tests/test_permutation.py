@@ -5,8 +5,9 @@ import pytest
 
 import estimators as est
 from estimators import permutation
-from estimators.estimation import BadArgument
-from estimators.methods import neural
+from estimators.critics.early_stopping import Schedule
+from estimators.density_ratio import critic
+from estimators.request import BadArgument
 from estimators.samples.arrays import DataError
 
 
@@ -60,14 +61,12 @@ def test_rows_that_test_train_no_critic(monkeypatch):
     trained = np.concatenate([rows for fold in seen for rows in fold])
     fresh = np.concatenate(tested)
     assert len(seen) == 2 and not set(map(bytes, fresh)) & set(map(bytes, trained))
-    np.testing.assert_array_equal(seen[0].train_p, seen[1].judge_p)
+    np.testing.assert_array_equal(seen[0].train_p, seen[1].validation_p)
 
 
 def test_different_laws_are_told_apart(monkeypatch):
-    monkeypatch.setattr(neural, "ROUNDS", 2)
-    neural.fit_folds.clear_cache()
+    monkeypatch.setattr(critic, "SCHEDULE", Schedule(rounds=2))
     found = est.permutation_test(*sets(0, 300, 300, shift=0.7), permutations=199)
-    neural.fit_folds.clear_cache()
     assert found.p_value == 1 / 200 and found.statistic > 0.0
 
 
@@ -90,15 +89,15 @@ def test_groups_are_relabelled_whole(fixed):
 
 
 @pytest.mark.parametrize(
-    "options, error, said",
+    "options, error, reason",
     [
         ({"permutations": 0}, BadArgument, "at least 1"),
         ({"groups": (np.arange(60), np.arange(60))}, BadArgument, "both sets"),
         ({"seed": -1}, BadArgument, "from 0 to"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(options, error, said):
-    with pytest.raises(error, match=said):
+def test_what_cannot_be_asked_is_refused(options, error, reason):
+    with pytest.raises(error, match=reason):
         est.permutation_test(*sets(0), **options)
 
 

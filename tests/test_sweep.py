@@ -14,22 +14,27 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
-from test_train import strike
+from test_loop import shared, strike
 
 from estimators.critics import kernel
 from fgan.cli.main import main
-from fgan.config.schema import Config, ConfigError, Critic, Generator, Log, Optimizer, Penalty, from_toml, get, replace
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Generator, Log, Optimizer, Penalty, get, replace
+from fgan.config.toml import from_toml
 from fgan.data.sources import load as load_data
-from fgan.devices import engines as parallel
+from fgan.devices import engines
 from fgan.models.gan import FGAN
 from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
-from fgan.run import loop as train
-from fgan.run import program, sweep_picture
-from fgan.run import restore as restoring
+from fgan.run import loop, pictures, program, sweep_picture
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
-from fgan.run.loop import Stopped
-from fgan.run.sweep import ARRAYS, Sweep, footprint, groups, load, parts, sweep
+from fgan.run.loop import Outcome, train
+from fgan.run.program import FIELDS, Program
+from fgan.run.restore import restore
+from fgan.run.signals import Stopped
+from fgan.run.sweep import groups, parts, sweep
+from fgan.run.sweep_file import Sweep, load
+from fgan.scores.evaluation import Evaluation
 
 RATE = "generator_optimizer.learning_rate"
 TINY = Config(
@@ -44,7 +49,7 @@ PLAN = Sweep(base=TINY, grid={"divergence": ("kl", "js"), RATE: (1e-4, 1e-2)})
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "sweeps").glob("*.toml"))
 
 
-def go(plan: Sweep, path: Path, **options) -> sweeps.Outcome:
+def go(plan: Sweep, path: Path, **options) -> Outcome:
     return sweep(plan, path, quiet=True, **options)
 
 
@@ -70,15 +75,26 @@ def compiled() -> list[int]:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, compiled) -> Path:
     """The sweep that nothing interrupts; not to be changed."""
-    plain = parallel.compile_chunk
+    plain = engines.compile_chunk
 
     def counted(chunk, arguments, where):
         compiled.append(len(arguments[1]))
         return plain(chunk, arguments, where)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "compile_chunk", counted)
+        patch.setattr(engines, "compile_chunk", counted)
+        patch.setattr(sweeps, "Program", shared)
         return go(PLAN, tmp_path_factory.mktemp("sweeps") / "straight").run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Runs and sweeps share their programs, and draw nothing."""
+    for module in (loop, sweeps):
+        monkeypatch.setattr(module, "Program", shared)
+    for name in ("samples", "training"):
+        monkeypatch.setattr(pictures, name, lambda *_: None)
+    monkeypatch.setattr(sweep_picture, "draw", lambda *_: None)
 
 
 # --- what a sweep leaves ----------------------------------------------------------------------------------------------
@@ -117,8 +133,8 @@ def test_values_are_traced_once(monkeypatch):
     data, counts = load_data(TINY.data), []
     for size in (1, 3):
         seeds = jnp.zeros(size, jnp.uint32)
-        values = {name: jnp.linspace(1e-4, 1e-3, size) for name in ARRAYS}
-        arguments = (jnp.asarray(data.rows), seeds, program.fresh(TINY, data, seeds=seeds), jnp.int32(0), values)
+        values = {name: jnp.linspace(1e-4, 1e-3, size) for name in FIELDS}
+        arguments = (jnp.asarray(data.scores), seeds, program.fresh(TINY, data, seeds=seeds), jnp.int32(0), values)
         jax.jit(program.chunk(TINY, data, 2)(kernel.ALONE)).trace(*arguments)
         counts.append(len(traces))
     assert counts[0] > 0 and counts[1] == 2 * counts[0]
@@ -127,11 +143,11 @@ def test_values_are_traced_once(monkeypatch):
 # --- a member is a run ------------------------------------------------------------------------------------------------
 
 
-def test_a_member_is_the_run_of_its_config(tmp_path, straight):
+def test_a_member_is_the_run_of_its_config(quick, tmp_path, straight):
     alone = dataclasses.replace(
         TINY, divergence="js", seed=1, seeds=1, generator_optimizer=Optimizer(learning_rate=1e-2)
     )
-    run = train.train(alone, tmp_path / "alone", quiet=True)
+    run = train(alone, tmp_path / "alone", quiet=True)
     (row,) = (r for r in table(straight) if (r["divergence"], float(r[RATE]), r["seed"]) == ("js", 1e-2, "1"))
     metrics = [line for line in lines(run.run / "metrics.jsonl") if "bound" in line]
     whole = lines(straight / "parts" / row["part"] / "metrics.jsonl")
@@ -139,9 +155,9 @@ def test_a_member_is_the_run_of_its_config(tmp_path, straight):
         here = [line[name][int(row["member"])] for line in whole]
         np.testing.assert_allclose(here, [line[name][0] for line in metrics], rtol=1e-5, atol=1e-6)
     assert float(row["high_quality"]) == pytest.approx(run.scores[0]["high_quality"], abs=1 / 64)
-    member = sweeps.restore(straight, table(straight).index(row))
+    member = restore(straight, table(straight).index(row))
     assert (member.config, member.step) == (alone, 20)
-    np.testing.assert_allclose(member.sample(50, seed=3), restoring.restore(run.run).sample(50, seed=3), atol=1e-4)
+    np.testing.assert_allclose(member.sample(50, seed=3), restore(run.run).sample(50, seed=3), atol=1e-4)
 
 
 def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
@@ -157,13 +173,13 @@ def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
     assert leaving.value.code == 2 and "has 8 lines, counted from 0" in capsys.readouterr().err
 
 
-def test_swept_penalties_and_critic_rates_are_those_of_a_run(tmp_path):
+def test_swept_penalties_and_critic_rates_are_those_of_a_run(quick, tmp_path):
     base = replace(TINY, {"seeds": 1, "divergence": "js", "penalty": Penalty(names=("r1",))})
     grid = {"penalty.weight": (0.1, 5.0), "critic_optimizer.learning_rate": (1e-3, 2e-2)}
-    rows = go(Sweep(base=base, grid=grid), tmp_path / "sweep").rows
+    rows = go(Sweep(base=base, grid=grid), tmp_path / "sweep").scores
     for row in (rows[1], rows[2]):
         alone = replace(base, {name: row[name] for name in grid})
-        run = train.train(alone, tmp_path / f"run-{row['member']}", quiet=True).run
+        run = train(alone, tmp_path / f"run-{row['member']}", quiet=True).run
         last = [line for line in lines(run / "metrics.jsonl") if "bound" in line][-1]
         assert [row["bound"], row["penalty"]] == pytest.approx([last["bound"][0], last["penalty"][0]], rel=1e-4)
     assert rows[1]["penalty"] != rows[2]["penalty"] > 0.0
@@ -194,7 +210,7 @@ def test_every_optimiser_takes_a_traced_rate(name):
 
 def test_groups_hold_what_differs_in_numbers_only():
     grid = {"divergence": ("kl", "js"), RATE: (1e-4, 1e-3), "critic.features": ((8,), (16,))}
-    found = groups(Sweep(base=TINY, grid=grid).cells())
+    found = groups(Sweep(base=TINY, grid=grid).configs())
     assert [len(group) for group in found] == [4] * 4  # two rates, two seeds
     for group in found:
         assert len({(m.config.divergence, m.config.critic.features) for m in group}) == 1
@@ -210,12 +226,13 @@ def test_parts_have_one_size_and_hold_each_member_once(count, most):
     assert [m for part in made for m in part.members] == group
     (size,) = {part.size for part in made}
     assert size <= most and (len(made) - 1) * most < count
-    assert all(len(part.column("seed")) == size for part in made)
+    assert all(len(part.trained([]).seeds) == size for part in made)
+    assert sum(part.trained([]).count for part in made) == count
 
 
-def test_members_at_a_time_change_nothing_but_rounding(tmp_path, straight, monkeypatch):
+def test_members_at_a_time_change_nothing_but_rounding(quick, tmp_path, straight, monkeypatch):
     (tmp_path / "small").mkdir()
-    rows = go(dataclasses.replace(PLAN, members=3), tmp_path / "small").rows
+    rows = go(dataclasses.replace(PLAN, members=3), tmp_path / "small").scores
     assert len({row["part"] for row in rows}) == 4 and "members = 3" in (tmp_path / "small/config.toml").read_text()
     assert [row["bound"] for row in rows] == pytest.approx([float(row["bound"]) for row in table(straight)], rel=1e-4)
 
@@ -226,17 +243,18 @@ def test_the_footprint_is_about_what_the_program_takes(batch, features):
     config = dataclasses.replace(
         TINY, batch=batch, generator=Generator(features=features), critic=Critic(features=features)
     )
-    config, data, seeds = replace(config, {"log.samples": 2}), load_data(TINY.data), jnp.arange(4, dtype=jnp.uint32)
+    config, data = replace(config, {"log.samples": 2, "log.every": 2}), load_data(TINY.data)
+    seeds = jnp.arange(4, dtype=jnp.uint32)
     arguments = (jnp.zeros((0, 2)), seeds, program.fresh(config, data, seeds=seeds), jnp.int32(0))
     used = jax.jit(program.chunk(config, data, 2)(kernel.ALONE)).lower(*arguments).compile().memory_analysis()
     taken = used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
-    assert 0.25 < 4 * footprint(config, data) / taken < 4.0
+    assert 0.25 < 4 * Program(config, data).footprint() / taken < 4.0
 
 
-def test_no_more_members_at_a_time_than_memory_holds(tmp_path, monkeypatch):
-    data = load_data(TINY.data)
-    monkeypatch.setattr(parallel, "memory", lambda: 4 * 2.5 * footprint(TINY, data))  # a quarter holds two and a half
-    monkeypatch.setattr(sweeps, "_Running", lambda plan, work, *rest: pytest.fail(str([p.size for _, p in work])))
+def test_no_more_members_at_a_time_than_memory_holds(quick, tmp_path, monkeypatch):
+    bytes_of_one = Program(TINY, load_data(TINY.data)).footprint()
+    monkeypatch.setattr(engines, "memory", lambda: 4 * 2.5 * bytes_of_one)  # a quarter holds two and a half
+    monkeypatch.setattr(sweeps._Running, "all", lambda _, work: pytest.fail(str([part.size for _, part in work])))
     with pytest.raises(pytest.fail.Exception, match=r"\[2, 2, 2, 2\]"):
         go(PLAN, tmp_path / "run")
 
@@ -249,7 +267,7 @@ def absurd(tmp_path_factory) -> Path:
     """One learning rate that no network survives among two that it does."""
     plan = Sweep(base=replace(TINY, {"steps": 40, "divergence": "kl"}), grid={RATE: (1e-4, 1e30, 1e-3)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "PATIENCE", 15)
+        patch.setattr(loop, "PATIENCE", 15)
         return go(plan, tmp_path_factory.mktemp("sweeps") / "absurd").run
 
 
@@ -261,14 +279,14 @@ def test_a_diverged_member_stops_no_other(absurd):
         assert (row["bound"] == "") == (row["high_quality"] == "") == (row["state"] == "diverged")
     assert status(absurd)["state"] == "finished"
     with pytest.raises(ConfigError, match="member 3 diverged at step 1"):
-        sweeps.restore(absurd, 3)
-    assert sweeps.restore(absurd, 4).step == 40
+        restore(absurd, 3)
+    assert restore(absurd, 4).step == 40
 
 
-def test_a_part_of_diverged_members_ends_early(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "PATIENCE", 5)
+def test_a_part_of_diverged_members_ends_early(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PATIENCE", 5)
     plan = Sweep(base=replace(TINY, {"steps": 1000, "seeds": 1}), grid={"divergence": ("kl",), RATE: (1e30,)})
-    (row,) = go(plan, tmp_path / "run").rows
+    (row,) = go(plan, tmp_path / "run").scores
     assert (row["state"], row["step"]) == ("diverged", 1)
     assert [line["step"] for line in lines(tmp_path / "run" / "parts" / row["part"] / "metrics.jsonl")] == [10]
 
@@ -276,19 +294,19 @@ def test_a_part_of_diverged_members_ends_early(tmp_path, monkeypatch):
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 MOMENTS = {  # where the signal arrives, and how many steps of the two parts are done when the sweep stops
-    "in the first part": ((RunDirectory, "append", 10), 10),
-    "at its end": ((sweeps.Program, "scores", 20), 30),
-    "in the second": ((RunDirectory, "status", 20), 30),
+    "in the first part": ((RunDirectory, "append", 10), {}, 10),
+    "at its end": ((Evaluation, "__call__", 20), {}, 30),
+    "in the second": ((RunDirectory, "append", 10), {"call": 3}, 30),  # metrics and timings of the first are two
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_stopped_sweep_goes_on_to_the_same_results(tmp_path, monkeypatch, straight, moment):
-    where, at = MOMENTS[moment]
-    strike(monkeypatch, *where, lambda: signal.raise_signal(signal.SIGTERM))
+def test_a_stopped_sweep_goes_on_to_the_same_results(quick, tmp_path, monkeypatch, straight, moment):
+    where, options, at = MOMENTS[moment]
+    strike(monkeypatch, *where, lambda: signal.raise_signal(signal.SIGTERM), **options)
     with pytest.raises(Stopped) as stopped:
         go(PLAN, tmp_path / "run")
-    assert stopped.value.exit_code == 143
+    assert stopped.value.exit_code == 143 and f"step {at};" in str(stopped.value)
     assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["step"]) == ("preempted", at)
     go(PLAN, tmp_path / "run")
     assert (tmp_path / "run" / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
@@ -297,18 +315,17 @@ def test_a_stopped_sweep_goes_on_to_the_same_results(tmp_path, monkeypatch, stra
         assert written[0] == written[1]
 
 
-def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(tmp_path, monkeypatch, straight):
+def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(quick, tmp_path, monkeypatch, straight):
     """What was written after the last checkpoint is cut and done again; parts that ended are not."""
-    strike(monkeypatch, sweeps.Program, "scores", 20, lambda: None)
-    plain, calls = sweeps._Loop.save, []
+    plain, calls = loop.Loop._save, []
 
     def save(self):
-        calls.append(self.part.name)
+        calls.append(self.directory.path.name)
         if calls == ["000-000", "000-000", "001-000", "001-000"]:
             raise KeyboardInterrupt  # as good as a kill: nothing is saved, nothing tidied
         plain(self)
 
-    monkeypatch.setattr(sweeps._Loop, "save", save)
+    monkeypatch.setattr(loop.Loop, "_save", save)
     with pytest.raises(KeyboardInterrupt):
         go(PLAN, tmp_path / "run")
     assert [row["divergence"] for row in table(tmp_path / "run")] == ["kl"] * 4
@@ -320,9 +337,9 @@ def test_a_sweep_killed_between_two_saves_goes_on_from_the_first(tmp_path, monke
 
 def test_a_finished_sweep_has_nothing_left_to_do(straight, monkeypatch):
     before = (straight / "results.csv").read_bytes()
-    monkeypatch.setattr(parallel, "compile_chunk", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(parallel, "memory", lambda: 1)  # the members of a part are those that it began with
-    assert len(go(PLAN, straight).rows) == 8
+    monkeypatch.setattr(engines, "compile_chunk", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(engines, "memory", lambda: 1)  # the members of a part are those that it began with
+    assert len(go(PLAN, straight).scores) == 8
     assert (straight / "results.csv").read_bytes() == before
 
 
@@ -374,8 +391,8 @@ def test_a_resolved_sweep_reads_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_sweeps_can_be_run(path):
-    for group in groups(load(path).cells()):
-        assert footprint(group[0].config, load_data(group[0].config.data)) > 0
+    for group in groups(load(path).configs()):
+        assert Program(group[0].config, load_data(group[0].config.data)).footprint() > 0
 
 
 def test_sweeps_are_shipped():
@@ -393,8 +410,8 @@ WRONG = {
     "[grid]\nbatch = [8, 8]": ["s.toml:2", "lists a value twice"],
     "[grid]\nsteps = [8, 8.5]": ["s.toml:2", "steps = 8.5: expected a whole number"],
     "[grid]\ncritic.features = [8]": ["s.toml:2", "critic.features = 8: expected a list"],
-    "[grid]\nseeds = [1, 2]": ["s.toml:2", "seeds is one for all cells"],
-    "[grid]\nlog.every = [1, 2]": ["s.toml:2", "log.every is one for all cells"],
+    "[grid]\nseeds = [1, 2]": ["s.toml:2", "seeds is one for all members"],
+    "[grid]\nlog.every = [1, 2]": ["s.toml:2", "log.every is one for all members"],
     "[grid]\npenalty.weight = [1, 2]": ["s.toml", "set penalty.names"],
     "[grid]\ndivergence = ['kl', 'lk']": ['s.toml: divergence = "lk":', "unknown divergence"],
     "[grid]\nbatch = [8]\ngenerator_optimizer.learning_rate = [-1]": ["batch = 8", "must be positive"],
@@ -422,11 +439,11 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, capsys, monkeyp
 def test_a_grid_too_large_to_write_down_is_refused_at_once():
     grid = {name: tuple(range(1, 1000)) for name in ("batch", "steps", "generator.latent", "game.critic_steps")}
     with pytest.raises(ConfigError, match="at most 10000"):
-        Sweep(base=TINY, grid=grid).cells()
+        Sweep(base=TINY, grid=grid).configs()
 
 
 def test_batches_that_the_devices_cannot_share_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "layout", lambda _: parallel.Layout(tuple(jax.devices()) * 3))
+    monkeypatch.setattr(engines, "layout", lambda _: engines.Layout(tuple(jax.devices()) * 3))
     with pytest.raises(ConfigError, match="batch = 16 must be a multiple of the 3 devices"):
         go(PLAN, tmp_path / "run")
     assert not (tmp_path / "run").exists()

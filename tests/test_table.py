@@ -17,7 +17,7 @@ from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_we
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES, UnknownDivergence, divergence
 from estimators.exact_values.gaussian import CLOSED_FORMS
-from fgan.cli import tables
+from fgan.cli.divergences import detail, table
 
 LOG2, INF = math.log(2.0), math.inf
 N = 36
@@ -164,14 +164,14 @@ print(json.dumps(names))
 """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
-    assert json.loads(done.stdout) == {name: list(table) for name, table in tables.items()}
+    assert json.loads(done.stdout) == {name: list(rows) for name, rows in tables.items()}
 
 
 def test_a_divergence_added_at_run_time_is_found_wherever_a_name_is(monkeypatch):
     mine = FDivergence(name="mine", f=lambda u: (u - 1.0) ** 2 * (u + 1.0) / u, source="here", aliases=("my_own",))
     monkeypatch.setitem(DIVERGENCES, "mine", mine)
     assert divergence("mine") is mine and divergence("My-Own") is mine
-    assert "mine" in tables.divergences() and "here" in tables.detail("mine")
+    assert any("mine" in line for line in table()) and any("here" in line for line in detail("mine"))
     with pytest.raises(UnknownDivergence, match="did you mean mine"):
         divergence("mind")
 

@@ -2,26 +2,23 @@
 
 import math
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
 
 import estimators as est
+from estimators.critics.early_stopping import Schedule
+from estimators.density_ratio import critic
 from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.plug_in import HeldOut, read
-from estimators.density_ratio.references import Normal
-from estimators.methods import neural, telescoping
-from estimators.methods.telescoping import Anchors, draw, unbiased
+from estimators.density_ratio.plug_in import HeldOut, plug_in
+from estimators.methods.telescoping import Anchors, unbiased
+from estimators.request import Request
+from estimators.result import Interval
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import blocks, roles
+from estimators.samples.folds import blocks, cross_fits
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2
-COVARIANCE = np.array([[1.5, 0.6, 0.0], [0.6, 0.8, -0.2], [0.0, -0.2, 1.0]])
-
-full = neural.fit_folds.__wrapped__
-quick = jax.jit(lambda key, folds, objective: full(key, folds, objective), static_argnames="objective")
 
 
 def normals(seed: int, n: int = N, d: int = DIM, shift: float = SHIFT):
@@ -34,52 +31,22 @@ def normals(seed: int, n: int = N, d: int = DIM, shift: float = SHIFT):
 @pytest.fixture(scope="module")
 def far() -> dict[str, est.Estimate]:
     """Gaussians 9 nats apart, by critics trained a tenth of the usual: there is nearly nothing to learn."""
-    rows = [est.divergence(name) for name in ("kl", "reverse_kl", "jeffreys", "js", "total_variation")]
+    names = ["kl", "reverse_kl", "jeffreys", "js", "total_variation"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural, "ROUNDS", 2)
-        patch.setattr(neural, "fit_folds", quick)
-        return {e.divergence: e for e in telescoping.estimate(*normals(0), rows)}
+        patch.setattr(critic, "SCHEDULE", Schedule(rounds=2))
+        return {e.divergence: e for e in est.estimate(*normals(0), names, method="telescoping")}
 
 
 # --- anchors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [7, 12, 40])
-def test_the_log_density_of_an_anchor_is_unbiased_given_the_mean(n):
-    """Averaged over 4000 sample covariances, at a fixed point far from the mean and at the mean."""
-    rng = np.random.default_rng(0)
-    factor = np.linalg.cholesky(COVARIANCE)
-    points = np.array([[0.0, 0.0, 0.0], [2.0, -1.0, 1.0]])
-    found = []
-    for _ in range(4000):
-        fitted = unbiased(rng.normal(size=(n, 3)) @ factor.T)
-        found.append(Normal(np.zeros(3), fitted.whiten, fitted.level)(points))
-    truth = stats.multivariate_normal(np.zeros(3), COVARIANCE).logpdf(points)
-    assert (np.abs(np.mean(found, axis=0) - truth) < 4.0 * stats.sem(found, axis=0)).all()
-
-
-def test_plain_moments_would_not_pass_that_test():
-    rng = np.random.default_rng(0)
-    found = [
-        Normal.of(np.zeros(3), np.cov(rng.normal(size=(12, 3)), rowvar=False))(np.ones((1, 3)))[0] for _ in range(1000)
-    ]
-    assert abs(np.mean(found) - stats.norm.logpdf(np.ones(3)).sum()) > 10.0 * stats.sem(found)
-
-
-def test_draws_are_those_of_the_anchor():
-    normal = Normal.of(np.array([1.0, -2.0, 0.5]), COVARIANCE)
-    rows = draw(normal, 40_000, np.random.default_rng(1))
-    np.testing.assert_allclose(rows.mean(axis=0), normal.mean, atol=4.0 * math.sqrt(1.5 / 40_000))
-    np.testing.assert_allclose(np.cov(rows, rowvar=False), COVARIANCE, atol=0.05)
-
-
 def test_too_few_rows_for_a_covariance_are_refused_with_the_number_needed():
     rng = np.random.default_rng(2)
-    assert np.isfinite(unbiased(rng.normal(size=(6, 3))).level)
+    assert np.isfinite(unbiased(rng.normal(size=(6, 3))).log_peak)
     with pytest.raises(DataError, match=r"5 rows of dimension 3: .* more than 5"):
         unbiased(rng.normal(size=(5, 3)))
     with pytest.raises(DataError, match="more than 22"):
-        telescoping.estimate(*normals(0, n=50, d=20), [est.divergence("kl")])
+        est.estimate(*normals(0, n=50, d=20), "kl", method="telescoping")
 
 
 def test_columns_that_depend_on_others_are_refused_with_a_remedy():
@@ -129,7 +96,7 @@ def test_the_log_ratio_of_the_chain_is_that_of_the_densities(far):
         assert np.sqrt(np.mean((found - truth) ** 2)) < 1.0 < np.std(truth)
 
 
-def test_it_says_what_it_rests_on(far):
+def test_warnings_name_what_it_rests_on(far):
     e = far["kl"]
     assert (e.method, e.n_p, e.n_q, e.dim) == ("telescoping", N, N, DIM)
     assert e.diagnostics["coordinates"] == "Standard" and "history" in e.diagnostics
@@ -137,17 +104,17 @@ def test_it_says_what_it_rests_on(far):
     assert not any("separable" in w for w in e.warnings) and math.isfinite(e.high)
 
 
-def through_anchors_alone(seed: int, n: int, d: int, shift: float, names) -> list[est.Estimate]:
+def through_anchors_alone(seed: int, n: int, d: int, shift: float, names) -> list[Interval]:
     """The method without its critics, which have nothing to learn between Gaussians."""
     x, y = normals(seed, n, d, shift)
     log_p, log_q = np.empty((2, n)), np.empty((2, n))
     cut = blocks(n, n, seed)
-    for pair in roles(cut):
-        for c, (train, judge, held) in enumerate(pair):
-            anchors = Anchors.fit(x[train.p], y[train.q], x[judge.p], y[judge.q])
+    for pair in cross_fits(cut):
+        for c, (train, validation, held) in enumerate(pair):
+            anchors = Anchors.fit(x[train.p], y[train.q], x[validation.p], y[validation.q])
             log_p[c, held.p], log_q[c, held.q] = anchors.log_ratio(x[held.p]), anchors.log_ratio(y[held.q])
-    rows = [est.divergence(name) for name in names]
-    return read(HeldOut(log_p, log_q), rows, method="telescoping", dim=d, parametric=cut)
+    request = Request(x=x, y=y, divergences=[est.divergence(name) for name in names], method="telescoping")
+    return list(plug_in(request, HeldOut(log_p, log_q, parametric=cut)).intervals)
 
 
 @pytest.fixture(scope="module")

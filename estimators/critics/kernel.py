@@ -1,15 +1,13 @@
-"""The kernel every training uses: many steps in one scan, over one seed or many, on one device or a share of several.
+"""The kernel of every training: many steps in one scan, over one seed or many, on one device or several.
 
-A trainable thing has `init(key) → state` and `step(key, state, batch) → (state, metrics)`, both pure. `steps` scans
-the step; `jax.vmap` over (key, state) turns it into many seeds or folds at once. The random numbers of step i are
+A model has `init(key) → state` and `step(key, state, batch) → (state, metrics)`, both pure. `steps` scans the step;
+`jax.vmap` over (key, state) turns it into many seeds or folds at once. The random numbers of step i are
 `fold_in(key, i)`, so that one scan of 200 steps equals four of 50, bit for bit, and a resumed run its uninterrupted
 twin. They are drawn for many steps at once: on a CPU a small draw takes longer to start than to fill.
 
-A step meets a batch spread over devices only through `Replicas`: it draws for the global batch and keeps its part
-(`shard`; of the rows of a data set, `pick`), it averages through `expectation` and `mean`. On a single device `shard`
-and `mean` change nothing.
-
-Layer 1: imports jax and numpy only.
+A step handles a batch that is spread over devices only through `Replicas`. It draws for the global batch and keeps
+its slice (`shard`; of the rows of a data set, `pick`), and it averages through `expectation` and `mean`. On a single
+device `shard` and `mean` change nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import numpy as np
 
 State = TypeVar("State")
 DRAWN = 1 << 22
-"""Bytes of random numbers and batches drawn at once for each seed, by a device, or by all that divide one program."""
+"""Bytes of random numbers and batches that are drawn at once for each seed, by one device or by all of one program."""
 Metrics = dict[str, jax.Array]
 
 
@@ -32,16 +30,16 @@ class Replicas(NamedTuple):
 
     Attributes:
         mean: pytree → its mean over devices.
-        shard: an array over the global batch → this device's part.
-        pick: (this device's share of `total` rows, for each place of the global batch the number of a row, total) → the
-            rows in this device's part of the batch. A place of the k-th n-th of the batch names a row of the k-th n-th
-            of the data (`stratified`).
-        draws: how many times its own part of the batch a device draws, to keep that part.
+        shard: an array over the global batch → this device's slice.
+        pick: (this device's slice of `total` rows, the index of a row for each element of the global batch, total) →
+            the rows in this device's slice of the batch. The k-th of n slices of the batch has its rows in the k-th of
+            n slices of the data (`stratified`).
+        draws: the size of what a device draws, in slices of the batch; it keeps one.
     """
 
     mean: Callable[[Any], Any] = lambda tree: tree
     shard: Callable[[jax.Array], jax.Array] = lambda rows: rows
-    pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, numbers, total: rows[numbers]
+    pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, index, total: rows[index]
     draws: int = 1
 
     def expectation(self, values: jax.Array) -> jax.Array:
@@ -53,13 +51,14 @@ ALONE = Replicas()
 
 
 def stratified(key: jax.Array, total: int, n: int) -> jax.Array:
-    """Numbers of n of `total` rows, the j-th from the j-th of n equal parts of them, all rows equally likely: [n].
+    """Indices [n] of rows, the j-th from the j-th of n equal slices of `total` rows, all rows equally likely.
 
-    (j·total + w)//n with w uniform on 0, …, total − 1. Whoever holds a part of the batch thus needs a part of the rows.
+    (j·total + w)//n with w uniform on 0, …, total − 1. So a device that holds a slice of the batch needs only a slice
+    of the rows.
     """
     begin = np.arange(n, dtype=np.int64) * total
     within = jax.random.randint(key, (n,), 0, total)
-    whole, rest = (jnp.asarray(part, jnp.int32) for part in (begin // n, begin % n))
+    whole, rest = (jnp.asarray(count, jnp.int32) for count in (begin // n, begin % n))
     return whole + (rest + within) // n
 
 
@@ -80,11 +79,11 @@ def steps(
         step: (noise, state, batch) → (state, metrics).
         draw: key → batch.
         key: the key of the whole run; step i uses fold_in(key, i).
-        state: where to start.
+        state: before the first step.
         start: the number of the first step.
-        n: how many steps, static.
-        noise: key → what `step` is given; the key itself unless told.
-        replicas: those that `draw` and `noise` share the batch by.
+        n: the number of steps, static.
+        noise: key → the first argument of `step`; the key itself by default.
+        replicas: how `draw` and `noise` spread the batch over devices.
 
     Returns:
         The final state, and the metrics of every step, stacked on a first axis of length n.
@@ -103,6 +102,6 @@ def steps(
 
 
 def _block(n: int, kept: Any, draws: int) -> int:
-    """The most steps, a divisor of n, whose draws keep to DRAWN bytes, `draws` times what is kept; 1 if none do."""
+    """The most steps, a divisor of n, whose draws fit into DRAWN bytes, or 1; `kept` is a device's slice of a step."""
     each = draws * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     return max((k for k in range(1, n + 1) if n % k == 0 and k * each <= DRAWN), default=1)

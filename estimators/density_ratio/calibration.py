@@ -1,8 +1,6 @@
 """Logistic regression on a few features of two sample sets, and the calibration of a log-ratio with it.
 
-With classes of n and m rows, P(from P | x) = σ(φ(x)·θ + log n/m) is the model log p/q = φ·θ.
-
-Layer 0: imports numpy and scipy only.
+With n and m rows of the two classes, the model log p/q = φ·θ means P(from P | x) = σ(φ(x)·θ + log n/m).
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from scipy.special import expit
 
 
 class Logistic(NamedTuple):
-    """A fitted model of log p/q: coefficients, and the inverse of the penalised information matrix."""
+    """A fitted model of log p/q: its coefficients, and the inverse of the penalised information matrix."""
 
     theta: np.ndarray
     covariance: np.ndarray
@@ -33,7 +31,7 @@ def logistic(
 
     Args:
         phi_p, phi_q: features of the rows of P [n, k] and of Q [m, k].
-        start: where to begin, and what the ridge holds θ to.
+        start: where the iterations begin, and what the ridge draws θ to.
         ridge: weights of the penalty, in rows.
     """
     phi = np.concatenate([phi_p, phi_q])
@@ -52,15 +50,12 @@ def logistic(
         hessian = (phi * (share * (1.0 - share))[:, None]).T @ phi + np.diag(weight)
         step = np.linalg.solve(hessian, gradient)
         scale = 1.0
-        while (found := loss(theta - scale * step)) > value + 1e-9 * abs(value) and scale > 1e-6:
+        while (next_value := loss(theta - scale * step)) > value + 1e-9 * abs(value) and scale > 1e-6:
             scale *= 0.5
-        theta, gain, value = theta - scale * step, value - found, found
+        theta, gain, value = theta - scale * step, value - next_value, next_value
         if gain < 1e-8 * (1.0 + abs(value)):
             break
     return Logistic(theta, np.linalg.inv(hessian))
-
-
-BASIS = 3
 
 
 def basis(log_ratio: np.ndarray) -> np.ndarray:
@@ -75,6 +70,6 @@ def basis(log_ratio: np.ndarray) -> np.ndarray:
 def calibrate(log_p: np.ndarray, log_q: np.ndarray) -> Logistic:
     """The model of log p/q on `basis` of a given log-ratio; no change is θ = (0, 1, 0).
 
-    A weight of one row on the bend leaves it alone where ℓ hardly varies.
+    The ridge's weight of one row keeps the bend at 0 where ℓ hardly varies.
     """
     return logistic(basis(log_p), basis(log_q), start=(0.0, 1.0, 0.0), ridge=(1e-6, 1e-2, 1.0))

@@ -16,9 +16,7 @@ estimate, which stands in the diagnostics. What cancelling a slower order would 
 widens with the bias, and still misses some where f feels the tails of one set beyond the other (reverse_kl of a narrow
 P against a wide Q is covered in 80 % of draws at n = 1000).
 
-Distances are Euclidean after `moments.whitening`.
-
-Layer 3: imports divergences, folds, moments, result, samples.
+Distances are Euclidean after `coordinates.Whitening`.
 """
 
 from __future__ import annotations
@@ -32,115 +30,99 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
-from scipy.stats import norm
 
-from estimators.divergences.table import FDivergence
-from estimators.methods.gaussian import whitening
-from estimators.result import Estimate, Scores
+from estimators import warnings
+from estimators.density_ratio.coordinates import Whitening
+from estimators.density_ratio.standard_error import influence_of_means, standard_error
+from estimators.divergences.generator import FDivergence
+from estimators.request import Request
+from estimators.result import Fit, Interval, Scores
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups
+from estimators.samples.folds import Groups, subsample
 
-MINIMUM = 20  # rows a side
-FEWEST, MOST, SIZES = 6, 64, 10  # neighbours, and how many numbers of them are combined
-WANG = 5  # neighbours that the plain estimate of Wang et al. averages over, in the diagnostics
-COPIES = 4  # rows a group, up to which the numbers of neighbours grow with it
-STEEPEST = 25.0  # |log-ratio| up to which float64 holds the tangents
-DOUBT = 1.25  # share of a slower order's cancellation that is added to the standard error
-MANY = 8  # dimensions beyond which the curvature bias is large
-EVALUATED = 40_000  # rows a side at which ratios are taken, all rows being neighbours
-CHUNK = 2**22  # distances looked up at once
+METHODS = {"knn": "distances to nearest neighbours: no training, for few dimensions"}
+MINIMUM = 20
+"""Rows a side."""
+FEWEST, MOST, SIZES = 6, 64, 10
+"""Neighbours, and how many numbers of them are combined."""
+WANG = 5
+"""Neighbours that the plain estimate of Wang et al. averages over, in the diagnostics."""
+COPIES = 4
+"""Rows a group, up to which the numbers of neighbours grow with it."""
+STEEPEST = 25.0
+"""|log-ratio| up to which float64 holds the tangents."""
+BIAS_ERROR = 1.25
+"""Share of a slower order's cancellation that is added to the standard error."""
+EVALUATED = 40_000
+"""Rows a side at which ratios are taken, all rows being neighbours."""
+CHUNK = 2**22
+"""Distances computed at once."""
 
 
-def estimate(
-    x: np.ndarray,
-    y: np.ndarray,
-    divergences: Sequence[FDivergence],
-    *,
-    seed: int = 0,
-    confidence: float = 0.95,
-    groups: Groups | None = None,
-) -> list[Estimate]:
-    """D_f(P‖Q) of each of `divergences` from nearest-neighbour density ratios, in nats.
+def estimate(request: Request) -> Fit:
+    """D_f(P‖Q) for each divergence of `request`, from nearest-neighbour density ratios.
 
-    Args:
-        x, y: samples of P [n, d] and Q [m, d], float64, finite.
-        divergences: rows of the table, or the user's own.
-        seed: of the rows evaluated, where there are more than `EVALUATED`; nothing else is random.
-        confidence: level of the interval.
-        groups: integer labels [n] and [m]; rows of one group are not neighbours of each other, and the standard error
-            is that of group sums.
+    The seed is that of the rows evaluated, where there are more than `EVALUATED`; nothing else is random. Rows of one
+    group are not neighbours of each other.
 
     Raises:
         DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
     """
-    space = whitening(x, y)
+    x, y, groups = request.x, request.y, request.groups
+    space = Whitening.fit(x, y)
     labels = groups or (None, None)
-    p, q = _Side.of(space(x), labels[0], "P"), _Side.of(space(y), labels[1], "Q")
+    p, q = Neighbours.of(space(x), labels[0], "P"), Neighbours.of(space(y), labels[1], "Q")
     sizes = _sizes(p, q)
     every = np.union1d(sizes, np.arange(1, WANG + 1))
-    rng = np.random.default_rng(seed)
-    in_p, in_q = (_some(len(rows), rng) for rows in (x, y))
-    at_p = _log_density(p.points[in_p], p.group[in_p], p, every) - _log_density(p.points[in_p], None, q, every)
-    at_q = _log_density(q.points[in_q], None, p, every) - _log_density(q.points[in_q], q.group[in_q], q, every)
-    seen_groups = None if groups is None else (groups[0][in_p], groups[1][in_q])
+    rng = np.random.default_rng(request.seed)
+    in_p, in_q = (np.sort(subsample(np.arange(len(rows)), EVALUATED, rng)) for rows in (x, y))
+    at_p = p.log_density(p.points[in_p], every, p.group[in_p]) - q.log_density(p.points[in_p], every)
+    at_q = p.log_density(q.points[in_q], every) - q.log_density(q.points[in_q], every, q.group[in_q])
+    evaluated = None if groups is None else (groups[0][in_p], groups[1][in_q])
     log_p, log_q = (np.clip(at[:, np.isin(every, sizes)], -STEEPEST, STEEPEST) for at in (at_p, at_q))
-    wang = {"wang_kl": float(at_p[:, :WANG].mean()), "wang_reverse_kl": -float(at_q[:, :WANG].mean())}
-    warnings = _warnings(space.rank, x.shape[1], p, q)
+    cautions = warnings.report(
+        warnings.many_dimensions(space.rank),
+        warnings.flat(space.rank, x.shape[1]),
+        warnings.coinciding(_coincidences(p, q)),
+    )
 
-    def ratio(points: np.ndarray) -> np.ndarray:
-        seen = space(points)
-        return (_log_density(seen, None, p, sizes) - _log_density(seen, None, q, sizes)).mean(axis=1)
+    def interval(d: FDivergence) -> Interval:
+        value, error = ensemble(d, log_p, log_q, sizes, space.rank, evaluated)
+        around = Interval.around(value, error, request.quantile, d.value_at_one, d.upper_limit())
+        return around._replace(warnings=cautions)
 
-    made = []
-    for row in divergences:
-        value, error = ensemble(row, log_p, log_q, sizes, space.rank, seen_groups)
-        reach = float(norm.ppf(0.5 + 0.5 * confidence)) * error
-        low, value, high = np.clip([value - reach, value, value + reach], row.value_at_one, row.upper_limit())
-        made.append(
-            Estimate(
-                divergence=row.name,
-                value=float(value),
-                low=float(low),
-                high=float(high),
-                standard_error=error,
-                confidence=confidence,
-                method="knn",
-                n_p=len(x),
-                n_q=len(y),
-                dim=x.shape[1],
-                warnings=warnings,
-                diagnostics={"neighbors": sizes.tolist(), **wang},
-                ratio=ratio,
-                scores=Scores(log_p.mean(axis=1), log_q.mean(axis=1)),
-            )
-        )
-    return made
+    def log_ratio(points: np.ndarray) -> np.ndarray:
+        white = space(points)
+        return (p.log_density(white, sizes) - q.log_density(white, sizes)).mean(axis=1)
 
-
-def _some(n: int, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(n) if n <= EVALUATED else np.sort(rng.choice(n, EVALUATED, replace=False))
+    return Fit(
+        request.method,
+        [interval(d) for d in request.divergences],
+        log_ratio,
+        Scores(log_p.mean(axis=1), log_q.mean(axis=1)),
+        {
+            "neighbors": sizes.tolist(),
+            "wang_kl": float(at_p[:, :WANG].mean()),
+            "wang_reverse_kl": -float(at_q[:, :WANG].mean()),
+        },
+    )
 
 
 def ensemble(
-    row: FDivergence,
-    log_p: np.ndarray,
-    log_q: np.ndarray,
-    sizes: np.ndarray,
-    dim: int,
-    groups: Groups | None = None,
+    d: FDivergence, log_p: np.ndarray, log_q: np.ndarray, sizes: np.ndarray, dim: int, groups: Groups | None = None
 ) -> tuple[float, float]:
     """(D̂_f, standard error) from log r̂_k at the rows of P [n, sizes] and of Q [m, sizes], left-one-out.
 
-    The error is that of the variational function's two means, and `DOUBT` times what it would change to cancel order
-    k^{2/d} (k at most: the share of Q's rows that lie beyond P's) instead of k^{4/d}.
+    The error is that of the variational function's two means, and `BIAS_ERROR` times what it would change to cancel
+    order k^{2/d} (k at most: the share of Q's rows that lie beyond P's) instead of k^{4/d}.
     """
-    terms = [tangent(row, at) for at in (log_p, log_q)]
-    values = terms[0].output.mean(axis=0) - terms[1].conjugate.mean(axis=0)
-    error = _standard_error(terms[0].output.mean(axis=1), terms[1].conjugate.mean(axis=1), groups)
+    t_p, t_q = tangent(d, log_p).output, tangent(d, log_q).conjugate
+    values = t_p.mean(axis=0) - t_q.mean(axis=0)
+    error = standard_error(influence_of_means(t_p.mean(axis=1), -t_q.mean(axis=1)), len(t_p), groups)
     value, steep, plain = (
         float(weights(sizes, orders) @ values) for orders in ((-1.0, 4.0 / dim), (-1.0, min(1.0, 2.0 / dim)), (-1.0,))
     )
-    return value, math.hypot(error, DOUBT * (steep - plain))
+    return value, math.hypot(error, BIAS_ERROR * (steep - plain))
 
 
 class Tangent(NamedTuple):
@@ -150,22 +132,12 @@ class Tangent(NamedTuple):
     conjugate: np.ndarray
 
 
-def tangent(row: FDivergence, log_ratio: np.ndarray) -> Tangent:
+def tangent(d: FDivergence, log_ratio: np.ndarray) -> Tangent:
     """The tangent of f at u = e^ℓ in float64, by its definition: f* may be infinite one rounding error too far."""
     with jax.enable_x64(True):
         u = jnp.exp(jnp.asarray(log_ratio))
-        slope = row.prime(u)
-        return Tangent(np.asarray(slope), np.asarray(u * slope - row.f(u)))
-
-
-def _standard_error(t_p: np.ndarray, t_q: np.ndarray, groups: Groups | None) -> float:
-    """Of mean t_p − mean t_q; with groups (one label in both sets is one group) that of their sums."""
-    n, m = len(t_p), len(t_q)
-    if groups is None:
-        return math.sqrt(t_p.var(ddof=1) / n + t_q.var(ddof=1) / m)
-    _, group = np.unique(np.concatenate(groups), return_inverse=True)
-    sums = np.bincount(group, np.concatenate([(t_p - t_p.mean()) / n, (t_q.mean() - t_q) / m]))
-    return math.sqrt(len(sums) / (len(sums) - 1.0) * float(sums @ sums))
+        slope = d.prime(u)
+        return Tangent(np.asarray(slope), np.asarray(u * slope - d.f(u)))
 
 
 def weights(sizes: np.ndarray, orders: Sequence[float]) -> np.ndarray:
@@ -177,7 +149,7 @@ def weights(sizes: np.ndarray, orders: Sequence[float]) -> np.ndarray:
     return np.linalg.lstsq(conditions, target, rcond=None)[0]
 
 
-def _sizes(p: _Side, q: _Side) -> np.ndarray:
+def _sizes(p: Neighbours, q: Neighbours) -> np.ndarray:
     """The numbers of neighbours that are combined, 6 to 64 where there are rows enough; more where rows are copies."""
     copies = min(side.size.mean() for side in (p, q))
     most = min(MOST * min(copies, COPIES), min(p.others, q.others) // 2)
@@ -187,8 +159,8 @@ def _sizes(p: _Side, q: _Side) -> np.ndarray:
 # --- distances -------------------------------------------------------------------------------------------------------
 
 
-class _Side(NamedTuple):
-    """One whitened sample set as a search tree, with the number of each row's group."""
+class Neighbours(NamedTuple):
+    """One whitened sample set as a search tree, with the number of each row's group, and each group's size."""
 
     points: np.ndarray
     group: np.ndarray
@@ -196,7 +168,7 @@ class _Side(NamedTuple):
     tree: cKDTree
 
     @classmethod
-    def of(cls, points: np.ndarray, label: np.ndarray | None, name: str) -> _Side:
+    def of(cls, points: np.ndarray, label: np.ndarray | None, name: str) -> Neighbours:
         rows = np.arange(len(points))
         _, group, size = np.unique(rows if label is None else label, return_inverse=True, return_counts=True)
         if (others := len(points) - int(size.max())) < MINIMUM - 1:
@@ -209,24 +181,24 @@ class _Side(NamedTuple):
         """Rows that could be neighbours of any row."""
         return len(self.points) - int(self.size.max())
 
+    def log_density(self, points: np.ndarray, sizes: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+        """ψ(k) − d log(distance to the k-th neighbour) − log N [j, sizes], a log-density but for a constant.
 
-def _log_density(points: np.ndarray, own: np.ndarray | None, side: _Side, sizes: np.ndarray) -> np.ndarray:
-    """ψ(k) − d log(distance to the k-th neighbour) − log N at points [j, d]: [j, sizes], a density but for a constant.
-
-    Args:
-        own: each point's group, if the points are `side`'s own: their groups are passed over.
-    """
-    most = int(sizes[-1])
-    passed_over = 0 if own is None else int(side.size.max())
-    asked = range(1, min(most + passed_over, len(side.points)) + 1)
-    found = []
-    for rows in np.array_split(np.arange(len(points)), math.ceil(len(points) * len(asked) / CHUNK)):
-        distance, index = side.tree.query(points[rows], asked, workers=-1)
-        if own is not None:
-            distance = np.sort(np.where(side.group[index] == own[rows, None], math.inf, distance), axis=1)
-        found.append(_power_law(distance[:, :most], sizes, points.shape[1]))
-    count = len(side.points) - (np.zeros(len(points)) if own is None else side.size[own])
-    return np.concatenate(found) - np.log(count)[:, None]
+        Args:
+            points: [j, d].
+            own: each point's group, if the points are of this set: their groups are passed over.
+        """
+        most = int(sizes[-1])
+        passed_over = 0 if own is None else int(self.size.max())
+        asked = range(1, min(most + passed_over, len(self.points)) + 1)
+        found = []
+        for rows in np.array_split(np.arange(len(points)), math.ceil(len(points) * len(asked) / CHUNK)):
+            distance, index = self.tree.query(points[rows], asked, workers=-1)
+            if own is not None:
+                distance = np.sort(np.where(self.group[index] == own[rows, None], math.inf, distance), axis=1)
+            found.append(_power_law(distance[:, :most], sizes, points.shape[1]))
+        count = len(self.points) - (np.zeros(len(points)) if own is None else self.size[own])
+        return np.concatenate(found) - np.log(count)[:, None]
 
 
 def _power_law(distance: np.ndarray, sizes: np.ndarray, dim: int) -> np.ndarray:
@@ -241,27 +213,10 @@ def _power_law(distance: np.ndarray, sizes: np.ndarray, dim: int) -> np.ndarray:
     return digamma(at + 1.0) - dim * np.log(chosen)
 
 
-def _coincidences(p: _Side, q: _Side) -> int:
+def _coincidences(p: Neighbours, q: Neighbours) -> int:
     """Rows that coincide with another row of another group, in either set."""
     pooled = np.concatenate([p.points, q.points])
     group = np.concatenate([p.group, q.group + len(p.points)])
     _, place = np.unique(pooled, axis=0, return_inverse=True)
     taken = np.unique(np.stack([place, group], axis=1), axis=0)[:, 0]
     return int((np.bincount(taken)[place] > 1).sum())
-
-
-def _warnings(rank: int, dim: int, p: _Side, q: _Side) -> tuple[str, ...]:
-    said = []
-    if rank > MANY:
-        said.append(
-            f"{rank} dimensions: nearest neighbours lie far apart and the value is biased, mostly downwards (in 20 "
-            "dimensions by a tenth to a half); the interval need not cover that bias, use method='neural'"
-        )
-    if rank < dim:
-        said.append(f"the two sets fill {rank} of {dim} dimensions; distances are taken there")
-    if count := _coincidences(p, q):
-        said.append(
-            f"{count} rows coincide with others: at distance 0 the next neighbour that lies apart was used, which "
-            "suits continuous data with a few repeated rows, not discrete data"
-        )
-    return tuple(said)

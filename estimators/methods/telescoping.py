@@ -8,30 +8,27 @@ the log-ratios of nearer neighbours,
 
 where the middle one is that of two fitted Gaussians, in the coordinates where they fit best, and the outer ones are
 critics trained between each set and draws of its own Gaussian: nearly nothing to learn if it fits.
-
-Layer 4: imports coordinates, folds, functionals, neural, references, result.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.special import digamma
 
+from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.plug_in import HeldOut, read
-from estimators.density_ratio.references import Normal
-from estimators.divergences.table import FDivergence
-from estimators.methods.neural import Fold, fit_critics
-from estimators.result import Estimate
+from estimators.density_ratio.critic import Critic, fit_critics
+from estimators.density_ratio.densities import GaussianDensity, GaussianFit
+from estimators.density_ratio.plug_in import HeldOut, plug_in
+from estimators.request import Request
+from estimators.result import Fit
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups, Rows, blocks, roles
+from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
-MOST = 20_000  # rows a side that train, or judge, one critic
+METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
+MOST = 20_000
+"""Rows a side that train, or validate, one critic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +36,21 @@ class Anchors:
     """Gaussians p₀ and q₀ near P and Q in common coordinates."""
 
     coordinates: Standard | NormalScores
-    p: Normal
-    q: Normal
+    p: GaussianDensity
+    q: GaussianDensity
 
     @classmethod
-    def fit(cls, p: np.ndarray, q: np.ndarray, judge_p: np.ndarray, judge_q: np.ndarray) -> Anchors:
-        """The anchors of p [n, d] and q [m, d], in the coordinates whose Gaussians make the judging rows likelier."""
-        best, best_value = None, -np.inf
-        for kind in (Standard, NormalScores):
-            made = kind.fit(p, q)
-            anchors = cls(made, unbiased(made(p)), unbiased(made(q)))
-            value = sum(
-                float(np.mean(normal(made(rows)) + made.log_slope(rows)))
-                for normal, rows in ((anchors.p, judge_p), (anchors.q, judge_q))
+    def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Anchors:
+        """The anchors of p [n, d] and q [m, d], in the coordinates whose Gaussians make validation rows likelier."""
+
+        def likelihood(anchors: Anchors) -> float:
+            return sum(
+                float(np.mean(normal(anchors.coordinates(rows)) + anchors.coordinates.log_slope(rows)))
+                for normal, rows in ((anchors.p, validation_p), (anchors.q, validation_q))
             )
-            if best is None or value > best_value:
-                best, best_value = anchors, value
-        return best  # type: ignore[return-value]
+
+        kinds = [kind.fit(p, q) for kind in (Standard, NormalScores)]
+        return max((cls(to, unbiased(to(p)), unbiased(to(q))) for to in kinds), key=likelihood)
 
     def log_ratio(self, rows: np.ndarray) -> np.ndarray:
         """log p₀/q₀ at rows [k, d]."""
@@ -63,11 +58,8 @@ class Anchors:
         return self.p(z) - self.q(z)
 
 
-def unbiased(rows: np.ndarray) -> Normal:
-    """The Gaussian of rows [n, d] whose log-density at any fixed point is unbiased, but for the mean's own error.
-
-    E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ and E[log |S|] = log |Σ| + Σ_j ψ((n − j)/2) + d log(2/(n − 1)) for Gaussian rows
-    with sample covariance S (Wishart moments).
+def unbiased(rows: np.ndarray) -> GaussianDensity:
+    """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
 
     Raises:
         DataError: n ≤ d + 2, or rows on a plane.
@@ -76,93 +68,69 @@ def unbiased(rows: np.ndarray) -> Normal:
     if n <= d + 2:
         raise DataError(f"{n} rows of dimension {d}: a Gaussian reference needs more than {d + 2} in each half")
     try:
-        fitted = Normal.of(rows.mean(axis=0), np.cov(rows, rowvar=False).reshape(d, d))
+        return GaussianFit.from_rows(rows).unbiased_density()
     except np.linalg.LinAlgError:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
-    bias = float(np.sum(digamma(0.5 * (n - np.arange(1, d + 1)))) + d * np.log(2.0 / (n - 1.0)))
-    return Normal(fitted.mean, fitted.whiten * np.sqrt((n - d - 2.0) / (n - 1.0)), fitted.level + 0.5 * bias)
 
 
-def draw(normal: Normal, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n draws [n, d] of a fitted Gaussian."""
-    return normal.mean + np.linalg.solve(normal.whiten, rng.standard_normal((len(normal.mean), n))).T
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates.
+
+    Attributes:
+        pad: rows that go through a critic at once, so that blocks share one program.
+    """
+
+    anchors: Anchors
+    to_p: Critic
+    to_q: Critic
+    pad: int
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        z = self.anchors.coordinates(rows)
+        return self.to_p(z, self.pad) + self.anchors.p(z) - self.anchors.q(z) - self.to_q(z, self.pad)
 
 
-def estimate(
-    x: np.ndarray,
-    y: np.ndarray,
-    divergences: Sequence[FDivergence],
-    *,
-    seed: int = 0,
-    confidence: float = 0.95,
-    groups: Groups | None = None,
-) -> list[Estimate]:
-    """D_f(P‖Q) for each of `divergences` through Gaussian anchors; arguments as for every method.
+def estimate(request: Request) -> Fit:
+    """D_f(P‖Q) for each divergence of `request`, through Gaussian anchors.
 
     Raises:
         DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
     """
-    cut = blocks(len(x), len(y), seed, groups)
-    held_out, ratio, diagnostics = cross_fit(x, y, cut, seed)
-    return [
-        _with_caution(e)
-        for e in read(
-            held_out,
-            divergences,
-            method="telescoping",
-            dim=x.shape[1],
-            confidence=confidence,
-            groups=groups,
-            ratio=ratio,
-            diagnostics=diagnostics,
-            parametric=cut,
-        )
+    return plug_in(request, cross_fit(request, blocks(len(request.x), len(request.y), request.seed, request.groups)))
+
+
+def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
+    """Log-ratios of every row from the two chains of its block in `cut`, which never saw it."""
+    x, y = request.x, request.y
+    parts = [part for pair in cross_fits(cut) for part in pair]
+    anchors = [Anchors.fit(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in parts]
+    rng = np.random.default_rng(request.seed)
+    folds = [
+        fold for made, part in zip(anchors, parts, strict=True) for fold in _against_anchors(x, y, made, part, rng)
     ]
-
-
-def cross_fit(
-    x: np.ndarray, y: np.ndarray, cut: list[Rows], seed: int
-) -> tuple[HeldOut, Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
-    """Log-ratios of every row from two chains of anchors and critics that never saw it, their mean, and figures."""
-    rng = np.random.default_rng(seed)
-    parts = [part for pair in roles(cut) for part in pair]
-    anchors = [Anchors.fit(x[t.p], y[t.q], x[j.p], y[j.q]) for t, j, _ in parts]
-    folds = []
-    for made, part in zip(anchors, parts, strict=True):
-        for normal, rows, train, judge in (
-            (made.p, x, part.train.p, part.judge.p),
-            (made.q, y, part.train.q, part.judge.q),
-        ):
-            real = [made.coordinates(rows[index[:MOST]]) for index in (train, judge)]
-            folds.append(Fold(real[0], draw(normal, len(real[0]), rng), real[1], draw(normal, len(real[1]), rng)))
-    residuals, course = fit_critics(folds, seed)
+    critics, course = fit_critics(folds, request.seed)
     longest = max(max(len(b.p), len(b.q)) for b in cut)
-    chains = [
-        _chain(made, residual_p, residual_q, longest)
-        for made, residual_p, residual_q in zip(anchors, residuals[::2], residuals[1::2], strict=True)
-    ]
+    chains = [Chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
     log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
     for c, (part, chain) in enumerate(zip(parts, chains, strict=True)):
-        log_p[c % 2, part.held_out.p], log_q[c % 2, part.held_out.q] = (
-            chain(x[part.held_out.p]),
-            chain(y[part.held_out.q]),
-        )
+        log_p[c % 2, part.held_out.p] = chain(x[part.held_out.p])
+        log_q[c % 2, part.held_out.q] = chain(y[part.held_out.q])
     coordinates = [type(a.coordinates).__name__ for a in anchors]
-    return (
-        HeldOut(log_p, log_q),
-        lambda rows: np.mean([chain(rows) for chain in chains], axis=0),
+    return HeldOut(
+        log_p,
+        log_q,
+        lambda points: np.mean([chain(points) for chain in chains], axis=0),
         {**course, "coordinates": max(set(coordinates), key=coordinates.count)},
+        parametric=cut,
     )
 
 
-def _chain(anchors: Anchors, residual_p, residual_q, longest: int) -> Callable[[np.ndarray], np.ndarray]:
-    def log_ratio(rows: np.ndarray) -> np.ndarray:
-        z = anchors.coordinates(rows)
-        return residual_p(z, pad=longest) + anchors.p(z) - anchors.q(z) - residual_q(z, pad=longest)
-
-    return log_ratio
-
-
-def _with_caution(e: Estimate) -> Estimate:
-    said = "telescoping: where the sets do not overlap the value rests on Gaussian references and their critics"
-    return dataclasses.replace(e, warnings=(*e.warnings, said))
+def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
+    """Two folds: the samples of P against draws of p₀, those of Q against draws of q₀."""
+    for normal, rows, train, validation in (
+        (anchors.p, x, part.train.p, part.validation.p),
+        (anchors.q, y, part.train.q, part.validation.q),
+    ):
+        real = [anchors.coordinates(rows[index[:MOST]]) for index in (train, validation)]
+        yield Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1])))

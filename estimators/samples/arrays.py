@@ -1,9 +1,7 @@
-"""Sample sets at the door: arrays become checked float64 matrices, or one `DataError` that says why not.
+"""Sample sets as checked float64 matrices, or one `DataError` that names the fault and the remedy.
 
-The first axis counts samples, the second coordinates. Places in text files count from 1, as an editor does; in arrays
-from 0. What files hold comes through the same door: `estimators.samples.files`.
-
-Layer 0: imports numpy only.
+The first axis counts samples, the second coordinates. Rows and columns are counted from 1 in text files, as editors do,
+and from 0 in arrays. The content of files passes the same checks: `estimators.samples.files`.
 """
 
 from __future__ import annotations
@@ -17,29 +15,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+REMEDIES = {
+    "c": "is complex; stack real and imaginary parts as columns",
+    "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
+    "V": "is structured or of unknown type; save one plain array (bfloat16 as float32)",
+}
 
 
 class DataError(ValueError):
-    """Samples that cannot be used; the message is one line: what, where, how many, what to do."""
+    """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """A checked sample set: values [n, d], float64, C-contiguous, native byte order, finite, within float32 range.
+    """A checked sample set.
 
-    name: the file or argument, printable; notes: what was done to the input; shape: that of one sample before
-    flattening, () if nothing was flattened; kept: which rows of the input these are, None for all of them. The values
-    may share memory with the array they came from.
+    Attributes:
+        values: [n, d], float64, C-contiguous, native byte order, finite, within float32 range; they may share memory
+            with the input.
+        name: of the file or argument, printable.
+        notes: what was done to the input.
+        shape: of one sample before flattening, () if nothing was flattened.
+        kept: which rows of the input these are [rows of the input] bool, None for all of them.
     """
 
     values: np.ndarray
     name: str
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
-    kept: np.ndarray | None = None  # [rows of the input] bool
+    kept: np.ndarray | None = None
 
     def aligned(self, labels: Any) -> np.ndarray:
-        """Of `labels`, one a row of the input, those of the rows kept. Raises DataError for another number."""
+        """The labels of the rows kept, of `labels`, one a row of the input. Raises DataError for another number."""
         labels = np.asarray(labels)
         rows = len(self.values) if self.kept is None else len(self.kept)
         if labels.shape != (rows,):
@@ -48,12 +55,18 @@ class Samples:
 
 
 class Raw(NamedTuple):
-    """An array as it was read, and what to say of it."""
+    """An array as it was read.
+
+    Attributes:
+        notes: what was done to it.
+        lines: the line of each row in a text file [n].
+        first: the index of the first row, of a slice of a larger array.
+    """
 
     array: np.ndarray
     notes: tuple[str, ...] = ()
-    lines: np.ndarray | None = None  # [n] line of each row, for text
-    first: int = 0  # number of the first row, of a part
+    lines: np.ndarray | None = None
+    first: int = 0
 
 
 def as_samples(
@@ -61,9 +74,14 @@ def as_samples(
 ) -> Samples:
     """Checked samples [n, d] of an array: NumPy, masked, JAX, torch, pandas, nested lists, anything with `__array__`.
 
-    array: [n, d]; [n] is n samples of dimension 1 (noted); more axes need `flatten`. A `Samples` passes through.
-    nan_policy: "raise", or "omit" to drop rows with NaN (masked, NA) and infinite values, counted in the notes.
-    minimum: fewest samples accepted, after dropping. Raises DataError; ValueError for an unknown `nan_policy`.
+    Args:
+        array: [n, d]; [n] is n samples of dimension 1 (noted); more axes need `flatten`. A `Samples` passes through.
+        nan_policy: "raise", or "omit" to drop rows with NaN (masked, NA) and infinite values, counted in the notes.
+        minimum: fewest samples accepted, after dropping.
+
+    Raises:
+        DataError: the array is no set of samples.
+        ValueError: an unknown `nan_policy`.
     """
     if isinstance(array, Samples):
         return array
@@ -75,7 +93,8 @@ def as_samples(
 def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     """Warnings, in plain words, about two sets to be compared, x ~ P and y ~ Q.
 
-    Raises DataError if a sample of x and one of y differ in dimension, or in shape before flattening.
+    Raises:
+        DataError: a sample of x and one of y differ in dimension, or in shape before flattening.
     """
     if x.values.shape[1] != y.values.shape[1]:
         shapes = f"{x.name} has shape {x.values.shape}, {y.name} has shape {y.values.shape}"
@@ -118,22 +137,23 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
 def row_hashes(values: np.ndarray) -> np.ndarray:
     """A number [n] uint64 for each row [n, d], equal for equal rows: the sum of its values' mixed bits (splitmix64).
 
-    Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators. + 0.0 turns −0.0 into 0.0. Two different
-    rows share a number about once in 10¹⁹ pairs.
+    Two different rows share a number about once in 10¹⁹ pairs. + 0.0 turns −0.0 into 0.0.
+
+    Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
     """
-    found = np.zeros(len(values), np.uint64)
+    hashes = np.zeros(len(values), np.uint64)
     for j, column in enumerate(values.T):
         bits = (column + 0.0).view(np.uint64) + np.uint64((j + 1) * 0x9E3779B97F4A7C15 % 2**64)
         bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        found += bits ^ (bits >> np.uint64(31))
-    return found
+        hashes += bits ^ (bits >> np.uint64(31))
+    return hashes
 
 
 def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
-    """Labels of the rows of x and of y, the same for equal rows, that keep a row and its twin in one fold.
+    """Labels of the rows of x and of y, the same for equal rows, which keep equal rows in one fold.
 
-    None where the sets share no row, or share so many values that these are no twins but the values of a discrete law.
+    None where the sets share no row, or share so many that these are values of a discrete law and no copies.
     """
     p, q = row_hashes(x.values), row_hashes(y.values)
     if not np.isin(p, q).any():
@@ -156,19 +176,19 @@ def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
 
 @contextmanager
 def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
-    """Put the name before a DataError, and make DataErrors of the foreign errors that broken input causes."""
+    """Put the name before a DataError, and turn the foreign errors that broken input causes into DataErrors."""
     try:
         yield
     except DataError as error:
         raise DataError(f"{name}: {error}") from error.__cause__
     except foreign as error:
-        said = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+        message = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         what = "truncated" if isinstance(error, EOFError) else "cannot be read"
-        raise DataError(f"{name}: {what}: {printable(said)}; check it or save it again") from error
+        raise DataError(f"{name}: {what}: {printable(message)}; check it or save it again") from error
 
 
 def printable(text: str) -> str:
-    """text with whatever could steer a terminal escaped."""
+    """`text`, with every character escaped that could control a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -195,12 +215,12 @@ def require_numbers(dtype: np.dtype) -> None:
 
 def _float64(array: np.ndarray) -> np.ndarray:
     require_numbers(array.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # a long double may become inf, which is found later
+    with np.errstate(over="ignore", invalid="ignore"):  # a long double may become inf, which `_usable` reports
         return np.require(array, np.float64, ["C", "A"])
 
 
 def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -> Samples:
-    """`raw` as samples, under the rules of `as_samples`; what both arrays and files go through."""
+    """`raw` as samples, under the rules of `as_samples`, which hold for arrays and for files."""
     if nan_policy not in ("raise", "omit"):
         raise ValueError(f"nan_policy is {nan_policy!r}: choose 'raise' or 'omit'")
     with naming(name):
@@ -243,16 +263,9 @@ def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[
         if not omit or remedy is not clean:
             row = int(rows.argmax())
             column = int(bad[row].argmax())
-            place = f"row {raw.first + row}, column {column} (counting from 0)"
-            place = place if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
-            raise DataError(f"{counted} hold {what}, the first at {place}; {remedy}")
+            where = f"row {raw.first + row}, column {column} (counting from 0)"
+            where = where if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
+            raise DataError(f"{counted} hold {what}, the first at {where}; {remedy}")
         kept &= ~rows
         notes.append(f"dropped {counted} with {what}")
     return kept, notes
-
-
-REMEDIES = {
-    "c": "is complex; stack real and imaginary parts as columns",
-    "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
-    "V": "is structured or of unknown type; save one plain array (bfloat16 as float32)",
-}

@@ -1,12 +1,10 @@
-"""Who trains, who judges and who is told nothing: the five blocks that every cross-fitted method cuts the samples into.
+"""Cross-fitting: the five blocks of rows that every cross-fitted method cuts the samples into.
 
-For each held-out block the other four make two halves. A critic is trained on either half and judged (stopped early,
-chosen) by the other, so that
+For each held-out block, the other four make two pairs. One critic is trained on either pair and validated (stopped
+early, chosen) on the other. So
 
     no reported number rests on a row that trained or chose its critic,
-    the two critics of a block share no training row: their errors are independent, which `functionals` makes use of.
-
-Layer 1: imports samples.
+    the two critics of a block share no training row: their errors are independent, as `density_ratio.plug_in` assumes.
 """
 
 from __future__ import annotations
@@ -31,11 +29,11 @@ class Rows(NamedTuple):
     q: np.ndarray
 
 
-class Roles(NamedTuple):
-    """One critic's rows: those that train it, those that judge it, and the block it is reported on."""
+class CrossFit(NamedTuple):
+    """One critic's rows: those that train it, those that validate it, and the block for which it is reported."""
 
     train: Rows
-    judge: Rows
+    validation: Rows
     held_out: Rows
 
 
@@ -56,12 +54,36 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
         cut_p, cut_q = (np.array_split(rng.permutation(size), BLOCKS) for size in (n, m))
         return [Rows(p, q) for p, q in zip(cut_p, cut_q, strict=True)]
     in_p, in_q = _deal(groups, rng)
-    made = [Rows(np.flatnonzero(in_p == k), np.flatnonzero(in_q == k)) for k in range(BLOCKS)]
+    made = [Rows(p, q) for p, q in zip(_members(in_p, BLOCKS), _members(in_q, BLOCKS), strict=True)]
     if min(min(len(b.p), len(b.q)) for b in made) < 2:
         raise DataError(
             f"the groups do not spread over {BLOCKS} blocks with rows of both sets; use more, smaller groups"
         )
     return made
+
+
+def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
+    """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
+
+    Raises:
+        DataError: fewer than two groups.
+    """
+    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
+    groups = group.max() + 1
+    if groups < 2:
+        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
+    block = np.random.default_rng(seed).permutation(groups) % min(most, groups)
+    return _members(block[group], min(most, groups))
+
+
+def subsample(index: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """`most` of the rows at random, or all where there are no more."""
+    return index if len(index) <= most else rng.choice(index, most, replace=False)
+
+
+def _members(block: np.ndarray, number: int) -> list[np.ndarray]:
+    """The rows of each block, given the block of each row."""
+    return [np.flatnonzero(block == k) for k in range(number)]
 
 
 def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -78,15 +100,15 @@ def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return block[inverse[:n]], block[inverse[n:]]
 
 
-def roles(cut: list[Rows]) -> Iterator[tuple[Roles, Roles]]:
-    """For each block, the two critics reported on it: each trained on two of the other blocks, judged by the rest.
+def cross_fits(cut: list[Rows]) -> Iterator[tuple[CrossFit, CrossFit]]:
+    """The two critics of each block: each trained on two of the other blocks and validated on the other two.
 
-    Each half trains the critics of two blocks, and is the same object in both.
+    A pair of blocks trains the critics of two held-out blocks, and is the same object in both.
     """
-    halves = [_union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
+    pairs = [_union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
     for k, held_out in enumerate(cut):
-        one, other = halves[(k + 1) % BLOCKS], halves[(k + 3) % BLOCKS]
-        yield Roles(one, other, held_out), Roles(other, one, held_out)
+        one, other = pairs[(k + 1) % BLOCKS], pairs[(k + 3) % BLOCKS]
+        yield CrossFit(one, other, held_out), CrossFit(other, one, held_out)
 
 
 def _union(a: Rows, b: Rows) -> Rows:

@@ -5,10 +5,8 @@
     t10k-images-idx3-ubyte             optional; EMNIST says test for t10k
     t10k-labels-idx1-ubyte             optional
 
-each with or without .gz, unpacked ones first; `emnist-<split>-` in front names one of EMNIST's splits. Images stay the
-bytes they are stored as. EMNIST stores them transposed: they are turned upright.
-
-Layer 4: imports estimators.samples.files.
+each with or without .gz, unpacked ones first; `emnist-<split>-` in front names one of EMNIST's splits. EMNIST stores
+images transposed: they are turned upright.
 """
 
 from __future__ import annotations
@@ -22,8 +20,11 @@ import numpy as np
 
 from estimators.samples.arrays import DataError, printable
 from estimators.samples.files import read_array
+from fgan.config.schema import Data
+from fgan.data.dataset import HELD_OUT, Dataset
 
-MINIMUM = 10  # images of a folder that is worth training on
+MINIMUM = 10
+"""Least number of images to train on; two of them are held out, where the folder has no test files."""
 
 _NAME = re.compile(
     r"(?:emnist-(?P<split>[a-z]+)-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
@@ -36,6 +37,15 @@ class Part(NamedTuple):
     images: np.ndarray
     labels: np.ndarray | None
 
+    def taken(self, order: np.ndarray) -> Part:
+        """Those images, with their labels."""
+        return Part(self.images[order], None if self.labels is None else self.labels[order])
+
+    def rows(self) -> np.ndarray:
+        """[n, side²] float32 in [−1, 1], at the cost of one such array."""
+        rows = np.divide(self.images.reshape(len(self.images), -1), 127.5, dtype=np.float32)
+        return np.subtract(rows, 1.0, out=rows)
+
 
 class Folder(NamedTuple):
     """What a folder holds: the images to train on, those to hold out if it has such, and what the user should know."""
@@ -45,8 +55,42 @@ class Folder(NamedTuple):
     notes: tuple[str, ...]
 
 
+def own_images(data: Data) -> Dataset:
+    """The images of the folder `data.path` in [−1, 1], in random order, its test files held out or else a fifth."""
+    train, test, notes = read_images(data.path, data.key)
+    order = np.random.default_rng(0).permutation(len(train.images))  # as a draw: the files may be sorted
+    if test is None:
+        held_out, order = np.split(order, [int(HELD_OUT * len(order))])
+        notes = (*notes, f"no test images: {len(held_out):,} of the training images are held out")
+        test = train.taken(held_out)
+    train = train.taken(order)
+    labels, held_out_labels = _classes(train, test)
+    dim = train.images[0].size
+    return Dataset(
+        name="images",
+        dim=dim,
+        rows=train.rows(),
+        held_out=test.rows(),
+        labels=labels,
+        held_out_labels=held_out_labels,
+        side=train.images.shape[1],
+        offset=np.full(dim, 127.5),
+        scale=np.full(dim, 127.5),
+        notes=notes,
+    )
+
+
+def _classes(train: Part, test: Part) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The labels of both parts as classes 0, 1, …, without gaps (EMNIST's letters begin with 1)."""
+    if train.labels is None or test.labels is None:
+        return None, None
+    _, classes = np.unique(np.concatenate([train.labels, test.labels]), return_inverse=True)
+    first, second = np.split(classes.astype(np.int32), [len(train.labels)])
+    return first, second
+
+
 def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
-    """The images of a folder of IDX files.
+    """The images of a folder of IDX files, as the bytes they are stored as.
 
     Args:
         path: the folder; `~` is the home directory.

@@ -5,9 +5,7 @@ directory that all can reach. On one process everything here does nothing.
 
 A process that loses a peer is ended by the runtime from within, at once or after HEARTBEAT seconds without a sign of
 life, sometimes by an abort that no Python code can catch. Hence `supervise`: the run is a child, whose abrupt end the
-parent turns into one line and exit code 7.
-
-Layer 3: imports jax only, and that lazily.
+parent turns into one line and exit code 7. jax is imported only where a function needs it.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-HEARTBEAT = 60  # seconds
+HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost
 INITIALIZATION = 120  # seconds that the processes have to find each other
 SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
 PREEMPTED = (signal.SIGTERM, signal.SIGINT)
@@ -32,7 +30,7 @@ class PeerLost(RuntimeError):
 
 
 class ChildEnded(RuntimeError):
-    """The child has ended, and said why, with `exit_code`."""
+    """The child has ended with `exit_code`, after its own message."""
 
     def __init__(self, exit_code: int):
         super().__init__()
@@ -53,10 +51,10 @@ def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> Non
     """
     import jax
 
-    told = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
+    address = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
     try:
         jax.distributed.initialize(
-            **(told if coordinator else {}),  # type: ignore[arg-type]
+            **(address if coordinator else {}),  # type: ignore[arg-type]
             initialization_timeout=INITIALIZATION,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
@@ -110,7 +108,7 @@ def barrier(name: str) -> None:
 
 
 def any_of(mine: Sequence[int]) -> list[int]:
-    """The largest of all processes' first numbers, as a list; [] where none has any: what one was asked, all are."""
+    """The largest of all processes' first numbers, as a list; [] where none has any: a signal to one stops all."""
     if count() == 1:
         return list(mine)
     import numpy as np
@@ -122,18 +120,17 @@ def any_of(mine: Sequence[int]) -> list[int]:
 
 
 def exchange(text: str) -> list[str]:
-    """What every process says, in their order; all must call this."""
+    """The `text` of every process, in their order; all must call this."""
     if count() == 1:
         return [text]
     import numpy as np
     from jax.experimental import multihost_utils
 
-    said = np.frombuffer(text.encode(), np.uint8)
+    own = np.frombuffer(text.encode(), np.uint8)
     with together():
-        lengths = multihost_utils.process_allgather(np.int32(len(said)))
-        padded = np.pad(said, (0, int(np.max(lengths)) - len(said)))
-        rows = multihost_utils.process_allgather(padded)
-    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+        lengths = multihost_utils.process_allgather(np.int32(len(own)))
+        all_padded = multihost_utils.process_allgather(np.pad(own, (0, int(np.max(lengths)) - len(own))))
+    return [bytes(padded[:length]).decode() for padded, length in zip(all_padded, lengths, strict=True)]
 
 
 def supervise(arguments: Sequence[str]) -> None:

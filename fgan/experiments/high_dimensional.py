@@ -25,7 +25,8 @@ import numpy as np
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
 from estimators.plot_style import DATA, EXACT, STYLE, save
-from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer
+from fgan.config.toml import to_toml
 from fgan.experiments import mode_capture, plots, runs, tables
 from fgan.experiments.runs import Run, Sampler
 from fgan.experiments.tables import NAMES, Column, plus_minus, summary

@@ -21,7 +21,8 @@ import numpy as np
 from estimators.distributions.examples import MIXTURES
 from estimators.distributions.mixture import Mixture
 from estimators.plot_style import STYLE, save
-from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty, to_toml
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty
+from fgan.config.toml import to_toml
 from fgan.experiments import plots, runs, tables
 from fgan.experiments.runs import Sampler
 from fgan.experiments.tables import NAMES, Column, plus_minus

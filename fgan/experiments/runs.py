@@ -19,7 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgan.config.schema import Config, to_toml
+from fgan.config.schema import Config
+from fgan.config.toml import to_toml
 from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
@@ -213,8 +214,8 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
 
 def sampler(run: Run, member: int = 0) -> Sampler:
     """The generator that the `member`-th seed of a finished run ended with."""
-    restored = restore(run.directory)
-    return lambda n, seed: restored.sample(n, seed=seed, member=member)
+    restored = restore(run.directory, member)
+    return lambda n, seed: restored.sample(n, seed=seed)
 
 
 def device() -> str:

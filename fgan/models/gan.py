@@ -24,7 +24,7 @@ from estimators.divergences.bounds import BOUNDS, fenchel
 from estimators.divergences.generator import SMOOTHING, FDivergence, derivative
 from estimators.divergences.table import divergence
 from fgan.config.schema import Config
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.models.critic_values import critic_values
 from fgan.models.finite import keep_finite
 from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise

@@ -12,9 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
-from estimators.rooms import Room
-from fgan.config.schema import Config
-from fgan.data.sources import Dataset
+from fgan.config.schema import MODELS, Config
+from fgan.data.dataset import Dataset
 
 
 class Model(Protocol):
@@ -52,10 +51,6 @@ class DrawsAhead(Protocol):
 def in_two(model: Any) -> tuple[Callable[[jax.Array], Any], Callable[..., tuple[Any, Metrics]]]:
     """(key → noise, (noise, state, batch) → (state, metrics)): the step of any model; the noise may be the key."""
     return (model.noise, model.advance) if isinstance(model, DrawsAhead) else (lambda key: key, model.step)
-
-
-MODELS = Room("fgan.models", "MODELS", "build")
-"""Every model by name; a file of this room offers one."""
 
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> Any:

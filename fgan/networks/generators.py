@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from estimators.critics.networks import MLP
-from fgan.config.schema import ConfigError, Generator
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Generator
 from fgan.networks.images import ImageGenerator, check_images
 
 

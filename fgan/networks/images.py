@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from estimators.critics.networks import NONLINEARITIES
-from fgan.config.schema import ConfigError
+from fgan.config.errors import ConfigError
 from fgan.networks.convolutions import Doubling, Halving
 
 

@@ -6,10 +6,8 @@ the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a fl
 
 Beside the steps live ``tmp-*`` (an interrupted save or removal, of no value) and ``bad-<step>`` (a step that failed its
 checks and was set aside). One run writes a directory at a time; its lock sees to that. Where several processes share
-the run, each calls `save` and `restore`, writes and reads its part of the arrays, and the leader does all the rest: the
-directory must be one that all of them can reach.
-
-Layer 6: imports processes.
+the run, each calls `save` and `restore`, writes and reads its slices of the arrays, and the leader does all the rest:
+the directory must be one that all of them can reach.
 """
 
 import contextlib

@@ -1,11 +1,10 @@
 """Compiled programs kept between starts of the command line, in the user's cache folder.
 
-A training compiles for seconds before its first step; kept, the same program is read back in a fraction of one. They
-lie in `$XDG_CACHE_HOME/fgan/xla` (`~/.cache/fgan/xla`), a folder a processor, since a home may be shared by machines
-that do not understand each other's code. `JAX_COMPILATION_CACHE_DIR` names another folder, `FGAN_COMPILE_CACHE=off`
-keeps nothing. Only the command line calls `keep`: importing a package changes no setting of JAX.
-
-Layer 4: imports jax, when called.
+A training compiles for seconds before its first step; a program that was kept is loaded in a fraction of one. They
+lie in `$XDG_CACHE_HOME/fgan/xla` (`~/.cache/fgan/xla`), a folder for each processor, since a home may be shared by
+machines that do not understand each other's code. `JAX_COMPILATION_CACHE_DIR` names another folder,
+`FGAN_COMPILE_CACHE=off` keeps nothing. Only the command line calls `keep`: importing a package changes no setting of
+JAX.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ABANDONED = 60.0  # seconds after which a half-written entry is nobody's
 
 
 def keep() -> Path | None:
-    """Keep what this process compiles from now on, and read what was kept before; where, or None if nowhere.
+    """Keep what this process compiles from now on, and load what was kept before; the folder, or None without one.
 
     A folder that cannot be written to is no error: programs are then compiled at every start.
     """
@@ -34,17 +33,17 @@ def keep() -> Path | None:
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false", "no"):
         return None
     try:
-        place = folder()
-        place.mkdir(parents=True, exist_ok=True)
-        if not os.access(place, os.W_OK | os.X_OK):
+        kept = folder()
+        kept.mkdir(parents=True, exist_ok=True)
+        if not os.access(kept, os.W_OK | os.X_OK):
             return None
-        _tidy(place)
+        _tidy(kept)
     except (OSError, RuntimeError):  # no home, a file in the way, a full disk
         return None
-    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_compilation_cache_dir", str(kept))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
-    return place
+    return kept
 
 
 def folder() -> Path:
@@ -55,18 +54,18 @@ def folder() -> Path:
 
 
 def _processor() -> str:
-    """The processor's name and the instructions it knows, as far as the system tells."""
+    """The processor's name and the instructions it knows, as far as the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         return platform.processor()
-    telling = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(telling)}))
+    facts = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(facts)}))
 
 
-def _tidy(place: Path) -> None:
+def _tidy(kept: Path) -> None:
     """Remove entries that a killed process left without the time of their use, without which JAX evicts none."""
-    for entry in place.glob("*-cache"):
+    for entry in kept.glob("*-cache"):
         unused = not entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists()
         if unused and time.time() - entry.stat().st_mtime > ABANDONED:
             entry.unlink(missing_ok=True)

@@ -1,27 +1,30 @@
-"""The directory of one run: its configuration, lock, metrics, status, figures and checkpoints.
+"""The directory of a run: its configuration, lock, metrics, status, figures and checkpoints.
 
-``config.toml`` says what the run is, ``run.lock`` who writes to it, ``status.json`` how far it is; ``*.jsonl`` grow by
-whole lines and are cut back on resume to the length the checkpoint recorded.
+    config.toml     what the run is, every field resolved
+    run.lock        the process that writes to it
+    status.json     its state, one of STATES, and its step
+    metrics.jsonl   metrics and scores, a line each; timings.jsonl alone knows the clock
+    checkpoints/, samples/, figures/
+
+Files of lines grow by whole lines and are cut back on resume to the length that the checkpoint recorded.
 """
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import itertools
 import json
 import math
 import os
 import re
-import socket
 import tomllib
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, Self
 
+from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
+from fgan.run.signals import Stopped
 
 CONFIG = "config.toml"
 LOCK = "run.lock"
@@ -30,12 +33,6 @@ METRICS = "metrics.jsonl"
 STATES = ("running", "finished", "preempted", "failed")
 CHANGEABLE = ("steps", "log", "parallel")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class RunLocked(RuntimeError):
-    """Another live process writes to the run directory."""
-
-    exit_code = 6
 
 
 class ConfigConflict(ValueError):
@@ -69,10 +66,10 @@ class RunDirectory:
         self.changeable = changeable
         self.writes = writes
         self.resumed = False
-        self._held: bytes | None = None
+        self._claim: bytes | None = None
 
     @classmethod
-    def find(cls, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> Self:
+    def find(cls, path: str | Path, *, writes: bool = True) -> Self:
         """The existing run at `path`, to read from: nothing is locked or written.
 
         Args:
@@ -81,7 +78,7 @@ class RunDirectory:
         Raises:
             RunNotFound: no ``config.toml`` there.
         """
-        run = cls(path, changeable=changeable, writes=writes)
+        run = cls(path, writes=writes)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -108,7 +105,7 @@ class RunDirectory:
         run = cls(path, changeable=changeable)
         with _resources(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            run._held = _claim(run.path / LOCK)
+            run._claim = lock.claim(run.path / LOCK)
             try:
                 run._settle(config_toml, overwrite)
             except BaseException:
@@ -118,18 +115,14 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock, if it is still ours."""
-        lock = self.path / LOCK
-        with contextlib.suppress(FileNotFoundError):
-            if self._held is not None and lock.read_bytes() == self._held:
-                lock.unlink()
-        self._held = None
+        if self._claim is not None:
+            lock.release(self.path / LOCK, self._claim)
+        self._claim = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @staticmethod
@@ -214,6 +207,17 @@ class RunDirectory:
             file.truncate(n_bytes)
             os.fsync(file.fileno())
 
+    def records(self, name: str = METRICS) -> list[dict[str, Any]]:
+        """What the lines of the file `name` hold; [] where there is none."""
+        path = self._file(name)
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+    @property
+    def state(self) -> str | None:
+        """The `state` in ``status.json``; None before the first."""
+        path = self.path / STATUS
+        return json.loads(path.read_text(encoding="utf-8"))["state"] if path.exists() else None
+
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
         if not self.writes:
@@ -223,6 +227,23 @@ class RunDirectory:
         record = {"state": state, "step": int(step)} | _plain(extra)
         with _resources(self.path):
             write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
+
+    @contextlib.contextmanager
+    def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
+        """Whatever ends the work inside is recorded as ``preempted`` or ``failed``, with what `progress` returns then.
+
+        Args:
+            progress: the `step`, and what else `status` is to hold.
+        """
+        try:
+            yield
+        except Stopped:
+            self.status("preempted", **progress())
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            self.status("failed", **progress(), reason=reason)
+            raise
 
     def _file(self, name: str) -> Path:
         return self.path / _checked_name(name)
@@ -268,9 +289,9 @@ class RunDirectory:
         old = next(path for path in names if not path.exists())
         self.path.rename(old)
         (old / LOCK).unlink()
-        self._held, self.resumed = None, False
+        self._claim, self.resumed = None, False
         self.path.mkdir()
-        self._held = _claim(self.path / LOCK)
+        self._claim = lock.claim(self.path / LOCK)
 
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
@@ -341,93 +362,3 @@ def _drop_half_line(path: Path) -> None:
 def _byte(file: BinaryIO, position: int) -> bytes:
     file.seek(position)
     return file.read(1)
-
-
-class _Holder(NamedTuple):
-    """Who holds a lock; `born` tells a process from a later one with the same number."""
-
-    pid: int
-    host: str
-    started: str
-    born: str | None
-
-    @classmethod
-    def parse(cls, text: bytes) -> Self | None:
-        """The holder, or None where the text is not one, as after a crash while it was written."""
-        try:
-            fields = json.loads(text)
-            pid, host = fields["pid"], fields["host"]
-        except (ValueError, KeyError, TypeError):
-            return None
-        if type(pid) is not int or not 0 < pid < 2**31:
-            return None
-        return cls(pid, str(host), str(fields.get("started", "an unknown time")), fields.get("born"))
-
-    def alive(self) -> bool:
-        """Whether the process still runs, as far as can be known: on another host it always may."""
-        if self.host != socket.gethostname():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # it is another user's
-        born = _born(self.pid)
-        return born != "never" and (None in (born, self.born) or born == self.born)
-
-
-def _born(pid: int) -> str | None:
-    """Boot and clock tick at which a process began, "never" for a zombie, None where the system does not tell.
-
-    Process numbers return, in containers nearly always, so a number alone cannot show that a lock is held.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return "never" if fields[0] == "Z" else f"{boot}:{fields[19]}"
-
-
-def _claim(lock: Path) -> bytes:
-    """Write this process into the lock file and return the text.
-
-    A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
-    it stale the second reads the first one's name.
-    """
-    pid, started = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
-    holder = _Holder(pid, socket.gethostname(), started, _born(pid))
-    text = (json.dumps(holder._asdict()) + "\n").encode()
-    while True:
-        with open(lock, "a+b") as file:
-            _flock(file)
-            if not _is_at(file, lock):
-                continue  # its owner released it while we waited
-            file.seek(0)
-            other = _Holder.parse(file.read())
-            if other and other.alive():
-                raise RunLocked(
-                    f"{lock.parent} is in use by process {other.pid} on {other.host} since {other.started}: wait for "
-                    f"it, stop it, or name another directory by --run (if it is surely gone, delete {lock.name})"
-                )
-            file.truncate(0)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            return text
-
-
-def _flock(file: BinaryIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:  # some cluster file systems have none; the window it closes is microseconds
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -1,21 +1,19 @@
-"""The training loop: many steps a compiled call, seeds at once, all devices, and everything a long run needs.
+"""The training loop, the same for a run and for each part of a sweep.
 
-    build     config + data → FGAN
-    train     the loop: chunk, metrics line, evaluation, checkpoint, until the steps are done or a signal asks to stop
-    restore   a finished or interrupted run → its FGAN and state, to sample from
+    config ── check ──▶ build ──▶ Loop: resume, then chunk by chunk advance, evaluate, save
 
 A resumed run equals an uninterrupted one bit for bit: step i draws from fold_in(key, i), the checkpoint holds
 everything a step changes, and metrics.jsonl is cut back to it. Only timings.jsonl knows the clock.
 
-Layer 7.
+A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import time
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,47 +21,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.schema import Config, ConfigError, check, to_toml
-from fgan.data.sources import Dataset
+from fgan.config.checks import check
+from fgan.config.schema import Config
 from fgan.data.sources import load as load_data
-from fgan.devices import engines as parallel
-from fgan.devices import processes
-from fgan.devices.engines import Layout
-from fgan.models.model import build
+from fgan.devices import engines, processes
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.program import chunk, fresh, seed_numbers
+from fgan.run.members import Members, fingerprint, write_data
+from fgan.run.program import Program
 from fgan.run.progress import Reporter
-from fgan.run.restore import describe_data, identity
-from fgan.scores.evaluation import Evaluation
+from fgan.run.signals import Stopped, signals
 
-PATIENCE = 50  # consecutive steps left out for being non-finite before a seed is given up
+PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
 
 class Diverged(RuntimeError):
-    """Every seed went non-finite and stayed so."""
+    """Every member went non-finite and stayed so."""
 
     exit_code = 4
 
 
-class Stopped(RuntimeError):
-    """A signal asked to stop; the state is saved."""
-
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped by signal {number} at step {step}; the same command goes on from there")
-        self.exit_code = 128 + number
-
-
 class Outcome(NamedTuple):
-    """What a training run left behind; `leads` tells whether this process wrote it."""
+    """What a run or a sweep has come to.
+
+    Attributes:
+        run: its directory.
+        step: the steps done, of all parts of a sweep together.
+        scores: a dict a member: the last scores of a run, the lines of a sweep's results.csv.
+        leads: whether this process has written them.
+    """
 
     run: Path
     step: int
     scores: list[dict[str, Any]]
     leads: bool = True
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -75,27 +66,19 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
         ResourceError (7), Stopped (128 + signal).
     """
-    check(config)
-    data = load_data(config.data)
-    where = parallel.layout(config.parallel)
-    if config.batch % where.n:
-        raise ConfigError(f"batch = {config.batch} must be a multiple of the {where.n} devices")
-    build(config, data)  # refuse what cannot be built before anything is written
+    data = load_data(check(config).data)
+    program, members = Program(config, data), Members.of(config)  # before anything is written
     with (
-        _directory(directory, to_toml(config), overwrite) as run,
+        _directory(directory, members.to_toml(), overwrite) as run,
         Reporter(config.steps, quiet=quiet or not processes.leader()) as report,
         signals() as stop,
     ):
-        loop = _Loop(config, data, run, report, where)
-        try:
-            with processes.together():
-                return loop.run(stop)
-        except Stopped:
-            run.status("preempted", loop.step)
-            raise
-        except (ValueError, RuntimeError, OSError) as error:
-            run.status("failed", loop.step, reason=str(error).splitlines()[0] if str(error) else repr(error))
-            raise
+        for note in data.notes:
+            report.say(note)
+        loop = Loop(program, members, run, report)
+        loop.run(stop)
+        scores = [record["scores"] for record in run.records() if "scores" in record]
+        return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes)
 
 
 def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirectory:
@@ -105,94 +88,126 @@ def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirect
     return made or RunDirectory.find(path, writes=False)
 
 
-class _Loop:
-    """One training run in progress: the state of `train`."""
+@dataclass
+class Loop:
+    """Members in training.
 
-    def __init__(self, config: Config, data: Dataset, run: RunDirectory, report: Reporter, where: Layout):
-        self.config, self.data, self.directory, self.report, self.where = config, data, run, report, where
-        saved_under = identity(run, data.fingerprint())
-        self.checkpoints = Checkpoints(run.checkpoints, fingerprint=saved_under, warn=report.say)
-        with report.phase("preparing the evaluation"):
-            self.evaluation = Evaluation(config, data, build(config, data)) if run.writes else None
-        self.rows, self.seeds = parallel.shares(data.rows, where), seed_numbers(config)
-        self.state, self.step = fresh(config, data, where=where), 0
-        self.scores: list[dict[str, Any]] = []
-        self._compiled: dict[int, Any] = {}
+    Attributes:
+        program, members: what is trained.
+        directory: where it is recorded, locked for this process.
+        report: where progress is shown.
+        evaluates: whether scores, samples and pictures are recorded on the way and at the end.
+        label: what progress shows the members as.
+        before: steps that parts of the sweep have taken before this one.
+        step, state: how far they are; each array of the state has a leading axis over members.
+    """
 
-    def run(self, stop: list[int]) -> Outcome:
-        self._resume()
-        for note in self.data.notes:
-            self.report.say(note)
-        while self.step < self.config.steps:
-            self._advance()
-            last = self.step >= self.config.steps
-            if last or self.step % self.config.log.evaluate == 0:
-                self._evaluate()
-            asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves before it stops
-            if last or asked or self.step % self.config.log.checkpoint == 0:
-                self._save()
-            self.directory.status("running", self.step)
-            if asked and not last:
-                raise Stopped(asked[0], self.step)
-        if self.directory.writes:
-            from fgan.run import pictures as plots  # after the first step: matplotlib takes a second to import
+    program: Program
+    members: Members
+    directory: RunDirectory
+    report: Reporter
+    _: KW_ONLY
+    evaluates: bool = True
+    label: str = ""
+    before: int = 0
+    step: int = field(default=0, init=False)
+    state: Any = field(default=None, init=False)
 
-            plots.training(self.directory.path)
-        self.directory.status("finished", self.step, devices=parallel.describe())
-        scores = self.scores or self._last_scores()
-        return Outcome(self.directory.path, self.step, scores, self.directory.writes)
+    def __post_init__(self) -> None:
+        self.config = self.members.config
+        self.seeds = jnp.asarray(self.members.seeds, jnp.uint32)
+        self.values = {name: jnp.asarray(column, jnp.float32) for name, column in self.members.values.items()}
+        content = fingerprint(self.directory, self.program.data.fingerprint())
+        self.checkpoints = Checkpoints(self.directory.checkpoints, fingerprint=content, warn=self.report.say)
+
+    def run(self, stop: Sequence[int]) -> None:
+        """Train to the last step, from the newest checkpoint or the start. `stop` receives signals (`signals`).
+
+        Raises:
+            CheckpointError, Diverged, PeerLost, ResourceError, Stopped; `status.json` says which.
+        """
+        with self.directory.recorded(lambda: {"step": self.step}), processes.together():
+            if self.evaluates and self.directory.writes:
+                self.program.evaluation(self.report)  # what it cannot do is better known before training
+            self._resume()
+            while self.step < self.config.steps:
+                self._refuse_divergence(self._advance())
+                last = self.step >= self.config.steps
+                if self.evaluates and (last or self.step % self.config.log.evaluate == 0):
+                    self._record_evaluation()
+                asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves first
+                if last or asked or self.step % self.config.log.checkpoint == 0:
+                    self._save()
+                self.directory.status("running", self.step)
+                if asked and not last:
+                    raise Stopped(asked[0], self.before + self.step)
+            if self.evaluates and self.directory.writes:
+                from fgan.run import pictures  # after the first step: matplotlib takes a second to import
+
+                pictures.training(self.directory.path, self.program.model.headline)
+            self.directory.status("finished", self.step, devices=engines.describe())
+
+    def since(self) -> np.ndarray:
+        """The first of the steps left out until now, for each member that has diverged; −1 for the others: [k]."""
+        skipped = np.asarray(engines.local(self.state.skipped))
+        return np.where(skipped >= PATIENCE, self.step - skipped, -1)
+
+    def evaluate(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """(samples to draw, scores) of each member. All processes must call this; others than the leader get none."""
+        state = engines.local(self.state)
+        if not self.directory.writes:
+            return np.empty(0), []
+        return self.program.evaluation(self.report)(state, self.step, np.asarray(self.seeds))
 
     def _resume(self) -> None:
-        restored = self.checkpoints.restore(parallel.abstract(self.state), finite=False)
-        if restored is not None:
-            self.step, self.state = restored.step, restored.state
-            self.directory.cut("metrics.jsonl", restored.metrics_bytes)
-            self.report.say(f"resuming {self.directory.path} at step {self.step}")
-        elif self._was_finished():
+        """The newest sound checkpoint, or the start where none was ever saved."""
+        restored = self.checkpoints.restore(self.program.abstract(self.seeds), finite=False)
+        if restored is None and self.directory.state == "finished":
             raise CheckpointError(
                 f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
                 "--overwrite"
             )
+        if restored is not None:
+            self.step, self.state = restored.step, restored.state
+            self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+            self.report.say(f"resuming {self.directory.path} at step {self.step}")
         else:
-            self.directory.cut("metrics.jsonl", 0)
-            self.directory.cut("timings.jsonl", 0)
+            self.state = self.program.fresh(self.seeds)
+            for name in ("metrics.jsonl", "timings.jsonl"):
+                self.directory.cut(name, 0)
             if self.directory.writes:
-                describe_data(self.directory, self.data)
+                write_data(self.directory, self.program.data)
         self.directory.status("running", self.step)
 
-    def _was_finished(self) -> bool:
-        status = self.directory.path / "status.json"
-        return status.exists() and json.loads(status.read_text())["state"] == "finished"
-
-    def _advance(self) -> None:
-        """One compiled call, and its line of metrics."""
+    def _advance(self) -> dict[str, np.ndarray]:
+        """One compiled call, and its line of metrics, which are returned: name → [members]."""
         every = self.config.log.every
-        n = min(every - self.step % every, self.config.steps - self.step)  # back in step where a resumed run is not
-        arguments = (self.rows, self.seeds, self.state, jnp.asarray(self.step, jnp.int32))
-        if n not in self._compiled:
-            begun = time.monotonic()
-            with self.report.phase(f"compiling {n} steps for {parallel.describe()}"):
-                program = chunk(self.config, self.data, n)
-                self._compiled[n] = parallel.compile_chunk(program, arguments, self.where)
-            self.directory.append({"step": self.step, "compile_seconds": time.monotonic() - begun}, "timings.jsonl")
+        n = min(every - self.step % every, self.config.steps - self.step)  # to the next multiple, as a whole run would
+        start = jnp.asarray(self.step, jnp.int32)
+        arguments = (self.program.rows, self.seeds, self.state, start, self.values)
+        compiled, seconds = self.program.compiled(n, arguments, self.report)
+        if seconds:
+            self.directory.append({"step": self.step, "compile_seconds": seconds}, "timings.jsonl")
         begun = time.monotonic()
-        self.state, metrics = jax.block_until_ready(self._compiled[n](*arguments))
+        self.state, metrics = jax.block_until_ready(compiled(*arguments))
         self.step += n
-        values = {name: np.asarray(value) for name, value in parallel.local(metrics).items()}
+        values = {name: np.asarray(v)[: self.members.count] for name, v in engines.local(metrics).items()}
         self.directory.append({"step": self.step} | values)
         self.directory.append({"step": self.step, "seconds": time.monotonic() - begun, "steps": n}, "timings.jsonl")
-        self._refuse_divergence(values)
-        bound = float(np.nanmedian(values["bound"]))
-        self.report.advance(self.step, f"{self.config.divergence} bound {bound:.4f}")
+        headline = self.program.model.headline
+        finite = values[headline][np.isfinite(values[headline])]
+        middle = f"{np.median(finite):.4f}" if finite.size else "not finite"
+        self.report.advance(self.before + self.step, f"{self.label}{headline} {middle}")
+        return values
 
-    def _refuse_divergence(self, values: dict[str, np.ndarray]) -> None:
-        skipped = np.asarray(parallel.local(self.state.skipped))
-        if not (skipped >= PATIENCE).all():
+    def _refuse_divergence(self, metrics: dict[str, np.ndarray]) -> None:
+        since = self.since()
+        if (since < 0).any():
             return
         report = {
-            "first_bad_step": int(self.step - skipped.max()),
-            "skipped": skipped.tolist(),
-            "metrics": {name: [repr(float(v)) for v in value] for name, value in values.items()},
+            "first_bad_step": int(since.min()),
+            "skipped": (self.step - since).tolist(),
+            "metrics": {name: [repr(float(v)) for v in value] for name, value in metrics.items()},
             "replay": f"fgan train {self.directory.path / 'config.toml'} --run {self.directory.path}-replay",
         }
         if self.directory.writes:
@@ -202,46 +217,20 @@ class _Loop:
             f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
         )
 
-    def _evaluate(self) -> None:
-        state = parallel.local(self.state)
-        if self.evaluation is None:
+    def _record_evaluation(self) -> None:
+        samples, scores = self.evaluate()
+        if not self.directory.writes:
             return
-        samples, self.scores = self.evaluation(state, self.step)
-        self.directory.append({"step": self.step, "scores": self.scores})
+        self.directory.append({"step": self.step, "scores": scores})
         folder = self.directory.path / "samples"
         folder.mkdir(exist_ok=True)
         np.save(folder / f"{self.step:08d}.npy", samples)
-        from fgan.run import pictures as plots
+        from fgan.run import pictures
 
-        plots.samples(self.directory.path, self.step)
+        pictures.samples(self.directory.path, self.step)
 
     def _save(self) -> None:
         try:
             self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
         except OSError as error:
             raise ResourceError(f"{error}; the previous checkpoint is kept: free some space and run again") from error
-
-    def _last_scores(self) -> list[dict[str, Any]]:
-        lines = (self.directory.path / "metrics.jsonl").read_text().splitlines()
-        return next((r["scores"] for line in reversed(lines) if "scores" in (r := json.loads(line))), [])
-
-
-@contextmanager
-def signals():
-    """A list that receives the number of the first SIGTERM or SIGINT; a second one ends the program at once."""
-    caught: list[int] = []
-
-    def note(number, _):
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread, as in a notebook's helper: the caller keeps its own handlers
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

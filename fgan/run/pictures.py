@@ -18,22 +18,22 @@ from estimators.distributions.examples import MIXTURES, TARGETS
 from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.plot_style import DATA, PALETTE, STYLE, save
-from fgan.config.schema import from_toml
+from fgan.config.toml import from_toml
 
 
-def training(run: str | Path) -> Path:
-    """Draw figures/training.png of a run: its bound against steps, one line a seed, exact values beside it."""
+def training(run: str | Path, metric: str = "bound") -> Path:
+    """Draw figures/training.png of a run: a metric against steps, one line a seed, exact values beside it."""
     run = Path(run)
     config = from_toml((run / "config.toml").read_text())
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    lines = [r for r in records if "bound" in r]
+    lines = [r for r in records if metric in r]
     scored = [r for r in records if "scores" in r]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         steps = [r["step"] for r in lines]
-        bounds = np.array([r["bound"] for r in lines], dtype=float)
+        bounds = np.array([r[metric] for r in lines], dtype=float)
         for i, values in enumerate(bounds.T):
-            label = "bound on the batch" if i == 0 else None
+            label = f"{metric} on the batch" if i == 0 else None
             axis.plot(steps, values, color=PALETTE[0], alpha=0.8 if len(bounds.T) == 1 else 0.45, lw=1, label=label)
         if scored and "exact" in scored[0]["scores"][0]:
             at = [r["step"] for r in scored]

@@ -1,63 +1,155 @@
-"""The compiled part of a run: many steps a call, vmapped over seeds."""
+"""The compiled part of training: many steps a call, for all members at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal, jaxprs_in_params
 
-from estimators.critics.kernel import Replicas, steps
+from estimators.critics.kernel import ALONE, Replicas, steps
+from fgan.config.errors import ConfigError
 from fgan.config.schema import Config, replace
-from fgan.data.sources import Dataset
-from fgan.devices import engines as parallel
+from fgan.data.dataset import Dataset
+from fgan.devices import engines
 from fgan.devices.engines import Layout
-from fgan.models.gan import GANState
-from fgan.models.model import build
+from fgan.models.model import build, in_two
+from fgan.run.progress import Reporter
+from fgan.scores.evaluation import Evaluation
+
+FIELDS = ("generator_optimizer.learning_rate", "critic_optimizer.learning_rate", "penalty.weight")
+"""Fields that a chunk takes as arrays, so that members which differ in them share a program."""
 
 
-def chunk(config: Config, data: Dataset, n: int):
-    """(replicas) → (rows, seeds, state, start) → (state, metrics averaged over the n steps), vmapped over seeds.
+def chunk(config: Config, data: Dataset, n: int) -> Callable[[Replicas], Callable[..., tuple[Any, Any]]]:
+    """replicas → (rows, seeds, state, start[, values]) → (state, metrics averaged over n steps), vmapped over seeds.
 
-    `rows` are this device's share of the data (`parallel.shares`). A further argument holds fields of `config` that
-    differ from seed to seed: {dotted name: values [seeds]}. They are traced, so that one program serves all values; a
-    sweep's ARRAYS can be.
+    Args of the function:
+        rows: this device's slice of the data (`engines.slices`).
+        seeds: [k]; state: a leading axis k; start: the number of the first step.
+        values: dotted field → [k], for fields of `config` that differ by seed. They are traced: one program serves all.
     """
 
-    def spread(replicas: Replicas):
+    def on(replicas: Replicas):
         def run(rows, seeds, state, start, values: Mapping[str, jax.Array] = MappingProxyType({})):
-            def draw(key):
-                keys = jax.random.split(key, config.game.critic_steps)
-                return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
+            def one(seed, state, values):
+                model = build(replace(config, values), data, replicas)
+                noise, advance = in_two(model)
 
-            def alone(seed, state, values):
-                gan = build(replace(config, values), data, replicas)
+                def draw(key):
+                    keys = jax.random.split(key, model.batches)
+                    return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
+
                 key = jax.random.key(seed)
-                state, metrics = steps(gan.advance, draw, key, state, start, n, noise=gan.noise, replicas=replicas)
+                state, metrics = steps(advance, draw, key, state, start, n, noise=noise, replicas=replicas)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
-            return jax.vmap(alone)(seeds, state, dict(values))
+            return jax.vmap(one)(seeds, state, dict(values))
 
         return run
 
-    return spread
+    return on
 
 
 def seed_numbers(config: Config) -> jax.Array:
-    """seed, seed + 1, …: the seeds trained at once."""
+    """seed, seed + 1, …: the seeds of a run."""
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset, seeds: jax.Array | None = None, *, where: Layout | None = None) -> GANState:
-    """The state before the first step, vmapped over `seeds`, those of `config` if None, laid out as `where` has it."""
-    gan = build(config, data)
+def fresh(config: Config, data: Dataset, seeds: Any = None, *, layout: Layout | None = None) -> Any:
+    """The state before the first step, vmapped over `seeds` (default: those of `config`), laid out as `layout` says."""
+    model = build(config, data)
 
     def init(seeds):
-        return jax.vmap(lambda seed: gan.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
+        return jax.vmap(lambda seed: model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
 
     seeds = seed_numbers(config) if seeds is None else seeds
-    if where is None or where.n == 1:
+    if layout is None or layout.n == 1:
         return jax.jit(init)(seeds)
-    return jax.jit(init, out_shardings=parallel.shardings(jax.eval_shape(init, seeds), where))(np.asarray(seeds))
+    return jax.jit(init, out_shardings=engines.shardings(jax.eval_shape(init, seeds), layout))(np.asarray(seeds))
+
+
+def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
+    """(the chunk of n steps, the shapes of its arguments on `layout`), as `engines.lower` takes them."""
+    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.rows.shape, layout), jnp.float32)
+    state, seeds = jax.eval_shape(lambda: fresh(config, data)), jax.eval_shape(lambda: seed_numbers(config))
+    return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+class Program:
+    """What members that share a config share: model, data on the devices, compiled steps, evaluation.
+
+    Raises:
+        ConfigError: the config cannot be built, or its batch not be divided over the devices.
+    """
+
+    def __init__(self, config: Config, data: Dataset):
+        self.config, self.data, self.layout = config, data, engines.layout(config.parallel)
+        if config.batch % self.layout.n:
+            raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
+        self.model = build(config, data)
+        self.rows = engines.slices(data.rows, self.layout)
+        self._compiled: dict[tuple[int, int], Any] = {}
+        self._evaluation: Evaluation | None = None
+
+    def fresh(self, seeds: jax.Array) -> Any:
+        """The state of `seeds` before the first step."""
+        return fresh(self.config, self.data, seeds, layout=self.layout)
+
+    def abstract(self, seeds: jax.Array) -> Any:
+        """What to restore the state of `seeds` as: shape, type and sharding of each array."""
+        return engines.abstract(jax.eval_shape(lambda: fresh(self.config, self.data, seeds)), self.layout)
+
+    def compiled(self, n: int, arguments: tuple, report: Reporter) -> tuple[Callable[..., Any], float]:
+        """(the program of n steps for members as in `arguments`, the seconds it took to compile if it had to be)."""
+        members, begun = len(arguments[1]), time.monotonic()
+        if found := self._compiled.get((n, members)):
+            return found, 0.0
+        many = f" of {members} members" if members > 1 else ""
+        with report.phase(f"compiling {n} steps{many} for {engines.describe()}"):
+            made = engines.compile_chunk(chunk(self.config, self.data, n), arguments, self.layout)
+        self._compiled[n, members] = made
+        return made, time.monotonic() - begun
+
+    def evaluation(self, report: Reporter) -> Evaluation:
+        """The scores for this kind of data; what they need is computed once."""
+        if self._evaluation is None:
+            with report.phase("preparing the evaluation"):
+                self._evaluation = Evaluation(self.config, self.data, self.model)
+        return self._evaluation
+
+    def footprint(self) -> int:
+        """About how many bytes a member takes: the most that are alive at once in a chunk, or in a draw of samples.
+
+        Counted from the traced shapes, line by line; the compiler fuses some lines, and pads some arrays.
+        """
+        log, one = self.config.log, Layout(self.layout.devices[:1])
+        steps = min(log.every, self.config.steps)
+        made, (rows, seeds, state, start) = described(replace(self.config, {"seeds": 1}), self.data, steps, one)
+        training = jax.make_jaxpr(made(ALONE))(rows, seeds, state, start)
+        member = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        sampling = jax.make_jaxpr(lambda state: self.model.sample(state, jax.random.key(0), log.samples))(member)
+        return max(_peak(training.jaxpr) - 4 * rows.size, _peak(sampling.jaxpr))
+
+
+def _peak(jaxpr: Any) -> int:
+    """The most bytes alive at once when a program is executed line by line."""
+    last = {v: i for i, line in enumerate(jaxpr.eqns) for v in line.invars if not isinstance(v, Literal)}
+    last |= {v: len(jaxpr.eqns) for v in (*jaxpr.outvars, *jaxpr.invars) if not isinstance(v, Literal)}
+    alive = most = _bytes(jaxpr.invars)
+    for i, line in enumerate(jaxpr.eqns):
+        inner = max((_peak(sub) - _bytes(sub.invars) for sub in jaxprs_in_params(line.params)), default=0)
+        alive += _bytes(line.outvars)
+        most = max(most, alive + inner)
+        ended = {v for v in line.invars if not isinstance(v, Literal) and last[v] == i}
+        alive -= _bytes([*ended, *(v for v in line.outvars if v not in last)])
+    return most
+
+
+def _bytes(variables: Any) -> int:
+    return sum(v.aval.size * v.aval.dtype.itemsize for v in variables)

@@ -1,7 +1,4 @@
-"""What a person sees while something long runs: a live bar in a terminal, plain lines elsewhere, on stderr.
-
-Layer 6: imports rich only.
-"""
+"""What a person sees while something long runs: a live bar in a terminal, plain lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-PLAIN_SECONDS = 10.0  # between plain lines
+PLAIN_SECONDS = 10.0  # between plain lines, so that the log of an hour has hundreds of them and not thousands
 
 
 class Reporter:
@@ -24,7 +21,7 @@ class Reporter:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal and not quiet
         self._bar: Progress | None = None
-        self._begun = self._said = time.monotonic()
+        self._begun = self._shown = time.monotonic()
         self._first: int | None = None
 
     def __enter__(self) -> Reporter:
@@ -62,9 +59,9 @@ class Reporter:
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=step, description=text)
-        elif now - self._said > PLAIN_SECONDS or step >= self.total:
+        elif now - self._shown > PLAIN_SECONDS or step >= self.total:
             rate = (step - self._first) / max(now - self._begun, 1e-9)
             left = f", {(self.total - step) / rate:.0f} s to go" if rate > 0 and step < self.total else ""
             self.say(f"{self.unit} {step}/{self.total} {text}{left}")
-            self._said = now
+            self._shown = now
         sys.stderr.flush()

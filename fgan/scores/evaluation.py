@@ -20,7 +20,7 @@ from estimators.divergences.table import divergence
 from estimators.exact_values.best_fit import best_gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
-from fgan.data.sources import Dataset
+from fgan.data.dataset import Dataset
 from fgan.models.model import Model
 from fgan.scores.classifier import class_scores, train_classifier
 from fgan.scores.curves import curve_scores

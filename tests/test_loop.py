@@ -19,35 +19,26 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from test_images import TEST_LABELS, TRAIN, four, idx, pictures
+from test_images import TEST_LABELS, TRAIN, four, idx
+from test_images import pictures as pixels
 
 from estimators.distributions.examples import TARGETS
 from estimators.divergences.table import DIVERGENCES
 from fgan.config import schema as configs
-from fgan.config.schema import (
-    Config,
-    ConfigError,
-    Critic,
-    Data,
-    Game,
-    Generator,
-    InstanceNoise,
-    Log,
-    Optimizer,
-    Penalty,
-    to_toml,
-)
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Log, Optimizer, Penalty
+from fgan.config.toml import to_toml
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
-from fgan.devices import engines as parallel
+from fgan.devices import engines
+from fgan.models.critic_values import critic_values
 from fgan.models.model import build
-from fgan.models.penalties import look
-from fgan.run import loop as train
-from fgan.run import pictures as plots
-from fgan.run import program
+from fgan.run import loop, pictures, program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
-from fgan.run.loop import Diverged, Stopped
-from fgan.run.restore import restore
+from fgan.run.loop import Diverged, Outcome, train
+from fgan.run.restore import newest, restore
+from fgan.run.signals import Stopped
 from fgan.scores import evaluation
 
 RING, LINE = (load_data(Data(name=name)) for name in ("ring", "mixture_1d"))
@@ -65,8 +56,8 @@ TINY = Config(
 )
 
 
-def go(config: Config, path: Path, **options) -> train.Outcome:
-    return train.train(config, path, quiet=True, **options)
+def go(config: Config, path: Path, **options) -> Outcome:
+    return train(config, path, quiet=True, **options)
 
 
 def replaced(**changes) -> Config:
@@ -84,16 +75,35 @@ def status(run: Path) -> dict:
 def assert_same_run(one: Path, other: Path) -> None:
     """The same metrics to the byte, and the same state to the bit."""
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    a, b = (restore(run) for run in (one, other))
-    assert a.step == b.step
-    for x, y in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
+    (*_, a_step, a), (*_, b_step, b) = (newest(RunDirectory.find(run)) for run in (one, other))
+    assert a_step == b_step
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+PROGRAMS: dict[tuple[Config, str], program.Program] = {}
+
+
+def shared(config: Config, data: Dataset) -> program.Program:
+    """The program of a config on the same data, compiled once for all tests."""
+    key = config, data.fingerprint()
+    return PROGRAMS.get(key) or PROGRAMS.setdefault(key, program.Program(config, data))
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
-    """The run that nothing interrupts."""
-    return go(TINY, tmp_path_factory.mktemp("runs") / "straight").run
+    """The run that nothing interrupts; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Program", shared)
+        return go(TINY, tmp_path_factory.mktemp("runs") / "straight").run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Runs share their programs, and draw nothing."""
+    monkeypatch.setattr(loop, "Program", shared)
+    for name in ("samples", "training"):
+        monkeypatch.setattr(pictures, name, lambda *_: None)
 
 
 # --- what a run leaves ------------------------------------------------------------------------------------------------
@@ -127,7 +137,7 @@ def test_only_timings_know_the_clock(straight):
     assert not [key for line in lines(straight) for key in line if "second" in key or "time" in key]
 
 
-def test_the_outcome_names_the_run_and_its_last_scores(tmp_path, straight):
+def test_the_outcome_names_the_run_and_its_last_scores(quick, tmp_path, straight):
     again = go(TINY, straight)  # a finished run has nothing left to do
     assert (again.run, again.step) == (straight, 40)
     assert again.scores == lines(straight)[-1]["scores"]
@@ -151,7 +161,7 @@ def test_a_run_is_traced_once(tmp_path, monkeypatch):
 
         return spread
 
-    monkeypatch.setattr(train, "chunk", counted)
+    monkeypatch.setattr(program, "chunk", counted)
     go(TINY, tmp_path / "run")
     assert traces == [10]  # for four calls
 
@@ -164,7 +174,7 @@ def test_a_chunk_moves_nothing_between_host_and_device():
         program.fresh(TINY, RING),
         jnp.asarray(0, jnp.int32),
     )
-    compiled = parallel.compile_chunk(program.chunk(TINY, RING, 10), arguments, parallel.layout(TINY.parallel))
+    compiled = engines.compile_chunk(program.chunk(TINY, RING, 10), arguments, engines.layout(TINY.parallel))
     with jax.transfer_guard("disallow"):
         state, _ = jax.block_until_ready(compiled(*arguments))
         jax.block_until_ready(compiled(*arguments[:2], state, arguments[3]))
@@ -180,21 +190,21 @@ def test_the_same_config_and_seed_give_the_same_run(tmp_path, straight):
     assert_same_run(go(TINY, tmp_path / "twin").run, straight)
 
 
-def test_another_seed_gives_another_run(tmp_path, straight):
+def test_another_seed_gives_another_run(quick, tmp_path, straight):
     other = go(replaced(seed=1), tmp_path / "other").run
     bounds = [[line["bound"] for line in lines(run) if "bound" in line] for run in (straight, other)]
     assert bounds[0] != bounds[1]
     np.testing.assert_allclose(np.array(bounds[0])[:, 1], np.array(bounds[1])[:, 0], rtol=1e-4)  # both hold seed 1
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, straight):
+def test_a_resumed_run_equals_an_uninterrupted_one(quick, tmp_path, straight):
     run = go(replaced(steps=20), tmp_path / "run").run
     assert (status(run)["state"], status(run)["step"]) == ("finished", 20)
     go(TINY, run)
     assert_same_run(run, straight)
 
 
-def test_a_run_resumed_between_boundaries_returns_to_them(tmp_path, straight):
+def test_a_run_resumed_between_boundaries_returns_to_them(quick, tmp_path, straight):
     """25 steps, then 40: the calls after the odd one end at multiples of log.every again, so that saves happen."""
     run = go(replaced(steps=25), tmp_path / "run").run
     go(TINY, run)
@@ -202,37 +212,39 @@ def test_a_run_resumed_between_boundaries_returns_to_them(tmp_path, straight):
     assert list(found) == [10, 20, 25, 30, 40]
     whole = next(line["bound"] for line in lines(straight) if line["step"] == 30)
     np.testing.assert_allclose(np.add(found[25], found[30]) / 2, whole, rtol=1e-5)
-    a, b = (jax.tree.leaves(restore(path).state) for path in (run, straight))
+    a, b = (jax.tree.leaves(newest(RunDirectory.find(path))[-1]) for path in (run, straight))
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 MOMENTS = {  # where the signal arrives, and at which step the run must have stopped
-    "while compiling": ((parallel, "compile_chunk", 1), 10),  # the one device
+    "while compiling": ((engines, "compile_chunk", 1), 10),  # the one device
     "in a call": ((RunDirectory, "append", 30), 30),
     "after the save": ((RunDirectory, "status", 10), 20),
     "in a save": ((Checkpoints, "save", 20), 30),
-    "in an evaluation": ((plots, "samples", 20), 20),
+    "in an evaluation": ((pictures, "samples", 20), 20),
 }
 
 
-def strike(monkeypatch, owner, method: str, step: int, act) -> None:
-    """Call `act` on entry to the first call of owner.method that has `step` among its arguments."""
-    plain, done = getattr(owner, method), []
+def strike(monkeypatch, owner, method: str, step: int, act, *, call: int = 1) -> None:
+    """Call `act` on entry to the `call`-th call of owner.method that has `step` among its arguments."""
+    plain, calls = getattr(owner, method), []
 
     def struck(*args, **kwargs):
-        read = {dict: lambda a: a.get("step"), int: int, parallel.Layout: lambda a: a.n}
-        numbers = [read[type(a)](a) for a in args if type(a) in read]
-        if step in numbers and not done:
-            done.append(step)
-            act()
+        number = {dict: lambda a: a.get("step"), int: int, engines.Layout: lambda a: a.n}
+        if step in [number[type(a)](a) for a in args if type(a) in number]:
+            calls.append(step)
+            if len(calls) == call:
+                act()
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(owner, method, struck)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(tmp_path, monkeypatch, straight, moment):
+def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(request, tmp_path, monkeypatch, straight, moment):
     (where, at), number = MOMENTS[moment], signal.SIGINT if moment == "in a call" else signal.SIGTERM
+    if moment != "while compiling":
+        request.getfixturevalue("quick")
     before = signal.getsignal(number)
     strike(monkeypatch, *where, lambda: signal.raise_signal(number))
     with pytest.raises(Stopped) as stopped:
@@ -245,7 +257,7 @@ def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(tmp_path, monk
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_a_signal_in_the_last_call_lets_the_run_finish(tmp_path, monkeypatch, straight):
+def test_a_signal_in_the_last_call_lets_the_run_finish(quick, tmp_path, monkeypatch, straight):
     strike(monkeypatch, RunDirectory, "append", 40, lambda: signal.raise_signal(signal.SIGTERM))
     go(TINY, tmp_path / "run")
     assert status(tmp_path / "run")["state"] == "finished"
@@ -253,7 +265,7 @@ def test_a_signal_in_the_last_call_lets_the_run_finish(tmp_path, monkeypatch, st
 
 
 @pytest.mark.parametrize("where", [(RunDirectory, "append", 30), (Checkpoints, "save", 40)])
-def test_a_second_signal_ends_at_once_and_the_run_resumes(tmp_path, monkeypatch, straight, where):
+def test_a_second_signal_ends_at_once_and_the_run_resumes(quick, tmp_path, monkeypatch, straight, where):
     def twice():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -265,7 +277,7 @@ def test_a_second_signal_ends_at_once_and_the_run_resumes(tmp_path, monkeypatch,
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_training_works_outside_the_main_thread(tmp_path, straight):
+def test_training_works_outside_the_main_thread(quick, tmp_path, straight):
     thread = threading.Thread(target=go, args=(TINY, tmp_path / "run"))
     thread.start()
     thread.join()
@@ -275,7 +287,7 @@ def test_training_works_outside_the_main_thread(tmp_path, straight):
 LONG = """
 import sys
 from pathlib import Path
-from fgan.config.schema import load
+from fgan.config.toml import load
 from fgan.run.loop import train
 train(load(sys.argv[1]), sys.argv[2], quiet=True)
 """
@@ -314,14 +326,14 @@ def _size(run: Path) -> int:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_another_config_in_the_directory_is_refused(tmp_path, straight):
+def test_another_config_in_the_directory_is_refused(quick, tmp_path, straight):
     before = (straight / "metrics.jsonl").read_bytes()
     with pytest.raises(ConfigConflict, match="batch was 16, is 32"):
         go(replaced(batch=32), straight)
     assert (straight / "metrics.jsonl").read_bytes() == before and status(straight)["state"] == "finished"
 
 
-def test_overwrite_sets_the_old_run_aside(tmp_path):
+def test_overwrite_sets_the_old_run_aside(quick, tmp_path):
     short = replaced(steps=10)
     go(short, tmp_path / "run")
     go(replaced(steps=10, seed=5), tmp_path / "run", overwrite=True)
@@ -338,7 +350,7 @@ def own(tmp_path) -> Config:
     return replaced(steps=20, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
 
 
-def test_changed_data_are_refused(tmp_path, own):
+def test_changed_data_are_refused(quick, tmp_path, own):
     run = go(own, tmp_path / "run").run
     np.save(own.data.path, 2.0 * np.load(own.data.path))  # the same standardised rows, in other units
     kept = (run / "metrics.jsonl").read_bytes()
@@ -348,7 +360,7 @@ def test_changed_data_are_refused(tmp_path, own):
     assert status(run)["state"] == "failed" and "other data" in status(run)["reason"]
 
 
-def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkeypatch):
+def test_a_run_that_never_saved_starts_again_on_other_data(quick, tmp_path, own, monkeypatch):
     def fall():
         raise KeyboardInterrupt
 
@@ -361,7 +373,7 @@ def test_a_run_that_never_saved_starts_again_on_other_data(tmp_path, own, monkey
     assert restore(tmp_path / "run").offset[0] > 7.5
 
 
-def test_a_diverged_run_fails_with_a_report(tmp_path):
+def test_a_diverged_run_fails_with_a_report(quick, tmp_path):
     wild = Optimizer(name="sgd", b1=0.0, learning_rate=1e30)
     config = replaced(
         divergence="kl",
@@ -375,9 +387,9 @@ def test_a_diverged_run_fails_with_a_report(tmp_path):
     assert error.value.exit_code == 4
     said, report = status(tmp_path / "run"), json.loads((tmp_path / "run" / "nan_report.json").read_text())
     assert said["state"] == "failed" and "nan_report.json" in said["reason"]
-    assert train.PATIENCE <= said["step"] < 200
-    last = [line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line][-train.PATIENCE // 10 :]
-    assert np.array(last).tolist() == [[1.0, 1.0]] * len(last) and min(report["skipped"]) >= train.PATIENCE
+    assert loop.PATIENCE <= said["step"] < 200
+    last = [line["skipped"] for line in lines(tmp_path / "run") if "skipped" in line][-loop.PATIENCE // 10 :]
+    assert np.array(last).tolist() == [[1.0, 1.0]] * len(last) and min(report["skipped"]) >= loop.PATIENCE
     assert report["first_bad_step"] == said["step"] - max(report["skipped"])
     assert "config.toml" in report["replay"]
 
@@ -408,13 +420,13 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_a_batch_the_devices_cannot_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "layout", lambda _: parallel.Layout(tuple(jax.devices()) * 3))
+    monkeypatch.setattr(engines, "layout", lambda _: engines.Layout(tuple(jax.devices()) * 3))
     with pytest.raises(ConfigError, match="multiple of the 3"):
         go(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_without_its_checkpoints_does_not_start_again_in_silence(tmp_path):
+def test_a_finished_run_without_its_checkpoints_does_not_start_again_in_silence(quick, tmp_path):
     run = go(replaced(steps=10), tmp_path / "run").run
     kept = (run / "metrics.jsonl").read_bytes()
     shutil.rmtree(run / "checkpoints")
@@ -432,7 +444,7 @@ def test_an_impossible_config_is_refused_at_the_door(tmp_path):
 # --- restore ----------------------------------------------------------------------------------------------------------
 
 
-def test_restored_samples_are_in_the_users_units(tmp_path, own):
+def test_restored_samples_are_in_the_users_units(quick, tmp_path, own):
     go(own, tmp_path / "run")
     os.remove(own.data.path)  # a run can be sampled without its data
     run = restore(tmp_path / "run")
@@ -440,19 +452,19 @@ def test_restored_samples_are_in_the_users_units(tmp_path, own):
     assert x.shape == (500, 2) and x.dtype == np.float64
     assert np.all(np.abs(x.mean(axis=0) - [7.0, 1000.0]) < 3 * np.array([1e-3, 50.0]))
     assert np.all(x.std(axis=0) < 5 * np.array([1e-3, 50.0])) and np.all(x.std(axis=0) > 0.0)
-    state = jax.tree.map(lambda leaf: leaf[0], run.state)
-    plain = run.gan.sample(state, jax.random.key(3), 500)
+    plain = run.model.sample(run.state, jax.random.key(3), 500)
     np.testing.assert_allclose((x - run.offset) / run.scale, plain, atol=1e-5)
 
 
 def test_samples_are_a_function_of_seed_and_member(straight):
-    run = restore(straight)
+    run, other = restore(straight), restore(straight, 1)
     x = run.sample(5, seed=1)
-    assert np.array_equal(x, restore(straight).sample(5, seed=1))
-    assert not np.array_equal(x, run.sample(5, seed=2)) and not np.array_equal(x, run.sample(5, seed=1, member=1))
+    assert np.array_equal(x, restore(straight, 0).sample(5, seed=1))
+    assert not np.array_equal(x, run.sample(5, seed=2)) and not np.array_equal(x, other.sample(5, seed=1))
+    assert (other.config, other.step) == (replaced(seed=1, seeds=1), 40)
     for member in (-1, 2):
         with pytest.raises(ConfigError, match="seeds 0 to 1"):
-            run.sample(5, member=member)
+            restore(straight, member)
 
 
 def test_nothing_to_restore(tmp_path):
@@ -469,7 +481,7 @@ def test_nothing_to_restore(tmp_path):
 def test_penalties_add_up_with_their_scheduled_weight():
     rng = np.random.default_rng(0)
     x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
-    sight = look(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
+    sight = critic_values(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
 
     def made(*names, **options):
         return build(replaced(penalty=Penalty(names=names, **options)), RING)
@@ -598,7 +610,7 @@ def test_images_of_a_folder_are_scored_and_come_back_as_bytes(tmp_path, monkeypa
     assert expected <= set(out.scores[0]) and labelled == ("class_kl" in out.scores[0])
     x = restore(out.run).sample(20)
     assert x.shape == (20, 64) and x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
-    (folder / TRAIN).write_bytes(idx(pictures(60, seed=5), 8))
+    (folder / TRAIN).write_bytes(idx(pixels(60, seed=5), 8))
     with pytest.raises(CheckpointError):
         go(dataclasses.replace(config, steps=4), out.run)
 

@@ -1,4 +1,4 @@
-"""Critics: the shapes of an MLP, and that it treats each point alone."""
+"""Critic networks: their shapes, and that they treat each point alone."""
 
 import jax
 import numpy as np

@@ -10,14 +10,15 @@ from scipy import stats
 from scipy.integrate import quad
 
 import estimators as est
-from estimators.density_ratio.plug_in import STEEPEST, HeldOut, lower_bound, read, standard_error
-from estimators.result import Scores
+from estimators.density_ratio.plug_in import STEEPEST, HeldOut, lower_bound, plug_in
+from estimators.request import Request
+from estimators.result import Estimate, Scores
 from estimators.samples.folds import Rows
 
 SUPPORT = (-14.0, 14.0)
 SHIFT = 0.5
 N, DRAWS, NOISE = 1000, 200, 0.3
-READ = ("kl", "js", "total_variation", "squared_hellinger", "pearson")
+DIVERGENCES = ("kl", "js", "total_variation", "squared_hellinger", "pearson")
 ASYMMETRIC = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
 TRAINABLE = [name for name in est.DIVERGENCES if name != "gan"]
 
@@ -42,11 +43,16 @@ class Pair(NamedTuple):
 WIDER, SHIFTED = Pair(0.5, 1.5), Pair(SHIFT, 1.0)
 
 
-def told(log_p, log_q, names, **options) -> list[est.Estimate]:
-    """`read` of the log-ratios of one critic [n], or of several [critics, n]."""
-    held_out = HeldOut(np.atleast_2d(log_p), np.atleast_2d(log_q))
-    rows = [est.divergence(name) for name in names]
-    return read(held_out, rows, method="given", dim=1, **options)
+def plugged(log_p, log_q, names, log_ratio=None, parametric=None, **options) -> list[Estimate]:
+    """The estimates from log-ratios of one critic [n], or of several [critics, n]."""
+    held_out = HeldOut(np.atleast_2d(log_p), np.atleast_2d(log_q), log_ratio, parametric=parametric)
+    x, y = (np.zeros((rows.shape[1], 1)) for rows in held_out[:2])
+    request = Request(x=x, y=y, divergences=[est.divergence(name) for name in names], method="given", **options)
+    fit = plug_in(request, held_out)
+    return [
+        Estimate.of(d.name, interval, fit, request, dim=1, notes=())
+        for d, interval in zip(request.divergences, fit.intervals, strict=True)
+    ]
 
 
 def warned(e: est.Estimate, word: str) -> bool:
@@ -62,7 +68,7 @@ def exact():
     found = {}
     for pair, names in ((WIDER, ASYMMETRIC), (SHIFTED, TRAINABLE)):
         x, y = pair.draw(np.random.default_rng(7), 30_000, 20_000)
-        estimates = told(pair.log_ratio(x), pair.log_ratio(y), names)
+        estimates = plugged(pair.log_ratio(x), pair.log_ratio(y), names)
         found |= {(pair, e.divergence): e for e in estimates}
     return found
 
@@ -93,16 +99,18 @@ def test_a_log_ratio_shifted_and_scaled_is_calibrated_back(shift, slope):
     """The value returns to what the true log-ratio gives; the bound, which is not calibrated, is lower for it."""
     x, y = SHIFTED.draw(np.random.default_rng(1), 5000)
     log_p, log_q = (SHIFTED.log_ratio(rows) for rows in (x, y))
-    (plain,) = told(log_p, log_q, ["kl"])
-    (bent,) = told(shift + slope * log_p, shift + slope * log_q, ["kl"])
+    (plain,) = plugged(log_p, log_q, ["kl"])
+    (bent,) = plugged(shift + slope * log_p, shift + slope * log_q, ["kl"])
     assert bent.value == pytest.approx(plain.value, rel=0.02)
     assert bent.diagnostics["lower_bound"] < plain.diagnostics["lower_bound"] - 0.005
 
 
 def test_the_ratio_handed_back_is_the_calibrated_one():
     x, y = SHIFTED.draw(np.random.default_rng(1), 5000)
-    (e,) = told(
-        *(2.0 * SHIFTED.log_ratio(rows) for rows in (x, y)), ["kl"], ratio=lambda z: 2.0 * SHIFTED.log_ratio(z[:, 0])
+    (e,) = plugged(
+        *(2.0 * SHIFTED.log_ratio(rows) for rows in (x, y)),
+        ["kl"],
+        log_ratio=lambda z: 2.0 * SHIFTED.log_ratio(z[:, 0]),
     )
     np.testing.assert_allclose(e.log_ratio(x), e.scores.log_p, atol=1e-9)
     np.testing.assert_allclose(e.log_ratio(x), SHIFTED.log_ratio(x), atol=0.25)
@@ -112,7 +120,7 @@ def test_the_ratio_handed_back_is_the_calibrated_one():
 
 
 class Draws(NamedTuple):
-    """Figures [draws, divergences of READ]."""
+    """Figures [draws, divergences of DIVERGENCES]."""
 
     value: np.ndarray
     error: np.ndarray
@@ -130,36 +138,36 @@ class Draws(NamedTuple):
 
 @pytest.fixture(scope="module")
 def draws() -> dict[str, Draws]:
-    """The same draws told by the true log-ratio, by one critic that adds noise, and by two whose noise is their own."""
+    """The same draws scored by the true log-ratio, by a critic that adds noise, and by two, each with its own noise."""
     fits: dict[str, list] = {"clean": [], "one": [], "two": []}
     for seed in range(DRAWS):
         rng = np.random.default_rng(seed)
         clean = [WIDER.log_ratio(rows) for rows in WIDER.draw(rng, N)]
         noisy = [truth + NOISE * rng.normal(size=(2, N)) for truth in clean]
-        fits["clean"].append(told(*clean, READ))
-        fits["one"].append(told(*(critics[0] for critics in noisy), READ))
-        fits["two"].append(told(*noisy, READ))
+        fits["clean"].append(plugged(*clean, DIVERGENCES))
+        fits["one"].append(plugged(*(critics[0] for critics in noisy), DIVERGENCES))
+        fits["two"].append(plugged(*noisy, DIVERGENCES))
     return {name: Draws.of(found) for name, found in fits.items()}
 
 
-each_read = pytest.mark.parametrize("j", range(len(READ)), ids=READ)
+each_divergence = pytest.mark.parametrize("j", range(len(DIVERGENCES)), ids=DIVERGENCES)
 
 
-@each_read
+@each_divergence
 @pytest.mark.parametrize("critic", ["clean", "one"])
 def test_standard_errors_are_the_spread_over_draws(draws, critic, j):
     found = draws[critic]
     assert np.mean(found.error[:, j]) == pytest.approx(np.std(found.value[:, j], ddof=1), rel=0.2)
 
 
-@each_read
+@each_divergence
 def test_standard_errors_of_two_noisy_critics_are_not_too_small(draws, j):
     """They hold a part for what extrapolation may leave, so they may exceed the spread."""
     found = draws["two"]
     assert 0.85 < np.mean(found.error[:, j]) / np.std(found.value[:, j], ddof=1) < 1.7
 
 
-@each_read
+@each_divergence
 def test_extrapolation_removes_most_of_what_noise_takes(draws, j):
     """Draw by draw against the true log-ratio on the same rows, so that chance of the rows plays no part."""
     lost_by_one, lost_by_two = (np.mean(draws["clean"].value[:, j] - draws[k].value[:, j]) for k in ("one", "two"))
@@ -167,17 +175,17 @@ def test_extrapolation_removes_most_of_what_noise_takes(draws, j):
     assert lost_by_one > 10.0 * scatter and abs(lost_by_two) < 0.4 * lost_by_one
 
 
-@each_read
+@each_divergence
 def test_intervals_cover_the_truth(draws, j):
     found = draws["two"]
-    covered = (found.low[:, j] <= WIDER.truth(READ[j])) & (WIDER.truth(READ[j]) <= found.high[:, j])
+    covered = (found.low[:, j] <= WIDER.truth(DIVERGENCES[j])) & (WIDER.truth(DIVERGENCES[j]) <= found.high[:, j])
     assert np.mean(covered) >= 0.9
 
 
-@each_read
+@each_divergence
 @pytest.mark.parametrize("critic", ["clean", "one", "two"])
 def test_the_bound_is_below_the_truth_and_tight_at_the_true_log_ratio(draws, critic, j):
-    bound, truth = draws[critic].bound[:, j], WIDER.truth(READ[j])
+    bound, truth = draws[critic].bound[:, j], WIDER.truth(DIVERGENCES[j])
     assert np.mean(bound) <= truth + 4.0 * stats.sem(bound)
     assert critic != "clean" or np.mean(bound) >= truth - 4.0 * stats.sem(bound)
 
@@ -204,7 +212,7 @@ def test_the_bound_is_below_the_truth_whatever_the_critic(critic, name):
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.999])
 def test_the_interval_reaches_as_far_as_its_confidence_says(confidence):
     rng = np.random.default_rng(0)
-    (e,) = told(rng.normal(size=200) + 0.5, rng.normal(size=200) - 0.5, ["kl"], confidence=confidence)
+    (e,) = plugged(rng.normal(size=200) + 0.5, rng.normal(size=200) - 0.5, ["kl"], confidence=confidence)
     reach = stats.norm.ppf(0.5 + confidence / 2) * e.standard_error
     assert (e.low, e.high) == pytest.approx((e.value - reach, e.value + reach)) and e.confidence == confidence
 
@@ -222,9 +230,9 @@ def test_exchanging_p_and_q_reverses_the_divergence(critics, parametric):
     rng = np.random.default_rng(2)
     log_p, log_q = rng.normal(size=(critics, 300)) + 0.6, rng.normal(size=(critics, 500)) - 0.4
     cut = [Rows(p, q) for p, q in zip(np.split(np.arange(300), 5), np.split(np.arange(500), 5), strict=True)]
-    here = told(log_p, log_q, SWAPS, parametric=cut if parametric else None)
+    here = plugged(log_p, log_q, SWAPS, parametric=cut if parametric else None)
     swapped = [Rows(rows.q, rows.p) for rows in cut]
-    there = told(-log_q, -log_p, SWAPS.values(), parametric=swapped if parametric else None)
+    there = plugged(-log_q, -log_p, SWAPS.values(), parametric=swapped if parametric else None)
     for a, b in zip(here, there, strict=True):
         assert (b.value, b.standard_error) == pytest.approx((a.value, a.standard_error), rel=1e-4)
         assert b.diagnostics["lower_bound"] == pytest.approx(a.diagnostics["lower_bound"], rel=1e-4)
@@ -237,7 +245,7 @@ def test_a_row_and_its_bare_generator_agree(name):
     mine = est.from_generator("mine", row.f, smooth=row.smooth)
     rng = np.random.default_rng(0)
     log_p, log_q = (np.clip(4.0 * rng.normal(size=(2, 100)) + s, -20.0, 20.0) for s in (4.0, -4.0))
-    stated, derived = read(HeldOut(log_p, log_q), [row, mine], method="given", dim=1)
+    stated, derived = plugged(log_p, log_q, [row, mine])
     assert (derived.value, derived.standard_error) == pytest.approx((stated.value, stated.standard_error), rel=1e-5)
     assert derived.diagnostics["lower_bound"] == pytest.approx(stated.diagnostics["lower_bound"], rel=1e-5)
 
@@ -245,7 +253,7 @@ def test_a_row_and_its_bare_generator_agree(name):
 def test_critics_that_agree_are_not_extrapolated():
     rng = np.random.default_rng(3)
     log_p, log_q = rng.normal(size=200) + 0.5, rng.normal(size=200) - 0.5
-    one, two = (told(np.tile(log_p, (k, 1)), np.tile(log_q, (k, 1)), READ) for k in (1, 2))
+    one, two = (plugged(np.tile(log_p, (k, 1)), np.tile(log_q, (k, 1)), DIVERGENCES) for k in (1, 2))
     for a, b in zip(one, two, strict=True):
         assert (b.value, b.standard_error) == pytest.approx((a.value, a.standard_error), rel=1e-9)
 
@@ -259,82 +267,34 @@ def test_parametric_log_ratios_are_taken_as_they_are():
     log_p[1] += 1.0
     log_p[:, 0], log_q[:, 0] = -1.0, 1.0  # so that they are not separable
     cut = [Rows(rows, rows) for rows in np.split(np.arange(50), 5)]
-    (kl,) = told(log_p, log_q, ["kl"], parametric=cut)
+    (kl,) = plugged(log_p, log_q, ["kl"], parametric=cut)
     noise = np.std(np.r_[-1.0, np.full(49, 10.5)], ddof=1) / math.sqrt(50)
     assert kl.value == pytest.approx(0.02 * -1.0 + 0.98 * 10.5, abs=0.1)
     assert kl.standard_error == pytest.approx(math.hypot(noise, math.sqrt((4 + 0.9**2) / 25)), rel=0.1)
     assert kl.low < kl.value < kl.high < math.inf and not warned(kl, "separable") and warned(kl, "saturated")
 
 
-# --- dependent rows ---------------------------------------------------------------------------------------------------
-
-
-def influence(n: int, m: int) -> np.ndarray:
-    return np.random.default_rng(4).normal(size=n + m)
-
-
-def test_the_standard_error_is_that_of_two_means():
-    values, n, m = influence(40, 60), 40, 60
-    share = n / (n + m)
-    expected = math.hypot(share * stats.sem(values[:n]), (1.0 - share) * stats.sem(values[n:]))
-    assert standard_error(values, n) == pytest.approx(expected)
-
-
-def test_groups_of_one_row_are_rows():
-    values = influence(400, 600)
-    groups = np.arange(400), 400 + np.arange(600)
-    assert standard_error(values, 400, groups) == pytest.approx(standard_error(values, 400), rel=5e-3)
-
-
-def test_rows_repeated_within_a_group_count_once():
-    values = influence(400, 600)
-    groups = np.repeat(np.arange(400), 3), 400 + np.repeat(np.arange(600), 3)
-    thrice = np.repeat(values, 3)
-    plain = standard_error(values, 400)
-    assert standard_error(thrice, 1200, groups) == pytest.approx(plain, rel=5e-3)
-    assert standard_error(thrice, 1200) == pytest.approx(plain / math.sqrt(3.0), rel=5e-3)
-
-
-def test_a_label_in_both_sets_is_one_group():
-    """Influences of a pair that cancel leave no error; as two groups they would."""
-    noise = influence(300, 0)
-    values, shared = np.r_[noise, -noise], (np.arange(300), np.arange(300))
-    assert standard_error(values, 300, shared) < 1e-12 < standard_error(values, 300, (shared[0], 300 + shared[1]))
-
-
-def test_a_row_of_two_groups_counts_in_both():
-    """Pairs (i, j) of 30 and 20: the error is that of both effects."""
-    rng = np.random.default_rng(5)
-    a, b = rng.normal(size=30), rng.normal(size=20)
-    i, j = (index.ravel() for index in np.indices((30, 20)))
-    labels = np.stack([i, 30 + j], axis=1)
-    values = np.r_[a[i] - a.mean() + b[j] - b.mean(), np.zeros(50)]
-    q = 50 + np.stack([np.arange(50), 50 + np.arange(50)], axis=1)
-    found = standard_error(values, 600, (labels, q)) * (650 / 600)
-    assert found == pytest.approx(math.hypot(stats.sem(a), stats.sem(b)), rel=0.1)
-
-
-# --- what is said -----------------------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gap, separable", [(0.5, True), (-0.5, False)])
 def test_samples_are_separable_where_no_ratio_of_q_reaches_one_of_p(gap, separable):
-    kl, js = told(np.linspace(gap / 2, 9.0, 100), np.linspace(-9.0, -gap / 2, 100), ["kl", "js"])
+    kl, js = plugged(np.linspace(gap / 2, 9.0, 100), np.linspace(-9.0, -gap / 2, 100), ["kl", "js"])
     assert warned(kl, "separable") == warned(js, "separable") == (kl.high == math.inf) == separable
     assert kl.low <= kl.value < math.inf and js.high <= math.log(2.0)
     assert not separable or kl.low <= math.log(100)
 
 
-@pytest.mark.parametrize("level, said", [(3.0, False), (6.0, True)])
-def test_more_than_the_samples_can_certify_is_called_saturated(level, said):
-    kl, js = told(np.linspace(level - 1, level + 1, 100), np.full(100, -level), ["kl", "js"])
-    assert warned(kl, "saturated") == said == (kl.value > math.log(100)) and not warned(js, "saturated")
+@pytest.mark.parametrize("level, warns", [(3.0, False), (6.0, True)])
+def test_more_than_the_samples_can_certify_is_called_saturated(level, warns):
+    kl, js = plugged(np.linspace(level - 1, level + 1, 100), np.full(100, -level), ["kl", "js"])
+    assert warned(kl, "saturated") == warns == (kl.value > math.log(100)) and not warned(js, "saturated")
 
 
-@pytest.mark.parametrize("heaviest, said", [(0.0, False), (12.0, True)])
-def test_a_value_that_rests_on_few_rows_says_so(heaviest, said):
-    (e,) = told(np.zeros(100), np.r_[heaviest, np.zeros(99)], ["pearson"], parametric=[])
-    assert warned(e, "effective sample size") == said == (e.diagnostics["effective_sample_size_q"] < 2.0)
+@pytest.mark.parametrize("heaviest, warns", [(0.0, False), (12.0, True)])
+def test_a_value_that_rests_on_few_rows_says_so(heaviest, warns):
+    (e,) = plugged(np.zeros(100), np.r_[heaviest, np.zeros(99)], ["pearson"], parametric=[])
+    assert warned(e, "effective sample size") == warns == (e.diagnostics["effective_sample_size_q"] < 2.0)
     assert e.diagnostics["effective_sample_size_p"] == pytest.approx(100.0)
 
 
@@ -345,7 +305,7 @@ def test_a_value_that_rests_on_ratios_beyond_n_is_heavy_tailed_and_less_sure(fre
     p, q = stats.t(freedom), stats.norm
     x, y = p.rvs((3000, 5), random_state=rng), rng.normal(size=(3000, 5))
     log_p, log_q = (np.sum(p.logpdf(rows) - q.logpdf(rows), axis=1) for rows in (x, y))
-    kl, js = told(log_p, log_q, ["kl", "js"])
+    kl, js = plugged(log_p, log_q, ["kl", "js"])
     assert warned(kl, "heavy tails") == heavy and not warned(js, "heavy tails")
     excess = np.sum(np.maximum(log_p - math.log(3000), 0.0)) / 3000
     assert kl.standard_error > 0.9 * excess and (excess > 0.1 * kl.value) == heavy
@@ -355,7 +315,7 @@ def test_a_value_that_rests_on_ratios_beyond_n_is_heavy_tailed_and_less_sure(fre
 
 def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_its_bound_is_negative():
     log_p, log_q = -np.linspace(-1.0, 3.0, 50), np.linspace(-1.0, 3.0, 50)
-    (e,) = told(log_p, log_q, ["kl"])
+    (e,) = plugged(log_p, log_q, ["kl"])
     assert e.diagnostics["lower_bound"] < 0.0 < e.value and e.diagnostics["calibration"][1] < 0.0
 
 
@@ -363,7 +323,7 @@ def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_it
 def test_a_negative_value_is_reported_and_explained(name, negative):
     """Critics of pure noise: a bound may fall below zero; a plug-in not, since no more is taken off than there is."""
     rng = np.random.default_rng(11)
-    fits = [told(rng.normal(size=(2, 200)), rng.normal(size=(2, 200)), [name])[0] for _ in range(20)]
+    fits = [plugged(rng.normal(size=(2, 200)), rng.normal(size=(2, 200)), [name])[0] for _ in range(20)]
     assert any(e.value < 0.0 for e in fits) == negative
     assert all(warned(e, "negative") == (e.value < 0.0) for e in fits)
     assert np.mean([e.low <= 0.0 <= e.high for e in fits]) >= 0.8
@@ -374,6 +334,6 @@ def test_a_negative_value_is_reported_and_explained(name, negative):
 def test_steep_log_ratios_give_numbers_or_infinities_but_never_nan(name, size):
     rng = np.random.default_rng(6)
     log_p, log_q = (size * np.tanh(rng.normal(size=(2, 60)) + s) for s in (0.5, -0.5))
-    (e,) = told(log_p, log_q, [name])
+    (e,) = plugged(log_p, log_q, [name])
     figures = e.value, e.low, e.high, e.diagnostics["lower_bound"], e.diagnostics["lower_bound_standard_error"]
     assert not any(math.isnan(v) for v in figures) and math.isfinite(e.value)

@@ -15,7 +15,7 @@ from jax.extend.core import jaxprs_in_params
 
 from estimators.critics.kernel import ALONE, DRAWN, Replicas, steps
 from estimators.divergences.table import DIVERGENCES
-from fgan.devices import engines as parallel
+from fgan.devices import engines
 from fgan.models.penalties import PENALTIES
 
 PROGRAM = """
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.devices import engines as parallel
+from fgan.devices import engines
 from fgan.config.schema import Config, Critic, Data, Generator, Optimizer
 from fgan.data.sources import load
 from fgan.run.program import chunk, fresh, seed_numbers
@@ -49,10 +49,10 @@ def data_of(name):
 
 
 @functools.cache
-def start(spread, generator_optimizer, critic_optimizer):
+def start(instance_noise, generator_optimizer, critic_optimizer):
     # what the state is made of depends on nothing else that the cases change
     optimizers = {"generator_optimizer": generator_optimizer, "critic_optimizer": critic_optimizer}
-    return fresh(dataclasses.replace(BASE, instance_noise=spread, **optimizers), DATA)
+    return fresh(dataclasses.replace(BASE, instance_noise=instance_noise, **optimizers), DATA)
 
 
 def begun(config):
@@ -66,7 +66,7 @@ def changed(changes):
 
 def trained(configs, n, *how, steps=3):
     # two calls, the second on the arrays that the first returned; one program, to compile it once
-    def spread(replicas):
+    def on(replicas):
         runs = {name: chunk(config, data_of(name), steps)(replicas) for name, config in configs.items()}
 
         def run(held, states, start):
@@ -75,9 +75,9 @@ def trained(configs, n, *how, steps=3):
         return run
 
     states = {name: (begun(config), None) for name, config in configs.items()}
-    where = parallel.Layout(tuple(jax.devices()[:n]), *how)
-    held = parallel.shares(HELD.rows, where)
-    compiled = parallel.compile_chunk(spread, (held, {k: v[:1] for k, v in states.items()}, jnp.int32(0)), where)
+    layout = engines.Layout(tuple(jax.devices()[:n]), *how)
+    held = engines.slices(HELD.rows, layout)
+    compiled = engines.compile_chunk(on, (held, {k: v[:1] for k, v in states.items()}, jnp.int32(0)), layout)
     for start in (0, steps):
         states = jax.block_until_ready(compiled(held, {k: v[:1] for k, v in states.items()}, jnp.int32(start)))
     return states
@@ -115,7 +115,7 @@ for label, plan in plans.items():
         }
         for name in configs
     }
-devices = {"devices": jax.device_count(), "described": parallel.describe()}
+devices = {"devices": jax.device_count(), "described": engines.describe()}
 print(json.dumps(devices | {"cases": cases, "refused": refusal(dataclasses.replace(BASE, batch=12))}))
 """
 
@@ -230,7 +230,7 @@ def test_a_batch_that_does_not_divide_is_refused(found):
 
 @pytest.mark.parametrize("total, n", [(37, 8), (64, 8), (5, 8), (1, 2), (0, 4)])
 def test_a_share_holds_the_rows_that_its_part_of_a_batch_is_drawn_from(total, n):
-    begins, longest = parallel._begins(total, n), parallel.shared_shape((total, 2), SimpleNamespace(n=n))[1]
+    begins, longest = engines._starts(total, n), engines.slices_shape((total, 2), SimpleNamespace(n=n))[1]
     for k in range(n if total else 0):
         for j in (2 * k, 2 * k + 1):  # of a batch of 2n, numbered as `stratified` does
             least, most = (j * total) // (2 * n), ((j + 1) * total - 1) // (2 * n)
@@ -239,7 +239,7 @@ def test_a_share_holds_the_rows_that_its_part_of_a_batch_is_drawn_from(total, n)
 
 
 def test_one_device_is_alone():
-    assert parallel.replicas(parallel.Layout(tuple(jax.devices()[:1]))) is ALONE
+    assert engines.replicas(engines.Layout(tuple(jax.devices()[:1]))) is ALONE
     batch = jnp.arange(6.0).reshape(3, 2)
     assert ALONE.shard(batch) is batch
     assert (ALONE.expectation(batch) == batch.mean(axis=0)).all()
@@ -256,7 +256,7 @@ def test_a_chunk_is_compiled_before_it_is_called():
         return run
 
     x = jnp.arange(3.0)
-    compiled = parallel.compile_chunk(chunk, (x,), parallel.Layout(tuple(jax.devices()[:1])))
+    compiled = engines.compile_chunk(chunk, (x,), engines.Layout(tuple(jax.devices()[:1])))
     assert len(traces) == 1
     assert [float(v) for v in compiled(x)] == [0.0, 2.0, 4.0] and len(traces) == 1
     with pytest.raises(TypeError):

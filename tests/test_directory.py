@@ -7,7 +7,6 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 import tomllib
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgan.run import checkpoint
-from fgan.run import directory as rundir
+from fgan.run import checkpoint, directory
 from fgan.run.checkpoint import CheckpointError
-from fgan.run.directory import ConfigConflict, ResourceError, RunDirectory, RunLocked, RunNotFound
+from fgan.run.directory import ConfigConflict, ResourceError, RunDirectory, RunNotFound
+from fgan.run.lock import RunLocked
 
 CONFIG = """
 steps = 100
@@ -142,117 +141,17 @@ def test_a_killed_creation_is_begun_again(path):
         assert not run.resumed and run.config_toml == CONFIG
 
 
-@pytest.fixture(scope="module")
-def dead_pid():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
-@pytest.fixture(scope="module")
-def live_pid():
-    with subprocess.Popen(["sleep", "600"]) as process:
-        yield process.pid
-        process.kill()
-
-
-def lock_text(pid, host=None, **more) -> str:
-    return json.dumps({"pid": pid, "host": host or socket.gethostname(), "started": "2020-01-01T00:00:00+00:00"} | more)
-
-
-def test_a_live_lock_refuses(path):
+def test_a_run_in_use_is_refused_whatever_is_asked(path):
     with RunDirectory.open(path, CONFIG):
-        line = refused(RunLocked, path, overwrite=True)
-        assert f"process {os.getpid()} on {socket.gethostname()}" in line
+        assert f"process {os.getpid()} on {socket.gethostname()}" in refused(RunLocked, path, overwrite=True)
     RunDirectory.open(path, CONFIG).close()
     assert os.listdir(path.parent) == ["a run"]
 
 
-@pytest.mark.parametrize("host", [None, "elsewhere.example"])
-def test_a_lock_that_may_be_live_refuses(path, host, dead_pid, live_pid):
-    path.mkdir(parents=True)
-    pid = dead_pid if host else live_pid
-    text = lock_text(pid, host)
-    (path / "run.lock").write_text(text)
-    line = refused(RunLocked, path)
-    assert f"process {pid} on {host or socket.gethostname()} since 2020" in line
-    assert (path / "run.lock").read_text() == text
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 1}', lock_text(-1), lock_text("7"), lock_text(2**70)])
-def test_a_lock_naming_nobody_is_taken_over(path, text):
-    path.mkdir(parents=True)
-    (path / "run.lock").write_text(text)
-    with RunDirectory.open(path, CONFIG):
-        assert json.loads((path / "run.lock").read_text())["pid"] == os.getpid()
-    assert not (path / "run.lock").exists()
-
-
-def test_a_dead_lock_is_taken_over(path, dead_pid):
-    path.mkdir(parents=True)
-    (path / "run.lock").write_text(lock_text(dead_pid))
-    with RunDirectory.open(path, CONFIG):
-        assert json.loads((path / "run.lock").read_text())["pid"] == os.getpid()
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the birth of a process is read from /proc")
-def test_a_process_number_used_again_is_not_the_holder(path, live_pid):
-    path.mkdir(parents=True)
-    (path / "run.lock").write_text(lock_text(live_pid, born="another boot:12345"))
-    RunDirectory.open(path, CONFIG).close()
-    (path / "run.lock").write_text(lock_text(live_pid, born=rundir._born(live_pid)))
-    refused(RunLocked, path)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a zombie is known from /proc")
-def test_a_zombie_holds_nothing(path):
-    path.mkdir(parents=True)
-    with subprocess.Popen(["true"]) as process:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        (path / "run.lock").write_text(lock_text(process.pid))
-        RunDirectory.open(path, CONFIG).close()
-
-
-def test_one_of_many_gets_a_stale_lock(path, dead_pid):
-    path.mkdir(parents=True)
-    for _ in range(5):
-        (path / "run.lock").write_text(lock_text(dead_pid))
-        gate, won, lost = threading.Barrier(8), [], []
-
-        def contend(gate=gate, won=won, lost=lost):
-            gate.wait()
-            try:
-                won.append(RunDirectory.open(path, CONFIG))
-            except RunLocked as error:
-                lost.append(error)
-
-        threads = [threading.Thread(target=contend) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (len(won), len(lost)) == (1, 7)
-        won[0].close()
-
-
-def test_a_lock_released_while_one_waits_for_it_is_made_anew(path, monkeypatch):
-    owners = iter(["the one before"])
-
-    def wait(file):
-        if next(owners, None):
-            (path / "run.lock").unlink()
-
-    monkeypatch.setattr(rundir, "_flock", wait)
-    with RunDirectory.open(path, CONFIG):
-        assert json.loads((path / "run.lock").read_text())["pid"] == os.getpid()
-
-
-def test_the_lock_is_released_in_any_case_but_never_another_s(path, live_pid):
+def test_the_lock_is_released_in_any_case(path):
     with pytest.raises(KeyError), RunDirectory.open(path, CONFIG):
         raise KeyError
-    with RunDirectory.open(path, CONFIG):
-        (path / "run.lock").write_text(lock_text(live_pid))
-    assert json.loads((path / "run.lock").read_text())["pid"] == live_pid
+    assert not (path / "run.lock").exists()
 
 
 def test_lines_are_strict_json(path):
@@ -334,7 +233,7 @@ def test_cutting_back_to_the_checkpoint(path):
         assert run.size() == 0
 
 
-@pytest.mark.parametrize("state", rundir.STATES)
+@pytest.mark.parametrize("state", directory.STATES)
 def test_status(path, state):
     with RunDirectory.open(path, CONFIG) as run:
         run.status("running", 0)
@@ -365,7 +264,7 @@ def test_a_nearly_full_disk_is_found_before_the_run(path, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, text)
 
-    monkeypatch.setattr(rundir, "write_atomic", full)
+    monkeypatch.setattr(directory, "write_atomic", full)
     assert f"cannot write in {path}: No space left on device; free some space" in refused(ResourceError, path)
     assert os.listdir(path) == []
 
@@ -443,7 +342,7 @@ def test_a_run_can_be_killed_and_resumed(path):
     script = (
         "import os, sys; from fgan.run.directory import RunDirectory; RunDirectory.open(sys.argv[1], ''); os._exit(9)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(rundir.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(directory.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", script, path], env=environment, check=False).returncode == 9
     assert (path / "run.lock").exists()
     with RunDirectory.open(path, "") as run:

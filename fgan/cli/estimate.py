@@ -1,0 +1,140 @@
+"""`fgan estimate P Q`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from estimators.rooms import Room
+from fgan.cli.command import Base, require_device
+from fgan.config.errors import ConfigError
+from fgan.config.fields import OneOf
+
+COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Base):
+    p: Annotated[Positional[str], arg(metavar="P")]
+    """Samples of P (data): .npy .npz .csv .tsv .parquet, IDX (.gz), or - for standard input."""
+    q: Annotated[Positional[str], arg(metavar="Q")]
+    """Samples of Q (model), of the same dimension."""
+    divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
+    """Names as in `fgan divergences`, renyi(2), or all."""
+    method: Annotated[str, OneOf(Room("estimators.methods", "METHODS", "estimate"))] = "auto"
+    """How to estimate; auto chooses by the samples."""
+    seed: int = 0
+    """Seed of folds, networks and resamples."""
+    confidence: float = 0.95
+    """Level of the intervals."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    plot: Annotated[str | None, arg(metavar="FILE.png")] = None
+    """Draw log-ratios, calibration and training of the first divergence that has them."""
+    key: str | None = None
+    """Which array of an .npz file to read."""
+    nan_policy: Literal["raise", "omit"] = "raise"
+    """What to do with rows that hold NaN or inf."""
+    flatten: bool = False
+    """Flatten image stacks to rows."""
+    groups_p: Annotated[str | None, arg(metavar="FILE")] = None
+    """Labels of P's rows, one number or word a row: rows that share one are not independent."""
+    groups_q: Annotated[str | None, arg(metavar="FILE")] = None
+    """Labels of Q's rows."""
+
+    def __call__(self) -> None:
+        self._check()
+        require_device()
+        from estimators.estimation import estimate
+        from estimators.samples.files import read_samples
+
+        p, q = (
+            read_samples(file, key=self.key, nan_policy=self.nan_policy, flatten=self.flatten)
+            for file in (self.p, self.q)
+        )
+        divergences = "all" if self.divergences == ("all",) else list(self.divergences)
+        options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
+        estimates = estimate(p, q, divergences, **options)
+        sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
+        if self.json:
+            print(json.dumps({"estimates": [e.as_json() for e in estimates]} | sizes, allow_nan=False))
+        else:
+            print("n_p = {n_p}, n_q = {n_q}, dimension {dim}; nats; ".format(**sizes) + estimates[0].method)
+            for line in _table(estimates):
+                print(line)
+        if self.plot is not None:
+            _draw(estimates, Path(self.plot))
+            print("" if self.json else f"picture    {self.plot}\n", end="")
+
+    def _check(self) -> None:
+        if [self.p, self.q, self.groups_p, self.groups_q].count("-") > 1:
+            raise ConfigError("- twice: standard input can be read once; name a file for the other")
+        if (self.groups_p is None) != (self.groups_q is None):
+            raise ConfigError("--groups-p and --groups-q go together; name labels for both sets")
+        picture = None if self.plot is None else Path(self.plot)
+        if picture and not (picture.suffix in (".png", ".pdf", ".svg") and picture.parent.is_dir()):
+            raise ConfigError(f"--plot {self.plot}: must be a .png, .pdf or .svg file in an existing folder")
+
+    def _groups(self) -> dict[str, Any]:
+        """The labels of the rows of both sets, if they were given."""
+        if self.groups_p is None or self.groups_q is None:
+            return {}
+        from estimators.samples.files import read_labels
+
+        return {"groups": (read_labels(self.groups_p), read_labels(self.groups_q))}
+
+
+def _table(estimates: Sequence[Any]) -> Iterator[str]:
+    """Estimates as lines: one a divergence, the checks of the fit, and each warning once."""
+    yield f"{'divergence':<20}{'value':>12}{'low':>12}{'high':>12}{'std. error':>12}{'lower bound':>13}"
+    for e in estimates:
+        bound = e.diagnostics.get("lower_bound")
+        numbers = "".join(f"{_number(x):>12}" for x in (e.value, e.low, e.high, e.standard_error))
+        yield f"{e.divergence:<20}{numbers}{'–' if bound is None else _number(bound):>13}"
+    if choice := next((e.diagnostics["choice"] for e in estimates if "choice" in e.diagnostics), ""):
+        yield choice
+    if checks := _checks(estimates):
+        yield f"checks: {', '.join(checks)}"
+    for warning in dict.fromkeys(w for e in estimates for w in e.warnings):
+        concerned = [e.divergence for e in estimates if warning in e.warnings]
+        yield f"{'' if len(concerned) == len(estimates) else ', '.join(concerned) + ': '}{warning}"
+
+
+def _number(x: float) -> str:
+    return f"{x:.4f}" if abs(x) < 1e5 or math.isinf(x) else f"{x:.3e}"
+
+
+CHECKS = {
+    "effective_sample_size_p": "effective sample size {:.0f} of P",
+    "effective_sample_size_q": "{:.0f} of Q",
+    "mean_ratio_on_q": "mean p/q on Q {:.3g} (ideal 1)",
+    "mean_inverse_ratio_on_p": "mean q/p on P {:.3g} (ideal 1)",
+    "train_minus_held_out": "training less held-out bound {:.3g}",
+}
+"""Diagnostics that the table shows, in words."""
+
+
+def _checks(estimates: Sequence[Any]) -> list[str]:
+    """The checks of the one fit behind all `estimates`, from the first that has any."""
+    made = ([words.format(e.diagnostics[k]) for k, words in CHECKS.items() if k in e.diagnostics] for e in estimates)
+    return next(filter(None, made), [])
+
+
+def _draw(estimates: Sequence[Any], path: Path) -> None:
+    """Save the picture of the first estimate that has one."""
+    import matplotlib.pyplot as plt
+
+    from estimators.pictures import plot
+
+    try:
+        figure = plot(next((e for e in estimates if e.scores is not None), estimates[0]))
+    except ValueError as error:
+        raise ConfigError(f"--plot: {error}") from None
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,44 @@
+"""`fgan sample RUN`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from fgan.cli.command import Base, require_device
+from fgan.config.errors import ConfigError
+
+COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Base):
+    run_directory: Annotated[Positional[str], arg(metavar="RUN")]
+    """The directory of a run or a sweep."""
+    n: Annotated[int, arg(aliases=["-n"])] = 10_000
+    """How many."""
+    out: str = "samples.npy"
+    """The .npy file to write."""
+    seed: int = 0
+    """Seed of the noise."""
+    member: int = 0
+    """Which of the run's seeds to sample from, or the line of a sweep's results.csv, counted from 0."""
+
+    def __call__(self) -> None:
+        if self.n < 1:
+            raise ConfigError(f"-n {self.n}: must be at least 1")
+        out = Path(self.out)
+        if out.suffix != ".npy" or not out.parent.is_dir():
+            raise ConfigError(f"--out {self.out}: must be an .npy file in an existing folder")
+        require_device()
+        import numpy as np
+
+        from fgan.run.restore import restore
+
+        restored = restore(self.run_directory, self.member)
+        samples = restored.sample(self.n, seed=self.seed)
+        np.save(out, samples, allow_pickle=False)
+        print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

@@ -1,0 +1,107 @@
+"""`fgan train CONFIG`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from fgan.cli.command import Base, require_device
+from fgan.config.errors import ConfigError
+from fgan.config.schema import Config
+
+COMMANDS = {"train": "Train an f-GAN from a config file; the same command again resumes where it stopped."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distributed:
+    """How the processes of a run on many hosts find each other; found out by themselves on TPU pods and Slurm."""
+
+    coordinator: str = ""
+    """HOST:PORT of process 0, which all can reach."""
+    processes: int = 0
+    """How many there are."""
+    process_id: int = -1
+    """Which one this is, counted from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Base):
+    file: Annotated[Positional[str], arg(metavar="CONFIG")]
+    """A TOML file such as configs/ring.toml."""
+    run: str | None = None
+    """The run's directory; runs/<config>-<divergence>-seed<k> if not given."""
+    overwrite: bool = False
+    """Set an existing run aside and start anew."""
+    quiet: bool = False
+    """Show no progress."""
+    distributed: bool = False
+    """Take part in a run of many processes, one a host: the same command on each."""
+    peers: Annotated[Distributed, arg(name="distributed")] = field(default_factory=Distributed)
+    settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
+
+    def __call__(self) -> None:
+        if not self._is_distributed():
+            return self._train()
+        from fgan.devices import processes
+
+        if not os.environ.get(processes.SUPERVISED):
+            return processes.supervise(sys.argv[1:])
+        processes.join(self.peers.coordinator, self.peers.processes, self.peers.process_id)
+        return self._train()
+
+    def _train(self) -> None:
+        require_device()
+        from fgan.config.checks import check
+        from fgan.run.loop import train
+
+        config = check(self.settings)
+        run = self.run or _default_run(Path(self.file).stem, config)
+        outcome = train(config, run, overwrite=self.overwrite, quiet=self.quiet)
+        if not outcome.leads:
+            return
+        print(f"run        {outcome.run}")
+        for scores in outcome.scores:
+            for line in _lines(scores):
+                print(line)
+        figures = outcome.run / "figures"
+        newest = sorted(figures.glob("samples-*.png"))[-1:]
+        for heading, picture in zip(("pictures", ""), (figures / "training.png", *newest)):
+            print(f"{heading:<11}{picture}")
+
+    def _is_distributed(self) -> bool:
+        """Whether this is one process of several."""
+        given = self.peers
+        if given == Distributed():
+            return self.distributed
+        if not (":" in given.coordinator and 0 <= given.process_id < given.processes):
+            raise ConfigError(
+                "--distributed.coordinator HOST:PORT, --distributed.processes N and --distributed.process-id below N "
+                f"go together: given {given.coordinator!r}, {given.processes}, {given.process_id}"
+            )
+        return True
+
+
+def _default_run(stem: str, config: Config) -> str:
+    from estimators.divergences.table import divergence
+    from fgan.run.directory import RunDirectory
+
+    try:
+        return RunDirectory.default_name(stem, divergence(config.divergence).name, config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _lines(scores: dict[str, Any]) -> list[str]:
+    """An evaluation's scores as lines: the model's, then the real data's own."""
+    own = {k: v for k, v in scores.items() if not isinstance(v, (dict, list))}
+    lines = ["scores     " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in own.items())]
+    for key, value in scores.items():
+        if isinstance(value, dict):
+            numbers = {k: v for k, v in value.items() if not isinstance(v, list)}
+            lines.append(f"  {key.replace('_', ' ')}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    return lines

@@ -1,0 +1,155 @@
+"""What a field may hold, written in its annotation: read by tyro for help and parsing, and by the checker.
+
+    Annotated[int, at_least(1)]                                    a bound
+    Annotated[float, at_least(0.0, below=1.0)]
+    Annotated[str, OneOf("fgan.models.penalties:PENALTIES")]      a name in a table
+    tuple[Annotated[float, above(0.0)], ...]                       a bound on each value
+
+The names of a table are taken from it when they are needed, so that an entry added to the table is a choice at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from estimators import rooms
+from fgan.config.errors import ConfigError, nearest
+
+
+class Rule(PrimitiveConstructorSpec):
+    """A type of value, one word on the command line, and what is allowed of it."""
+
+    nargs = 1
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def instance_from_str(self, words: list[str]) -> Any:
+        return self.kind(words[0])
+
+    def str_from_instance(self, instance: Any) -> list[str]:
+        return [str(instance)]
+
+    def is_instance(self, instance: Any) -> bool:
+        return isinstance(instance, self.kind)
+
+    def complaint(self, value: Any) -> str:
+        """What is wrong with `value`, and the remedy; empty if it is allowed."""
+        raise NotImplementedError
+
+
+class Bound(Rule):
+    """A finite number v with low ≤ v < below, or low < v if `above`."""
+
+    def __init__(self, low: float, below: float = math.inf, above: bool = False):
+        super().__init__(type(low))
+        self.low, self.below, self.above = low, below, above
+
+    @property
+    def metavar(self) -> str:  # type: ignore[override]
+        name = self.kind.__name__.upper()
+        if self.low == -math.inf:
+            return name
+        return f"{name}{'>' if self.above else '>='}{self.low:g}"
+
+    def complaint(self, value: float) -> str:
+        low = self.low < value if self.above else self.low <= value
+        if low and value < self.below:  # a NaN fails both
+            return ""
+        limits = ["finite"] * (self.kind is float and self.below == math.inf)
+        limits += [f"{'above' if self.above else 'at least'} {self.low:g}"] * (self.low > -math.inf)
+        limits += [f"below {self.below}"] * (self.below < math.inf)
+        return f"must be {' and '.join(limits)}"
+
+
+class OneOf(Rule):
+    """A name in one of `tables`: a mapping, or the address of one as `estimators.rooms.names` has it."""
+
+    def __init__(self, *tables: str | Mapping[str, Any]):
+        super().__init__(str)
+        self.tables = tables
+
+    @property
+    def names(self) -> list[str]:
+        """The names there are now."""
+        found = (rooms.names(table) if isinstance(table, str) else table for table in self.tables)
+        return list(dict.fromkeys(name for some in found for name in some))
+
+    @property
+    def metavar(self) -> str:  # type: ignore[override]
+        return "{" + ",".join(self.names) + "}"
+
+    def complaint(self, value: str) -> str:
+        return "" if value in self.names else nearest(value, self.names)
+
+
+def at_least(low: float, below: float = math.inf) -> Bound:
+    """Finite numbers v ≥ low, and v < below."""
+    return Bound(low, below)
+
+
+def above(low: float) -> Bound:
+    """Finite numbers v > low."""
+    return Bound(low, above=True)
+
+
+FINITE = above(-math.inf)
+
+
+# --- reading annotations ----------------------------------------------------------------------------------------------
+
+
+@cache
+def fields(cls: type) -> dict[str, Any]:
+    """name → annotated type of each field of a dataclass."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def plain(kind: Any) -> Any:
+    """The type under an annotation; that of its choices for a Literal."""
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else kind
+
+
+def items(kind: Any, n: int) -> list[Any]:
+    """The types of a tuple's values, n of them where it may have any number."""
+    inner = typing.get_args(plain(kind))
+    return [inner[0]] * n if inner[-1] is Ellipsis else list(inner)
+
+
+def complaint(kind: Any, value: Any) -> str:
+    """What is wrong with `value`, of the right type, for a field annotated `kind`; empty if nothing is."""
+    if typing.get_origin(plain(kind)) is tuple:
+        found = ((item, complaint(k, item)) for k, item in zip(items(kind, len(value)), value, strict=True))
+        return next((f"{item!r}: {text}" for item, text in found if text), "")
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        return "" if value in choices else nearest(value, choices)
+    rules = (rule for rule in getattr(kind, "__metadata__", ()) if isinstance(rule, Rule))
+    return next((text for rule in rules if (text := rule.complaint(value))), "")
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, annotated type, value) of every field below a dataclass."""
+    for name, kind in fields(config.__class__).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind, value
+
+
+def check_fields(config: Any) -> None:
+    """Raise ConfigError for the first field whose value its annotation does not allow."""
+    for name, kind, value in walk(config):
+        if text := complaint(kind, value):
+            raise ConfigError(f"{name} = {value if isinstance(value, float) else repr(value)}: {text}")

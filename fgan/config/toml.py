@@ -1,0 +1,150 @@
+"""Configs as TOML: files hold only what differs from the defaults, runs keep the whole.
+
+Unknown keys, wrong types and values outside their bounds raise ConfigError naming the file, the line and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomli_w
+
+from fgan.config.errors import ConfigError, nearest
+from fgan.config.fields import complaint, fields, items, plain, walk
+from fgan.config.schema import Config, names
+
+SIZE_LIMIT = 1 << 20
+"""Bytes of a config file, checked before reading; a config has a few hundred."""
+
+_TYPES = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def load(path: str | Path) -> Config:
+    """The Config in a TOML file. Raises ConfigError."""
+    return from_toml(read(path), str(path))
+
+
+def read(path: str | Path, *, folder: str = "configs") -> str:
+    """The text of a TOML file of moderate size; where there is none, the error lists those in `folder`."""
+    file = Path(path)
+    if not file.is_file():
+        found = sorted(str(p) for p in Path(folder).glob("*.toml"))
+        choices = f"; the shipped ones are {', '.join(found)}" if found else ""
+        raise ConfigError(f"{path}: no such config file{choices}")
+    if file.stat().st_size > SIZE_LIMIT:
+        raise ConfigError(f"{path}: {file.stat().st_size} bytes is no config; at most {SIZE_LIMIT} are read")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """The table in TOML text, called `name` in messages. Raises ConfigError."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # besides its own error: integers too long, brackets too deep
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+
+
+def from_toml(text: str, name: str = "config.toml") -> Config:
+    """The Config in TOML text, called `name` in messages. Raises ConfigError."""
+    return overlay(Config(), parse(text, name), Place(name, text))
+
+
+def to_toml(config: Config) -> str:
+    """Every field of `config` as TOML, a line each, so that from_toml(to_toml(c)) == c."""
+    lines, table = [], ""
+    for name, _, value in walk(config):  # what stands in no table comes first
+        within, _, key = name.rpartition(".")
+        lines += ["", f"[{within}]"] * (within != table) + [f"{key} = {literal(value)}"]
+        table = within
+    return "\n".join(lines) + "\n"
+
+
+def literal(value: Any) -> str:
+    """The value of a field as TOML on one line."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").removesuffix("\n")
+
+
+class Place(NamedTuple):
+    """A file and its text, to say where a key stands; `within`, with its dot, is the table that keys are asked of."""
+
+    name: str
+    text: str
+    within: str = ""
+
+    def of(self, dotted: str) -> str:
+        """file:line of a key, of the table that holds it inline, or the file alone."""
+        section = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if header := re.match(r"\s*\[\s*([\w.]+)\s*\]", line):
+                section = here = header[1]
+            elif key := re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line):
+                here = f"{section}.{key[1]}" if section else key[1]
+            else:
+                continue
+            if here == self.within + dotted:
+                return f"{self.name}:{number}"
+        table = dotted.rpartition(".")[0]
+        return self.of(table) if table else self.name
+
+
+def overlay(config: Config, table: Mapping[str, Any], place: Place) -> Config:
+    """`config` with the fields that `table`, read at `place`, holds. Raises ConfigError."""
+    return _overlay(config, table, "", place)
+
+
+def _overlay(base: Any, table: Mapping[str, Any], prefix: str, place: Place) -> Any:
+    known = fields(base.__class__)
+    values = {}
+    for key, value in table.items():
+        dotted = prefix + key
+        if key not in known:
+            choices = dict.fromkeys([*(prefix + k for k in known), *names()])
+            raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {nearest(dotted, choices)}")
+        if not dataclasses.is_dataclass(known[key]):
+            values[key] = _typed(known[key], value, dotted, place)
+        elif isinstance(value, Mapping):
+            values[key] = _overlay(getattr(base, key), value, dotted + ".", place)
+        else:
+            raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
+    return dataclasses.replace(base, **values)
+
+
+def typed(dotted: str, value: Any, place: Place) -> Any:
+    """`value`, read at `place`, as the type of the field of that dotted name. Raises ConfigError."""
+    kind: Any = Config
+    for part in dotted.split("."):
+        kind = fields(kind)[part]
+    return _typed(kind, value, dotted, place)
+
+
+def _typed(kind: Any, value: Any, dotted: str, place: Place) -> Any:
+    """`value` as `kind`: no silent conversion but int → float and list → tuple."""
+
+    def wrong(remedy: str) -> ConfigError:
+        return ConfigError(f"{place.of(dotted)}: {dotted} = {value!r}: {remedy}")
+
+    base = plain(kind)
+    if getattr(base, "__origin__", None) is tuple:
+        if not isinstance(value, list):
+            raise wrong("expected a list")
+        kinds = items(kind, len(value))
+        if len(kinds) != len(value):
+            raise wrong(f"expected {len(kinds)} values")
+        return tuple(_typed(k, v, dotted, place) for k, v in zip(kinds, value, strict=True))
+    if base is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
+        value = float(value)
+    if not isinstance(value, base) or (isinstance(value, bool) and base is not bool):
+        raise wrong(f"expected {_TYPES[base]}")
+    if text := complaint(kind, value):
+        raise wrong(text)
+    return value

@@ -1,0 +1,107 @@
+"""The real samples of a run, as one value: a known distribution to draw from anew, or rows to draw again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from estimators.critics.kernel import ALONE, Replicas, stratified
+from estimators.distributions.curves import Curve
+from estimators.distributions.examples import Mixture
+from estimators.distributions.subspaces import SubspaceMixture
+
+HELD_OUT = 0.2
+"""Share of the rows that training never sees, where a data set comes without test rows of its own."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Rows of a table that may lie in a file, loaded and standardised by slice or index: an array [n, d] float32.
+
+    table: [N, d]; order: [n] which of its rows these are; the rest as in `Dataset`.
+    """
+
+    table: np.ndarray
+    order: np.ndarray
+    offset: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return len(self.order), self.table.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Rows by number; no others are loaded."""
+        return ((np.asarray(self.table[self.order[index]], np.float64) - self.offset) / self.scale).astype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Real samples, in the scale the networks see.
+
+    Attributes:
+        name: as in the config.
+        dim: d.
+        target: the known distribution that every batch is drawn from anew, or None.
+        law: the known distribution that `rows` were drawn from, or None.
+        rows: training rows [n, d] float32, in random order, the user's own in that of their file; [0, d] for a known
+            target.
+        held_out: rows [m, d] that training never sees.
+        labels, held_out_labels: classes, where there are any.
+        side: height and width of square images, else 0.
+        offset, scale: the affine map back to the user's units, x·scale + offset, float64 [d].
+        content: what identifies the rows, where not they themselves.
+        notes: what the user should know, one line each.
+    """
+
+    name: str
+    dim: int
+    rows: np.ndarray | Rows
+    held_out: np.ndarray | Rows
+    target: Mixture | Curve | None = None
+    law: SubspaceMixture | None = None
+    labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    side: int = 0
+    offset: np.ndarray
+    scale: np.ndarray
+    content: str = ""
+    notes: tuple[str, ...] = ()
+
+    def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
+        """This device's shard of n real samples [n, d]: from the target, or rows as `stratified` numbers them.
+
+        Args:
+            rows: this device's shard of `self.rows`; all of them on one device.
+        """
+        if self.target is not None:
+            offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
+            return replicas.shard((self.target.sample(key, n) - offset) / scale)
+        total = self.rows.shape[0]
+        return replicas.pick(rows, stratified(key, total, n), total)
+
+    def reference(self, n: int) -> np.ndarray:
+        """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]."""
+        chosen = np.random.default_rng(0).permutation(len(self.rows))[:n]
+        return self.rows[np.sort(chosen)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
+        if self.content:
+            return hashlib.sha256(self.content.encode()).hexdigest()
+        digest = hashlib.sha256(repr(self.target).encode())
+        for array in (self.rows, self.offset, self.scale):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
