@@ -219,12 +219,9 @@ def crossing(curvature: float, weight: float) -> float:
 
 
 def linear(curvature: float, damping: float, start: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The flow of the Jacobian [[0, κ], [−κ, −2λw]] from `start`, at equidistant `times` [n]: [n, 2]."""
-    step = expm(np.array([[0.0, curvature], [-curvature, -2.0 * damping]]) * (times[1] - times[0]))
-    path = [np.asarray(start, float)]
-    for _ in times[1:]:
-        path.append(step @ path[-1])
-    return np.array(path)
+    """The flow of the Jacobian [[0, κ], [−κ, −2λw]] from `start` at `times` [n]: [n, 2]."""
+    jacobian = np.array([[0.0, curvature], [-curvature, -2.0 * damping]])
+    return expm(jacobian * (times - times[0])[:, None, None]) @ np.asarray(start, float)
 
 
 def cycle(curvature: float, weight: float) -> np.ndarray:
@@ -265,8 +262,8 @@ def measure(d: FDivergence) -> dict[str, Any]:
             line = linear(curvature, damping, np.asarray(START), times)
             facts = _smooth(jacobians[i], near[i], interval, curvature, damping)
         if d.name in SHOWN and name in COLUMNS:
-            facts |= {"path": _rounded(far[i]), "predicted_path": _rounded(line)}
-            facts |= {"path_from_near": _rounded(near[i])} if name in KINKED else {}
+            shown = {"path": far[i], "predicted_path": line} | ({"path_from_near": near[i]} if name in KINKED else {})
+            facts |= {key: np.round(path, 5).tolist() for key, path in shown.items()}
         found.append({"penalty": name} | facts)
     return {"divergence": d.name, "curvature": curvature, "penalties": found}
 
@@ -289,10 +286,6 @@ def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -
         "flow": rates(near, interval),
     }
     return {"damping": damping} | {key: [[v.real, v.imag] for v in values] for key, values in found.items()}
-
-
-def _rounded(path: np.ndarray) -> list[list[float]]:
-    return np.round(path, 5).tolist()
 
 
 def results(directory: Path, *, quiet: bool = False) -> dict[str, Any]:
