@@ -142,14 +142,13 @@ def ordered(eigenvalues: np.ndarray) -> np.ndarray:
     return np.array(sorted(eigenvalues, key=lambda value: (value.imag, value.real)), complex)
 
 
-def propagator(path: np.ndarray) -> np.ndarray:
-    """The matrix M that best explains `path` [n, 2] as z_{i+1} = M z_i, by least squares: [2, 2]."""
-    return np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
-
-
 def rates(path: np.ndarray, interval: float) -> np.ndarray:
-    """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals."""
-    return ordered(np.log(np.linalg.eigvals(propagator(path)).astype(complex)) / interval)
+    """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals.
+
+    Those of log M over the interval, M the least-squares solution of z_{i+1} = M z_i.
+    """
+    propagator = np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
+    return ordered(np.log(np.linalg.eigvals(propagator).astype(complex)) / interval)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=QUICK)
@@ -232,9 +231,6 @@ def cycle(curvature: float, weight: float) -> np.ndarray:
     upper = linear(curvature, weight, from_centre, np.linspace(0.0, half, SAMPLES))
     upper += np.array([centre, 0.0])
     return np.concatenate([upper, -upper])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def measure(d: FDivergence) -> dict[str, Any]:
