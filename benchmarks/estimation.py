@@ -1,4 +1,4 @@
-"""Our estimators and other packages' on the tasks of `estimators.tasks.targets`: error, coverage, time and memory.
+"""Our estimators and other packages' on the tasks of `estimators.tasks`: error, coverage, time and memory.
 
     python -m benchmarks.estimation                                     everything; hours
     python -m benchmarks.estimation --suites shift peers --seeds 3      some of it

@@ -1,4 +1,4 @@
-"""Bounds on samples: means of the table's functions, whichever way the batch is spread and its mean is taken."""
+"""Bounds on samples: means of a divergence's functions, however the batch is divided over devices."""
 
 import math
 from functools import partial
@@ -15,11 +15,11 @@ from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values.quadrature import exact_divergence
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
-ROWS = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
+ALL = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
 KL = divergence("kl")
+DEVICES = 4
 N, M = 48, 32  # not equal: P and Q need not come in batches of one size
 
-every_row = pytest.mark.parametrize("row", ROWS, ids=repr)
 every_activation = pytest.mark.parametrize("activation", ["log_ratio", "paper"])
 every_bound = pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
 
@@ -35,19 +35,19 @@ def test_the_table_of_bounds():
 
 
 # --- against NumPy ---------------------------------------------------------------------------------------------------
-@every_row
 @every_activation
-def test_fenchel_is_the_difference_of_means(row, activation, x64):
+def test_fenchel_is_the_difference_of_means(activation, x64):
     v_p, v_q = outputs(dtype=np.float64)
-    g = row.activation(activation)
-    expected = np.mean(np.asarray(g.output(v_p))) - np.mean(np.asarray(row.conjugate(g.output(v_q))))
-    found = fenchel(row, v_p, v_q, activation=activation)
-    assert found.shape == () and float(found) == pytest.approx(float(expected), rel=1e-10)
+    for d in ALL:
+        g = d.activation(activation)
+        expected = np.mean(np.asarray(g.output(v_p))) - np.mean(np.asarray(d.conjugate(g.output(v_q))))
+        found = fenchel(d, v_p, v_q, activation=activation)
+        assert found.shape == () and float(found) == pytest.approx(float(expected), rel=1e-10), d
 
 
-def test_the_activation_left_out_is_the_default_of_the_row():
-    for row in ROWS:
-        assert fenchel(row, *outputs()) == fenchel(row, *outputs(), activation=row.default)
+def test_the_activation_left_out_is_the_default_of_the_divergence():
+    for d in (divergence("js"), divergence("total_variation")):
+        assert fenchel(d, *outputs()) == fenchel(d, *outputs(), activation=d.default)
 
 
 @pytest.mark.parametrize(("activation", "shift"), [("log_ratio", 0.0), ("paper", 1.0)])
@@ -99,10 +99,11 @@ def test_donsker_varadhan_survives_one_outlier():
     assert np.all(np.isfinite(gradient)) and float(gradient[0]) == pytest.approx(-1.0)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row is not KL], ids=repr)
-def test_donsker_varadhan_is_for_kl_alone(row):
-    with pytest.raises(ValueError, match=r"kl only.*fenchel"):
-        donsker_varadhan(row, *outputs())
+def test_donsker_varadhan_is_for_kl_alone():
+    for d in ALL:
+        if d is not KL:
+            with pytest.raises(ValueError, match=r"kl only.*fenchel"):
+                donsker_varadhan(d, *outputs())
 
 
 @every_bound
@@ -111,16 +112,16 @@ def test_unknown_activations_are_refused(bound):
         bound(KL, *outputs(), activation="tanh")
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.smooth], ids=repr)
-def test_bound_at_the_true_log_ratio_estimates_the_divergence(row):
+def test_bound_at_the_true_log_ratio_estimates_the_divergence():
     """Within five standard errors, which for a fixed critic are those of two means."""
     p, q = normal(0.3, 0.8), normal(0.0, 1.0)
     n = 20_000
     x, y = (target.sample(key, n)[:, 0] for target, key in zip((p, q), jax.random.split(jax.random.key(0))))
     v_p, v_q = (p.log_prob(z) - q.log_prob(z) for z in (x, y))
-    found = float(fenchel(row, v_p, v_q, activation="log_ratio"))
-    error = math.hypot(np.std(row.log_ratio.output(v_p)), np.std(row.log_ratio.conjugate(v_q))) / math.sqrt(n)
-    assert abs(found - exact_divergence(p.log_prob, q.log_prob, row)) < 5.0 * error
+    for d in map(divergence, ("js", "jeffreys", "alpha(1.5)")):
+        found = float(fenchel(d, v_p, v_q, activation="log_ratio"))
+        error = math.hypot(np.std(d.log_ratio.output(v_p)), np.std(d.log_ratio.conjugate(v_q))) / math.sqrt(n)
+        assert abs(found - exact_divergence(p.log_prob, q.log_prob, d)) < 5.0 * error, d
 
 
 # --- the expectation -------------------------------------------------------------------------------------------------
@@ -134,36 +135,35 @@ def test_expectation_is_honoured(bound):
 
 
 @every_bound
-@pytest.mark.parametrize("devices", [2, 4])
-def test_a_batch_spread_over_devices_gives_the_bound_of_the_whole(bound, devices, x64):
+def test_a_batch_divided_over_devices_gives_the_bound_of_the_whole(bound, x64):
     """And its gradient, the mean over devices being inside, under the log too."""
 
     def global_mean(values):
         return jax.lax.pmean(mean(values), "device")
 
-    def spread(v_p, v_q):
-        shares = v_p.reshape(devices, -1), v_q.reshape(devices, -1)
+    def divided(v_p, v_q):
+        shares = v_p.reshape(DEVICES, -1), v_q.reshape(DEVICES, -1)
         return jax.vmap(partial(bound, KL, expectation=global_mean), axis_name="device")(*shares)
 
     batch = outputs(dtype=np.float64)
-    values = spread(*batch)
+    values = divided(*batch)
     whole = float(bound(KL, *batch))
-    assert np.asarray(values) == pytest.approx(np.full(devices, whole), rel=1e-12)
-    gradient = jax.grad(lambda *v: jnp.mean(spread(*v)), argnums=(0, 1))(*batch)
+    assert np.asarray(values) == pytest.approx(np.full(DEVICES, whole), rel=1e-12)
+    gradient = jax.grad(lambda *v: jnp.mean(divided(*v)), argnums=(0, 1))(*batch)
     expected = jax.grad(partial(bound, KL), argnums=(0, 1))(*batch)
     for found, truth in zip(gradient, expected):
         np.testing.assert_allclose(found, truth, rtol=1e-10, atol=1e-14)
 
 
-@every_row
-def test_fenchel_of_two_halves_is_their_average(row, x64):
+def test_fenchel_of_two_halves_is_their_average(x64):
     """It is linear in the two distributions, as the Donsker–Varadhan bound is not."""
     v_p, v_q = outputs(dtype=np.float64)
-    halves = [fenchel(row, v_p[half], v_q[half]) for half in (np.s_[::2], np.s_[1::2])]
-    assert float(sum(halves)) / 2.0 == pytest.approx(float(fenchel(row, v_p, v_q)), rel=1e-12)
-    if row is KL:
-        logs = [donsker_varadhan(row, v_p[half], v_q[half]) for half in (np.s_[::2], np.s_[1::2])]
-        assert float(sum(logs)) / 2.0 > float(donsker_varadhan(row, v_p, v_q)) + 1e-6  # Jensen: biased up
+    halves = [(v_p[half], v_q[half]) for half in (np.s_[::2], np.s_[1::2])]
+    for d in ALL:
+        average = float(sum(fenchel(d, *half) for half in halves)) / 2.0
+        assert average == pytest.approx(float(fenchel(d, v_p, v_q)), rel=1e-12), d
+    average = float(sum(donsker_varadhan(KL, *half) for half in halves)) / 2.0
+    assert average > float(donsker_varadhan(KL, v_p, v_q)) + 1e-6  # Jensen: biased up
 
 
 def test_log_mean_exp_has_the_derivatives_of_its_formula():
@@ -173,5 +173,6 @@ def test_log_mean_exp_has_the_derivatives_of_its_formula():
         return jax.nn.logsumexp(v) - jnp.log(float(v.size))
 
     for derivative in (lambda f: f, jax.grad, jax.hessian):
-        np.testing.assert_allclose(derivative(log_mean_exp)(values), derivative(plain)(values), rtol=2e-6, atol=1e-7)
+        found, expected = (jax.jit(derivative(f))(values) for f in (log_mean_exp, plain))
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-7)
     assert log_mean_exp(values + 1e4) == pytest.approx(1e4 + float(plain(values)), rel=1e-6)

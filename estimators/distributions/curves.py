@@ -21,12 +21,9 @@ from estimators.distributions.mixture import Mixture
 
 PANEL, ORDER = 8.0, 32
 """Longest panel of the quadrature, in σ along the arc, and its Gauss–Legendre points: four points a σ."""
-BATCH = 1024
-"""Points whose distances to all nodes are in memory at once."""
-GRID_STEP, GRID_MARGIN = 0.7, 9.0
-"""Step of the trapezoidal rule for entropies and the margin of its grid around the nodes, in σ."""
-TREE_STEP = 0.05
-"""Longest distance between the points on the curve among which `nearest` searches, in σ."""
+BATCH = 1024  # points whose distances to all nodes are in memory at once
+STEP, MARGIN = 0.7, 9.0  # of the grid for entropies, around the nodes, in σ
+SEARCH = 0.05  # longest distance between the points on the curve among which `nearest` searches, in σ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +134,8 @@ def _log_prob(curve: Curve, x: jax.typing.ArrayLike) -> jax.Array:
 
 @cache
 def _entropy(curve: Curve) -> float:
-    means, step = np.array(curve.mixture().means), GRID_STEP * curve.sigma
-    margin = GRID_MARGIN * curve.sigma
+    means, step = np.array(curve.mixture().means), STEP * curve.sigma
+    margin = MARGIN * curve.sigma
     ends = zip(means.min(axis=0) - margin, means.max(axis=0) + margin)
     grid = np.meshgrid(*(np.arange(low, high, step) for low, high in ends))
     with jax.enable_x64(True):
@@ -148,6 +145,6 @@ def _entropy(curve: Curve) -> float:
 
 @cache
 def _tree(curve: Curve) -> tuple[scipy.spatial.cKDTree, np.ndarray]:
-    n = len(curve.arcs) * curve.steps(TREE_STEP)
+    n = len(curve.arcs) * curve.steps(SEARCH)
     u = (np.arange(n) + 0.5) / n
     return scipy.spatial.cKDTree(curve.at(u)), u

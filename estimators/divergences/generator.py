@@ -32,13 +32,10 @@ ActivationName = Literal["log_ratio", "paper"]
 SMOOTHING = 0.2
 """Width τ, in nats of log-ratio, of the smoothed step that replaces f' where f has a kink. No comparison of widths is
 recorded; the total_variation fits of `fgan reproduce modes` would show a change."""
-
-SATURATION = 12.0
-"""|log-ratio| at which derived activations saturate: above it float32 cannot form e^v f'(e^v) − f(e^v)."""
+SATURATION = 12.0  # |log-ratio| of derived activations: above it float32 cannot form e^v f'(e^v) − f(e^v)
 
 
 def identity(v):
-    """v."""
     return v
 
 

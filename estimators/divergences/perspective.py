@@ -19,8 +19,7 @@ import jax.numpy as jnp
 
 from estimators.divergences.generator import FDivergence
 
-CLOSE = 1e-5
-"""|log p/q| below which f̃ is ½ f''(1)(p/q − 1)²: there its formula cancels to fewer digits than this term has."""
+CLOSE = 1e-5  # |log p/q| below which f̃ is ½ f''(1)(p/q − 1)²: its formula would cancel to fewer digits than that
 
 
 @lru_cache(maxsize=256)

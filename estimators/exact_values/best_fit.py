@@ -28,10 +28,8 @@ from estimators.exact_values.quadrature import (
     plane_rule,
 )
 
-SEARCH_PANELS = 256
-"""Gauss–Legendre panels on which a search on the line evaluates D_f."""
-SEARCH_POINTS = 160
-"""Points along an axis of the plane on which a search there evaluates D_f; the value returned is integrated anew."""
+PANELS = 256  # of Gauss–Legendre, on which a search on the line evaluates D_f; the result is integrated anew
+POINTS = 160  # along an axis, on which a search in the plane does
 
 
 class BestFit(NamedTuple):
@@ -95,15 +93,15 @@ def best_fit(
 
 
 def _line_rule(line: Interval) -> tuple[np.ndarray, np.ndarray]:
-    """(points [n], weights [n]) of `SEARCH_PANELS` Gauss–Legendre panels."""
-    edges = np.linspace(*line, SEARCH_PANELS + 1)
+    """(points [n], weights [n]) of `PANELS` Gauss–Legendre panels."""
+    edges = np.linspace(*line, PANELS + 1)
     x = 0.5 * (edges[1:] + edges[:-1])[:, None] + 0.5 * np.diff(edges)[:, None] * NODES
     return x.ravel(), (0.5 * np.diff(edges)[:, None] * WEIGHTS).ravel()
 
 
 def _rectangle_rule(rectangle: Rectangle) -> tuple[np.ndarray, np.ndarray]:
     """(points [n, 2], weights [n]) of the rule on the plane, those in `rectangle`: outside there is nothing to sum."""
-    x, weights = plane_rule(PLANE, SEARCH_POINTS)
+    x, weights = plane_rule(PLANE, POINTS)
     inside = np.all([(low <= x[:, i]) & (x[:, i] <= high) for i, (low, high) in enumerate(rectangle)], axis=0)
     return x[inside], weights[inside]
 

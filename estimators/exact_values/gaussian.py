@@ -31,7 +31,6 @@ from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import UnknownDivergence, divergence
 
 
-# --- Kullback–Leibler ------------------------------------------------------------------------------------------------
 def kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
     """KL(P‖Q) = ½[tr Σq⁻¹Σp − d − log |Σp|/|Σq| + (μp − μq)ᵀ Σq⁻¹ (μp − μq)], in nats.
 
@@ -57,7 +56,6 @@ def jeffreys(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: Arra
     return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
 
 
-# --- the Rényi family: functions of ∫ p^α q^{1−α} --------------------------------------------------------------------
 def renyi(
     mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: float | jax.Array
 ) -> jax.Array:
@@ -115,7 +113,6 @@ def squared_hellinger(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, co
     return -2.0 * jnp.expm1(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
 
 
-# --- geometric Jensen–Shannon ----------------------------------------------------------------------------------------
 def geometric_js(
     mean_p: ArrayLike,
     cov_p: ArrayLike,
@@ -168,7 +165,6 @@ def extended_geometric_js(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike
     return 0.25 * (_kl(forward) + _kl(backward)) + jnp.expm1(_log_moment(forward, 0.5))
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
 CLOSED_FORMS: dict[str, Callable[..., jax.Array]] = {
     "kl": kl,
     "reverse_kl": reverse_kl,
@@ -195,7 +191,6 @@ def closed_form(d: FDivergence) -> Callable[..., jax.Array] | None:
     return CLOSED_FORMS.get(d.name) if known else None
 
 
-# --- equal covariances: functions of δ = ‖Σ^{−½}(μp − μq)‖ -----------------------------------------------------------
 def total_variation_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
     """½ ∫ |p − q| = 2Φ(δ/2) − 1 in any dimension; at equal means, where it has a kink, its gradient is set to 0.
 
@@ -225,7 +220,6 @@ def js_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) ->
     return jnp.sum(weights * information) / jnp.sum(weights)
 
 
-# --- Wasserstein -----------------------------------------------------------------------------------------------------
 def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
     """W₂², the *squared* 2-Wasserstein distance ‖μp − μq‖² + tr(Σp + Σq − 2(Σq^½ Σp Σq^½)^½), in squared data units.
 
@@ -241,7 +235,6 @@ def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: 
     return jnp.sum((mean_p - mean_q) ** 2) + jnp.sum((factor_p - factor_q) ** 2)
 
 
-# --- P where Q is N(0, I) --------------------------------------------------------------------------------------------
 class _Relative(NamedTuple):
     shift: jax.Array  # z = Lq⁻¹(μp − μq), [d]
     deviation: jax.Array  # R = Lq⁻¹Lp − I, lower triangular [d, d]; its diagonal [d] if both are diagonal

@@ -29,10 +29,8 @@ from estimators.divergences.perspective import perspective
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import in_blocks
 
-DRAWS = 2**20
-"""Draws from each distribution in up to four dimensions; 4/d times as many in d dimensions."""
-CHUNK = 2**15
-"""Draws in memory at once."""
+DRAWS = 2**20  # from each distribution, in up to four dimensions; 4/d times as many in d dimensions
+CHUNK = 2**15  # draws in memory at once
 
 
 class MonteCarlo(NamedTuple):
@@ -50,15 +48,17 @@ def defensive(p: Distribution, q: Distribution, d: FDivergence) -> MonteCarlo:
     """
     integrand = jax.jit(perspective(d))
     on_p, on_q = (in_blocks(integrand, ratios) for ratios in _log_ratios(p, q, _draws(p)))
-    error = 0.5 * math.hypot(_standard_error(on_p), _standard_error(on_q))
-    return MonteCarlo(d.value_at_one + 0.5 * float(on_p.mean() + on_q.mean()), error)
+    value = d.value_at_one + 0.5 * float(on_p.mean() + on_q.mean())
+    if math.isinf(value):  # mass of one outside the support of the other: infinite for certain
+        return MonteCarlo(value, 0.0)
+    return MonteCarlo(value, 0.5 * math.hypot(_standard_error(on_p), _standard_error(on_q)))
 
 
 def between_gaussians(p: Gaussian, q: Gaussian, d: FDivergence) -> MonteCarlo:
     """D_f = sup D_f − BC E_G[cosh(ℓ/2) g(ℓ)] of a bounded divergence, G ∝ √(pq), BC = ∫√(pq).
 
-    g(ℓ) is what f̃(r)/(½r + ½) lacks to its largest possible value, and E_M[g] = BC E_G[cosh(ℓ/2) g]. What D_f lacks
-    to its supremum lies where p and q overlap, and so does G: the terms are bounded and keep their digits.
+    g(ℓ) ≥ 0 is the difference of f̃(r)/(½r + ½) from its limits, and E_M[g] = BC E_G[cosh(ℓ/2) g]. What D_f lacks to its
+    supremum comes from where p and q overlap, and there G has its mass: the terms are bounded.
     """
     overlap, ratios = _overlap(p, q, _draws(p))
     with jax.enable_x64(True):
@@ -102,8 +102,7 @@ def _draws(law: Distribution) -> int:
 
 
 def _standard_error(values: np.ndarray) -> float:
-    """Of the mean of values [n]; 0 if one is infinite, since then the expectation is, too."""
-    return float(values.std() / math.sqrt(len(values))) if np.isfinite(values).all() else 0.0
+    return float(values.std() / math.sqrt(len(values)))
 
 
 def geometric_js(

@@ -25,16 +25,11 @@ REAL_LINE: Interval = (-math.inf, math.inf)
 PLANE: Rectangle = (REAL_LINE, REAL_LINE)
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
-BLOCK = 4096
-"""Points a call of an integrand: one shape, so that every jax operation compiles once."""
-PANELS = 64
-"""Panels of the line to start from."""
-DEPTH = 36
-"""Bisections of a panel: further ones would round an end of the line to infinity."""
-COARSEST, FINEST = 64, 2048
-"""Points along an axis of the plane, at first and at most."""
-EXTENT = 3.0
-"""Largest |t| of the rule on an axis of the plane, which takes x to 3·10⁶."""
+BLOCK = 4096  # points a call of an integrand: one shape, so that every jax operation compiles once
+PANELS = 64  # of the line, to start from
+DEPTH = 36  # bisections of a panel: further ones would round an end of the line to infinity
+COARSEST, FINEST = 64, 2048  # points along an axis of the plane, at first and at most
+EXTENT = 3.0  # largest |t| of the rule on an axis of the plane, which takes x to 3·10⁶
 
 
 def integrate(

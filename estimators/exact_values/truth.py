@@ -47,8 +47,7 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
         return Truth(d.value_at_one, 0.0, "closed form")
     if isinstance(p, Box) and isinstance(q, Box):
         return Truth(_of_boxes(p, q, d), 0.0, "closed form")
-    both_gaussian = isinstance(p, Gaussian) and isinstance(q, Gaussian)
-    if both_gaussian and (form := closed_form(d)):
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian) and (form := closed_form(d)):
         with jax.enable_x64(True):
             return Truth(float(form(p.location, p.scatter, q.location, q.scatter)), 0.0, "closed form")
     if (line := on_the_line(p, q)) is not None:
@@ -56,9 +55,11 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
     if isinstance(p, Product) and isinstance(q, Product) and DIVERGENCES.get(d.name) is d and d.name in SEPARABLE:
         marginals = [_of_marginals(*pair, d) for pair in zip(p.marginals, q.marginals)]
         return Truth(float(SEPARABLE[d.name](np.array(marginals))), 0.0, "quadrature")
-    bounded_between_gaussians = both_gaussian and math.isfinite(d.upper_limit())
-    value, error = (between_gaussians if bounded_between_gaussians else defensive)(p, q, d)  # type: ignore[arg-type]
-    return Truth(float(value), float(error), "Monte Carlo")
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian) and math.isfinite(d.upper_limit()):
+        average = between_gaussians(p, q, d)
+    else:
+        average = defensive(p, q, d)
+    return Truth(float(average.value), float(average.standard_error), "Monte Carlo")
 
 
 def _of_boxes(p: Box, q: Box, d: FDivergence) -> float:

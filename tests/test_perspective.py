@@ -1,0 +1,97 @@
+"""The perspective: its two forms agree with the definition, and its rules hold where a density vanishes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.integrate import quad
+
+from estimators.divergences.generator import from_generator
+from estimators.divergences.perspective import log_perspective, perspective
+from estimators.divergences.table import DIVERGENCES, divergence
+
+FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "hockey_stick(1)")
+ALL = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]
+N = 40
+INF = math.inf
+
+
+def weighted(d, ratios, weight):
+    """exp of the logarithmic form at p/m and q/m."""
+    log_p, log_q = (
+        -jnp.logaddexp(jnp.log(weight), jnp.log1p(-weight) - ratios),
+        -jnp.logaddexp(jnp.log(weight) + ratios, jnp.log1p(-weight)),
+    )
+    return jnp.exp(log_perspective(d)(log_p, log_q))
+
+
+def test_it_is_its_definition(x64):
+    """f(r) less its tangent at 1, over πr + 1 − π; and both forms are one function, out to where r fills float64."""
+    ratios, weight = jnp.linspace(-9.0, 9.0, N), 0.2
+    r = jnp.exp(ratios)
+    for d in ALL:
+        slope = d.prime(jnp.ones(N))
+        expected = (d.f(r) - d.value_at_one - slope * (r - 1.0)) / (weight * r + 1.0 - weight)
+        np.testing.assert_allclose(perspective(d)(ratios, weight), expected, rtol=1e-9, atol=1e-12, err_msg=d.name)
+        far = jnp.linspace(-340.0, 340.0, N)
+        value = perspective(d)(far, weight)
+        assert np.all(value >= 0.0), d
+        np.testing.assert_allclose(value, weighted(d, far, weight), rtol=1e-11, atol=1e-300, err_msg=d.name)
+
+
+def test_close_to_ratio_one_it_is_the_taylor_term(x64):
+    ratios = jnp.asarray(np.resize([1e-9, -1e-7, 3e-6, 0.0], N))
+    for d in (d for d in ALL if d.smooth):
+        curvature = d.second(jnp.ones(N))
+        expected = 0.5 * curvature * jnp.expm1(ratios) ** 2
+        np.testing.assert_allclose(weighted(d, ratios, 0.5), expected, rtol=1e-4, err_msg=d.name)
+
+
+def test_where_a_density_vanishes_the_limits_of_f_are_its_cost(x64):
+    """q > 0 = p costs q (f(0) − f(1) + f'(1)), p > 0 = q costs p (f'(∞) − f'(1))."""
+    half = np.log(0.5)
+    log_p, log_q = (jnp.asarray(np.resize(logs, N)) for logs in ([-INF, half, -INF], [half, -INF, -INF]))
+    ratios = jnp.asarray(np.resize([-INF, INF], N))
+    for d in ALL:
+        slope = float(d.prime(jnp.ones(N))[0])
+        zero, infinity = d.value_at_zero - d.value_at_one + slope, d.slope_at_infinity - slope
+        value = jnp.exp(log_perspective(d)(log_p, log_q))[:3]
+        np.testing.assert_allclose(value, [0.5 * zero, 0.5 * infinity, 0.0], rtol=1e-12, atol=1e-15, err_msg=d.name)
+        value = perspective(d)(ratios)[:2]
+        np.testing.assert_allclose(value, [2.0 * zero, 2.0 * infinity], rtol=1e-12, atol=1e-15, err_msg=d.name)
+
+
+@pytest.mark.parametrize("name", ["kl", "jeffreys", "geometric_js", "pearson"])
+def test_tails_go_on_as_the_formula(name, x64):
+    """Where e^r no longer fits float64, in logarithms: log p + log[e^{−r} f̃(e^r)]."""
+    r = np.linspace(310.0, 2000.0, N)
+    cost = {  # log of e^{−r} f̃(e^r)
+        "kl": np.log(r - 1.0),
+        "jeffreys": np.log(r),
+        "geometric_js": np.log(0.25 * r - 0.5),
+        "pearson": r,
+    }[name]
+    found = log_perspective(divergence(name))(jnp.asarray(r), jnp.zeros(N)) - r
+    np.testing.assert_allclose(found, cost, rtol=1e-6)
+
+
+def test_its_mean_under_the_mixture_is_the_divergence(x64):
+    """E_M[f̃(r)/(πr + 1 − π)] with M = πP + (1 − π)Q, for the KL of two normals."""
+    p, q, weight = stats.norm(0.4, 0.8), stats.norm(-0.2, 1.0), 0.3
+
+    def integrand(x):
+        m = weight * p.pdf(x) + (1.0 - weight) * q.pdf(x)
+        return m * float(perspective(divergence("kl"))(jnp.asarray(p.logpdf(x) - q.logpdf(x)), weight))
+
+    exact = math.log(1.0 / 0.8) + (0.8**2 + 0.6**2) / 2.0 - 0.5
+    assert quad(integrand, -8.0, 8.0, epsabs=1e-9)[0] == pytest.approx(exact, abs=1e-8)
+
+
+def test_it_may_be_made_while_jax_traces(x64):
+    """So that a jitted function may take the divergence as a static argument."""
+    mine = from_generator("mine", lambda u: (u - 1.0) ** 2)
+    found = jax.jit(lambda ratios: perspective(mine)(ratios))(jnp.linspace(-1.0, 1.0, N))
+    np.testing.assert_allclose(found, perspective(divergence("pearson"))(jnp.linspace(-1.0, 1.0, N)), rtol=1e-9)
