@@ -14,7 +14,7 @@ from estimators.critics.kernel import stratified
 from estimators.distributions.examples import TARGETS, two_moons
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
-from estimators.samples.files import read_part
+from estimators.samples.files import read_slice
 from fgan.config.schema import Data
 from fgan.data import own_samples
 from fgan.data.dataset import HELD_OUT, Dataset
@@ -273,7 +273,7 @@ def test_rows_are_read_where_they_are_asked_for(tmp_path):
 def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
     values = np.random.default_rng(0).normal(size=(101, 4)) * [1e-3, 1.0, 1e6, 0.0] + [5.0, -3.0, 1e8, 0.1]
     d = own(tmp_path, values)
-    found = [own_samples.describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
+    found = [own_samples.describe(read_slice(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
     offset, scale, content, notes = own_samples.combine(json.loads(json.dumps(found)))
     np.testing.assert_allclose(offset[:3], values[:, :3].mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(scale[:3], values[:, :3].std(axis=0), rtol=1e-12)
@@ -301,7 +301,7 @@ def test_notes_of_all_parts_are_kept(tmp_path):
     values = np.arange(20)
     values[15] = 2**60
     np.save(tmp_path / "mine.npy", values)
-    notes = own_samples.combine([own_samples.describe(read_part(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
+    notes = own_samples.combine([own_samples.describe(read_slice(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
     assert any("rows 10 to 19 of 20: integers beyond 2^53" in note for note in notes)
 
 
