@@ -24,7 +24,7 @@ from tyro.conf import Positional
 import estimators as est
 from estimators import estimation
 from estimators.estimation import everything
-from estimators.result import Scores
+from estimators.result import Fit, Interval, Scores
 from fgan.cli import divergences, reproduce
 from fgan.cli.command import Base
 from fgan.cli.main import COMMANDS, main
@@ -79,11 +79,9 @@ def fgan(capsys) -> Command:
 def stub(monkeypatch):
     """An estimate that costs no training: what is estimated is tested elsewhere."""
 
-    def method(x, y, divergences, *, seed, confidence, **_):
-        facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
-        numbers = {"value": 0.5 + seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
-        said = ("about all",)
-        return [est.Estimate(divergence=d.name, warnings=(*said, d.name[:1]), **facts, **numbers) for d in divergences]
+    def method(request):
+        numbers = 0.5 + request.seed, 0.25, np.inf, np.nan
+        return Fit("stub", [Interval(*numbers, ("about all", d.name[:1])) for d in request.divergences])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
 
@@ -239,9 +237,9 @@ def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_p
 def test_groups_reach_the_method_numbered_alike_in_both_sets(fgan, pair, tmp_path, monkeypatch):
     seen = []
 
-    def method(x, y, divergences, *, groups, **_):
-        seen.extend(groups)
-        return [estimated()]
+    def method(request):
+        seen.extend(request.groups)
+        return Fit("stub", [Interval(0.5, 0.25, 0.75, 0.1)])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
     (tmp_path / "p.csv").write_text("\n".join(["7", "ann"] * 20))
