@@ -28,8 +28,10 @@ NOISE = InstanceNoise(start=0.5, end=0.01, overlap=(0.1, 0.2), fall=10.0, steps=
 def leaves(tree):
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
+LINEAR = MLP(())
 
-def line(name="js", *, network=MLP(()), dim=1, activation="log_ratio", objective="alternative", batch=16, **changes):
+
+def line(name="js", *, network=LINEAR, dim=1, activation="log_ratio", objective="alternative", batch=16, **changes):
     """The smallest f-GAN: generator μ + σz, critic w·x + b, plain gradient descent of rate 1."""
     d, descent = divergence(name), optax.sgd(1.0)
     return FGAN(
