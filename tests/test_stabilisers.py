@@ -28,6 +28,7 @@ NOISE = InstanceNoise(start=0.5, end=0.01, overlap=(0.1, 0.2), fall=10.0, steps=
 def leaves(tree):
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
+
 LINEAR = MLP(())
 
 
