@@ -415,7 +415,7 @@ WRONG = {
     "[grid]\nlog.every = [1, 2]": ["s.toml:2", "log.every is one for all members"],
     "[grid]\npenalty.weight = [1, 2]": ["s.toml", "set penalty.names"],
     "[grid]\ndivergence = ['kl', 'lk']": ['s.toml: divergence = "lk":', "unknown divergence"],
-    "[grid]\nbatch = [8]\ngenerator_optimizer.learning_rate = [-1]": ["batch = 8", "must be positive"],
+    "[grid]\nbatch = [8]\ngenerator_optimizer.learning_rate = [-1]": ["s.toml:3", "learning_rate", "above 0"],
     "members = 0\n[grid]\nbatch = [8]": ["s.toml:1", "members = 0"],
     "members = true\n[grid]\nbatch = [8]": ["s.toml:1", "members = True"],
     "config = 3\n[grid]\nbatch = [8]": ["s.toml:1", "config = 3", "text"],
