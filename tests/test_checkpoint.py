@@ -37,7 +37,7 @@ def make_state(seed: int = 0) -> State:
         "mask": jnp.array([True, False]),
         "keys": jax.random.split(jax.random.key(seed, impl="rbg"), 3),
         "nothing": None,
-        "signed zeros": jnp.array([0.0, -0.0]),
+        "special": jnp.array([0.0, -0.0, jnp.nan, jnp.inf, -jnp.inf]),
         "host": np.float64(1 / 3) * np.arange(3),
     }
     return State(params, optax.adam(1e-3).init(params), key, jnp.int32(seed), extra)
@@ -116,56 +116,30 @@ def test_nothing_saved_restores_nothing(tmp_path, leftover):
     assert checkpoints.steps() == [] and not warned
 
 
-@pytest.mark.parametrize("keep", [1, 2, 3])
-def test_the_newest_are_kept(tmp_path, keep):
-    checkpoints, _ = opened(tmp_path, keep=keep)
+def test_the_newest_two_are_kept(tmp_path):
+    checkpoints, _ = opened(tmp_path)
     for step in (0, 1, 2, 9, 10):
         checkpoints.save(step, {"x": jnp.float32(step)})
-    assert checkpoints.steps() == [0, 1, 2, 9, 10][-keep:]
-    assert sorted(os.listdir(tmp_path)) == sorted(map(str, checkpoints.steps()))
+    assert checkpoints.steps() == [9, 10] and sorted(os.listdir(tmp_path)) == ["10", "9"]
     assert checkpoints.restore({"x": jnp.float32(0)}).state["x"] == 10
 
 
 def test_pruning_counts_only_sound_steps(directory):
     (directory / "2" / "manifest.json").write_text("{}")
-    (directory / "0").mkdir()
-    opened(directory, keep=3)[0].save(3, make_state(3))
-    assert sorted(os.listdir(directory)) == ["0", "1", "2", "3"]
     checkpoints, _ = opened(directory)
     checkpoints.save(3, make_state(3))
-    assert checkpoints.restore(make_state(), step=1).step == 1
+    assert checkpoints.steps() == [1, 2, 3]
     checkpoints.save(4, make_state(4))
     assert checkpoints.steps() == [3, 4]
 
 
-def test_an_older_step_survives_its_own_pruning(directory):
-    checkpoints, _ = opened(directory, keep=1)
-    checkpoints.save(0, make_state(0))
-    assert checkpoints.restore(make_state(), step=0).step == 0
-
-
-def test_saving_a_sound_step_again_writes_no_payload(directory):
-    def stamps():
-        return {path: path.stat().st_mtime_ns for path in (directory / "2" / "state").rglob("*")}
-
-    checkpoints, before = opened(directory)[0], stamps()
-    checkpoints.save(2, make_state(2), metrics_bytes=99)
-    assert stamps() == before
-    assert checkpoints.restore(make_state()).metrics_bytes == 99
-
-
-def test_saving_a_damaged_step_again_replaces_it(directory):
+def test_a_step_saved_again_replaces_the_other(directory):
     next((directory / "2" / "state").rglob("manifest.ocdbt")).write_bytes(b"")
     checkpoints, warned = opened(directory)
-    checkpoints.save(2, make_state(2))
-    assert_same(checkpoints.restore(make_state()).state, make_state(2))
-    assert not warned and (directory / "bad-2").is_dir()
-
-
-def test_saving_another_tree_under_the_same_step_replaces_it(directory):
-    checkpoints, _ = opened(directory)
-    checkpoints.save(2, {"x": jnp.ones(2)})
-    assert_same(checkpoints.restore({"x": jnp.ones(2)}).state, {"x": jnp.ones(2)})
+    checkpoints.save(2, make_state(2), metrics_bytes=99)
+    restored = checkpoints.restore(make_state())
+    assert_same(restored.state, make_state(2))
+    assert restored.metrics_bytes == 99 and not warned and (directory / "bad-2").is_dir()
 
 
 def flip(path: Path) -> None:
@@ -218,8 +192,7 @@ def test_a_plausible_manifest_is_still_checked(directory, old, new):
 def test_something_else_with_the_name_of_a_step(directory, make):
     make(directory / "7")
     checkpoints, warned = opened(directory)
-    assert checkpoints.steps() == [1, 2]
-    assert checkpoints.restore(make_state()).step == 2
+    assert checkpoints.restore(make_state()).step == 2 and checkpoints.steps() == [1, 2]
     assert len(warned) == 1 and "manifest.json" in warned[0]
     assert (directory / "bad-7").exists() and not (directory / "7").exists()
 
@@ -245,8 +218,6 @@ OTHER_TREES = {
     "name": ({"a": GOOD["a"], "c": GOOD["b"]}, "['c'] float32[2, 2] where ['b'] float32[2, 2]"),
     "one more": (GOOD | {"c": jnp.ones(1)}, "['c'] float32[1] where no further leaf"),
     "one fewer": ({"a": GOOD["a"]}, "no further leaf where ['b'] float32[2, 2]"),
-    "NaN": (GOOD | {"a": jnp.array([1, jnp.nan, 1])}, "['a'] holds values that are not finite"),
-    "infinity": (GOOD | {"b": jnp.full((2, 2), -jnp.inf)}, "['b'] holds values that are not finite"),
 }
 
 
@@ -259,15 +230,6 @@ def test_a_state_of_another_kind_falls_back(tmp_path, name):
     assert checkpoints.restore(GOOD).step == 1
     assert len(warned) == 1 and reason in warned[0]
     assert (tmp_path / "bad-2").is_dir()
-
-
-def test_values_that_are_not_finite_are_restored_on_request(tmp_path):
-    state = {"x": jnp.array([1, jnp.nan, jnp.inf, -jnp.inf], jnp.bfloat16)}
-    checkpoints, _ = opened(tmp_path)
-    checkpoints.save(1, state)
-    assert_same(checkpoints.restore(state, finite=False).state, state)
-    with pytest.raises(CheckpointError, match="not finite"):
-        checkpoints.restore(state)
 
 
 def test_a_wrong_target_moves_nothing(directory):
@@ -297,17 +259,6 @@ def test_another_configuration_is_refused(directory):
         other.restore(make_state())
     with pytest.raises(CheckpointError, match="another configuration"):
         other.save(3, make_state())
-    assert sorted(os.listdir(directory)) == ["1", "2"]
-
-
-def test_a_chosen_step(directory):
-    checkpoints, _ = opened(directory)
-    assert_same(checkpoints.restore(make_state(), step=1).state, make_state(1))
-    with pytest.raises(CheckpointError, match=r"manifest.json.*Steps present: \[1, 2\]"):
-        checkpoints.restore(make_state(), step=3)
-    flip(directory / "2" / "state" / "_METADATA")
-    with pytest.raises(CheckpointError, match="_METADATA"):
-        checkpoints.restore(make_state(), step=2)
     assert sorted(os.listdir(directory)) == ["1", "2"]
 
 
@@ -436,11 +387,8 @@ def test_kill_at_random_times(tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda c: c.save(-1, {}), ValueError, "negative"),
-        (lambda c: c.save(1.5, {}), TypeError, "float"),
         (lambda c: c.save(1, {"a": 3}), TypeError, r"\['a'\] is a int"),
         (lambda c: c.restore("text"), TypeError, "the state is a str"),
-        (lambda c: Checkpoints(c.directory, fingerprint="f", keep=0), ValueError, "keep"),
     ],
 )
 def test_refusals_at_the_door(tmp_path, call, error, message):

@@ -10,15 +10,15 @@ from pathlib import Path
 import jax
 import pytest
 
-from fgan.run import compile_cache as programs
+from fgan.run import compile_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_persistent_cache_min_compile_time_secs")
 COMPILE = """
 import jax, jax.numpy as jnp, sys
-from fgan.run import compile_cache as programs
-programs.WORTH_KEEPING = 0.0
-print(programs.keep())
+from fgan.run import compile_cache
+compile_cache.WORTH_KEEPING = 0.0
+print(compile_cache.keep())
 print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))[0, 0])
 """
 COUNT_HITS = """
@@ -33,7 +33,7 @@ def elsewhere(monkeypatch, tmp_path):
     """A cache home of the test's own, and jax's settings as they were afterwards."""
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.delenv(programs.SWITCH, raising=False)
+    monkeypatch.delenv(compile_cache.SWITCH, raising=False)
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     for name, value in before.items():
@@ -42,7 +42,7 @@ def elsewhere(monkeypatch, tmp_path):
 
 def run(program: str, home: Path, **variables: str) -> list[str]:
     """The lines that a process of its own prints."""
-    kept = {k: v for k, v in os.environ.items() if k not in (programs.SWITCH, "JAX_COMPILATION_CACHE_DIR")}
+    kept = {k: v for k, v in os.environ.items() if k not in (compile_cache.SWITCH, "JAX_COMPILATION_CACHE_DIR")}
     environment = kept | {"XDG_CACHE_HOME": str(home)} | variables
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -69,59 +69,53 @@ def test_the_users_own_folder_comes_first(tmp_path):
 
 @pytest.mark.parametrize("word", ["off", "OFF", "0", "no"])
 def test_it_can_be_switched_off(monkeypatch, tmp_path, word):
-    monkeypatch.setenv(programs.SWITCH, word)
-    assert programs.keep() is None and jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setenv(compile_cache.SWITCH, word)
+    assert compile_cache.keep() is None and jax.config.jax_compilation_cache_dir is None
     assert not (tmp_path / "caches").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "caches").write_text("a file in the way")
-    assert programs.keep() is None and jax.config.jax_compilation_cache_dir is None
+    assert compile_cache.keep() is None and jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # file modes do not stop root, who may run the tests
-    assert programs.keep() is None and jax.config.jax_compilation_cache_dir is None
+    assert compile_cache.keep() is None and jax.config.jax_compilation_cache_dir is None
 
 
 def test_no_home_is_no_error(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/paths/do/not/count")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert programs.keep() is None
+    assert compile_cache.keep() is None
 
 
 def test_its_size_is_limited_and_small_programs_are_left_out():
-    assert programs.keep() == programs.folder()
-    assert jax.config.jax_compilation_cache_max_size == programs.LIMIT > 0
-    assert jax.config.jax_persistent_cache_min_compile_time_secs == programs.WORTH_KEEPING
+    assert compile_cache.keep() == compile_cache.folder()
+    assert jax.config.jax_compilation_cache_max_size == compile_cache.LIMIT > 0
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == compile_cache.WORTH_KEEPING
 
 
 def test_what_a_killed_process_left_half_written_goes():
-    place = programs.folder()
+    place = compile_cache.folder()
     place.mkdir(parents=True)
-    long_ago = time.time() - 2 * programs.ABANDONED
+    long_ago = time.time() - 2 * compile_cache.ABANDONED
     for name in ("whole-cache", "whole-atime", "old-cache", "young-cache"):
         (place / name).write_bytes(b"")
         if name != "young-cache":
             os.utime(place / name, (long_ago, long_ago))
-    programs.keep()
+    compile_cache.keep()
     assert {p.name for p in place.iterdir()} == {"whole-cache", "whole-atime", "young-cache"}
 
 
 def test_another_processor_has_another_folder(monkeypatch):
-    here = programs.folder()
-    monkeypatch.setattr(programs, "_processor", lambda: "another")
-    assert here.parent == programs.folder().parent and here != programs.folder()
+    here = compile_cache.folder()
+    monkeypatch.setattr(compile_cache, "_processor", lambda: "another")
+    assert here.parent == compile_cache.folder().parent and here != compile_cache.folder()
 
 
-def test_importing_changes_no_setting(tmp_path):
-    program = (
-        "import jax, fgan, estimators, fgan.cli.main, fgan.models.gan; print(jax.config.jax_compilation_cache_dir)"
-    )
-    assert run(program, tmp_path) == ["None"]
-
-
-def test_commands_that_compute_keep_their_programs(tmp_path):
-    program = "import jax; from fgan import cli; cli._require_device(); print(jax.config.jax_compilation_cache_dir)"
-    (place,) = run(program, tmp_path)
-    assert re.fullmatch(re.escape(str(tmp_path / "fgan" / "xla")) + r"/[\w-]+", place)
+def test_commands_that_compute_keep_their_programs_and_importing_changes_no_setting(tmp_path):
+    imports = "import jax, fgan, estimators, fgan.cli.main, fgan.cli.command, fgan.models.gan"
+    show = "print(jax.config.jax_compilation_cache_dir)"
+    before, after = run(f"{imports}; {show}; fgan.cli.command.require_device(); {show}", tmp_path)
+    assert before == "None" and re.fullmatch(re.escape(str(tmp_path / "fgan" / "xla")) + r"/[\w-]+", after)

@@ -55,8 +55,8 @@ def test_a_new_run(path):
         assert sorted(os.listdir(path)) == ["config.toml", "run.lock"]
         holder = json.loads((path / "run.lock").read_text())
         assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
-        assert run.figures.is_dir() and run.checkpoints.is_dir()
-    assert sorted(os.listdir(path)) == ["checkpoints", "config.toml", "figures"]
+        assert run.checkpoints.is_dir()
+    assert sorted(os.listdir(path)) == ["checkpoints", "config.toml"]
 
 
 @pytest.mark.parametrize("config", [CONFIG, changed("100", "500"), changed("every = 10", "every = 1\nfile = 'x'")])

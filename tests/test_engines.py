@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
+from models_for_tests import NAME
 
 from estimators.critics.kernel import ALONE, DRAWN, Replicas, steps
 from estimators.divergences.table import DIVERGENCES
@@ -25,10 +26,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models_for_tests import ABOUT, NAME, build
+
 from fgan.devices import engines
 from fgan.config.schema import Config, Critic, Data, Generator, Optimizer
 from fgan.data.sources import load
+from fgan.models.model import MODELS
 from fgan.run.program import chunk, fresh, seed_numbers
+
+MODELS.add(NAME, ABOUT, build)
 
 SGD = Optimizer(name="sgd", b1=0.0, learning_rate=1e-2)
 BASE = Config(
@@ -49,14 +55,14 @@ def data_of(name):
 
 
 @functools.cache
-def start(instance_noise, generator_optimizer, critic_optimizer):
-    # what the state is made of depends on nothing else that the cases change
-    optimizers = {"generator_optimizer": generator_optimizer, "critic_optimizer": critic_optimizer}
-    return fresh(dataclasses.replace(BASE, instance_noise=instance_noise, **optimizers), DATA)
+def start(**fields):
+    return fresh(dataclasses.replace(BASE, **fields), DATA)
 
 
 def begun(config):
-    return start(config.instance_noise, config.generator_optimizer, config.critic_optimizer)
+    # what the state is made of depends on nothing else that the cases change
+    names = ("model", "instance_noise", "generator_optimizer", "critic_optimizer")
+    return start(**{name: getattr(config, name) for name in names})
 
 
 def changed(changes):
@@ -90,6 +96,11 @@ def difference(one, other):
     return max(map(relative, *(jax.tree.leaves(jax.device_get(tree)) for tree in (one, other))))
 
 
+def numbers(state):
+    # less the steps it counts
+    return [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
 def refusal(config):
     try:
         trained({"refused": config}, 8)
@@ -109,7 +120,7 @@ for label, plan in plans.items():
         name: {
             "state": difference(one[name][0], several[name][0]),
             "metrics": difference(one[name][1], several[name][1]),
-            "moved": difference(begun(configs[name]).critic, one[name][0].critic),
+            "moved": difference(*map(numbers, (begun(configs[name]), one[name][0]))),
             "skipped": float(one[name][1]["skipped"][0]),
             "divided": any(not x.is_fully_replicated for x in jax.tree.leaves(several[name][0])),
         }
@@ -151,10 +162,13 @@ def run(program: str, argument: str, devices: int) -> dict | list:
     return json.loads(done.stdout)
 
 
-CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
+ALL = {name: {"divergence": name} for name in DIVERGENCES}
+CASES = {
+    "js": {"divergence": "js"},
+    "total_variation": {"divergence": "total_variation"},
     "donsker_varadhan": {"divergence": "kl", "critic": {"bound": "donsker_varadhan"}},
     "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
-    "spread, normalised, every penalty": {
+    "instance noise, normalised, every penalty": {
         "instance_noise": {"start": 0.5},
         "critic": {"output_bound": 0.1, "out_of_bound_penalty": 1.0},
         "game": {"normalise": True},
@@ -162,23 +176,39 @@ CASES = {name: {"divergence": name} for name in DIVERGENCES} | {
     },
     "rows, two critic steps": {"game": {"critic_steps": 2}},
     "penalties on the generator": {"penalty": {"names": ["jsd", "wgan_gp"], "on": "generator"}},
-}
-
-
-MEANS = {name: CASES[name] for name in ("js", "donsker_varadhan")}
-MORE = ("total_variation", "spread, normalised, every penalty", "rows, two critic steps")
-SOME = MEANS | {name: CASES[name] for name in MORE}
-PLANS = {
-    "8 by pmap": {"devices": 8, "how": ["pmap"], "cases": CASES},
-    "8 sharded": {"devices": 8, "how": ["sharded"], "cases": SOME},
-    "8 sharded, parameters too": {"devices": 8, "how": ["sharded", "sharded"], "cases": MEANS},
-    "4 by pmap": {"devices": 4, "how": ["pmap"], "cases": MEANS | {name: CASES[name] for name in MORE[-1:]}},
-    "2 sharded, parameters too": {"devices": 2, "how": ["sharded", "sharded"], "cases": MEANS},
+    "another model": {"model": NAME},
 }
 ADAM = {f"{player}_optimizer": {"name": "adam", "b1": 0.5, "learning_rate": 1e-3} for player in ("generator", "critic")}
-PLANS |= {
-    f"Adam on {n}": {"devices": n, "how": ["pmap"], "steps": 50, "cases": {"js, Adam": {"divergence": "js"} | ADAM}}
-    for n in (2, 4, 8)
+
+
+def plan(devices: int, *how: str, cases: dict, **more) -> dict:
+    return {"devices": devices, "how": how, "cases": cases} | more
+
+
+def some(*names: str) -> dict:
+    return {name: CASES[name] for name in names}
+
+
+def adam(devices: int) -> dict:
+    return plan(devices, "pmap", steps=50, cases={"js, Adam": {"divergence": "js"} | ADAM})
+
+
+MEANS = some("js", "donsker_varadhan")
+PLANS = {
+    "8 by pmap": plan(8, "pmap", cases=CASES),
+    "8 sharded": plan(
+        8, "sharded", cases=some("total_variation", "donsker_varadhan", "rows, two critic steps", "another model")
+    ),
+    "8 sharded, parameters too": plan(8, "sharded", "sharded", cases=MEANS),
+    "Adam on 8": adam(8),
+}
+SLOW = {
+    "8 by pmap, every divergence": plan(8, "pmap", cases=ALL),
+    "8 sharded, noise and penalties": plan(8, "sharded", cases=some("js", "instance noise, normalised, every penalty")),
+    "4 by pmap": plan(4, "pmap", cases=MEANS | some("rows, two critic steps")),
+    "2 sharded, parameters too": plan(2, "sharded", "sharded", cases=MEANS),
+    "Adam on 2": adam(2),
+    "Adam on 4": adam(4),
 }
 
 
@@ -188,13 +218,28 @@ def found() -> dict:
     return run(PROGRAM, json.dumps(PLANS), 8)
 
 
-@pytest.mark.parametrize("plan, name", [(plan, name) for plan in PLANS for name in PLANS[plan]["cases"]])
-def test_several_devices_take_the_steps_of_one(found, plan, name):
+@pytest.fixture(scope="module")
+def more() -> dict:
+    return run(PROGRAM, json.dumps(SLOW), 8)
+
+
+def assert_same_steps(found: dict, plan: str, name: str) -> None:
     """Six of SGD, whose gradients Adam could not hide, and a hundred of Adam."""
     case = found["cases"][plan][name]
     assert case["skipped"] == 0.0 and case["moved"] > 1e-4
     assert case["state"] < (1e-5 if "Adam" in name else 1e-6) and case["metrics"] < 1e-5
     assert case["divided"] == ("parameters" in plan)
+
+
+@pytest.mark.parametrize("plan, name", [(plan, name) for plan in PLANS for name in PLANS[plan]["cases"]])
+def test_several_devices_take_the_steps_of_one(found, plan, name):
+    assert_same_steps(found, plan, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan, name", [(plan, name) for plan in SLOW for name in SLOW[plan]["cases"]])
+def test_more_divergences_and_devices_take_the_steps_of_one(more, plan, name):
+    assert_same_steps(more, plan, name)
 
 
 def test_devices_are_counted_and_described(found):

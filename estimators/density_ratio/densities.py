@@ -68,7 +68,8 @@ class GaussianFit(NamedTuple):
     def from_rows(cls, rows: np.ndarray) -> GaussianFit:
         """Raises numpy.linalg.LinAlgError where the rows [n, d] lie on a plane."""
         mean = rows.mean(axis=0)
-        return cls.from_sums(len(rows), np.zeros(len(mean)), (rows - mean).T @ (rows - mean), mean)
+        centred = rows - mean  # one array, so that the product is symmetric to the last bit
+        return cls.from_sums(len(rows), np.zeros(len(mean)), centred.T @ centred, mean)
 
     @classmethod
     def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> GaussianFit:

@@ -15,13 +15,12 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import operator
 import os
 import platform
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from fgan.devices import processes
 
 MANIFEST = "manifest.json"
 PAYLOAD = "state"
+KEEP = 2  # sound steps that are retained: the newest, and one to fall back to
 
 
 class CheckpointError(RuntimeError):
@@ -54,61 +54,42 @@ class _Unsound(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one run in `directory`, of which the newest `keep` sound ones are retained.
+    """The checkpoints of one run in `directory`, of which the newest KEEP sound ones are retained.
 
     Args:
         directory: created by the first save.
         fingerprint: text identifying the configuration; steps saved under another one are refused.
-        keep: number of verified steps to retain, at least 1; two allow a fall-back.
         warn: called with one line for each step that fails its checks.
     """
 
-    def __init__(
-        self, directory: str | Path, *, fingerprint: str, keep: int = 2, warn: Callable[[str], Any] = warnings.warn
-    ) -> None:
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1, not {keep}")
+    def __init__(self, directory: str | Path, *, fingerprint: str, warn: Callable[[str], Any] = warnings.warn) -> None:
         self.directory = Path(directory).absolute()
         self.fingerprint = fingerprint
-        self.keep = keep
         self.warn = warn
 
     def save(self, step: int, state: Any, *, metrics_bytes: int = 0) -> None:
         """Write `state` as `step`, whole or not at all, then prune; when this returns the step is on disk.
 
-        A sound step of the same number and tree is left as it is (only its `metrics_bytes` are brought up to date);
-        any other of that number is set aside as ``bad-<step>``.
+        Another of that number is set aside as ``bad-<step>``.
 
         Raises:
             OSError: the file system refused; earlier steps are untouched and the attempt is removed.
-            CheckpointError: the directory belongs to another configuration.
-            TypeError: a leaf is not an array. ValueError: a negative step.
+            CheckpointError: the directory belongs to another configuration. TypeError: a leaf is not an array.
         """
-        step = _index(step)
-        description = _describe(state)
+        record = {"step": step, "fingerprint": self.fingerprint, "leaves": _describe(state)}
+        record |= {"metrics_bytes": int(metrics_bytes), "versions": _versions()}
         processes.barrier("all are to save")  # and see the same directory
         sound = self._sound_steps()
-        record: dict[str, Any] = {"step": step, "fingerprint": self.fingerprint, "leaves": description}
-        record |= {"metrics_bytes": int(metrics_bytes), "versions": _versions()}
         try:
-            if step in sound and sound[step]["leaves"] == description:
-                if sound[step]["metrics_bytes"] != metrics_bytes and processes.leader():
-                    _write_manifest(self._at(step), sound[step] | {"metrics_bytes": int(metrics_bytes)})
-                processes.barrier("it was saved before")
-                return
             self._commit(step, jax.tree.leaves(state), record)
         except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
             shutil.rmtree(self._stage(step), ignore_errors=True)
             raise OSError(f"step {step} could not be saved in {self.directory}: {_first_line(error)}") from error
         if processes.leader():
-            self._prune(step, [*sound, step])
+            self._prune({*sound, step})
         processes.barrier("it is saved")
 
-    def steps(self) -> list[int]:
-        """The saved steps in ascending order: those with a manifest, not yet verified."""
-        return [step for step in self._found() if (self._at(step) / MANIFEST).is_file()]
-
-    def restore(self, like: Any, *, step: int | None = None, finite: bool = True) -> Restored | None:
+    def restore(self, like: Any) -> Restored | None:
         """The newest step that is sound and has the tree of `like`, or None where nothing was ever saved.
 
         Steps that fail are reported through `warn` with file and reason. They are set aside as ``bad-<step>`` once an
@@ -116,36 +97,38 @@ class Checkpoints:
 
         Args:
             like: the state, or its shape: arrays or `jax.ShapeDtypeStruct`; shardings are taken from it where given.
-            step: this one and no other; default the newest that is good.
-            finite: refuse NaN and infinities in floating-point leaves. Switch off where one diverged seed of many is
-                legitimate.
 
         Raises:
             CheckpointError: something was saved but nothing is usable, or it belongs to another configuration.
             TypeError: a leaf of `like` is not an array.
         """
-        wanted = _describe(like)
-        candidates = self._found()[::-1] if step is None else [_index(step)]
-        faults: dict[int, str] = {}
-        for candidate in candidates:
+        expected, faults = _describe(like), {}
+        for step in self.steps()[::-1]:
             try:
-                restored = self._load(candidate, like, wanted, finite)
+                restored = self._load(step, like, expected)
             except _Unsound as fault:
-                faults[candidate] = str(fault)
-                self.warn(f"checkpoint {self._at(candidate)} cannot be used: {fault}")
-            else:
-                processes.barrier("all have restored")
-                for unsound in faults if processes.leader() else ():
-                    with contextlib.suppress(OSError):  # one may restore from where one may not write
-                        self._set_aside(unsound)
-                return restored
-        if not faults and not self._set_aside_before():
+                faults[step] = str(fault)
+                self.warn(f"checkpoint {self._at(step)} cannot be used: {fault}")
+                continue
+            processes.barrier("all have restored")
+            for unsound in faults if processes.leader() else ():
+                with contextlib.suppress(OSError):  # one may restore from where one may not write
+                    self._set_aside(unsound)
+            return restored
+        if not faults and not any(name.startswith("bad-") for name in self._names()):
             return None
         reasons = "; ".join(f"{at}: {fault}" for at, fault in faults.items()) or "all were set aside as bad-*"
         raise CheckpointError(
-            f"no usable checkpoint in {self.directory} ({reasons}). "
-            f"Steps present: {self.steps()}. Put back a good copy, or start anew with --overwrite"
+            f"no usable checkpoint in {self.directory} ({reasons}). Put back a good copy, or start anew with "
+            "--overwrite"
         )
+
+    def steps(self) -> list[int]:
+        """Everything with the name of a step, in ascending order, sound or not."""
+        return sorted(int(name) for name in self._names() if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+    def _names(self) -> list[str]:
+        return sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
 
     def _at(self, step: int) -> Path:
         return self.directory / str(step)
@@ -153,31 +136,20 @@ class Checkpoints:
     def _stage(self, step: int) -> Path:
         return self.directory / f"tmp-{step}"
 
-    def _entries(self) -> list[str]:
-        return sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
-
-    def _found(self) -> list[int]:
-        """Everything with the name of a step, in ascending order, sound or not."""
-        return sorted(int(name) for name in self._entries() if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
-
-    def _set_aside_before(self) -> bool:
-        return any(name.startswith("bad-") for name in self._entries())
-
-    def _sound_steps(self) -> dict[int, dict[str, Any]]:
-        """Manifest of each step whose files are intact."""
-        sound = {}
-        for step in self._found():
-            try:
-                sound[step] = self._verify(step)
-            except _Unsound:
-                continue  # restore reports it; a save only must not count it
+    def _sound_steps(self) -> set[int]:
+        """The steps whose files are intact."""
+        sound = set()
+        for step in self.steps():
+            with contextlib.suppress(_Unsound):  # restore reports it; a save only must not count it
+                self._verify(step)
+                sound.add(step)
         return sound
 
     def _commit(self, step: int, leaves: list[Any], record: dict[str, Any]) -> None:
         """Build the step under a temporary name, force it to disk, and make it visible by one rename."""
         stage = self._stage(step)
         if processes.leader():
-            self._sweep()
+            self._remove_temporary()
             stage.mkdir(parents=True)
         processes.barrier("there is room to save")
         _write_payload(stage / PAYLOAD, step, leaves)
@@ -189,16 +161,16 @@ class Checkpoints:
         stage.rename(self._at(step))
         _sync(self.directory)
 
-    def _prune(self, saved: int, sound: list[int]) -> None:
-        kept = sorted(set(sound))[-self.keep :]
-        if len(kept) == self.keep:
-            for step in self._found():
-                if step < kept[0] and step != saved:
-                    self._at(step).rename(self._stage(step))  # a half-removed step must not look like a damaged one
-            self._sweep()
+    def _prune(self, sound: set[int]) -> None:
+        """Remove all that is older than the newest KEEP sound steps."""
+        kept = sorted(sound)[-KEEP:]
+        for step in self.steps() if len(kept) == KEEP else ():
+            if step < kept[0]:
+                self._at(step).rename(self._stage(step))  # a half-removed step must not look like a damaged one
+        self._remove_temporary()
 
-    def _sweep(self) -> None:
-        for name in self._entries():
+    def _remove_temporary(self) -> None:
+        for name in self._names():
             if name.startswith("tmp-"):
                 shutil.rmtree(self.directory / name)
 
@@ -220,13 +192,11 @@ class Checkpoints:
             _check_file(self._at(step) / PAYLOAD / name, name, stated)
         return manifest
 
-    def _load(self, step: int, like: Any, wanted: list[list[Any]], finite: bool) -> Restored:
+    def _load(self, step: int, like: Any, expected: list[list[Any]]) -> Restored:
         manifest = self._verify(step)
-        _check_tree(manifest["leaves"], wanted)
+        _check_tree(manifest["leaves"], expected)
         state = _read_payload(self._at(step) / PAYLOAD, like)
-        _check_tree(_describe(state), wanted)  # orbax casts without a word
-        if finite:
-            _check_finite(state)
+        _check_tree(_describe(state), expected)  # orbax casts without a word
         return Restored(step, state, manifest["metrics_bytes"])
 
 
@@ -252,13 +222,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _index(step: int) -> int:
-    step = operator.index(step)
-    if step < 0:
-        raise ValueError(f"step must not be negative, not {step}")
-    return step
 
 
 def _first_line(error: Exception) -> str:
@@ -321,33 +284,22 @@ def _check_file(path: Path, name: str, stated: dict[str, Any]) -> None:
         raise _Unsound(f"{name}: {error.strerror}") from error
 
 
-def _leaves_with_names(tree: Any) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield jax.tree_util.keystr(path) or "the state", leaf
-
-
 def _describe(tree: Any) -> list[list[Any]]:
     """``[path, shape, dtype]`` of each leaf, as JSON gives it back."""
-    for name, leaf in _leaves_with_names(tree):
+    leaves = [(jax.tree_util.keystr(path) or "the state", x) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+    for name, leaf in leaves:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             raise TypeError(f"{name} is a {type(leaf).__name__}, not an array: wrap it, e.g. by jnp.asarray")
-    return [[name, list(leaf.shape), str(leaf.dtype)] for name, leaf in _leaves_with_names(tree)]
+    return [[name, list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves]
 
 
-def _check_tree(saved: list[list[Any]], wanted: list[list[Any]]) -> None:
-    for one, other in itertools.zip_longest(saved, wanted):
+def _check_tree(saved: list[list[Any]], expected: list[list[Any]]) -> None:
+    def text(leaf: list[Any] | None) -> str:
+        return f"{leaf[0]} {leaf[2]}{leaf[1]}" if leaf else "no further leaf"
+
+    for one, other in itertools.zip_longest(saved, expected):
         if one != other:
-            raise _Unsound(f"it holds {_leaf_text(one)} where {_leaf_text(other)} is wanted")
-
-
-def _leaf_text(leaf: list[Any] | None) -> str:
-    return f"{leaf[0]} {leaf[2]}{leaf[1]}" if leaf else "no further leaf"
-
-
-def _check_finite(state: Any) -> None:
-    for name, leaf in _leaves_with_names(state):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all():
-            raise _Unsound(f"{name} holds values that are not finite")
+            raise _Unsound(f"it holds {text(one)} where {text(other)} is wanted")
 
 
 # Orbax stores a flat dict of numbered leaves: it refuses bare arrays, empty trees and arrays without elements, and

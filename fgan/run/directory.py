@@ -20,7 +20,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
@@ -42,7 +42,7 @@ class ConfigConflict(ValueError):
 
 
 class ResourceError(RuntimeError):
-    """The file system refuses: no space, no permission, no such place."""
+    """The file system refuses: no space, no permission, no such folder."""
 
     exit_code = 7
 
@@ -70,13 +70,10 @@ class RunDirectory:
 
     @classmethod
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
-        """The existing run at `path`, to read from: nothing is locked or written.
+        """The existing run at `path`, to read from: nothing is locked or written. Raises RunNotFound.
 
         Args:
             writes: False for a process that takes part in a run which another one writes.
-
-        Raises:
-            RunNotFound: no ``config.toml`` there.
         """
         run = cls(path, writes=writes)
         if not (run.path / CONFIG).is_file():
@@ -129,11 +126,9 @@ class RunDirectory:
     def default_name(config_stem: str, divergence: str, seed: int) -> str:
         """``runs/<config>-<divergence>-seed<k>``, other characters escaped: ``alpha(0.5)`` becomes ``alpha-0.5``.
 
-        Raises:
-            ValueError: nothing usable is left of a part, or the name is longer than 100 characters.
+        Raises ValueError where that is no usable name.
         """
-        name = f"{_escape(config_stem)}-{_escape(divergence)}-seed{int(seed)}"
-        return f"runs/{_checked_name(name)}"
+        return f"runs/{_checked_name(f'{_escape(config_stem)}-{_escape(divergence)}-seed{int(seed)}')}"
 
     @property
     def config_toml(self) -> str:
@@ -147,14 +142,11 @@ class RunDirectory:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
-    def figures(self) -> Path:
-        """The directory of pictures, made on first use."""
-        return self._folder("figures")
-
-    @property
     def checkpoints(self) -> Path:
         """The directory of checkpoints, made on first use."""
-        return self._folder("checkpoints")
+        with _resources(self.path):
+            (self.path / "checkpoints").mkdir(exist_ok=True)
+        return self.path / "checkpoints"
 
     def append(self, record: Mapping[str, Any], name: str = METRICS) -> None:
         """Append `record` to the file `name` as one line of strict JSON, whole or not at all.
@@ -167,7 +159,7 @@ class RunDirectory:
         if not self.writes:
             return
         line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
-        with _resources(self.path), open(self._file(name), "ab", buffering=0) as file:
+        with _resources(self.path), open(self.path / _checked_name(name), "ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             try:
                 if file.write(line) < len(line):
@@ -181,7 +173,7 @@ class RunDirectory:
 
         A checkpoint that records this length must not outlive the lines it counts.
         """
-        path = self._file(name)
+        path = self.path / _checked_name(name)
         if not path.exists():
             return 0
         with _resources(self.path), open(path, "rb") as file:
@@ -196,20 +188,21 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        path, length = self._file(name), self.size(name)
+        path, length = self.path / _checked_name(name), self.size(name)
         if not 0 <= n_bytes <= length:
             raise CheckpointError(f"{path} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost")
         if length == n_bytes:
             return
         with _resources(self.path), open(path, "r+b") as file:
-            if n_bytes and _byte(file, n_bytes - 1) != b"\n":
+            file.seek(max(n_bytes - 1, 0))
+            if n_bytes and file.read(1) != b"\n":
                 raise CheckpointError(f"{path} was changed after it was written: no line ends at byte {n_bytes}")
             file.truncate(n_bytes)
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
         """What the lines of the file `name` hold; [] where there is none."""
-        path = self._file(name)
+        path = self.path / _checked_name(name)
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     @property
@@ -244,14 +237,6 @@ class RunDirectory:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             self.status("failed", **progress(), reason=reason)
             raise
-
-    def _file(self, name: str) -> Path:
-        return self.path / _checked_name(name)
-
-    def _folder(self, name: str) -> Path:
-        with _resources(self.path):
-            (self.path / name).mkdir(exist_ok=True)
-        return self.path / name
 
     def _settle(self, config_toml: str, overwrite: bool) -> None:
         """Make the locked directory one of this configuration."""
@@ -357,8 +342,3 @@ def _drop_half_line(path: Path) -> None:
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _byte(file: BinaryIO, position: int) -> bytes:
-    file.seek(position)
-    return file.read(1)

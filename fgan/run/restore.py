@@ -65,7 +65,7 @@ def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
     members = Members.from_toml(run.config_toml)
     data, content = read_data(run, members.config)
     like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
-    restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like, finite=False)
+    restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like)
     if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return members, data, restored.step, restored.state
