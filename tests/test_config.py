@@ -133,7 +133,7 @@ def test_every_number_has_a_bound():
     assert [name for name, bound in numbers if not isinstance(bound, Bound) or not bound.complaint(math.nan)] == []
 
 
-TABLES = [(name, t) for name, kind in ALL if isinstance(r := rule(kind), OneOf) for t in r.tables if isinstance(t, str)]
+TABLES = [(name, t) for name, kind in ALL if isinstance(r := rule(kind), OneOf) and isinstance(t := r.table, str)]
 """Each field whose values are the names in a table, and the table's address."""
 
 
