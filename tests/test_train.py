@@ -22,25 +22,20 @@ import pytest
 from test_images import TEST_LABELS, TRAIN, four, idx, pictures
 
 from estimators.distributions.examples import TARGETS
-from estimators.divergences.table import DIVERGENCES
 from fgan.config import schema as configs
 from fgan.config.schema import (
     Config,
     ConfigError,
     Critic,
     Data,
-    Game,
     Generator,
-    InstanceNoise,
     Log,
     Optimizer,
-    Penalty,
     to_toml,
 )
 from fgan.data.sources import load as load_data
 from fgan.devices import engines as parallel
 from fgan.models.model import build
-from fgan.models.penalties import look
 from fgan.run import loop as train
 from fgan.run import pictures as plots
 from fgan.run import program
@@ -463,64 +458,7 @@ def test_nothing_to_restore(tmp_path):
         restore(tmp_path / "begun")
 
 
-# --- what the config becomes ------------------------------------------------------------------------------------------
-
-
-def test_penalties_add_up_with_their_scheduled_weight():
-    rng = np.random.default_rng(0)
-    x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
-    sight = look(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, DIVERGENCES["js"])
-
-    def made(*names, **options):
-        return build(replaced(penalty=Penalty(names=names, **options)), RING)
-
-    exact = [np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
-    assert [float(made(name).penalty(sight)) for name in ("r1", "r2")] == pytest.approx(exact, rel=1e-5)
-    assert float(made("r1", "r2").penalty(sight)) == pytest.approx(sum(exact), rel=1e-5)
-    weight = made("r1", weight=10.0, schedule="annealed").penalty_weight
-    assert [float(weight(jnp.int32(t))) for t in (0, TINY.steps)] == pytest.approx([10.0, 0.1], rel=1e-5)
-    assert made("r1", on="generator").penalty_on == "generator"
-    assert build(TINY, RING).penalty is None and made("none").penalty is None
-
-
-def test_the_spread_is_told_the_length_of_the_training():
-    config = replaced(
-        instance_noise=InstanceNoise(start=0.5, end=0.1, overlap=(0.1, 0.3), fall=0.25), game=Game(critic_steps=2)
-    )
-    assert vars(build(config, RING).spread) == {
-        "start": 0.5,
-        "end": 0.1,
-        "overlap": (0.1, 0.3),
-        "fall": 0.5 * TINY.steps,
-        "steps": 2 * TINY.steps,
-    }
-    assert build(TINY, RING).spread is None
-
-
-@pytest.mark.parametrize(
-    "divergence, critic, trained",
-    [
-        ("kl", "", "kl"),
-        ("total_variation", "", "js"),
-        ("hockey_stick(3)", "", "js"),
-        ("total_variation", "tv", "total_variation"),
-        ("kl", "pearson", "pearson"),
-        ("chi2", "pearson", "pearson"),
-        ("alpha(0.3)", "alpha(0.3)", "alpha(0.3)"),
-    ],
-)
-def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(divergence, critic, trained):
-    gan = build(replaced(divergence=divergence, critic=Critic(divergence=critic)), RING)
-    assert gan.trained.name == trained
-    assert (gan.critic_divergence is None) == (gan.divergence.name == trained)
-
-
-def test_the_fields_of_the_config_reach_the_gan():
-    game = Game(objective="alternative", critic_steps=4, smoothing=0.7)
-    generator, critic = Generator(latent=7, average=0.9), Critic(output_bound=5.0)
-    gan = build(replaced(game=game, generator=generator, critic=critic, batch=12), RING)
-    assert (gan.objective, gan.update, gan.critic_steps, gan.smoothing) == ("alternative", "alternating", 4, 0.7)
-    assert (gan.latent, gan.average, gan.reach, gan.batch, gan.dim) == (7, 0.9, 5.0, 12, 2)
+# --- seeds ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_seed_number_has_its_own_start():
