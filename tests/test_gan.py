@@ -33,7 +33,7 @@ BATCH = 16
 KEY = jax.random.key(0)
 
 
-def toy(name="js", *, networks=None, dim=2, rates=(0.01, 0.01), trained="", chosen="minimax", average=0.0, **changes):
+def plane(name="js", *, networks=None, dim=2, rates=(0.01, 0.01), trained="", chosen="minimax", average=0.0, **changes):
     """A small f-GAN in the plane: `rates` are learning rates or optimisers, `trained` is the critic's divergence."""
     d, trained = divergence(name), divergence(trained or name)
     generator, critic = networks or (MLP((8,), "relu", dim), MLP((8,), "tanh"))
@@ -53,7 +53,7 @@ def toy(name="js", *, networks=None, dim=2, rates=(0.01, 0.01), trained="", chos
 def line(name="js", **changes) -> FGAN:
     """The smallest one: generator μ + σz, critic w·x + b, plain gradient descent of rate 1."""
     smallest = {"networks": (LocationScale((0.5, 1.5)), MLP(())), "dim": 1, "rates": (1.0, 1.0)}
-    return toy(name, **(smallest | changes))
+    return plane(name, **(smallest | changes))
 
 
 def real(gan: FGAN, seed: int = 1) -> jax.Array:
@@ -82,7 +82,7 @@ def close(one, other, **tolerance) -> None:
 
 
 def test_a_step_is_pure_and_compiled_once():
-    gan, traces = toy(), []
+    gan, traces = plane(), []
 
     @jax.jit
     def chunk(key, state, start):
@@ -103,7 +103,7 @@ def test_a_step_is_pure_and_compiled_once():
 
 def test_it_is_a_model_that_draws_ahead():
     """Its step is `advance` on `noise`; its headline is among its metrics; it takes a batch a critic update."""
-    gan = toy(critic_steps=2)
+    gan = plane(critic_steps=2)
     state, metrics = gan.step(KEY, gan.init(KEY), real(gan))
     assert isinstance(gan, DrawsAhead) and gan.batches == 2 and gan.headline in metrics
     assert same((state, metrics), gan.advance(gan.noise(KEY), gan.init(KEY), real(gan)))
@@ -122,9 +122,9 @@ KINDS = {  # T any number, T < 0, T² in f*, a step, a step led by another criti
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_divergence_takes_steps_under_every_objective(name, update):
-    state = toy().init(KEY)
+    state = plane().init(KEY)
     for tried, chosen in enumerate(OBJECTIVES, 1):
-        gan, before = toy(name, trained=KINDS[name], chosen=chosen, update=update), state
+        gan, before = plane(name, trained=KINDS[name], chosen=chosen, update=update), state
         state, metrics = gan.step(jax.random.key(tried), before, real(gan, tried))
         assert all(np.isfinite(x).all() for x in leaves((state, metrics)))
         assert (float(metrics["skipped"]), int(state.step)) == (0.0, tried)
@@ -204,7 +204,7 @@ def test_donsker_varadhan_leads_the_generator(x64):
 
 
 def with_critic_rate(update: str, rate: float) -> FGAN:
-    return toy(update=update, rates=(0.01, rate))
+    return plane(update=update, rates=(0.01, rate))
 
 
 def test_simultaneous_updates_use_the_critic_from_before():
@@ -225,7 +225,7 @@ def test_alternating_updates_use_the_updated_critic():
 
 
 def test_critic_steps_counts_and_uses_every_batch():
-    gan = toy(critic_steps=3, rates=(optax.adam(0.01), optax.adam(0.01)))
+    gan = plane(critic_steps=3, rates=(optax.adam(0.01), optax.adam(0.01)))
     start, batch, step = gan.init(KEY), real(gan), jax.jit(gan.step)
     state, _ = step(KEY, start, batch)
     count = optax.tree_utils.tree_get
@@ -240,7 +240,7 @@ def test_critic_steps_counts_and_uses_every_batch():
 
 def test_each_critic_step_draws_its_own_noise():
     """Three updates on the same real batch from a critic that cannot move: the third bound differs from the first."""
-    one, three = (toy(critic_steps=k, rates=(0.01, 0.0)) for k in (1, 3))
+    one, three = (plane(critic_steps=k, rates=(0.01, 0.0)) for k in (1, 3))
     start = one.init(KEY)
     bounds = {float(gan.step(KEY, start, jnp.ones((gan.critic_steps, BATCH, 2)))[1]["bound"]) for gan in (one, three)}
     assert len(bounds) == 2
@@ -249,7 +249,7 @@ def test_each_critic_step_draws_its_own_noise():
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_non_finite_step_is_left_out_and_counted(update, poison):
-    gan = toy("kl", update=update, average=0.9, networks=(MLP((8,), "relu", 2), MLP((8,), "relu")))
+    gan = plane("kl", update=update, average=0.9, networks=(MLP((8,), "relu", 2), MLP((8,), "relu")))
     start, _ = gan.step(KEY, gan.init(KEY), real(gan))
     state = start
     for tried in (1, 2):
@@ -307,9 +307,9 @@ def test_a_js_critic_gives_a_valid_bound_on_total_variation():
 
 def test_the_reported_bound_is_the_trained_one_unless_another_trains():
     v = jnp.linspace(-1.0, 1.0, 5)
-    assert float(toy("kl").lower_bound(v, v, jnp.float32(0.7))) == pytest.approx(0.7)
+    assert float(plane("kl").lower_bound(v, v, jnp.float32(0.7))) == pytest.approx(0.7)
     expected = np.mean(1.0 + v) - np.mean(np.exp(v))
-    assert float(toy("kl", trained="js").lower_bound(v, v, jnp.nan)) == pytest.approx(float(expected), rel=1e-6)
+    assert float(plane("kl", trained="js").lower_bound(v, v, jnp.nan)) == pytest.approx(float(expected), rel=1e-6)
 
 
 # --- output bound, penalties, weights, precision, noise ---------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_a_penalty_moves_the_player_that_pays_it(x64, on):
 @pytest.mark.parametrize("chosen", ["minimax", "alternative", "kl_gradient"])
 def test_normalised_weights_are_those_of_the_objective_over_their_mean(x64, chosen):
     """At the outputs within their bound; samples move along the outputs before it."""
-    gan = toy("pearson", chosen=chosen, activation="log_ratio", normalise=True, output_bound=2.0)
+    gan = plane("pearson", chosen=chosen, activation="log_ratio", normalise=True, output_bound=2.0)
     raw = jnp.linspace(-3.0, 3.0, 9)
     weight = derivative(gan.cost)(2.0 * jnp.tanh(raw / 2.0))
     gradient = jax.grad(gan.generator_loss)(raw)
@@ -395,7 +395,7 @@ def test_normalised_critics_of_one_divergence_in_two_scales_take_the_same_step(x
 def test_bfloat16_computes_the_steps_of_float32_to_its_eight_bits(name):
     """Networks in bfloat16; parameters, optimiser states, bound and samples in float32, close to those of float32."""
     wide = MLP((8,), "relu", 2), MLP((8,), "tanh")
-    gans = [toy(name, networks=pair) for pair in (wide, [InPrecision(n, jnp.dtype("bfloat16")) for n in wide])]
+    gans = [plane(name, networks=pair) for pair in (wide, [InPrecision(n, jnp.dtype("bfloat16")) for n in wide])]
     state = gans[0].init(KEY)
     one, other = (jax.jit(gan.step)(KEY, state, real(gan)) for gan in gans)
     assert {x.dtype for x in jax.tree.leaves(other) if jnp.issubdtype(x.dtype, jnp.inexact)} == {jnp.dtype("float32")}
@@ -440,7 +440,7 @@ def test_the_noise_follows_the_bound_over_the_curvature(x64):
 
 def test_a_critic_with_frequencies_takes_the_noise():
     networks = MLP((8,), "relu", 2), MLP((8,), "tanh", frequencies=4)
-    gan = toy("js", networks=networks, takes_noise=True, instance_noise=NOISE)
+    gan = plane("js", networks=networks, takes_noise=True, instance_noise=NOISE)
     state, x = gan.init(KEY), jax.random.normal(KEY, (5, 2))
     noise = state.instance_noise
     noisy, sharp = (gan.outputs(state.critic, x, n) for n in (noise, None))
