@@ -20,7 +20,7 @@ TINY = 1e-12  # least variance of a column to which the ridge is relative
 class GaussianDensity:
     """log N(x; mean, Σ) at rows x [k, d]: [k], as log_peak − ½ ‖W(x − mean)‖² with WᵀW = Σ⁻¹.
 
-    A fitted density, where `estimators.distributions.gaussian.Gaussian` is a known distribution: it holds W, so that
+    A fitted density, where `estimators.distributions.elliptical.Gaussian` is a known distribution: it holds W, so that
     many rows cost one matrix product, and both W and log_peak may be corrected for the fit (`unbiased_density`).
 
     Attributes:
