@@ -16,8 +16,7 @@ from fgan.config.errors import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check
-from fgan.devices.collectives import Collective, step_collectives
-from fgan.devices.compile_check import CHIPS, Check, CompilerBusy, product_flops
+from fgan.devices.compile_check import CHIPS, Check, Collective, CompilerBusy, product_flops, step_collectives
 from fgan.devices.engines import Layout
 from fgan.devices.scaling import CHIP_COUNTS, weak_scaling
 from fgan.run.program import described
@@ -50,7 +49,7 @@ import jax
 from test_compile_check import CASES, steps
 
 from fgan.config.schema import Critic, Generator
-from fgan.devices.collectives import step_collectives
+from fgan.devices.compile_check import step_collectives
 from fgan.devices.compile_check import compiled_chunk
 from fgan.devices.engines import Layout
 

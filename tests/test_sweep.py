@@ -29,11 +29,10 @@ from fgan.run import loop, pictures, program, sweep_picture
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
 from fgan.run.loop import Outcome, train
+from fgan.run.members import restore
 from fgan.run.program import FIELDS, Program
-from fgan.run.restore import restore
-from fgan.run.signals import Stopped
-from fgan.run.sweep import groups, parts, sweep
-from fgan.run.sweep_file import Sweep, load
+from fgan.run.progress import Stopped
+from fgan.run.sweep import Sweep, groups, load, parts, sweep
 from fgan.scores.evaluation import Evaluation
 
 RATE = "generator_optimizer.learning_rate"

@@ -36,7 +36,7 @@ class Command(Base):
         require_device()
         import numpy as np
 
-        from fgan.run.restore import restore
+        from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)

@@ -48,9 +48,8 @@ from scipy.optimize import brentq
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
-from fgan.models.critic_values import CriticValues
 from fgan.models.gan import FGAN
-from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.penalties import PENALTIES, CriticValues, WeightedPenalty
 from fgan.models.players import Critic, Generator
 from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter

@@ -30,8 +30,7 @@ from fgan.config.toml import to_toml
 from fgan.experiments import mode_capture, plots, runs, tables
 from fgan.experiments.runs import Run, Sampler
 from fgan.experiments.tables import NAMES, Column, plus_minus, summary
-from fgan.scores.modes import mean_or_none
-from fgan.scores.subspaces import SLACK, perfect_in_subspace, subspace_scores
+from fgan.scores.modes import SLACK, mean_or_none, perfect_in_subspace, subspace_scores
 
 NAME: Literal["high_dimensional"] = "high_dimensional"
 EXPERIMENTS = {

@@ -25,8 +25,8 @@ from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Stopped, signals
+from fgan.run.members import restore
 from fgan.run.progress import Reporter
-from fgan.run.restore import restore
 
 POLL = 1.0
 """Seconds between two checks of the processes, each of which lives for minutes."""

@@ -25,16 +25,14 @@ from estimators.divergences.generator import SMOOTHING, FDivergence, derivative
 from estimators.divergences.table import divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
-from fgan.models.critic_values import critic_values
-from fgan.models.finite import keep_finite
 from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise
+from fgan.models.model import keep_finite
 from fgan.models.objectives import Objective, Outputs, minimax, objective
 from fgan.models.optimizers import optimizer
-from fgan.models.penalties import WeightedPenalty, weighted
-from fgan.models.players import Critic, Generator
+from fgan.models.penalties import WeightedPenalty, critic_values, weighted
+from fgan.models.players import Critic, Generator, InPrecision
 from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
-from fgan.networks.precision import InPrecision
 
 MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 

@@ -99,3 +99,21 @@ class Critic(Player):
     def out_of_bound(self, raw: jax.Array) -> jax.Array:
         """(|v| − output_bound)₊² of raw outputs v."""
         return jnp.maximum(jnp.abs(raw) - self.output_bound, 0.0) ** 2
+
+
+@dataclass(frozen=True)
+class InPrecision:
+    """`network` computed in `dtype`: parameters keep their own type, outputs have the type of the first input."""
+
+    network: Any
+    dtype: Any
+
+    def init(self, *arguments: Any) -> Any:
+        """The network's own parameters."""
+        return self.network.init(*arguments)
+
+    def apply(self, parameters: Any, *inputs: jax.Array, **options: Any) -> Any:
+        """The network's outputs."""
+        narrow = jax.tree.map(lambda x: x.astype(self.dtype), (parameters, inputs))
+        outputs = self.network.apply(narrow[0], *narrow[1], **options)
+        return jax.tree.map(lambda y: y.astype(inputs[0].dtype), outputs)

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
-from fgan.run.signals import Stopped
+from fgan.run.progress import Stopped
 
 CONFIG = "config.toml"
 LOCK = "run.lock"

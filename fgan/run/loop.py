@@ -29,8 +29,7 @@ from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.members import Members, fingerprint, write_data
 from fgan.run.program import Program
-from fgan.run.progress import Reporter
-from fgan.run.signals import Stopped, signals
+from fgan.run.progress import Reporter, Stopped, signals
 
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 

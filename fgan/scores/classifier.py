@@ -18,8 +18,7 @@ import optax
 from numpy.typing import ArrayLike
 
 from estimators.critics import kernel as fitting
-from fgan.scores.histograms import histogram_kl
-from fgan.scores.precision_recall import precision_recall
+from fgan.scores.precision_recall import histogram_kl, precision_recall
 
 FEATURES = 64
 BATCH = 128

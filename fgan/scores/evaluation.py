@@ -23,10 +23,17 @@ from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model
 from fgan.scores.classifier import class_scores, train_classifier
-from fgan.scores.curves import curve_scores
-from fgan.scores.modes import ModeScores, mean_or_none, mode_scores, perfect_high_quality
+from fgan.scores.modes import (
+    ModeScores,
+    SubspaceScores,
+    curve_scores,
+    mean_or_none,
+    mode_scores,
+    perfect_high_quality,
+    perfect_in_subspace,
+    subspace_scores,
+)
 from fgan.scores.precision_recall import precision_recall
-from fgan.scores.subspaces import SubspaceScores, perfect_in_subspace, subspace_scores
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 

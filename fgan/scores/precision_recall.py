@@ -1,15 +1,51 @@
-"""Precision and recall of generated samples in a space where only real samples are known.
-
-Source: Kynkäänniemi, Karras, Laine, Lehtinen, Aila 2019, equations 1 and 2.
-"""
+"""How two sets of samples compare: precision and recall, and the KL between their histograms."""
 
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
-from fgan.scores.points import same_dimension
+from estimators.samples.arrays import as_samples
+
+
+def same_dimension(**arrays: ArrayLike) -> tuple[np.ndarray, ...]:
+    """The named arrays as finite float64 [n, d] with one d; ValueError names those that disagree."""
+    checked = {name: as_samples(array, name=name, minimum=1).values for name, array in arrays.items()}
+    if len({values.shape[1] for values in checked.values()}) > 1:
+        shapes = " and ".join(f"{name} {values.shape}" for name, values in checked.items())
+        raise ValueError(f"{shapes} differ in dimension")
+    return tuple(checked.values())
+
+
+def histogram_kl(counts: ArrayLike, reference: ArrayLike) -> tuple[float, float]:
+    """(KL(counts/n ‖ reference), (K−1)/(2n)) in nats, n = Σ counts.
+
+    The second number is the mean of the first, to O(1/n²), when the counts are drawn from the reference: 2n KL tends
+    to a chi-square variable with K−1 degrees of freedom.
+
+    Args:
+        counts: [K] non-negative.
+        reference: [K] non-negative with a positive sum, probabilities or counts; K−1 counts its positive entries.
+
+    Returns:
+        +inf as KL where the reference is 0 and a count is not; (nan, inf) when every count is 0.
+
+    Raises:
+        ValueError: different shapes, negative or non-finite entries, or a reference that sums to 0.
+    """
+    p, q = np.asarray(counts, np.float64), np.asarray(reference, np.float64)
+    if p.ndim != 1 or p.shape != q.shape:
+        raise ValueError(f"counts and reference must be vectors of one length, got {p.shape} and {q.shape}")
+    if not (np.isfinite(p).all() and np.isfinite(q).all() and (p >= 0).all() and (q >= 0).all() and q.sum() > 0):
+        raise ValueError("counts and reference must be finite and non-negative, and the reference must not be all zero")
+    n = p.sum()
+    if n == 0:
+        return float("nan"), float("inf")
+    # kl_div's p log(p/q) − p + q is non-negative entry by entry, so rounding cannot make the sum negative.
+    return float(scipy.special.kl_div(p / n, q / q.sum()).sum()), float((np.count_nonzero(q) - 1) / (2 * n))
+
 
 BLOCK = 512
 """Rows of a distance matrix held at once: 20 MB against 5000 points."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from estimators.distributions.gaussian import Gaussian
 
 from estimators.distributions.elliptical import Gaussian
 from estimators.distributions.examples import TWO_MODES, normal
