@@ -90,9 +90,6 @@ class OneOf(Rule):
         return "" if value in self.names else nearest(value, self.names)
 
 
-# --- reading annotations ----------------------------------------------------------------------------------------------
-
-
 @cache
 def fields(cls: type) -> dict[str, Any]:
     """name → annotated type of each field of a dataclass."""

@@ -52,8 +52,6 @@ class Dataset:
     """Real samples, in the scale the networks see.
 
     Attributes:
-        name: as in the config.
-        dim: d.
         target: the known distribution that every batch is drawn from anew, or None.
         law: the known distribution that `rows` were drawn from, or None.
         rows: training rows [n, d] float32, in random order, the user's own in that of their file; [0, d] for a known
@@ -81,11 +79,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
-        """This device's shard of n real samples [n, d]: from the target, or rows as `stratified` numbers them.
-
-        Args:
-            rows: this device's shard of `self.rows`; all of them on one device.
-        """
+        """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`."""
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)

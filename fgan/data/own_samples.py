@@ -25,14 +25,8 @@ BLOCK = 1 << 22
 def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out."""
     try:
-        own = files.read_slice(
-            data.path,
-            processes.index(),
-            processes.count(),
-            key=data.key or None,
-            nan_policy=data.nan_policy,
-            flatten=data.flatten,
-        )
+        options: dict[str, Any] = {"key": data.key or None, "nan_policy": data.nan_policy, "flatten": data.flatten}
+        own = files.read_slice(data.path, processes.index(), processes.count(), **options)
         description = describe(own)
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))

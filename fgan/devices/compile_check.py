@@ -46,17 +46,11 @@ SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "
 
 
 class Collective(NamedTuple):
-    """One operation of a step between devices.
+    """One operation of a step between devices."""
 
-    Attributes:
-        kind: as in HLO, such as all-reduce.
-        bytes: of its result, on one device.
-        update: the named scope `<update>_update` it belongs to, such as critic; "" where there is none.
-    """
-
-    kind: str
-    bytes: int
-    update: str
+    kind: str  # as in HLO, such as all-reduce
+    bytes: int  # of its result, on one device
+    update: str  # the named scope `<update>_update` it belongs to, such as critic; "" where there is none
 
     def sent(self, n: int) -> float:
         """The bytes that each of n devices sends, at the least."""
@@ -116,23 +110,14 @@ class CompilerBusy(RuntimeError):
 
 
 class Chip(NamedTuple):
-    """The published figures of a chip: decimal units a second.
+    """The published figures of a chip: decimal units a second."""
 
-    Attributes:
-        flops: peak FLOP/s of matrix products in bfloat16, in which TPUs also multiply float32 by default.
-        memory: HBM, bytes.
-        bandwidth: of the HBM, bytes a second.
-        link: bytes a second that a chip sends over all its links, one way.
-        pod: how many chips such links can join.
-        network: bytes a second a chip between pods, over the data centre; 0 where none is published.
-    """
-
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    pod: int
-    network: float = 0.0
+    flops: float  # peak of matrix products in bfloat16, in which TPUs also multiply float32 by default
+    memory: float  # HBM, bytes
+    bandwidth: float  # of the HBM, bytes a second
+    link: float  # bytes a second that a chip sends over all its links, one way
+    pod: int  # how many chips such links can join
+    network: float = 0.0  # bytes a second a chip between pods, over the data centre; 0 where none is published
 
 
 CHIPS: Mapping[str, Chip] = MappingProxyType(
@@ -151,13 +136,10 @@ network of a pod of 256, here a chip's share; v4's links from Jouppi et al. 2023
 
 
 class Check(NamedTuple):
-    """What a step takes on one device, under the layout named.
+    """What a step takes on one device, under the layout named; `steps` is that of a call.
 
-    Attributes:
-        topology, engine, parameters, chips, devices, batch, steps: what was compiled; steps a call.
-        arguments, outputs, temporaries, code: bytes.
-        flops, bytes: a step, by XLA's count; `products` are the FLOPs of matrix products counted from their shapes.
-        collectives: of a step.
+    `arguments` to `code` are bytes; `flops` and `bytes` a step by XLA's count, `products` the FLOPs of matrix products
+    counted from their shapes.
     """
 
     topology: str

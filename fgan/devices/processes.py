@@ -40,14 +40,8 @@ class ChildEnded(RuntimeError):
 def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> None:
     """Meet the other processes of this run; must come before anything else asks JAX for devices.
 
-    Args:
-        coordinator: HOST:PORT of process 0; empty on TPU pods, Slurm and Open MPI, where it is found out, and so are
-            the others.
-        processes: how many.
-        process_id: which one this is, from 0.
-
-    Raises:
-        PeerLost: they did not meet in time.
+    `coordinator` is HOST:PORT of process 0; on TPU pods, Slurm and Open MPI all three are detected if it is empty.
+    Raises PeerLost where they did not meet in time.
     """
     import jax
 

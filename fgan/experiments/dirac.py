@@ -182,9 +182,6 @@ def simulate(d: FDivergence, weights: jax.Array, starts: jax.Array, interval: ja
     return jacobians, jnp.concatenate([starts[None], path]).swapaxes(0, 1)
 
 
-# --- where the penalty has a kink -------------------------------------------------------------------------------------
-
-
 def half_turn(path: np.ndarray) -> float:
     """θ where the flow `path` [n, 2], begun in ψ > 0, first comes back to ψ = 0; NaN if it does not.
 

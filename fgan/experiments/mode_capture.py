@@ -39,21 +39,14 @@ WIDTH = (0.9, 1.1)  # of a mode, over the target's: the aim
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A mixture to capture, with what is known of it.
-
-    Attributes:
-        name: of the target, and of the experiment.
-        steps: of training.
-        high_quality, kl: the aims, a share and nats.
-        published: a published table: name → (modes, high quality in %, mode KL), None where not reported.
-        source: of that table.
-    """
+    """A mixture to capture, the aims, and a published table."""
 
     name: str
     steps: int
-    high_quality: float
-    kl: float
+    high_quality: float  # the aim, a share
+    kl: float  # the aim, nats
     published: dict[str, tuple[float, float, float | None]]
+    """name → (modes, high quality in %, mode KL), None where not reported."""
     source: str = "Lin, Khetan, Fanti, Oh 2018 (PacGAN), 400,000 steps, 2,500 samples"
 
     @property
@@ -122,9 +115,6 @@ def preset(task: Task, name: str, *, variant: str = "preset", steps: int | None 
     Its learning rate decays exponentially: under Adam the generator trembles by its rate, whatever the batch, and the
     critic, which sees modes and trembling together, would make them too narrow and never quite balanced. The Roth
     penalty, annealed to a hundredth, flattens the critic where the samples are and settles that balance.
-
-    Args:
-        variant: a name of VARIANTS.
     """
     objective: Any = {"preset": "kl_gradient", "own": "minimax", "plain": "alternative"}[variant]
     plain = variant == "plain"

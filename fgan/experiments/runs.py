@@ -174,9 +174,6 @@ def _processes() -> Iterator[tuple[dict[int, tuple[Run, subprocess.Popen]], list
             process.wait()
 
 
-# --- the rows of a table ---------------------------------------------------------------------------------------------
-
-
 def fill(
     path: Path, facts: dict[str, Any], runs: Sequence[Run], score: Score, names: Sequence[str], quiet: bool
 ) -> dict[str, Any]:

@@ -41,12 +41,9 @@ class GANState(NamedTuple):
     """Everything a step changes.
 
     Attributes:
-        generator, critic: parameters.
-        generator_optimizer, critic_optimizer: optax states.
         average: moving average of the generator's parameters, what `sample` uses.
         step: generator updates tried so far.
         skipped: consecutive updates left out because something was not finite.
-        instance_noise: the noise added to both measures; None without it.
     """
 
     generator: Any
@@ -83,17 +80,15 @@ class FGAN:
         divergence: the D_f that the generator descends and that `bound` in the metrics estimates.
         generator: the player z [n, latent] → x [n, d].
         critic: the player x [n, d] → v [n]; the divergence whose bound it climbs may be another.
-        batch: the global batch size.
+        batch: the global batch size, over all devices.
         objective: what the generator minimises, an entry of OBJECTIVES.
         smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
         normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
             their mean; these then move along the critic's output as it is before its output bound.
-        penalty: added to the loss of one player.
         instance_noise: the noise added to both measures; the bound is then that between the noisy measures, a lower
             bound on the divergence of the sharp ones.
         critic_steps: critic updates a generator update.
         update: alternating, or the paper's single-step simultaneous update.
-        replicas: how the global batch is spread over devices.
     """
 
     divergence: FDivergence
@@ -123,16 +118,9 @@ class FGAN:
         g_key, c_key = jax.random.split(key)
         generator, generator_optimizer = self.generator.init(g_key)
         critic, critic_optimizer = self.critic.init(c_key)
-        return GANState(
-            generator=generator,
-            critic=critic,
-            generator_optimizer=generator_optimizer,
-            critic_optimizer=critic_optimizer,
-            average=jax.tree.map(jnp.copy, generator),
-            step=jnp.zeros((), jnp.int32),
-            skipped=jnp.zeros((), jnp.int32),
-            instance_noise=self.instance_noise.init() if self.instance_noise else None,
-        )
+        average, noise = jax.tree.map(jnp.copy, generator), self.instance_noise.init() if self.instance_noise else None
+        step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return GANState(generator, critic, generator_optimizer, critic_optimizer, average, step, skipped, noise)
 
     def step(self, key: jax.Array, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """One generator update with the critic updates that go with it.

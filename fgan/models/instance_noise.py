@@ -31,12 +31,7 @@ MEMORY = 0.98
 
 
 class NoiseState(NamedTuple):
-    """The noise of a step.
-
-    Attributes:
-        standard_deviation: s, along every axis, in the units of the networks' inputs.
-        bound: the running mean of the critic's bound on D_f, over f''(1).
-    """
+    """The noise of a step: s in the units of the networks' inputs, and b, the running mean of the bound over f''(1)."""
 
     standard_deviation: jax.Array
     bound: jax.Array
@@ -84,6 +79,5 @@ def instance_noise(config: schema.InstanceNoise, updates: int) -> InstanceNoise 
     """The noise that `config` describes in a training of so many critic updates; None for none."""
     if not config.start:
         return None
-    return InstanceNoise(
-        start=config.start, end=config.end, overlap=config.overlap, fall=config.fall * updates, steps=updates
-    )
+    fall = config.fall * updates
+    return InstanceNoise(start=config.start, end=config.end, overlap=config.overlap, fall=fall, steps=updates)

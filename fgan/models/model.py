@@ -19,15 +19,10 @@ from fgan.data.dataset import Dataset
 
 
 class Model(Protocol):
-    """What the loop asks of a model.
+    """What the loop asks of a model."""
 
-    Attributes:
-        headline: the metric that a progress bar shows.
-        batches: batches of real samples that a step takes.
-    """
-
-    headline: str
-    batches: int
+    headline: str  # the metric that a progress bar shows
+    batches: int  # of real samples that a step takes
 
     def init(self, key: jax.Array) -> Any:
         """The state before the first step: a pytree of arrays with `skipped`, the steps left out in a row."""

@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         v: outputs within their bound, [b].
-        activation: of the critic: v → T, f*(T) and ℓ, for the divergence that trains it.
+        activation: v → T, f*(T) and ℓ, for the divergence that trains the critic.
         divergence: f_G, the divergence that the generator descends.
         smoothing: width in nats of the step that stands in for f_G' where f_G has a kink.
     """

@@ -25,12 +25,8 @@ class CriticValues(NamedTuple):
     """All that a penalty may use: the critic, the batch, and the critic's outputs and input gradients on it.
 
     Attributes:
-        critic: x [n, d] → v [n].
-        x_p, x_q: the batch, [n, d] each.
-        v_p, v_q: the critic's outputs on it, [n].
-        gradient_p, gradient_q: ∇ₓv there, [n, d].
-        divergence: the one that trains the critic.
-        activation: of the critic: v → T, f*(T) and ℓ.
+        x, v, gradient: [n, d], [n] and ∇ₓv [n, d], of P and of Q.
+        divergence, activation: the one that trains the critic, and v → T, f*(T) and ℓ.
         expectation: the mean over the batch.
         uniform, normal: [n] of U(0, 1) and [n, d] of N(0, 1), for penalties at other points than the batch.
     """
@@ -184,18 +180,9 @@ SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
 """The weight at a share t ∈ [0, 1] of the training, over that at its start; `annealed` as Roth et al. 2017 have it."""
 
 
-# --- the weight -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class WeightedPenalty:
-    """λ(step)·ΣR.
-
-    Attributes:
-        penalties: the functions R.
-        weight: step → λ.
-        on: the player whose loss it is added to.
-    """
+    """λ(step)·ΣR over `penalties` R, with λ given by `weight`, in the loss of the player `on`."""
 
     penalties: tuple[PenaltyFunction, ...]
     weight: Callable[[jax.Array], jax.Array] = jnp.ones_like
@@ -213,9 +200,6 @@ def weighted(config: Penalty, steps: int) -> WeightedPenalty | None:
         return config.weight * SCHEDULES[config.schedule](step / steps)
 
     return WeightedPenalty(penalties=chosen, weight=weight, on=config.on) if chosen else None
-
-
-# --- what penalties share ---------------------------------------------------------------------------------------------
 
 
 def square(gradient: jax.Array) -> jax.Array:

@@ -15,13 +15,7 @@ from estimators.divergences.generator import Activation, ActivationName, FDiverg
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A network and what trains it.
-
-    Attributes:
-        network: a flax module, or a wrapper around one.
-        inputs: dimension of the points it takes.
-        optimizer: an optax transformation.
-    """
+    """A network (a flax module, or a wrapper around one) of points of `inputs` dimensions, and what trains it."""
 
     network: Any
     inputs: int
@@ -40,13 +34,9 @@ class Player:
 
 @dataclass(frozen=True, kw_only=True)
 class Generator(Player):
-    """A network z [n, latent] → x [n, d], and the moving average of its parameters that samples come from.
+    """A network z [n, latent] → x [n, d], and the moving average of its parameters that samples come from."""
 
-    Attributes:
-        average: decay of that average, a step; 0 keeps none.
-    """
-
-    average: float = 0.0
+    average: float = 0.0  # decay of that average, a step; 0 keeps none
 
     def averaged(self, average: Any, parameters: Any, step: jax.Array) -> Any:
         """The moving average after `step`, in which the start weighs little."""
@@ -61,7 +51,6 @@ class Critic(Player):
     """A network x [n, d] → v [n], what its outputs v stand for, and the bound that it ascends.
 
     Attributes:
-        divergence: the divergence whose bound trains it.
         activation: of its outputs; None for the divergence's default.
         bound: an entry of estimators.divergences.bounds.BOUNDS.
         output_bound: outputs are brought within ±output_bound, so that no divergence, infinite between disjoint

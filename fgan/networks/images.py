@@ -85,12 +85,7 @@ class Halving(nn.Module):
 
 
 class Doubling(nn.Module):
-    """Images [n, h, w, c] → [n, 2h, 2w, features]: the transposed convolution of such windows, `Halving` backwards.
-
-    Attributes:
-        features: channels of the result.
-        use_bias: add a number a channel.
-    """
+    """Images [n, h, w, c] → [n, 2h, 2w, features]: the transposed convolution of such windows, `Halving` backwards."""
 
     features: int
     use_bias: bool = True
@@ -110,10 +105,7 @@ def _bias(module: Halving | Doubling) -> jax.Array:
 class ImageGenerator(nn.Module):
     """z [n, latent] → images as rows [n, side²] in (−1, 1): dense to side/4, then two convolutions that double it.
 
-    Attributes:
-        side: height and width; a multiple of 4.
-        features: channels at side/4 and at side/2.
-        nonlinearity: a name in NONLINEARITIES.
+    `side` is a multiple of 4, `features` are the channels at side/4 and at side/2.
     """
 
     side: int
@@ -132,10 +124,7 @@ class ImageGenerator(nn.Module):
 class ImageCritic(nn.Module):
     """Images as rows [n, side²] → v [n]: two 4 × 4 convolutions of stride 2, then a dense layer.
 
-    Attributes:
-        side: height and width; a multiple of 4.
-        features: channels at side/2 and at side/4.
-        nonlinearity: a name in NONLINEARITIES.
+    `side` is a multiple of 4, `features` are the channels at side/2 and at side/4.
     """
 
     side: int

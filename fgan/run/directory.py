@@ -55,7 +55,6 @@ class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
     Attributes:
-        path: absolute, links resolved.
         changeable: dotted configuration keys, or tables, that do not make it another run.
         resumed: whether `open` found the run there already.
         writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
@@ -82,12 +81,7 @@ class RunDirectory:
 
     @classmethod
     def open(
-        cls,
-        path: str | Path,
-        config_toml: str,
-        *,
-        overwrite: bool = False,
-        changeable: tuple[str, ...] = CHANGEABLE,
+        cls, path: str | Path, config_toml: str, *, overwrite: bool = False, changeable: tuple[str, ...] = CHANGEABLE
     ) -> Self:
         """The run at `path`, locked for this process: created, or resumed where the configuration agrees.
 
@@ -223,11 +217,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
-        """Whatever ends the work inside is recorded as ``preempted`` or ``failed``, with what `progress` returns then.
-
-        Args:
-            progress: the `step`, and what else `status` is to hold.
-        """
+        """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then."""
         try:
             yield
         except Stopped:

@@ -41,19 +41,12 @@ class Diverged(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What a run or a sweep has come to.
+    """What a run or a sweep has come to."""
 
-    Attributes:
-        run: its directory.
-        step: the steps done, of all parts of a sweep together.
-        scores: a dict a member: the last scores of a run, the lines of a sweep's results.csv.
-        leads: whether this process has written them.
-    """
-
-    run: Path
-    step: int
-    scores: list[dict[str, Any]]
-    leads: bool = True
+    run: Path  # its directory
+    step: int  # of all parts of a sweep together
+    scores: list[dict[str, Any]]  # a dict a member: the last scores of a run, the lines of a sweep's results.csv
+    leads: bool = True  # whether this process has written them
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -89,12 +82,9 @@ def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirect
 
 @dataclass
 class Loop:
-    """Members in training.
+    """Members in training, recorded in `directory`, which is locked for this process.
 
     Attributes:
-        program, members: what is trained.
-        directory: where it is recorded, locked for this process.
-        report: where progress is shown.
         evaluates: whether scores, samples and pictures are recorded on the way and at the end.
         label: what progress shows the members as.
         before: steps that parts of the sweep have taken before this one.

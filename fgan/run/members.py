@@ -32,19 +32,12 @@ TABLE = "\n[members]\n"
 
 @dataclass(frozen=True)
 class Members:
-    """k members that one program trains.
-
-    Attributes:
-        config: what they share.
-        seeds: [k].
-        values: dotted field of the config → its value for each member [k].
-        copies: how many of the last ones only fill up the program, and count for nothing.
-    """
+    """k members that one program trains: what they share, and the seed and other values of each."""
 
     config: Config
     seeds: tuple[int, ...]
-    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    copies: int = 0
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # dotted field of the config → [k]
+    copies: int = 0  # how many of the last ones only fill up the program, and count for nothing
 
     @classmethod
     def of(cls, config: Config) -> Members:
@@ -105,14 +98,7 @@ def fingerprint(run: RunDirectory, data: str) -> str:
 
 
 class Restored(NamedTuple):
-    """A trained member.
-
-    Attributes:
-        model, state: `model.sample(state, key, n)` draws in the scale the networks see.
-        step: how long it has trained.
-        config: what trains it alone.
-        offset, scale: the affine map to the data's own units, x·scale + offset.
-    """
+    """A trained member: its model draws in the scale the networks see, x·scale + offset are the data's own units."""
 
     model: Model
     state: Any

@@ -50,19 +50,12 @@ MOST = 10_000  # members of a sweep: a guard against lists that multiply to more
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep file says.
+    """What a sweep file says."""
 
-    Attributes:
-        base: what all configs have in common, the seeds included.
-        grid: dotted field → its values.
-        members: most members a part; 0 for as many as memory holds.
-        name: of the file, for messages.
-    """
-
-    base: Config
-    grid: Mapping[str, tuple[Any, ...]]
-    members: int = 0
-    name: str = "sweep.toml"
+    base: Config  # what all configs have in common, the seeds included
+    grid: Mapping[str, tuple[Any, ...]]  # dotted field → its values
+    members: int = 0  # most members a part; 0 for as many as memory holds
+    name: str = "sweep.toml"  # of the file, for messages
 
     def configs(self) -> list[Config]:
         """Every combination of the grid's values, the last field running fastest. Raises ConfigError."""

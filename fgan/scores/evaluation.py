@@ -68,8 +68,6 @@ class Evaluation:
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
 
-# --- scorers ---------------------------------------------------------------------------------------------------------
-
 Score = Callable[[np.ndarray, Any], dict[str, Any]]
 """(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""
 
