@@ -54,7 +54,12 @@ def _run(words: list[str]) -> None:
 def _parse(words: list[str]) -> Callable[[], None]:
     """The command with its settings; ConfigError, one line, for words that mean nothing."""
     if not words or words[0] in ("-h", "--help"):
-        return tyro.cli(_any_command(), args=["--help"], prog="fgan", description=ABOUT)
+        commands = [
+            Annotated[COMMANDS[name], tyro.conf.subcommand(name, description=line)]
+            for name, line in COMMANDS.about.items()
+        ]
+        any_command: Any = Union[tuple(commands)]  # noqa: UP007
+        return tyro.cli(any_command, args=["--help"], prog="fgan", description=ABOUT)
     name, words = words[0], words[1:]
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
@@ -65,14 +70,6 @@ def _parse(words: list[str]) -> Callable[[], None]:
     made = _filled(name, command, words, default=command(file=file, settings=toml.load(file)))
     check_fields(made.settings)
     return made
-
-
-def _any_command() -> Any:
-    """The type that stands for any of the commands, to tyro."""
-    subcommands = [
-        Annotated[COMMANDS[name], tyro.conf.subcommand(name, description=line)] for name, line in COMMANDS.about.items()
-    ]
-    return Union[tuple(subcommands)]  # noqa: UP007
 
 
 def _takes_config(command: Any) -> bool:

@@ -161,7 +161,7 @@ class Check(NamedTuple):
     @property
     def chip(self) -> Chip:
         """The chip's figures as one device has them: some chips are two devices."""
-        c, each = CHIPS[generation(self.topology)], self.devices // self.chips
+        c, each = CHIPS[self.topology.partition(":")[0]], self.devices // self.chips
         return Chip(c.flops / each, c.memory / each, c.bandwidth / each, c.link / each, c.pod * each, c.network / each)
 
     @property
@@ -228,14 +228,9 @@ def compile_check(config: Config, topology: str, steps: Steps) -> Check:
     )
 
 
-def generation(topology: str) -> str:
-    """The chip that a topology is made of."""
-    return topology.partition(":")[0]
-
-
 def described(topology: str) -> tuple[jax.Device, ...]:
     """The devices of a TPU topology, described by libtpu; none needs to be there. Errors as `compile_check`."""
-    if generation(topology) not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
+    if topology.partition(":")[0] not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
         raise ConfigError(f"--topology {topology}: must be chips and their grid, such as {EXAMPLES}")
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError('compile-check needs libtpu, which holds the compiler: pip install "fgan[tpu]"')
@@ -291,7 +286,8 @@ def table(result: Check) -> str:
     chip = result.chip
     reduced = sum(c.bytes for c in result.collectives if c.kind == "all-reduce")
     others = Counter(c.kind for c in result.collectives if c.kind != "all-reduce")
-    split = ", ".join(f"{result.all_reduces(u)} {u or 'unnamed'}" for u in _updates(result))
+    updates = sorted({c.update for c in result.collectives if c.kind == "all-reduce"}, key=lambda u: (not u, u))
+    split = ", ".join(f"{result.all_reduces(u)} {u or 'unnamed'}" for u in updates)
     compute, memory = (seconds_text(t) for t in (result.flops / chip.flops, result.bytes / chip.bandwidth))
     parts = f"arguments {_size(result.arguments)}, outputs {_size(result.outputs)}, temporaries "
     parts += f"{_size(result.temporaries)}, code {_size(result.code)}"
@@ -310,11 +306,6 @@ def table(result: Check) -> str:
         f"{seconds_text(result.sent / chip.link)}",
     }
     return "\n".join(f"{name:<17}{text}" for name, text in rows.items())
-
-
-def _updates(result: Check) -> list[str]:
-    """The updates that take all-reduces, those without a name last."""
-    return sorted({c.update for c in result.collectives if c.kind == "all-reduce"}, key=lambda u: (not u, u))
 
 
 def _size(n: float) -> str:

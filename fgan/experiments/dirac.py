@@ -154,10 +154,7 @@ def rates(path: np.ndarray, interval: float) -> np.ndarray:
 def simulate(d: FDivergence, weights: jax.Array, starts: jax.Array, interval: jax.Array) -> tuple[Any, Any]:
     """(Jacobians at the goal [k, 2, 2], flows [k, n, 2] from `starts` [k, 2] at n times, one `interval` apart).
 
-    Runge and Kutta's fourth order, `SUBSTEPS` an interval.
-
-    Args:
-        weights: [k, penalties], as in `velocity`.
+    Runge and Kutta's fourth order, `SUBSTEPS` an interval, under `weights` [k, penalties] as in `velocity`.
     """
     field = partial(velocity, d)
     jacobians = jax.vmap(lambda w: jax.jacfwd(partial(field, w))(jnp.zeros(2)))(weights)

@@ -68,12 +68,8 @@ def preset(name: str, *, variant: str = "preset", steps: int = STEPS, seeds: int
     curvature: width against quality.
     """
     target, plain = SUBSPACES[NAME], variant == "plain"
-    noise = InstanceNoise(
-        start=0.25 * math.sqrt(2.0 * target.dim),
-        end=0.5 * target.sigma / target.deviation,
-        overlap=(0.05, 0.5),
-        fall=0.3,
-    )
+    widest, narrowest = 0.25 * math.sqrt(2.0 * target.dim), 0.5 * target.sigma / target.deviation
+    noise = InstanceNoise(start=widest, end=narrowest, overlap=(0.05, 0.5), fall=0.3)
     return Config(
         divergence=name,
         seeds=seeds,

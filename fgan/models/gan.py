@@ -57,19 +57,12 @@ class GANState(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The random numbers of a step, less its batch.
+    """The random numbers of a step, less its batch."""
 
-    Attributes:
-        z: the generator's, [b, latent].
-        fake: the critic's, one [b, latent] a critic update; empty where all updates share z.
-        critic: a key for each of these updates.
-        generator: the key of the generator's update.
-    """
-
-    z: jax.Array
-    fake: tuple[jax.Array, ...]
-    critic: tuple[jax.Array, ...]
-    generator: jax.Array
+    z: jax.Array  # the generator's, [b, latent]
+    fake: tuple[jax.Array, ...]  # the critic's, one [b, latent] a critic update; empty where all updates share z
+    critic: tuple[jax.Array, ...]  # a key for each of these updates
+    generator: jax.Array  # the key of the generator's update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +118,7 @@ class FGAN:
     def step(self, key: jax.Array, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """One generator update with the critic updates that go with it.
 
-        Args:
-            batch: real samples [critic_steps, b, d], b this device's share of the global batch.
+        `batch` are real samples [critic_steps, b, d], b this device's share of the global batch.
         """
         return self.advance(self.noise(key), state, batch)
 
@@ -184,9 +176,7 @@ class FGAN:
     ) -> tuple[GANState, Metrics]:
         """(`state`, its penalty if it pays one) after one descent of the generator's objective against `critic`.
 
-        Args:
-            z: the noise [b, latent].
-            x_p: real samples [b, d], for a penalty.
+        z is the noise [b, latent]; real samples x_p [b, d] serve the penalty alone.
         """
         q_key, p_key, penalty_key = jax.random.split(key, 3)
 

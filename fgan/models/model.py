@@ -58,8 +58,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> Any:
 def keep_finite(old: Any, new: Any, metrics: Metrics) -> tuple[Any, Metrics]:
     """(`new`, metrics with `skipped` = 0) if both are finite, else (`old`, metrics with `skipped` = 1), a step later.
 
-    Args:
-        old, new: states with `step`, the steps tried so far, and `skipped`, those left out in a row.
+    Both states have `step`, the steps tried so far, and `skipped`, those left out in a row.
     """
     finite = all_finite((new, metrics))
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)

@@ -65,9 +65,8 @@ class Convolved(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        return self.network(z[:, : -self.width]) + nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)(
-            z[:, -self.width :]
-        )
+        linear = nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)
+        return self.network(z[:, : -self.width]) + linear(z[:, -self.width :])
 
 
 class Bounded(nn.Module):

@@ -71,8 +71,7 @@ class RunDirectory:
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
         """The existing run at `path`, to read from: nothing is locked or written. Raises RunNotFound.
 
-        Args:
-            writes: False for a process that takes part in a run which another one writes.
+        `writes` is False for a process that takes part in a run which another one writes.
         """
         run = cls(path, writes=writes)
         if not (run.path / CONFIG).is_file():

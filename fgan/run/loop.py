@@ -60,9 +60,12 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     """
     data = load_data(check(config).data)
     program, members = Program(config, data), Members.of(config)  # before anything is written
+    leader = processes.leader()
+    made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
+    processes.barrier("the run directory is there")  # others read what the leader has made
     with (
-        _directory(directory, members.to_toml(), overwrite) as run,
-        Reporter(config.steps, quiet=quiet or not processes.leader()) as report,
+        made or RunDirectory.find(directory, writes=False) as run,
+        Reporter(config.steps, quiet=quiet or not leader) as report,
         signals() as stop,
     ):
         for note in data.notes:
@@ -71,13 +74,6 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         loop.run(stop)
         scores = [record["scores"] for record in run.records() if "scores" in record]
         return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes)
-
-
-def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirectory:
-    """The run's directory: the leader's to write, the others' to read once the leader has made it."""
-    made = RunDirectory.open(path, config_toml, overwrite=overwrite) if processes.leader() else None
-    processes.barrier("the run directory is there")
-    return made or RunDirectory.find(path, writes=False)
 
 
 @dataclass

@@ -116,11 +116,8 @@ class Restored(NamedTuple):
 def restore(directory: str | Path, member: int = 0) -> Restored:
     """A member of the run or sweep in `directory`, from its newest sound checkpoint, read only.
 
-    Args:
-        member: which of the run's seeds, or which line of the sweep's results.csv, counted from 0.
-
-    Raises:
-        ConfigError: there is no such member, or it diverged. RunNotFound, CheckpointError: exit 5.
+    `member` is which of the run's seeds, or which line of the sweep's results.csv, counted from 0. Raises ConfigError
+    where there is no such member, or it diverged; RunNotFound, CheckpointError (exit 5).
     """
     run, i = RunDirectory.find(directory), member
     if is_sweep(directory):

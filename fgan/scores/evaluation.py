@@ -50,9 +50,7 @@ class Evaluation:
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
 
-    def __call__(
-        self, state: Any, step: int, seeds: np.ndarray | None = None
-    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def __call__(self, state: Any, step: int, seeds: np.ndarray | None = None) -> tuple[np.ndarray, list[dict]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))

@@ -65,13 +65,8 @@ def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neig
     neighbour in the same set, itself excluded. Exact, O((n + m)² k): some seconds at n = m = 5000, k = 64. Both shares
     depend on n and m: compare equal sizes.
 
-    Args:
-        features_real: [n, k], n > neighbours.
-        features_fake: [m, k], m > neighbours.
-        neighbours: >= 1; 3 in the paper.
-
     Raises:
-        ValueError: not finite, not the same dimension, or too few points for `neighbours`.
+        ValueError: not finite, not [n, k] and [m, k], or n or m not above `neighbours` (3 in the paper).
     """
     real, fake = same_dimension(features_real=features_real, features_fake=features_fake)
     if not 1 <= neighbours < min(len(real), len(fake)):
