@@ -16,9 +16,17 @@ from fgan.config.errors import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check
-from fgan.devices.compile_check import CHIPS, Check, Collective, CompilerBusy, product_flops, step_collectives
+from fgan.devices.compile_check import (
+    CHIP_COUNTS,
+    CHIPS,
+    Check,
+    Collective,
+    CompilerBusy,
+    product_flops,
+    step_collectives,
+    weak_scaling,
+)
 from fgan.devices.engines import Layout
-from fgan.devices.scaling import CHIP_COUNTS, weak_scaling
 from fgan.run.program import described
 
 BASE = Config(

@@ -36,16 +36,17 @@ def digits(data: Data) -> Dataset:
     images = (np.asarray(pixels)[order] / (peak / 2.0) - 1.0).astype(np.float32)
     held_out, kept = np.split(np.arange(len(images)), [int(HELD_OUT * len(images))])
     classes = np.asarray(labels)[order].astype(np.int32)
+    dim = images.shape[1]
     return Dataset(
         name="digits",
-        dim=images.shape[1],
+        dim=dim,
         rows=images[kept],
         held_out=images[held_out],
         labels=classes[kept],
         held_out_labels=classes[held_out],
-        side=round(images.shape[1] ** 0.5),
-        offset=np.full(images.shape[1], peak / 2.0),
-        scale=np.full(images.shape[1], peak / 2.0),
+        side=round(dim**0.5),
+        offset=np.full(dim, peak / 2.0),
+        scale=np.full(dim, peak / 2.0),
         notes=(note,),
     )
 

@@ -108,12 +108,8 @@ def train(
 
     Asked to stop by SIGTERM or SIGINT, it stops the runs with their state saved; the next call goes on from there.
 
-    Args:
-        progress: called with the steps done, and the divergences that train now.
-        finished: called with every run that ends, or had ended before.
-
-    Raises:
-        Stopped (128 + signal), RunFailed (7).
+    `progress` is called with the steps done and the divergences that train now, `finished` with every run that ends, or
+    had ended before. Raises Stopped (128 + signal), RunFailed (7).
     """
     waiting = [run for run in runs if not run.finished]
     for run in runs:

@@ -23,12 +23,12 @@ MINIMUM_FOR_WIDTH = 10
 class ModeScores(NamedTuple):
     """How samples spread over the K modes of a known mixture; see `mode_scores`."""
 
-    captured: int
-    high_quality: float
-    kl: float
+    captured: int  # modes, of K
+    high_quality: float  # share of the n samples
+    kl: float  # `histogram_kl` of the high-quality samples over the modes against uniform, log K − H, nats
     kl_floor: float
-    width_ratio: np.ndarray
-    missing: tuple[int, ...]
+    width_ratio: np.ndarray  # [K], NaN where fewer than 10 samples fell
+    missing: tuple[int, ...]  # indices of the modes that are not captured
 
 
 def mode_scores(samples: ArrayLike, centres: ArrayLike, sigma: float, *, radius: float = 3.0) -> ModeScores:
@@ -36,18 +36,8 @@ def mode_scores(samples: ArrayLike, centres: ArrayLike, sigma: float, *, radius:
 
     A sample is of high quality within `radius` sigma (Euclidean) of its mode; a mode with such a sample is captured.
 
-    Args:
-        samples: [n, d], n >= 1.
-        centres: [K, d], far apart on the scale of sigma.
-        sigma: standard deviation of every mode along every axis, > 0.
-        radius: in units of sigma. A perfect sampler reaches `perfect_high_quality(d, radius)`, not 1: a higher
-            share means modes that are too narrow, not a better generator.
-
-    Returns:
-        captured: captured modes, of K; missing: indices of the others.
-        high_quality: share of the n samples.
-        kl, kl_floor: `histogram_kl` of the high-quality samples over the modes against uniform, log K − H, nats.
-        width_ratio: [K] `width_ratio`, NaN where fewer than 10 samples fell.
+    A perfect sampler reaches `perfect_high_quality(d, radius)`, not 1: a higher share means modes that are too narrow,
+    not a better generator. The centres [K, d] are far apart on the scale of sigma.
 
     Raises:
         ValueError: not finite, not the same dimension, or sigma or radius not positive.
@@ -133,12 +123,9 @@ def subspace_scores(samples: ArrayLike, means: ArrayLike, bases: ArrayLike, sigm
         samples: [n, d], n >= 1.
         means: [K, d], far apart on the scale of sigma √r.
         bases: [K, r, d], orthonormal rows, r < d.
-        sigma: standard deviation of every mode along every direction of its subspace, > 0.
 
     Returns:
-        captured: captured modes, of K.
-        high_quality: share of the n samples; `perfect_in_subspace(r)` of a perfect sampler's.
-        kl, kl_floor: `histogram_kl` of the high-quality samples over the modes against uniform, nats.
+        high_quality: as `mode_scores`, `perfect_in_subspace(r)` of a perfect sampler's.
         inside, off: [n] ‖a‖/sigma and ‖b‖/sigma.
         width_ratio: [K] root-mean-square of a about its own mean, over sigma √r, from the samples within twice both
             limits; 1 is right, 0 a point. NaN below 10 samples.
@@ -208,10 +195,7 @@ class CurveScores(NamedTuple):
 def curve_scores(samples: ArrayLike, curve: Curve, *, radius: float = 3.0) -> CurveScores:
     """Quality and coverage of samples from a noisy curve, each sample scored by the nearest point of the curve.
 
-    Args:
-        samples: [n, 2], n >= 1.
-        curve: the law; its bends are wide on the scale of its sigma.
-        radius: in units of sigma.
+    The bends of the curve are wide on the scale of its sigma; `radius` is in units of it.
 
     Returns:
         high_quality: share within `radius` sigma of the curve. A perfect sampler reaches that of the noise across the
