@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from estimators.divergences.table import DIVERGENCES
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Penalty, replace
 from fgan.data.sources import load
 from fgan.models.model import build

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from fgan.cli.main import main
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check

@@ -9,7 +9,7 @@ import pytest
 
 from estimators.critics.networks import MLP
 from estimators.rooms import names
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator
 from fgan.data.sources import load
 from fgan.models.model import build

@@ -24,7 +24,7 @@ from test_images import pictures as pixels
 
 from estimators.distributions.examples import TARGETS
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, Log, Optimizer
 from fgan.config.toml import load as load_config
 from fgan.config.toml import to_toml

@@ -22,8 +22,7 @@ import tyro
 
 from estimators.rooms import Room
 from fgan.config import schema, toml
-from fgan.config.errors import ConfigError, nearest
-from fgan.config.fields import check_fields
+from fgan.config.fields import ConfigError, check_fields, nearest
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
@@ -46,9 +45,6 @@ def _run(words: list[str]) -> None:
         _parse(words)()
     if sys.stdout is not None:
         sys.stdout.flush()
-
-
-# --- words to a command -----------------------------------------------------------------------------------------------
 
 
 def _parse(words: list[str]) -> Callable[[], None]:
@@ -101,9 +97,6 @@ def _first_complaint(text: str) -> str:
     words = " ".join(line.strip(" │╭╮╰╯─") for line in text.splitlines())
     words = " ".join(words.split()).removeprefix("Parsing error").removeprefix("Value error").strip()
     return re.split(" For full helptext| Argument helptext", words)[0] or "the arguments cannot be read; see --help"
-
-
-# --- errors to an exit code -------------------------------------------------------------------------------------------
 
 
 def _guarded(action: Callable[[], None], debug: bool) -> int:

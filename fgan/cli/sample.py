@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 
 COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
 

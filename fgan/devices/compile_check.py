@@ -27,7 +27,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +35,7 @@ from jax.extend.core import jaxprs_in_params
 
 from estimators.critics.kernel import ALONE
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 from fgan.devices import engines
 from fgan.devices.engines import Chunk, Layout
@@ -121,14 +120,12 @@ class Chip(NamedTuple):
     network: float = 0.0  # bytes a second a chip between pods, over the data centre; 0 where none is published
 
 
-CHIPS: Mapping[str, Chip] = MappingProxyType(
-    {
-        "v4": Chip(275e12, 32 * GIB, 1200e9, 6 * 50e9, 4096),
-        "v5e": Chip(197e12, 16 * GIB, 819e9, 400e9 / 2, 256, 6.4e12 / 8 / 256),
-        "v5p": Chip(459e12, 95 * GIB, 2765e9, 1200e9 / 2, 8960, 50e9 / 8),
-        "v6e": Chip(918e12, 32 * GIB, 1600e9, 800e9 / 2, 256, 25.6e12 / 8 / 256),
-    }
-)
+CHIPS: dict[str, Chip] = {
+    "v4": Chip(275e12, 32 * GIB, 1200e9, 6 * 50e9, 4096),
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 400e9 / 2, 256, 6.4e12 / 8 / 256),
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 1200e9 / 2, 8960, 50e9 / 8),
+    "v6e": Chip(918e12, 32 * GIB, 1600e9, 800e9 / 2, 256, 25.6e12 / 8 / 256),
+}
 """Each by the name that a topology begins with.
 
 Source: cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, which give links in both directions together, here halved, and the

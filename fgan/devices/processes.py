@@ -130,8 +130,7 @@ def exchange(text: str) -> list[str]:
 def supervise(arguments: Sequence[str]) -> None:
     """Run `python -m fgan` with `arguments` as a child. SIGTERM and SIGINT are passed on: it saves its state and stops.
 
-    Raises:
-        ChildEnded: it failed. PeerLost: it was torn down.
+    Raises ChildEnded where it failed, PeerLost where it was torn down.
     """
     child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
     before = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in PREEMPTED}

@@ -201,9 +201,8 @@ def picture(path: Path) -> Path:
     strips = [("perfect sampler", DATA, "perfect", ideal)]
     strips += [(plots.name(row), plots.colour(row), row["directory"], row) for row in result["rows"]]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(strips), 3, figsize=(10.5, 2.35 * len(strips)), squeeze=False, width_ratios=(1.0, 1.6, 1.6)
-        )
+        size, widths = (10.5, 2.35 * len(strips)), (1.0, 1.6, 1.6)
+        figure, axes = plt.subplots(len(strips), 3, figsize=size, squeeze=False, width_ratios=widths)
         for (plane, inside, off), (name, colour, key, row) in zip(axes, strips, strict=True):
             found = drawn.get(key)
             _in_plane(plane, found, drawn["perfect"], SUBSPACES[result["task"]], colour)

@@ -28,9 +28,8 @@ from fgan.data.dataset import Dataset
 from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise
 from fgan.models.model import keep_finite
 from fgan.models.objectives import Objective, Outputs, minimax, objective
-from fgan.models.optimizers import optimizer
 from fgan.models.penalties import WeightedPenalty, critic_values, weighted
-from fgan.models.players import Critic, Generator, InPrecision
+from fgan.models.players import Critic, Generator, InPrecision, optimizer
 from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
 
@@ -38,21 +37,15 @@ MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 
 class GANState(NamedTuple):
-    """Everything a step changes.
-
-    Attributes:
-        average: moving average of the generator's parameters, what `sample` uses.
-        step: generator updates tried so far.
-        skipped: consecutive updates left out because something was not finite.
-    """
+    """Everything a step changes."""
 
     generator: Any
     critic: Any
     generator_optimizer: Any
     critic_optimizer: Any
-    average: Any
-    step: jax.Array
-    skipped: jax.Array
+    average: Any  # moving average of the generator's parameters, what `sample` uses
+    step: jax.Array  # generator updates tried so far
+    skipped: jax.Array  # consecutive updates left out because something was not finite
     instance_noise: NoiseState | None = None
 
 
@@ -69,32 +62,22 @@ class Draws(NamedTuple):
 class FGAN:
     """A generator against a critic under a named divergence.
 
-    Attributes:
-        divergence: the D_f that the generator descends and that `bound` in the metrics estimates.
-        generator: the player z [n, latent] → x [n, d].
-        critic: the player x [n, d] → v [n]; the divergence whose bound it climbs may be another.
-        batch: the global batch size, over all devices.
-        objective: what the generator minimises, an entry of OBJECTIVES.
-        smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
-        normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
-            their mean; these then move along the critic's output as it is before its output bound.
-        instance_noise: the noise added to both measures; the bound is then that between the noisy measures, a lower
-            bound on the divergence of the sharp ones.
-        critic_steps: critic updates a generator update.
-        update: alternating, or the paper's single-step simultaneous update.
+    `normalise` divides the critic's loss and its penalty by f''(1), and the weights of the generator's samples by their
+    mean; these then move along the critic's output as it is before its output bound. With instance noise the bound is
+    that between the noisy measures, a lower bound on the divergence of the sharp ones.
     """
 
-    divergence: FDivergence
+    divergence: FDivergence  # the D_f that the generator descends and that `bound` in the metrics estimates
     generator: Generator
-    critic: Critic
-    batch: int
-    objective: Objective = minimax
-    smoothing: float = SMOOTHING
+    critic: Critic  # the divergence whose bound it climbs may be another
+    batch: int  # the global batch size, over all devices
+    objective: Objective = minimax  # what the generator minimises, an entry of OBJECTIVES
+    smoothing: float = SMOOTHING  # nats; width of the step that stands in for f' where the divergence has a kink
     normalise: bool = False
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
-    critic_steps: int = 1
-    update: Literal["alternating", "simultaneous"] = "alternating"
+    critic_steps: int = 1  # critic updates a generator update
+    update: Literal["alternating", "simultaneous"] = "alternating"  # or the paper's single-step simultaneous update
     replicas: Replicas = ALONE
 
     headline = "bound"
@@ -103,8 +86,6 @@ class FGAN:
     def batches(self) -> int:
         """Batches of real samples that a step takes."""
         return self.critic_steps
-
-    # --- a step -------------------------------------------------------------------------------------------------------
 
     def init(self, key: jax.Array) -> GANState:
         """Fresh parameters and optimiser states."""
@@ -199,8 +180,6 @@ class FGAN:
         """n generated points [n, d], from the averaged generator (the generator itself where it keeps no average)."""
         return self.generate(state.average, jax.random.normal(key, (n, self.generator.inputs)))
 
-    # --- its terms ----------------------------------------------------------------------------------------------------
-
     def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
         """G(z): [b, latent] → [b, d]."""
         return self.generator.network.apply(parameters, z)
@@ -264,9 +243,6 @@ class FGAN:
         """x with the instance noise of this step, if there is any: [b, d] → [b, d]."""
         noise = state.instance_noise
         return x if noise is None else x + noise.standard_deviation * self.normal(key, self.critic.inputs)
-
-
-# --- from a config ----------------------------------------------------------------------------------------------------
 
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:

@@ -39,20 +39,13 @@ class NoiseState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceNoise:
-    """How the noise goes from its first to its last standard deviation.
+    """How the noise goes from its first to its last standard deviation."""
 
-    Attributes:
-        start, end: the largest standard deviation, where training begins, and the smallest.
-        overlap: the bound, over f''(1), that the noise is held at, in the first and in the last step.
-        fall: steps from start to end if nothing holds it up.
-        steps: critic updates of the training.
-    """
-
-    start: float
-    end: float
-    overlap: tuple[float, float]
-    fall: float
-    steps: int
+    start: float  # the largest standard deviation, where training begins
+    end: float  # the smallest
+    overlap: tuple[float, float]  # the bound, over f''(1), that the noise is held at, in the first and in the last step
+    fall: float  # steps from start to end if nothing holds it up
+    steps: int  # critic updates of the training
 
     def init(self) -> NoiseState:
         """The noise of the first step."""

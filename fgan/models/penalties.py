@@ -22,27 +22,20 @@ CriticFunction = Callable[[jax.Array], jax.Array]
 
 
 class CriticValues(NamedTuple):
-    """All that a penalty may use: the critic, the batch, and the critic's outputs and input gradients on it.
+    """All that a penalty may use: the critic, the batch, and the critic's outputs and input gradients on it."""
 
-    Attributes:
-        x, v, gradient: [n, d], [n] and ∇ₓv [n, d], of P and of Q.
-        divergence, activation: the one that trains the critic, and v → T, f*(T) and ℓ.
-        expectation: the mean over the batch.
-        uniform, normal: [n] of U(0, 1) and [n, d] of N(0, 1), for penalties at other points than the batch.
-    """
-
-    critic: CriticFunction
+    critic: CriticFunction  # x [n, d] → v [n]
     x_p: jax.Array
     x_q: jax.Array
     v_p: jax.Array
     v_q: jax.Array
-    gradient_p: jax.Array
+    gradient_p: jax.Array  # ∇ₓv [n, d]
     gradient_q: jax.Array
-    divergence: FDivergence
-    activation: Activation
-    expectation: Expectation
-    uniform: jax.Array
-    normal: jax.Array
+    divergence: FDivergence  # the one that trains the critic
+    activation: Activation  # v → T, f*(T) and ℓ
+    expectation: Expectation  # the mean over the batch
+    uniform: jax.Array  # [n] of U(0, 1), and
+    normal: jax.Array  # [n, d] of N(0, 1), for penalties at other points than the batch
 
 
 def critic_values(

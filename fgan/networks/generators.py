@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from estimators.critics.networks import MLP
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Generator
 from fgan.networks.images import ImageGenerator, check_images
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from estimators.critics.networks import NONLINEARITIES
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 
 THIN = 16  # channels below which the four windows of a convolution share one product; above, joining them costs more
 

@@ -84,10 +84,8 @@ class RunDirectory:
     ) -> Self:
         """The run at `path`, locked for this process: created, or resumed where the configuration agrees.
 
-        Args:
-            config_toml: the resolved configuration. On resume it replaces the stored one.
-            overwrite: rename an existing run to ``<name>.old-<k>`` and start anew.
-            changeable: keys such as ``"steps"`` or tables such as ``"log"`` that may differ on resume.
+        On resume `config_toml`, the resolved configuration, replaces the stored one, from which it may differ in the
+        keys and tables of `changeable`. `overwrite` renames an existing run to ``<name>.old-<k>`` and starts anew.
 
         Raises:
             RunLocked, ConfigConflict (naming each differing key with both values), ResourceError.

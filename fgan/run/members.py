@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
 from fgan.data.dataset import Dataset

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from fgan.config import toml
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError, nearest
+from fgan.config.fields import ConfigError, nearest
 from fgan.config.schema import Config, get, names, replace
 from fgan.config.toml import Place, literal, to_toml
 from fgan.data.sources import load as load_data

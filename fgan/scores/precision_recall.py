@@ -25,12 +25,8 @@ def histogram_kl(counts: ArrayLike, reference: ArrayLike) -> tuple[float, float]
     The second number is the mean of the first, to O(1/n²), when the counts are drawn from the reference: 2n KL tends
     to a chi-square variable with K−1 degrees of freedom.
 
-    Args:
-        counts: [K] non-negative.
-        reference: [K] non-negative with a positive sum, probabilities or counts; K−1 counts its positive entries.
-
-    Returns:
-        +inf as KL where the reference is 0 and a count is not; (nan, inf) when every count is 0.
+    The reference [K] holds probabilities or counts; K−1 counts its positive entries. The KL is +inf where the reference
+    is 0 and a count is not; every count 0 gives (nan, inf).
 
     Raises:
         ValueError: different shapes, negative or non-finite entries, or a reference that sums to 0.
