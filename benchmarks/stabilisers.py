@@ -8,7 +8,7 @@ The bound of each lies below a divergence of its own, D_f(P^mâ€–Q^m) and D_f(PâŠ
 2 D_f, so the instance noise is held at m and 2 times its `overlap`: as much noise as without the cure.
 
 The third cure, optimism (Daskalakis, Ilyas, Syrgkanis, Zeng 2018), is an optimiser: optimistic_adam of
-fgan.models.optimizers.
+fgan.models.players.
 """
 
 from __future__ import annotations

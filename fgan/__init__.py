@@ -7,7 +7,7 @@ _HOME = {
     "FGAN": "models.gan",
     "GANState": "models.gan",
     "Config": "config.schema",
-    "ConfigError": "config.errors",
+    "ConfigError": "config.fields",
     "load": "config.toml",
 }
 

@@ -13,7 +13,7 @@ import optax
 from estimators.critics.kernel import ALONE, Metrics, Replicas
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
-from fgan.models.optimizers import optimizer
+from fgan.models.players import optimizer
 
 NAME = "location_scale_mle"
 ABOUT = "μ + σz with a σ for each axis, fitted by maximum likelihood"

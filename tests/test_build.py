@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from estimators.divergences.table import DIVERGENCES
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Penalty, replace
 from fgan.data.sources import load
-from fgan.models.critic_values import critic_values
 from fgan.models.model import build
 from fgan.models.objectives import OBJECTIVES
+from fgan.models.penalties import critic_values
 
 BASE = Config(steps=40, batch=16, generator=Generator(features=(8,)), critic=Critic(features=(8,)))
 RING, LINE = (load(Data(name=name)) for name in ("ring", "mixture_1d"))

@@ -12,14 +12,21 @@ import jax
 import pytest
 
 from fgan.cli.main import main
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, Log
 from fgan.data.sources import load
 from fgan.devices import compile_check
-from fgan.devices.collectives import Collective, step_collectives
-from fgan.devices.compile_check import CHIPS, Check, CompilerBusy, product_flops
+from fgan.devices.compile_check import (
+    CHIP_COUNTS,
+    CHIPS,
+    Check,
+    Collective,
+    CompilerBusy,
+    product_flops,
+    step_collectives,
+    weak_scaling,
+)
 from fgan.devices.engines import Layout
-from fgan.devices.scaling import CHIP_COUNTS, weak_scaling
 from fgan.run.program import described
 
 BASE = Config(
@@ -50,7 +57,7 @@ import jax
 from test_compile_check import CASES, steps
 
 from fgan.config.schema import Critic, Generator
-from fgan.devices.collectives import step_collectives
+from fgan.devices.compile_check import step_collectives
 from fgan.devices.compile_check import compiled_chunk
 from fgan.devices.engines import Layout
 

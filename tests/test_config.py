@@ -17,8 +17,7 @@ from estimators import rooms
 from estimators.divergences.table import UnknownDivergence
 from fgan.config import schema as config
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
-from fgan.config.fields import Bound, OneOf, Rule, fields, items, plain, walk
+from fgan.config.fields import Bound, ConfigError, OneOf, Rule, fields, items, plain, walk
 from fgan.config.schema import Config
 from fgan.config.toml import from_toml, load, to_toml
 from fgan.models.penalties import PENALTIES

@@ -135,7 +135,7 @@ import json, sys
 from pathlib import Path
 
 from fgan.config.schema import Config, Critic, Generator, Log
-from fgan.run.restore import restore
+from fgan.run.members import restore
 from fgan.run.loop import train
 
 def config(steps):

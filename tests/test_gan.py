@@ -20,14 +20,13 @@ from estimators.exact_values.quadrature import exact_bound, exact_divergence
 from fgan.config.schema import Config, Critic, Data, Game, Generator
 from fgan.data.sources import load
 from fgan.models import players
-from fgan.models.critic_values import critic_values
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import InstanceNoise
 from fgan.models.model import DrawsAhead, build
 from fgan.models.objectives import OBJECTIVES, Outputs, alternative, objective
-from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.penalties import PENALTIES, WeightedPenalty, critic_values
+from fgan.models.players import InPrecision
 from fgan.networks.generators import LocationScale
-from fgan.networks.precision import InPrecision
 
 BATCH = 16
 KEY = jax.random.key(0)

@@ -9,23 +9,24 @@ import pytest
 
 from estimators.critics.networks import MLP
 from estimators.rooms import names
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator
 from fgan.data.sources import load
 from fgan.models.model import build
-from fgan.networks.convolutions import (
+from fgan.models.players import InPrecision
+from fgan.networks.critics import CRITICS
+from fgan.networks.generators import GENERATORS, Affine, Bounded, Convolved, LocationScale, factor
+from fgan.networks.images import (
     THIN,
     Doubling,
     Halving,
+    ImageCritic,
+    ImageGenerator,
     convolve,
     convolve_transposed,
     depth_to_space,
     space_to_depth,
 )
-from fgan.networks.critics import CRITICS
-from fgan.networks.generators import GENERATORS, Affine, Bounded, Convolved, LocationScale, factor
-from fgan.networks.images import ImageCritic, ImageGenerator
-from fgan.networks.precision import InPrecision
 
 KEY = jax.random.key(0)
 

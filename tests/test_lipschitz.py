@@ -20,7 +20,7 @@ from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values.quadrature import exact_bound
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, InstanceNoise, Penalty
 from fgan.data.sources import load
 from fgan.models.model import build

@@ -24,7 +24,7 @@ from test_images import pictures as pixels
 
 from estimators.distributions.examples import TARGETS
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, Log, Optimizer
 from fgan.config.toml import load as load_config
 from fgan.config.toml import to_toml
@@ -36,8 +36,8 @@ from fgan.run import loop, pictures, program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound
 from fgan.run.loop import Diverged, Outcome, train
-from fgan.run.restore import newest, restore
-from fgan.run.signals import Stopped
+from fgan.run.members import newest, restore
+from fgan.run.progress import Stopped
 from fgan.scores import evaluation
 
 RING = load_data(Data(name="ring"))

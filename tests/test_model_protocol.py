@@ -19,7 +19,7 @@ from fgan.data.sources import load as load_data
 from fgan.models.model import MODELS, Model, build
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import train
-from fgan.run.restore import newest, restore
+from fgan.run.members import newest, restore
 
 TINY = Config(
     model=NAME,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fgan.config.schema import Optimizer
-from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
+from fgan.models.players import OPTIMIZERS, SCHEDULES, optimizer
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -13,9 +13,8 @@ from estimators.divergences.table import divergence
 from estimators.rooms import names
 from fgan.config.schema import Config, Data, Penalty
 from fgan.data.sources import load
-from fgan.models.critic_values import critic_values, values_and_gradients
 from fgan.models.model import build
-from fgan.models.penalties import PENALTIES, SCHEDULES, r2, weighted
+from fgan.models.penalties import PENALTIES, SCHEDULES, critic_values, r2, values_and_gradients, weighted
 from fgan.models.penalties import norm as norms
 
 P, Q = (1.0, 1.0), (0.0, 1.3)  # (mean, standard deviation)

@@ -8,11 +8,15 @@ from scipy import stats
 from estimators.distributions.examples import swiss_roll, two_moons
 from estimators.distributions.subspaces import SubspaceMixture
 from fgan.scores import precision_recall as precision_recall_module
-from fgan.scores.curves import curve_scores
-from fgan.scores.histograms import histogram_kl
-from fgan.scores.modes import mode_scores, perfect_high_quality, truncated_mean_square
-from fgan.scores.precision_recall import precision_recall
-from fgan.scores.subspaces import perfect_in_subspace, subspace_scores
+from fgan.scores.modes import (
+    curve_scores,
+    mode_scores,
+    perfect_high_quality,
+    perfect_in_subspace,
+    subspace_scores,
+    truncated_mean_square,
+)
+from fgan.scores.precision_recall import histogram_kl, precision_recall
 
 N = 2500
 

@@ -16,9 +16,8 @@ from estimators.divergences.table import divergence
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import InstanceNoise
 from fgan.models.objectives import OBJECTIVES
-from fgan.models.optimizers import optimizer
 from fgan.models.penalties import PENALTIES, WeightedPenalty
-from fgan.models.players import Critic, Generator
+from fgan.models.players import Critic, Generator, optimizer
 from fgan.networks.generators import LocationScale
 
 KEY = jax.random.key(0)

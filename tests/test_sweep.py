@@ -18,22 +18,21 @@ from test_loop import shared, strike
 
 from estimators.critics import kernel
 from fgan.cli.main import main
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Generator, Log, Optimizer, Penalty, get, replace
 from fgan.config.toml import from_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.models.gan import FGAN
-from fgan.models.optimizers import OPTIMIZERS, SCHEDULES, optimizer
+from fgan.models.players import OPTIMIZERS, SCHEDULES, optimizer
 from fgan.run import loop, pictures, program, sweep_picture
 from fgan.run import sweep as sweeps
 from fgan.run.directory import ConfigConflict, RunDirectory
 from fgan.run.loop import Outcome, train
+from fgan.run.members import restore
 from fgan.run.program import FIELDS, Program
-from fgan.run.restore import restore
-from fgan.run.signals import Stopped
-from fgan.run.sweep import groups, parts, sweep
-from fgan.run.sweep_file import Sweep, load
+from fgan.run.progress import Stopped
+from fgan.run.sweep import Sweep, groups, load, parts, sweep
 from fgan.scores.evaluation import Evaluation
 
 RATE = "generator_optimizer.learning_rate"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Command(Base):
 
         from fgan.config.checks import check
         from fgan.data.sources import load
-        from fgan.devices import compile_check, scaling
+        from fgan.devices import compile_check
         from fgan.run.program import described
 
         jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
@@ -51,11 +51,11 @@ class Command(Base):
             return described(config, data, n, layout)
 
         result = compile_check.compile_check(self.settings, self.topology, steps)
-        twice = scaling.doubled(self.settings, self.topology, steps) if self.weak_scaling else None
+        twice = compile_check.doubled(self.settings, self.topology, steps) if self.weak_scaling else None
         if self.json:
-            more = {} if twice is None else {"model": [r._asdict() for r in scaling.weak_scaling(result, twice)]}
+            more = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(result, twice)]}
             print(json.dumps(compile_check.as_json(result) | more, allow_nan=False))
             return
         print(compile_check.table(result))
         if twice is not None:
-            print(f"\n{scaling.model_table(result, twice)}")
+            print(f"\n{compile_check.model_table(result, twice)}")

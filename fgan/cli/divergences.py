@@ -56,14 +56,7 @@ def _cells() -> list[tuple[str, ...]]:
     from estimators.divergences.table import DIVERGENCES
 
     return [
-        (
-            d.name,
-            d.formula,
-            _range(d),
-            d.default if d.smooth else "smoothed ratio",
-            ", ".join(d.aliases),
-            d.source,
-        )
+        (d.name, d.formula, _range(d), d.default if d.smooth else "smoothed ratio", ", ".join(d.aliases), d.source)
         for d in DIVERGENCES.values()
     ]
 

@@ -13,8 +13,7 @@ from tyro.conf import Positional, arg
 
 from estimators.rooms import Room
 from fgan.cli.command import Base, require_device
-from fgan.config.errors import ConfigError
-from fgan.config.fields import OneOf
+from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
 

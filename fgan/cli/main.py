@@ -22,8 +22,7 @@ import tyro
 
 from estimators.rooms import Room
 from fgan.config import schema, toml
-from fgan.config.errors import ConfigError, nearest
-from fgan.config.fields import check_fields
+from fgan.config.fields import ConfigError, check_fields, nearest
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
@@ -48,13 +47,15 @@ def _run(words: list[str]) -> None:
         sys.stdout.flush()
 
 
-# --- words to a command -----------------------------------------------------------------------------------------------
-
-
 def _parse(words: list[str]) -> Callable[[], None]:
     """The command with its settings; ConfigError, one line, for words that mean nothing."""
     if not words or words[0] in ("-h", "--help"):
-        return tyro.cli(_any_command(), args=["--help"], prog="fgan", description=ABOUT)
+        commands = [
+            Annotated[COMMANDS[name], tyro.conf.subcommand(name, description=line)]
+            for name, line in COMMANDS.about.items()
+        ]
+        any_command: Any = Union[tuple(commands)]  # noqa: UP007
+        return tyro.cli(any_command, args=["--help"], prog="fgan", description=ABOUT)
     name, words = words[0], words[1:]
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
@@ -65,14 +66,6 @@ def _parse(words: list[str]) -> Callable[[], None]:
     made = _filled(name, command, words, default=command(file=file, settings=toml.load(file)))
     check_fields(made.settings)
     return made
-
-
-def _any_command() -> Any:
-    """The type that stands for any of the commands, to tyro."""
-    subcommands = [
-        Annotated[COMMANDS[name], tyro.conf.subcommand(name, description=line)] for name, line in COMMANDS.about.items()
-    ]
-    return Union[tuple(subcommands)]  # noqa: UP007
 
 
 def _takes_config(command: Any) -> bool:
@@ -104,9 +97,6 @@ def _first_complaint(text: str) -> str:
     words = " ".join(line.strip(" │╭╮╰╯─") for line in text.splitlines())
     words = " ".join(words.split()).removeprefix("Parsing error").removeprefix("Value error").strip()
     return re.split(" For full helptext| Argument helptext", words)[0] or "the arguments cannot be read; see --help"
-
-
-# --- errors to an exit code -------------------------------------------------------------------------------------------
 
 
 def _guarded(action: Callable[[], None], debug: bool) -> int:

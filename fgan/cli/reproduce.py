@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from estimators.rooms import Room
 from fgan.cli.command import Base, require_device
-from fgan.config.errors import ConfigError, nearest
+from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = {"reproduce": "Run a published experiment again, with exact values beside it."}
 EXPERIMENTS = Room("fgan.experiments", "EXPERIMENTS", "reproduce")

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 
 COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
 
@@ -36,7 +36,7 @@ class Command(Base):
         require_device()
         import numpy as np
 
-        from fgan.run.restore import restore
+        from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)

@@ -28,8 +28,7 @@ class Command(Base):
 
     def __call__(self) -> None:
         require_device()
-        from fgan.run.sweep import sweep
-        from fgan.run.sweep_file import load
+        from fgan.run.sweep import load, sweep
 
         run = self.run or f"runs/sweep-{Path(self.file).stem}"
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 
 COMMANDS = {"train": "Train an f-GAN from a config file; the same command again resumes where it stopped."}

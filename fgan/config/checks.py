@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from estimators.divergences.table import FDivergence, divergence
-from fgan.config.errors import ConfigError
-from fgan.config.fields import check_fields
+from fgan.config.fields import ConfigError, check_fields
 from fgan.config.schema import Config, Optimizer
 
 

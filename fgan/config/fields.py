@@ -1,4 +1,4 @@
-"""What a field may hold, written in its annotation: read by tyro for help and parsing, and by the checker.
+"""What a field may hold, written in its annotation for tyro and the checker, and how a setting is refused.
 
     Annotated[int, Bound(1)]                                       1 or more
     Annotated[float, Bound(0.0, below=1.0)]                        in [0, 1)
@@ -11,16 +11,46 @@ The names of a table are taken from it when they are needed, so that an entry ad
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from tyro.constructors import PrimitiveConstructorSpec
 
 from estimators import rooms
-from fgan.config.errors import ConfigError, nearest
+
+RENAMED = {
+    "critic.reach": "critic.output_bound",
+    "critic.leash": "critic.out_of_bound_penalty",
+    "spread": "instance_noise",
+    "covering": "kl_gradient",
+}
+"""Old name → new name of a field, of a table of fields, or of a choice."""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line with the remedy."""
+
+
+def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
+    """The remedy for an unknown `name`: its new name or the closest choice, else `otherwise`, else all choices."""
+    choices = list(choices)
+    if (new := _renamed(name)) in choices:
+        return f"it is now called {new}"
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else otherwise or f"choose from {', '.join(choices)}"
+
+
+def _renamed(name: str) -> str | None:
+    """The new name of a field such as spread.start, or of an option such as --spread.start."""
+    dashes, field = ("--", name[2:]) if name.startswith("--") else ("", name)
+    table, dot, rest = field.partition(".")
+    if field in RENAMED:
+        return dashes + RENAMED[field]
+    return f"{dashes}{RENAMED[table]}{dot}{rest}" if table in RENAMED else None
 
 
 class Rule(PrimitiveConstructorSpec):
@@ -88,9 +118,6 @@ class OneOf(Rule):
 
     def complaint(self, value: str) -> str:
         return "" if value in self.names else nearest(value, self.names)
-
-
-# --- reading annotations ----------------------------------------------------------------------------------------------
 
 
 @cache

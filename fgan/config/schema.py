@@ -154,13 +154,13 @@ class Penalty:
 class Optimizer:
     """An optax optimiser by name."""
 
-    name: Annotated[str, OneOf("fgan.models.optimizers:OPTIMIZERS")] = "adam"
+    name: Annotated[str, OneOf("fgan.models.players:OPTIMIZERS")] = "adam"
     learning_rate: Positive = 1e-3
     b1: Share = 0.5
     """Decay of the first moment (adam family, lion); momentum for sgd."""
     b2: Share = 0.9
     """Decay of the second moment (adam family, lion, rmsprop)."""
-    schedule: Annotated[str, OneOf("fgan.models.optimizers:SCHEDULES")] = "constant"
+    schedule: Annotated[str, OneOf("fgan.models.players:SCHEDULES")] = "constant"
     """How the learning rate changes."""
     final: NonNegative = 0.0
     """Share of the learning rate that the schedule ends at; exponential needs one above 0."""

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from fgan.config.errors import ConfigError, nearest
-from fgan.config.fields import complaint, fields, items, plain, walk
+from fgan.config.fields import ConfigError, complaint, fields, items, nearest, plain, walk
 from fgan.config.schema import Config, names
 
 SIZE_LIMIT = 1 << 20

@@ -49,43 +49,25 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Real samples, in the scale the networks see.
-
-    Attributes:
-        name: as in the config.
-        dim: d.
-        target: the known distribution that every batch is drawn from anew, or None.
-        law: the known distribution that `rows` were drawn from, or None.
-        rows: training rows [n, d] float32, in random order, the user's own in that of their file; [0, d] for a known
-            target.
-        held_out: rows [m, d] that training never sees.
-        labels, held_out_labels: classes, where there are any.
-        side: height and width of square images, else 0.
-        offset, scale: the affine map back to the user's units, x·scale + offset, float64 [d].
-        content: what identifies the rows, where not they themselves.
-        notes: what the user should know, one line each.
-    """
+    """Real samples, in the scale the networks see."""
 
     name: str
     dim: int
     rows: np.ndarray | Rows
-    held_out: np.ndarray | Rows
-    target: Mixture | Curve | None = None
-    law: SubspaceMixture | None = None
-    labels: np.ndarray | None = None
+    """Training rows [n, d] float32, in random order, the user's own as in their file; [0, d] for a known target."""
+    held_out: np.ndarray | Rows  # rows [m, d] that training never sees
+    target: Mixture | Curve | None = None  # the known distribution that every batch is drawn from anew
+    law: SubspaceMixture | None = None  # the known distribution that `rows` were drawn from
+    labels: np.ndarray | None = None  # classes, where there are any
     held_out_labels: np.ndarray | None = None
-    side: int = 0
-    offset: np.ndarray
+    side: int = 0  # height and width of square images
+    offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
     scale: np.ndarray
-    content: str = ""
-    notes: tuple[str, ...] = ()
+    content: str = ""  # what identifies the rows, where not they themselves
+    notes: tuple[str, ...] = ()  # what the user should know, one line each
 
     def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
-        """This device's shard of n real samples [n, d]: from the target, or rows as `stratified` numbers them.
-
-        Args:
-            rows: this device's shard of `self.rows`; all of them on one device.
-        """
+        """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`."""
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)

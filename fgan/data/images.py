@@ -41,6 +41,10 @@ class ImageSet(NamedTuple):
         """Those images, with their labels."""
         return ImageSet(self.images[order], None if self.labels is None else self.labels[order])
 
+    def upright(self) -> ImageSet:
+        """The images transposed."""
+        return self._replace(images=self.images.swapaxes(1, 2))
+
     def rows(self) -> np.ndarray:
         """[n, side²] float32 in [−1, 1], at the cost of one such array."""
         rows = np.divide(self.images.reshape(len(self.images), -1), 127.5, dtype=np.float32)
@@ -92,9 +96,7 @@ def _classes(train: ImageSet, test: ImageSet) -> tuple[np.ndarray | None, np.nda
 def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
     """The images of a folder of IDX files, as the bytes they are stored as.
 
-    Args:
-        path: the folder; `~` is the home directory.
-        split: which of EMNIST's splits. Left empty: the files without one, or the only one there is.
+    `split` is which of EMNIST's splits. Left empty: the files without one, or the only one there is.
 
     Raises:
         DataError: no such folder or files, several splits, files that cannot be read, pixels that are not bytes,
@@ -110,10 +112,12 @@ def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
         sizes = " and ".join("{} × {}".format(*images.shape[1:]) for images, _ in (train, test))
         raise DataError(f"{_shown(folder)}: training and test images differ in size, {sizes} pixels; use one set")
-    notes = [_counted(folder, train, test)]
+    tested = f"and {len(test.images):,} test images" if test is not None else "images"
+    size = "{} × {}".format(*train.images.shape[1:])
+    notes = [f"{len(train.images):,} training {tested} of {size} pixels, from {_shown(folder)}"]
     if split:
         notes.append(f"EMNIST, split {split}: stored transposed, turned upright")
-        train, test = _upright(train), test and _upright(test)
+        train, test = train.upright(), test and test.upright()
     if train.labels is None or (test is not None and test.labels is None):
         notes.append("no labels for all of them: scored by precision and recall of their pixels, not by their classes")
         train, test = train._replace(labels=None), test and test._replace(labels=None)
@@ -174,15 +178,5 @@ def _image_set(files: dict[tuple[str, str], Path], subset: str) -> ImageSet:
     return ImageSet(images, labels)
 
 
-def _counted(folder: Path, train: ImageSet, test: ImageSet | None) -> str:
-    tested = f"and {len(test.images):,} test images" if test is not None else "images"
-    size = "{} × {}".format(*train.images.shape[1:])
-    return f"{len(train.images):,} training {tested} of {size} pixels, from {_shown(folder)}"
-
-
 def _shown(path: Path) -> str:
     return printable(os.fspath(path))
-
-
-def _upright(turned: ImageSet) -> ImageSet:
-    return turned._replace(images=turned.images.swapaxes(1, 2))

@@ -25,14 +25,8 @@ BLOCK = 1 << 22
 def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out."""
     try:
-        own = files.read_slice(
-            data.path,
-            processes.index(),
-            processes.count(),
-            key=data.key or None,
-            nan_policy=data.nan_policy,
-            flatten=data.flatten,
-        )
+        options: dict[str, Any] = {"key": data.key or None, "nan_policy": data.nan_policy, "flatten": data.flatten}
+        own = files.read_slice(data.path, processes.index(), processes.count(), **options)
         description = describe(own)
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
@@ -41,9 +35,8 @@ def own_samples(data: Data) -> Dataset:
     offset, scale, content, notes = combine([json.loads(text) for text in exchanged])
     order = np.random.default_rng(0).permutation(len(own.table))
     held_out, kept = np.split(order, [int(HELD_OUT * len(order))])
-    rows, held = (
-        Rows(table=own.table, order=chosen, offset=offset, scale=scale) for chosen in (np.sort(kept), held_out)
-    )
+    shared = {"table": own.table, "offset": offset, "scale": scale}
+    rows, held = Rows(order=np.sort(kept), **shared), Rows(order=held_out, **shared)
     in_file = isinstance(own.table, np.memmap)  # what is in memory anyway is kept as float32
     return Dataset(
         name="samples",
@@ -89,8 +82,7 @@ def _pooled(n: Sequence[int], means: Sequence[Any], variances: Sequence[Any]) ->
 def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, str, tuple[str, ...]]:
     """(offset, scale, content, notes) of a table from the descriptions of its slices.
 
-    Raises:
-        DataError: a slice has one, or the processes do not read the same table.
+    Raises DataError where a slice has one, or the processes do not read the same table.
     """
     for description in descriptions:
         if "error" in description:

@@ -25,8 +25,8 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +35,67 @@ from jax.extend.core import jaxprs_in_params
 
 from estimators.critics.kernel import ALONE
 from fgan.config.checks import check
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 from fgan.devices import engines
-from fgan.devices.collectives import Collective, step_collectives
 from fgan.devices.engines import Chunk, Layout
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8, "s64": 8, "u64": 8}
+"""Bytes of a number, by the name that HLO gives its type."""
+
+
+class Collective(NamedTuple):
+    """One operation of a step between devices."""
+
+    kind: str  # as in HLO, such as all-reduce
+    bytes: int  # of its result, on one device
+    update: str  # the named scope `<update>_update` it belongs to, such as critic; "" where there is none
+
+    def sent(self, n: int) -> float:
+        """The bytes that each of n devices sends, at the least."""
+        factor = {"all-reduce": 2.0 * (n - 1) / n, "all-gather": (n - 1) / n, "reduce-scatter": n - 1.0}
+        return factor.get(self.kind, 1.0) * self.bytes
+
+
+def step_collectives(hlo: str) -> Iterator[Collective]:
+    """The collectives in the loops of an optimised program: those of a step."""
+    program = _computations(hlo)
+    for name in _in_loops(program):
+        for line in program[name]:
+            if match := re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line):
+                scope = re.search(r'op_name="[^"]*?\b([a-z]+)_update\b', line)
+                sizes = [_bytes(*array) for array in re.findall(r"(\w+)\[([\d,]*)\]", match[1])]
+                whole = match[2] == "all-reduce" or not match[3]  # other starts list their operands too
+                yield Collective(match[2], sum(sizes) if whole else max(sizes), scope[1] if scope else "")
+
+
+def _computations(hlo: str) -> dict[str, list[str]]:
+    """The lines of each computation of a program, by name."""
+    program: dict[str, list[str]] = {}
+    for line in hlo.splitlines():
+        if header := re.match(r"(?:ENTRY )?%?([\w.-]+) .*\{$", line):
+            lines = program[header[1]] = []
+        elif line.startswith("  "):
+            lines.append(line)
+    return program
+
+
+def _in_loops(program: Mapping[str, list[str]]) -> list[str]:
+    """The computations that the bodies of loops reach, each once."""
+    bodies = [name for lines in program.values() for line in lines for name in re.findall(r"body=%?([\w.-]+)", line)]
+    reached: dict[str, None] = {}
+    while bodies:
+        name = bodies.pop()
+        if name not in reached:
+            reached[name] = None
+            bodies += [n for line in program[name] for n in re.findall(r"%?([\w.-]+)", line) if n in program]
+    return list(reached)
+
+
+def _bytes(kind: str, shape: str) -> int:
+    return SIZES.get(kind, 4) * math.prod(int(side) for side in shape.split(",") if side)
+
 
 GIB = 2**30
 EXAMPLES = "v5e:2x4, v5e:16x16, v6e:4x4, v5p:4x4x4 or v4:2x2x4"
@@ -54,33 +110,22 @@ class CompilerBusy(RuntimeError):
 
 
 class Chip(NamedTuple):
-    """The published figures of a chip: decimal units a second.
+    """The published figures of a chip: decimal units a second."""
 
-    Attributes:
-        flops: peak FLOP/s of matrix products in bfloat16, in which TPUs also multiply float32 by default.
-        memory: HBM, bytes.
-        bandwidth: of the HBM, bytes a second.
-        link: bytes a second that a chip sends over all its links, one way.
-        pod: how many chips such links can join.
-        network: bytes a second a chip between pods, over the data centre; 0 where none is published.
-    """
-
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    pod: int
-    network: float = 0.0
+    flops: float  # peak of matrix products in bfloat16, in which TPUs also multiply float32 by default
+    memory: float  # HBM, bytes
+    bandwidth: float  # of the HBM, bytes a second
+    link: float  # bytes a second that a chip sends over all its links, one way
+    pod: int  # how many chips such links can join
+    network: float = 0.0  # bytes a second a chip between pods, over the data centre; 0 where none is published
 
 
-CHIPS: Mapping[str, Chip] = MappingProxyType(
-    {
-        "v4": Chip(275e12, 32 * GIB, 1200e9, 6 * 50e9, 4096),
-        "v5e": Chip(197e12, 16 * GIB, 819e9, 400e9 / 2, 256, 6.4e12 / 8 / 256),
-        "v5p": Chip(459e12, 95 * GIB, 2765e9, 1200e9 / 2, 8960, 50e9 / 8),
-        "v6e": Chip(918e12, 32 * GIB, 1600e9, 800e9 / 2, 256, 25.6e12 / 8 / 256),
-    }
-)
+CHIPS: dict[str, Chip] = {
+    "v4": Chip(275e12, 32 * GIB, 1200e9, 6 * 50e9, 4096),
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 400e9 / 2, 256, 6.4e12 / 8 / 256),
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 1200e9 / 2, 8960, 50e9 / 8),
+    "v6e": Chip(918e12, 32 * GIB, 1600e9, 800e9 / 2, 256, 25.6e12 / 8 / 256),
+}
 """Each by the name that a topology begins with.
 
 Source: cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, which give links in both directions together, here halved, and the
@@ -89,13 +134,10 @@ network of a pod of 256, here a chip's share; v4's links from Jouppi et al. 2023
 
 
 class Check(NamedTuple):
-    """What a step takes on one device, under the layout named.
+    """What a step takes on one device, under the layout named; `steps` is that of a call.
 
-    Attributes:
-        topology, engine, parameters, chips, devices, batch, steps: what was compiled; steps a call.
-        arguments, outputs, temporaries, code: bytes.
-        flops, bytes: a step, by XLA's count; `products` are the FLOPs of matrix products counted from their shapes.
-        collectives: of a step.
+    `arguments` to `code` are bytes; `flops` and `bytes` a step by XLA's count, `products` the FLOPs of matrix products
+    counted from their shapes.
     """
 
     topology: str
@@ -117,7 +159,7 @@ class Check(NamedTuple):
     @property
     def chip(self) -> Chip:
         """The chip's figures as one device has them: some chips are two devices."""
-        c, each = CHIPS[generation(self.topology)], self.devices // self.chips
+        c, each = CHIPS[self.topology.partition(":")[0]], self.devices // self.chips
         return Chip(c.flops / each, c.memory / each, c.bandwidth / each, c.link / each, c.pod * each, c.network / each)
 
     @property
@@ -184,14 +226,9 @@ def compile_check(config: Config, topology: str, steps: Steps) -> Check:
     )
 
 
-def generation(topology: str) -> str:
-    """The chip that a topology is made of."""
-    return topology.partition(":")[0]
-
-
 def described(topology: str) -> tuple[jax.Device, ...]:
     """The devices of a TPU topology, described by libtpu; none needs to be there. Errors as `compile_check`."""
-    if generation(topology) not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
+    if topology.partition(":")[0] not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
         raise ConfigError(f"--topology {topology}: must be chips and their grid, such as {EXAMPLES}")
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError('compile-check needs libtpu, which holds the compiler: pip install "fgan[tpu]"')
@@ -247,7 +284,8 @@ def table(result: Check) -> str:
     chip = result.chip
     reduced = sum(c.bytes for c in result.collectives if c.kind == "all-reduce")
     others = Counter(c.kind for c in result.collectives if c.kind != "all-reduce")
-    split = ", ".join(f"{result.all_reduces(u)} {u or 'unnamed'}" for u in _updates(result))
+    updates = sorted({c.update for c in result.collectives if c.kind == "all-reduce"}, key=lambda u: (not u, u))
+    split = ", ".join(f"{result.all_reduces(u)} {u or 'unnamed'}" for u in updates)
     compute, memory = (seconds_text(t) for t in (result.flops / chip.flops, result.bytes / chip.bandwidth))
     parts = f"arguments {_size(result.arguments)}, outputs {_size(result.outputs)}, temporaries "
     parts += f"{_size(result.temporaries)}, code {_size(result.code)}"
@@ -268,11 +306,6 @@ def table(result: Check) -> str:
     return "\n".join(f"{name:<17}{text}" for name, text in rows.items())
 
 
-def _updates(result: Check) -> list[str]:
-    """The updates that take all-reduces, those without a name last."""
-    return sorted({c.update for c in result.collectives if c.kind == "all-reduce"}, key=lambda u: (not u, u))
-
-
 def _size(n: float) -> str:
     power = min(int(math.log(max(n, 1.0), 1024)), 3)
     return f"{n / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
@@ -281,3 +314,68 @@ def _size(n: float) -> str:
 def seconds_text(seconds: float) -> str:
     """A short time with its unit, ms or µs."""
     return f"{seconds * 1e3:.3f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.2f} µs"
+
+
+CHIP_COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Scaled(NamedTuple):
+    """A step on `chips` chips in so many pods, with a global `batch`: seconds of compute and of messages."""
+
+    chips: int
+    pods: int
+    batch: int
+    compute: float
+    messages: float
+
+    @property
+    def seconds(self) -> float:
+        """Of a step."""
+        return self.compute + self.messages
+
+
+def doubled(config: Config, topology: str, steps: Steps) -> Check:
+    """The check of twice the chips, each with the rows it has on `topology`. Args and errors as `compile_check`."""
+    name, _, grid = topology.partition(":")
+    sides = [int(side) for side in grid.split("x")]
+    sides[sides.index(min(sides))] *= 2
+    twice = f"{name}:{'x'.join(map(str, sides))}"
+    return compile_check(replace(config, batch=2 * config.batch), twice, steps)
+
+
+def weak_scaling(one: Check, two: Check) -> list[Scaled]:
+    """A model, not a measurement: the step of `one` on CHIP_COUNTS chips, each with the rows it has there.
+
+    FLOPs and bytes a device are a + b·n, through `one` and `two`, its double: b is what every device repeats of the
+    global batch, such as its random numbers. An all-reduce sends 2(n − 1)/n times its bytes over the links of a pod,
+    and with k > 1 pods 2(k − 1)/k times over the network between them, divided among a pod's chips.
+    """
+    chip, each = one.chip, one.devices // one.chips
+    reduced = sum(c.bytes for c in one.collectives if c.kind == "all-reduce")
+    other = sum(c.sent(one.devices) for c in one.collectives if c.kind != "all-reduce")
+
+    def line(n: int, a: float, b: float) -> float:
+        return max(0.0, a + (b - a) * (n - one.chips) / one.chips)
+
+    def row(n: int) -> Scaled:
+        flops, size = line(n, one.flops, two.flops), line(n, one.bytes, two.bytes)
+        pods, inside = math.ceil(n * each / chip.pod), min(n * each, chip.pod)
+        messages = (2.0 * (inside - 1) / inside * reduced + other) / chip.link
+        if pods > 1:
+            messages += 2.0 * (pods - 1) / pods * reduced / (chip.network * chip.pod)
+        batch = one.batch // one.chips * n
+        return Scaled(n, pods, batch, max(flops / chip.flops, size / chip.bandwidth), messages)
+
+    return [row(n) for n in CHIP_COUNTS]
+
+
+def model_table(one: Check, two: Check) -> str:
+    """The weak-scaling model from two checks as a table; efficiency is the rate of samples a chip over the first's."""
+    rows = weak_scaling(one, two)
+    lines = [f"Weak scaling, {one.batch // one.chips} rows a chip: a model from the compile checks for {one.topology}"]
+    lines[0] += f" and {two.topology}, no measurement"
+    lines += [f"{'chips':>6}{'pods':>6}{'batch':>10}{'compute':>12}{'messages':>12}{'step':>12}{'efficiency':>12}"]
+    for r in rows:
+        times = "".join(f"{seconds_text(t):>12}" for t in (r.compute, r.messages, r.seconds))
+        lines.append(f"{r.chips:>6}{r.pods:>6}{r.batch:>10}{times}{rows[0].seconds / r.seconds:>12.1%}")
+    return "\n".join(lines)

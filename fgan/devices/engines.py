@@ -141,13 +141,8 @@ def slices(rows: Any, layout: Layout) -> jax.Array:
 def compile_chunk(chunk: Chunk, arguments: tuple, layout: Layout) -> Callable[..., Any]:
     """The compiled chunk(replicas)(*arguments), over the devices of `layout`.
 
-    Args:
-        chunk: given the Replicas, returns a pure function of arrays.
-        arguments: what it will be called with, for their shapes; the first is the `slices` of the data.
-
-    Returns:
-        A callable of the same arguments, from one device, the host, or an earlier call, that returns results laid out
-        as the arguments are: replicated, or as `shardings` says.
+    It takes arguments of the same shapes, of which the first is the `slices` of the data, from one device, the host, or
+    an earlier call, and returns results laid out as the arguments are: replicated, or as `shardings` says.
     """
     compiled = lower(chunk, arguments, layout).compile()
     if layout.n == 1:

@@ -40,14 +40,8 @@ class ChildEnded(RuntimeError):
 def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> None:
     """Meet the other processes of this run; must come before anything else asks JAX for devices.
 
-    Args:
-        coordinator: HOST:PORT of process 0; empty on TPU pods, Slurm and Open MPI, where it is found out, and so are
-            the others.
-        processes: how many.
-        process_id: which one this is, from 0.
-
-    Raises:
-        PeerLost: they did not meet in time.
+    `coordinator` is HOST:PORT of process 0; on TPU pods, Slurm and Open MPI all three are detected if it is empty.
+    Raises PeerLost where they did not meet in time.
     """
     import jax
 
@@ -136,8 +130,7 @@ def exchange(text: str) -> list[str]:
 def supervise(arguments: Sequence[str]) -> None:
     """Run `python -m fgan` with `arguments` as a child. SIGTERM and SIGINT are passed on: it saves its state and stops.
 
-    Raises:
-        ChildEnded: it failed. PeerLost: it was torn down.
+    Raises ChildEnded where it failed, PeerLost where it was torn down.
     """
     child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
     before = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in PREEMPTED}

@@ -48,9 +48,8 @@ from scipy.optimize import brentq
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
-from fgan.models.critic_values import CriticValues
 from fgan.models.gan import FGAN
-from fgan.models.penalties import PENALTIES, WeightedPenalty
+from fgan.models.penalties import PENALTIES, CriticValues, WeightedPenalty
 from fgan.models.players import Critic, Generator
 from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
@@ -155,10 +154,7 @@ def rates(path: np.ndarray, interval: float) -> np.ndarray:
 def simulate(d: FDivergence, weights: jax.Array, starts: jax.Array, interval: jax.Array) -> tuple[Any, Any]:
     """(Jacobians at the goal [k, 2, 2], flows [k, n, 2] from `starts` [k, 2] at n times, one `interval` apart).
 
-    Runge and Kutta's fourth order, `SUBSTEPS` an interval.
-
-    Args:
-        weights: [k, penalties], as in `velocity`.
+    Runge and Kutta's fourth order, `SUBSTEPS` an interval, under `weights` [k, penalties] as in `velocity`.
     """
     field = partial(velocity, d)
     jacobians = jax.vmap(lambda w: jax.jacfwd(partial(field, w))(jnp.zeros(2)))(weights)
@@ -181,9 +177,6 @@ def simulate(d: FDivergence, weights: jax.Array, starts: jax.Array, interval: ja
 
     _, path = jax.lax.scan(sample, starts, None, length=TURNS * SAMPLES)
     return jacobians, jnp.concatenate([starts[None], path]).swapaxes(0, 1)
-
-
-# --- where the penalty has a kink -------------------------------------------------------------------------------------
 
 
 def half_turn(path: np.ndarray) -> float:

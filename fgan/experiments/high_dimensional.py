@@ -30,8 +30,7 @@ from fgan.config.toml import to_toml
 from fgan.experiments import mode_capture, plots, runs, tables
 from fgan.experiments.runs import Run, Sampler
 from fgan.experiments.tables import NAMES, Column, plus_minus, summary
-from fgan.scores.modes import mean_or_none
-from fgan.scores.subspaces import SLACK, perfect_in_subspace, subspace_scores
+from fgan.scores.modes import SLACK, mean_or_none, perfect_in_subspace, subspace_scores
 
 NAME: Literal["high_dimensional"] = "high_dimensional"
 EXPERIMENTS = {
@@ -69,12 +68,8 @@ def preset(name: str, *, variant: str = "preset", steps: int = STEPS, seeds: int
     curvature: width against quality.
     """
     target, plain = SUBSPACES[NAME], variant == "plain"
-    noise = InstanceNoise(
-        start=0.25 * math.sqrt(2.0 * target.dim),
-        end=0.5 * target.sigma / target.deviation,
-        overlap=(0.05, 0.5),
-        fall=0.3,
-    )
+    widest, narrowest = 0.25 * math.sqrt(2.0 * target.dim), 0.5 * target.sigma / target.deviation
+    noise = InstanceNoise(start=widest, end=narrowest, overlap=(0.05, 0.5), fall=0.3)
     return Config(
         divergence=name,
         seeds=seeds,
@@ -206,9 +201,8 @@ def picture(path: Path) -> Path:
     strips = [("perfect sampler", DATA, "perfect", ideal)]
     strips += [(plots.name(row), plots.colour(row), row["directory"], row) for row in result["rows"]]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(strips), 3, figsize=(10.5, 2.35 * len(strips)), squeeze=False, width_ratios=(1.0, 1.6, 1.6)
-        )
+        size, widths = (10.5, 2.35 * len(strips)), (1.0, 1.6, 1.6)
+        figure, axes = plt.subplots(len(strips), 3, figsize=size, squeeze=False, width_ratios=widths)
         for (plane, inside, off), (name, colour, key, row) in zip(axes, strips, strict=True):
             found = drawn.get(key)
             _in_plane(plane, found, drawn["perfect"], SUBSPACES[result["task"]], colour)

@@ -39,21 +39,14 @@ WIDTH = (0.9, 1.1)  # of a mode, over the target's: the aim
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A mixture to capture, with what is known of it.
-
-    Attributes:
-        name: of the target, and of the experiment.
-        steps: of training.
-        high_quality, kl: the aims, a share and nats.
-        published: a published table: name → (modes, high quality in %, mode KL), None where not reported.
-        source: of that table.
-    """
+    """A mixture to capture, the aims, and a published table."""
 
     name: str
     steps: int
-    high_quality: float
-    kl: float
+    high_quality: float  # the aim, a share
+    kl: float  # the aim, nats
     published: dict[str, tuple[float, float, float | None]]
+    """name → (modes, high quality in %, mode KL), None where not reported."""
     source: str = "Lin, Khetan, Fanti, Oh 2018 (PacGAN), 400,000 steps, 2,500 samples"
 
     @property
@@ -79,24 +72,18 @@ TASKS = {
         steps=12_000,
         high_quality=0.96,
         kl=0.005,
-        published={
-            "GAN": (6.3, 98.2, 0.45),
-            "ALI": (6.6, 97.6, 0.36),
-            "VEEGAN": (8.0, 52.9, None),
-            "PacGAN2": (7.9, 95.6, 0.07),
-        },
+        published=dict(
+            GAN=(6.3, 98.2, 0.45), ALI=(6.6, 97.6, 0.36), VEEGAN=(8.0, 52.9, None), PacGAN2=(7.9, 95.6, 0.07)
+        ),
     ),
     "grid": Task(
         name="grid",
         steps=24_000,
         high_quality=0.95,
         kl=0.01,
-        published={
-            "GAN": (17.3, 94.8, 0.70),
-            "ALI": (24.1, 95.7, 0.14),
-            "VEEGAN": (24.6, 40.0, None),
-            "PacGAN4": (24.8, 93.6, 0.04),
-        },
+        published=dict(
+            GAN=(17.3, 94.8, 0.70), ALI=(24.1, 95.7, 0.14), VEEGAN=(24.6, 40.0, None), PacGAN4=(24.8, 93.6, 0.04)
+        ),
     ),
 }
 
@@ -122,9 +109,6 @@ def preset(task: Task, name: str, *, variant: str = "preset", steps: int | None 
     Its learning rate decays exponentially: under Adam the generator trembles by its rate, whatever the batch, and the
     critic, which sees modes and trembling together, would make them too narrow and never quite balanced. The Roth
     penalty, annealed to a hundredth, flattens the critic where the samples are and settles that balance.
-
-    Args:
-        variant: a name of VARIANTS.
     """
     objective: Any = {"preset": "kl_gradient", "own": "minimax", "plain": "alternative"}[variant]
     plain = variant == "plain"
@@ -241,12 +225,10 @@ def picture(path: Path) -> Path:
             axis.set_title(plots.name(row), fontsize=10, weight="bold")
             axis.set_xlabel(_caption(row, result), fontsize=8)
         figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr, call-arg]
-        perfect = (
-            f"{100 * result['perfect_high_quality']:.1f} % high quality (HQ), width 1, KL {result['kl_floor']:.5f}"
-        )
         figure.suptitle(
             f"{result['task']}: 2,500 samples of the first seed, circles of 3σ around the modes\n"
-            f"scores on 50,000 samples, mean of the seeds; a perfect sampler has {perfect}",
+            "scores on 50,000 samples, mean of the seeds; a perfect sampler has "
+            f"{100 * result['perfect_high_quality']:.1f} % high quality (HQ), width 1, KL {result['kl_floor']:.5f}",
             fontsize=11,
         )
         return save(figure, path.with_suffix(".png"))

@@ -25,8 +25,8 @@ from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Stopped, signals
+from fgan.run.members import restore
 from fgan.run.progress import Reporter
-from fgan.run.restore import restore
 
 POLL = 1.0
 """Seconds between two checks of the processes, each of which lives for minutes."""
@@ -108,12 +108,8 @@ def train(
 
     Asked to stop by SIGTERM or SIGINT, it stops the runs with their state saved; the next call goes on from there.
 
-    Args:
-        progress: called with the steps done, and the divergences that train now.
-        finished: called with every run that ends, or had ended before.
-
-    Raises:
-        Stopped (128 + signal), RunFailed (7).
+    `progress` is called with the steps done and the divergences that train now, `finished` with every run that ends, or
+    had ended before. Raises Stopped (128 + signal), RunFailed (7).
     """
     waiting = [run for run in runs if not run.finished]
     for run in runs:
@@ -172,9 +168,6 @@ def _processes() -> Iterator[tuple[dict[int, tuple[Run, subprocess.Popen]], list
             process.terminate()
         for _, process in started.values():
             process.wait()
-
-
-# --- the rows of a table ---------------------------------------------------------------------------------------------
 
 
 def fill(

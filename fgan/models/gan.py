@@ -25,90 +25,59 @@ from estimators.divergences.generator import SMOOTHING, FDivergence, derivative
 from estimators.divergences.table import divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
-from fgan.models.critic_values import critic_values
-from fgan.models.finite import keep_finite
 from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise
+from fgan.models.model import keep_finite
 from fgan.models.objectives import Objective, Outputs, minimax, objective
-from fgan.models.optimizers import optimizer
-from fgan.models.penalties import WeightedPenalty, weighted
-from fgan.models.players import Critic, Generator
+from fgan.models.penalties import WeightedPenalty, critic_values, weighted
+from fgan.models.players import Critic, Generator, InPrecision, optimizer
 from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
-from fgan.networks.precision import InPrecision
 
 MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 
 class GANState(NamedTuple):
-    """Everything a step changes.
-
-    Attributes:
-        generator, critic: parameters.
-        generator_optimizer, critic_optimizer: optax states.
-        average: moving average of the generator's parameters, what `sample` uses.
-        step: generator updates tried so far.
-        skipped: consecutive updates left out because something was not finite.
-        instance_noise: the noise added to both measures; None without it.
-    """
+    """Everything a step changes."""
 
     generator: Any
     critic: Any
     generator_optimizer: Any
     critic_optimizer: Any
-    average: Any
-    step: jax.Array
-    skipped: jax.Array
+    average: Any  # moving average of the generator's parameters, what `sample` uses
+    step: jax.Array  # generator updates tried so far
+    skipped: jax.Array  # consecutive updates left out because something was not finite
     instance_noise: NoiseState | None = None
 
 
 class Draws(NamedTuple):
-    """The random numbers of a step, less its batch.
+    """The random numbers of a step, less its batch."""
 
-    Attributes:
-        z: the generator's, [b, latent].
-        fake: the critic's, one [b, latent] a critic update; empty where all updates share z.
-        critic: a key for each of these updates.
-        generator: the key of the generator's update.
-    """
-
-    z: jax.Array
-    fake: tuple[jax.Array, ...]
-    critic: tuple[jax.Array, ...]
-    generator: jax.Array
+    z: jax.Array  # the generator's, [b, latent]
+    fake: tuple[jax.Array, ...]  # the critic's, one [b, latent] a critic update; empty where all updates share z
+    critic: tuple[jax.Array, ...]  # a key for each of these updates
+    generator: jax.Array  # the key of the generator's update
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGAN:
     """A generator against a critic under a named divergence.
 
-    Attributes:
-        divergence: the D_f that the generator descends and that `bound` in the metrics estimates.
-        generator: the player z [n, latent] → x [n, d].
-        critic: the player x [n, d] → v [n]; the divergence whose bound it climbs may be another.
-        batch: the global batch size.
-        objective: what the generator minimises, an entry of OBJECTIVES.
-        smoothing: width in nats of the step that stands in for f' where the generator's divergence has a kink.
-        normalise: divide the critic's loss and its penalty by f''(1), and the weights of the generator's samples by
-            their mean; these then move along the critic's output as it is before its output bound.
-        penalty: added to the loss of one player.
-        instance_noise: the noise added to both measures; the bound is then that between the noisy measures, a lower
-            bound on the divergence of the sharp ones.
-        critic_steps: critic updates a generator update.
-        update: alternating, or the paper's single-step simultaneous update.
-        replicas: how the global batch is spread over devices.
+    `normalise` divides the critic's loss and its penalty by f''(1), and the weights of the generator's samples by their
+    mean; these then move along the critic's output as it is before its output bound. With instance noise the bound is
+    that between the noisy measures, a lower bound on the divergence of the sharp ones.
     """
 
-    divergence: FDivergence
+    divergence: FDivergence  # the D_f that the generator descends and that `bound` in the metrics estimates
     generator: Generator
-    critic: Critic
-    batch: int
-    objective: Objective = minimax
-    smoothing: float = SMOOTHING
+    critic: Critic  # the divergence whose bound it climbs may be another
+    batch: int  # the global batch size, over all devices
+    objective: Objective = minimax  # what the generator minimises, an entry of OBJECTIVES
+    smoothing: float = SMOOTHING  # nats; width of the step that stands in for f' where the divergence has a kink
     normalise: bool = False
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
-    critic_steps: int = 1
-    update: Literal["alternating", "simultaneous"] = "alternating"
+    critic_steps: int = 1  # critic updates a generator update
+    update: Literal["alternating", "simultaneous"] = "alternating"  # or the paper's single-step simultaneous update
     replicas: Replicas = ALONE
 
     headline = "bound"
@@ -118,29 +87,19 @@ class FGAN:
         """Batches of real samples that a step takes."""
         return self.critic_steps
 
-    # --- a step -------------------------------------------------------------------------------------------------------
-
     def init(self, key: jax.Array) -> GANState:
         """Fresh parameters and optimiser states."""
         g_key, c_key = jax.random.split(key)
         generator, generator_optimizer = self.generator.init(g_key)
         critic, critic_optimizer = self.critic.init(c_key)
-        return GANState(
-            generator=generator,
-            critic=critic,
-            generator_optimizer=generator_optimizer,
-            critic_optimizer=critic_optimizer,
-            average=jax.tree.map(jnp.copy, generator),
-            step=jnp.zeros((), jnp.int32),
-            skipped=jnp.zeros((), jnp.int32),
-            instance_noise=self.instance_noise.init() if self.instance_noise else None,
-        )
+        average, noise = jax.tree.map(jnp.copy, generator), self.instance_noise.init() if self.instance_noise else None
+        step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return GANState(generator, critic, generator_optimizer, critic_optimizer, average, step, skipped, noise)
 
     def step(self, key: jax.Array, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """One generator update with the critic updates that go with it.
 
-        Args:
-            batch: real samples [critic_steps, b, d], b this device's share of the global batch.
+        `batch` are real samples [critic_steps, b, d], b this device's share of the global batch.
         """
         return self.advance(self.noise(key), state, batch)
 
@@ -198,9 +157,7 @@ class FGAN:
     ) -> tuple[GANState, Metrics]:
         """(`state`, its penalty if it pays one) after one descent of the generator's objective against `critic`.
 
-        Args:
-            z: the noise [b, latent].
-            x_p: real samples [b, d], for a penalty.
+        z is the noise [b, latent]; real samples x_p [b, d] serve the penalty alone.
         """
         q_key, p_key, penalty_key = jax.random.split(key, 3)
 
@@ -222,8 +179,6 @@ class FGAN:
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
         """n generated points [n, d], from the averaged generator (the generator itself where it keeps no average)."""
         return self.generate(state.average, jax.random.normal(key, (n, self.generator.inputs)))
-
-    # --- its terms ----------------------------------------------------------------------------------------------------
 
     def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
         """G(z): [b, latent] → [b, d]."""
@@ -288,9 +243,6 @@ class FGAN:
         """x with the instance noise of this step, if there is any: [b, d] → [b, d]."""
         noise = state.instance_noise
         return x if noise is None else x + noise.standard_deviation * self.normal(key, self.critic.inputs)
-
-
-# --- from a config ----------------------------------------------------------------------------------------------------
 
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:

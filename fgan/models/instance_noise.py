@@ -31,12 +31,7 @@ MEMORY = 0.98
 
 
 class NoiseState(NamedTuple):
-    """The noise of a step.
-
-    Attributes:
-        standard_deviation: s, along every axis, in the units of the networks' inputs.
-        bound: the running mean of the critic's bound on D_f, over f''(1).
-    """
+    """The noise of a step: s in the units of the networks' inputs, and b, the running mean of the bound over f''(1)."""
 
     standard_deviation: jax.Array
     bound: jax.Array
@@ -44,20 +39,13 @@ class NoiseState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceNoise:
-    """How the noise goes from its first to its last standard deviation.
+    """How the noise goes from its first to its last standard deviation."""
 
-    Attributes:
-        start, end: the largest standard deviation, where training begins, and the smallest.
-        overlap: the bound, over f''(1), that the noise is held at, in the first and in the last step.
-        fall: steps from start to end if nothing holds it up.
-        steps: critic updates of the training.
-    """
-
-    start: float
-    end: float
-    overlap: tuple[float, float]
-    fall: float
-    steps: int
+    start: float  # the largest standard deviation, where training begins
+    end: float  # the smallest
+    overlap: tuple[float, float]  # the bound, over f''(1), that the noise is held at, in the first and in the last step
+    fall: float  # steps from start to end if nothing holds it up
+    steps: int  # critic updates of the training
 
     def init(self) -> NoiseState:
         """The noise of the first step."""
@@ -84,6 +72,5 @@ def instance_noise(config: schema.InstanceNoise, updates: int) -> InstanceNoise 
     """The noise that `config` describes in a training of so many critic updates; None for none."""
     if not config.start:
         return None
-    return InstanceNoise(
-        start=config.start, end=config.end, overlap=config.overlap, fall=config.fall * updates, steps=updates
-    )
+    fall = config.fall * updates
+    return InstanceNoise(start=config.start, end=config.end, overlap=config.overlap, fall=fall, steps=updates)

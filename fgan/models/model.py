@@ -7,9 +7,11 @@ vmap over seeds, and spread them over devices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
 from fgan.config.schema import MODELS, Config
@@ -17,15 +19,10 @@ from fgan.data.dataset import Dataset
 
 
 class Model(Protocol):
-    """What the loop asks of a model.
+    """What the loop asks of a model."""
 
-    Attributes:
-        headline: the metric that a progress bar shows.
-        batches: batches of real samples that a step takes.
-    """
-
-    headline: str
-    batches: int
+    headline: str  # the metric that a progress bar shows
+    batches: int  # of real samples that a step takes
 
     def init(self, key: jax.Array) -> Any:
         """The state before the first step: a pytree of arrays with `skipped`, the steps left out in a row."""
@@ -56,3 +53,23 @@ def in_two(model: Any) -> tuple[Callable[[jax.Array], Any], Callable[..., tuple[
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> Any:
     """The Model that `config` describes, for the dimension of `data`, on its share of the batch."""
     return MODELS[config.model](config, data, replicas)
+
+
+def keep_finite(old: Any, new: Any, metrics: Metrics) -> tuple[Any, Metrics]:
+    """(`new`, metrics with `skipped` = 0) if both are finite, else (`old`, metrics with `skipped` = 1), a step later.
+
+    Both states have `step`, the steps tried so far, and `skipped`, those left out in a row.
+    """
+    finite = all_finite((new, metrics))
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    state = kept._replace(step=old.step + 1, skipped=jnp.where(finite, 0, old.skipped + 1))
+    return state, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no number in `tree` is infinite or NaN: []. Leaves of one shape take one pass."""
+    shapes: dict[tuple[int, ...], list[jax.Array]] = {}
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            shapes.setdefault(leaf.shape, []).append(jnp.isfinite(leaf))
+    return jnp.stack([jnp.all(reduce(jnp.logical_and, same)) for same in shapes.values()]).all()

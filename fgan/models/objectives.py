@@ -18,19 +18,12 @@ from estimators.divergences.generator import SMOOTHING, Activation, FDivergence
 
 
 class Outputs(NamedTuple):
-    """The critic's outputs on generated samples, and what an objective needs to give them a meaning.
+    """The critic's outputs on generated samples, and what an objective needs to give them a meaning."""
 
-    Attributes:
-        v: outputs within their bound, [b].
-        activation: of the critic: v → T, f*(T) and ℓ, for the divergence that trains it.
-        divergence: f_G, the divergence that the generator descends.
-        smoothing: width in nats of the step that stands in for f_G' where f_G has a kink.
-    """
-
-    v: jax.Array
-    activation: Activation
-    divergence: FDivergence
-    smoothing: float = SMOOTHING
+    v: jax.Array  # outputs within their bound, [b]
+    activation: Activation  # v → T, f*(T) and ℓ, for the divergence that trains the critic
+    divergence: FDivergence  # f_G, the divergence that the generator descends
+    smoothing: float = SMOOTHING  # width in nats of the step that stands in for f_G' where f_G has a kink
 
 
 Objective = Callable[[Outputs], jax.Array]

@@ -1,4 +1,4 @@
-"""Gradient penalties: pure functions of the critic and the batch, added with a weight to the loss of either player.
+"""Gradient penalties: pure functions of a critic on a batch, added with a weight to the loss of either player.
 
 The critic's output v stands for the log-ratio ℓ and for the variational function T. Means go through `expectation`. A
 new penalty is a function and its entry in PENALTIES.
@@ -8,15 +8,75 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from estimators.divergences.generator import Activation, FDivergence, derivative
+from estimators.divergences.bounds import Expectation, mean
+from estimators.divergences.generator import Activation, ActivationName, FDivergence, derivative
 from estimators.divergences.table import divergence
 from fgan.config.schema import Penalty
-from fgan.models.critic_values import CriticValues, values_and_gradients
+
+CriticFunction = Callable[[jax.Array], jax.Array]
+
+
+class CriticValues(NamedTuple):
+    """All that a penalty may use: the critic, the batch, and the critic's outputs and input gradients on it."""
+
+    critic: CriticFunction  # x [n, d] → v [n]
+    x_p: jax.Array
+    x_q: jax.Array
+    v_p: jax.Array
+    v_q: jax.Array
+    gradient_p: jax.Array  # ∇ₓv [n, d]
+    gradient_q: jax.Array
+    divergence: FDivergence  # the one that trains the critic
+    activation: Activation  # v → T, f*(T) and ℓ
+    expectation: Expectation  # the mean over the batch
+    uniform: jax.Array  # [n] of U(0, 1), and
+    normal: jax.Array  # [n, d] of N(0, 1), for penalties at other points than the batch
+
+
+def critic_values(
+    critic: CriticFunction,
+    x_p: jax.Array,
+    x_q: jax.Array,
+    divergence: FDivergence,
+    *,
+    activation: ActivationName | None = None,
+    expectation: Expectation = mean,
+    uniform: jax.Array | float = 0.5,
+    normal: jax.Array | float = 0.0,
+) -> CriticValues:
+    """The CriticValues of a batch; `critic` treats every point on its own, `activation` None is the default one."""
+    n = x_p.shape[0]
+    v, gradient = values_and_gradients(critic, jnp.concatenate([x_p, x_q]))
+    return CriticValues(
+        critic=critic,
+        x_p=x_p,
+        x_q=x_q,
+        v_p=v[:n],
+        v_q=v[n:],
+        gradient_p=gradient[:n],
+        gradient_q=gradient[n:],
+        divergence=divergence,
+        activation=divergence.activation(activation),
+        expectation=expectation,
+        uniform=jnp.broadcast_to(uniform, x_p.shape[:1]),
+        normal=jnp.broadcast_to(normal, x_p.shape),
+    )
+
+
+def values_and_gradients(critic: CriticFunction, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(v(x), ∇ₓv(x)) at each of the points x: [n, d] → [n], [n, d].
+
+    Each v depends on its own point alone, so one pass back from Σv finds every gradient: what vmap of grad finds, with
+    the products of a whole batch instead of n small ones.
+    """
+    v, pull = jax.vjp(critic, x)
+    return v, pull(jnp.ones_like(v))[0]
+
 
 PenaltyFunction = Callable[[CriticValues], jax.Array]
 
@@ -113,18 +173,9 @@ SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
 """The weight at a share t ∈ [0, 1] of the training, over that at its start; `annealed` as Roth et al. 2017 have it."""
 
 
-# --- the weight -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class WeightedPenalty:
-    """λ(step)·ΣR.
-
-    Attributes:
-        penalties: the functions R.
-        weight: step → λ.
-        on: the player whose loss it is added to.
-    """
+    """λ(step)·ΣR over `penalties` R, with λ given by `weight`, in the loss of the player `on`."""
 
     penalties: tuple[PenaltyFunction, ...]
     weight: Callable[[jax.Array], jax.Array] = jnp.ones_like
@@ -142,9 +193,6 @@ def weighted(config: Penalty, steps: int) -> WeightedPenalty | None:
         return config.weight * SCHEDULES[config.schedule](step / steps)
 
     return WeightedPenalty(penalties=chosen, weight=weight, on=config.on) if chosen else None
-
-
-# --- what penalties share ---------------------------------------------------------------------------------------------
 
 
 def square(gradient: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +12,37 @@ import optax
 
 from estimators.divergences.bounds import Bound, Expectation, fenchel, mean
 from estimators.divergences.generator import Activation, ActivationName, FDivergence
+from fgan.config.schema import Optimizer
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": lambda rate, final, steps: optax.constant_schedule(rate),
+    "cosine": lambda rate, final, steps: optax.cosine_decay_schedule(rate, steps, alpha=final),
+    "exponential": lambda rate, final, steps: optax.exponential_decay(rate, steps, final, end_value=rate * final),
+    "linear": lambda rate, final, steps: optax.linear_schedule(rate, rate * final, steps),
+}
+"""name → (first rate, share of it at the end, updates) → schedule."""
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": lambda rate, o: optax.adam(rate, b1=o.b1, b2=o.b2),
+    "optimistic_adam": lambda rate, o: optax.optimistic_adam_v2(rate, b1=o.b1, b2=o.b2),
+    "adamw": lambda rate, o: optax.adamw(rate, b1=o.b1, b2=o.b2),
+    "rmsprop": lambda rate, o: optax.rmsprop(rate, decay=o.b2),
+    "sgd": lambda rate, o: optax.sgd(rate, momentum=o.b1 or None),
+    "lion": lambda rate, o: optax.lion(rate, b1=o.b1, b2=o.b2),
+}
+"""name → (schedule, the config's group) → optimiser."""
+
+
+def optimizer(o: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The optimiser that `o` describes, its schedule spread over `steps` updates."""
+    rate = SCHEDULES[o.schedule](o.learning_rate, o.final, steps)
+    made = OPTIMIZERS[o.name](rate, o)
+    return optax.chain(optax.clip_by_global_norm(o.clip), made) if o.clip else made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A network and what trains it.
-
-    Attributes:
-        network: a flax module, or a wrapper around one.
-        inputs: dimension of the points it takes.
-        optimizer: an optax transformation.
-    """
+    """A network (a flax module, or a wrapper around one) of points of `inputs` dimensions, and what trains it."""
 
     network: Any
     inputs: int
@@ -40,13 +61,9 @@ class Player:
 
 @dataclass(frozen=True, kw_only=True)
 class Generator(Player):
-    """A network z [n, latent] → x [n, d], and the moving average of its parameters that samples come from.
+    """A network z [n, latent] → x [n, d], and the moving average of its parameters that samples come from."""
 
-    Attributes:
-        average: decay of that average, a step; 0 keeps none.
-    """
-
-    average: float = 0.0
+    average: float = 0.0  # decay of that average, a step; 0 keeps none
 
     def averaged(self, average: Any, parameters: Any, step: jax.Array) -> Any:
         """The moving average after `step`, in which the start weighs little."""
@@ -60,23 +77,16 @@ class Generator(Player):
 class Critic(Player):
     """A network x [n, d] → v [n], what its outputs v stand for, and the bound that it ascends.
 
-    Attributes:
-        divergence: the divergence whose bound trains it.
-        activation: of its outputs; None for the divergence's default.
-        bound: an entry of estimators.divergences.bounds.BOUNDS.
-        output_bound: outputs are brought within ±output_bound, so that no divergence, infinite between disjoint
-            supports or not, can run away; the bound stays a bound. 0 leaves them free.
-        out_of_bound_penalty: weight, in its loss, of E (|v| − output_bound)₊² over raw outputs v on both samples: a way
-            back from where the output bound leaves next to no slope.
-        takes_noise: whether the network also takes the standard deviation of the noise in x.
+    Within ±output_bound no divergence can run away, infinite between disjoint supports or not; the bound stays one. The
+    out-of-bound penalty is a way back from where the output bound leaves next to no slope.
     """
 
-    divergence: FDivergence
-    activation: ActivationName | None = None
-    bound: Bound = fenchel
-    output_bound: float = 0.0
-    out_of_bound_penalty: float = 0.0
-    takes_noise: bool = False
+    divergence: FDivergence  # the one whose bound trains it
+    activation: ActivationName | None = None  # of its outputs; None for the divergence's default
+    bound: Bound = fenchel  # an entry of estimators.divergences.bounds.BOUNDS
+    output_bound: float = 0.0  # 0 leaves outputs free
+    out_of_bound_penalty: float = 0.0  # weight, in its loss, of E (|v| − output_bound)₊² over raw outputs v
+    takes_noise: bool = False  # whether the network also takes the standard deviation of the noise in x
 
     @property
     def output_activation(self) -> Activation:
@@ -99,3 +109,21 @@ class Critic(Player):
     def out_of_bound(self, raw: jax.Array) -> jax.Array:
         """(|v| − output_bound)₊² of raw outputs v."""
         return jnp.maximum(jnp.abs(raw) - self.output_bound, 0.0) ** 2
+
+
+@dataclass(frozen=True)
+class InPrecision:
+    """`network` computed in `dtype`: parameters keep their own type, outputs have the type of the first input."""
+
+    network: Any
+    dtype: Any
+
+    def init(self, *arguments: Any) -> Any:
+        """The network's own parameters."""
+        return self.network.init(*arguments)
+
+    def apply(self, parameters: Any, *inputs: jax.Array, **options: Any) -> Any:
+        """The network's outputs."""
+        narrow = jax.tree.map(lambda x: x.astype(self.dtype), (parameters, inputs))
+        outputs = self.network.apply(narrow[0], *narrow[1], **options)
+        return jax.tree.map(lambda y: y.astype(inputs[0].dtype), outputs)

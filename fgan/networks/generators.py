@@ -11,19 +11,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from estimators.critics.networks import MLP
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Generator
 from fgan.networks.images import ImageGenerator, check_images
 
 
 class LocationScale(nn.Module):
-    """x = μ + σz on the line, the generator of the f-GAN paper's experiment with Gaussians; parameters μ and log σ.
+    """x = μ + σz on the line, the generator of the f-GAN paper's experiment with Gaussians; parameters μ and log σ."""
 
-    Attributes:
-        start: (μ, σ) to begin from.
-    """
-
-    start: tuple[float, float] = (0.0, 1.0)
+    start: tuple[float, float] = (0.0, 1.0)  # (μ, σ)
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -60,12 +56,7 @@ class Convolved(nn.Module):
     """x = m(z₁) + A z₂ with z = (z₁, z₂): the law of m(z₁) convolved with N(0, AAᵀ), A learnt.
 
     Where m has steep steps, so that little falls between modes, it is flat within them; A gives them their width, one
-    for all modes, on top of what m leaves.
-
-    Attributes:
-        network: m.
-        width: dimension of z₂, the last coordinates of z.
-        dim: d.
+    for all modes, on top of what m leaves. `network` is m, `width` the dimension of z₂, the last coordinates of z.
     """
 
     network: nn.Module
@@ -74,9 +65,8 @@ class Convolved(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        return self.network(z[:, : -self.width]) + nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)(
-            z[:, -self.width :]
-        )
+        linear = nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)
+        return self.network(z[:, : -self.width]) + linear(z[:, -self.width :])
 
 
 class Bounded(nn.Module):
@@ -89,9 +79,6 @@ class Bounded(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         return jnp.tanh(MLP(self.features, self.nonlinearity, self.dim)(z))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def mlp(generator: Generator, data: Any) -> nn.Module:

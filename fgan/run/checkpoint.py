@@ -56,10 +56,7 @@ class _Unsound(Exception):
 class Checkpoints:
     """The checkpoints of one run in `directory`, of which the newest KEEP sound ones are retained.
 
-    Args:
-        directory: created by the first save.
-        fingerprint: text identifying the configuration; steps saved under another one are refused.
-        warn: called with one line for each step that fails its checks.
+    Steps saved under another `fingerprint` are refused; `warn` is called with one line for each that fails its checks.
     """
 
     def __init__(self, directory: str | Path, *, fingerprint: str, warn: Callable[[str], Any] = warnings.warn) -> None:
@@ -95,12 +92,10 @@ class Checkpoints:
         Steps that fail are reported through `warn` with file and reason. They are set aside as ``bad-<step>`` once an
         older step has proved good; while none has, nothing is moved, since `like` may be what is wrong.
 
-        Args:
-            like: the state, or its shape: arrays or `jax.ShapeDtypeStruct`; shardings are taken from it where given.
+        `like` holds arrays or `jax.ShapeDtypeStruct`; shardings are taken from it where given.
 
         Raises:
             CheckpointError: something was saved but nothing is usable, or it belongs to another configuration.
-            TypeError: a leaf of `like` is not an array.
         """
         expected, faults = _describe(like), {}
         for step in self.steps()[::-1]:

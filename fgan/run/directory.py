@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
-from fgan.run.signals import Stopped
+from fgan.run.progress import Stopped
 
 CONFIG = "config.toml"
 LOCK = "run.lock"
@@ -55,7 +55,6 @@ class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
     Attributes:
-        path: absolute, links resolved.
         changeable: dotted configuration keys, or tables, that do not make it another run.
         resumed: whether `open` found the run there already.
         writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
@@ -72,8 +71,7 @@ class RunDirectory:
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
         """The existing run at `path`, to read from: nothing is locked or written. Raises RunNotFound.
 
-        Args:
-            writes: False for a process that takes part in a run which another one writes.
+        `writes` is False for a process that takes part in a run which another one writes.
         """
         run = cls(path, writes=writes)
         if not (run.path / CONFIG).is_file():
@@ -82,19 +80,12 @@ class RunDirectory:
 
     @classmethod
     def open(
-        cls,
-        path: str | Path,
-        config_toml: str,
-        *,
-        overwrite: bool = False,
-        changeable: tuple[str, ...] = CHANGEABLE,
+        cls, path: str | Path, config_toml: str, *, overwrite: bool = False, changeable: tuple[str, ...] = CHANGEABLE
     ) -> Self:
         """The run at `path`, locked for this process: created, or resumed where the configuration agrees.
 
-        Args:
-            config_toml: the resolved configuration. On resume it replaces the stored one.
-            overwrite: rename an existing run to ``<name>.old-<k>`` and start anew.
-            changeable: keys such as ``"steps"`` or tables such as ``"log"`` that may differ on resume.
+        On resume `config_toml`, the resolved configuration, replaces the stored one, from which it may differ in the
+        keys and tables of `changeable`. `overwrite` renames an existing run to ``<name>.old-<k>`` and starts anew.
 
         Raises:
             RunLocked, ConfigConflict (naming each differing key with both values), ResourceError.
@@ -223,11 +214,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
-        """Whatever ends the work inside is recorded as ``preempted`` or ``failed``, with what `progress` returns then.
-
-        Args:
-            progress: the `step`, and what else `status` is to hold.
-        """
+        """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then."""
         try:
             yield
         except Stopped:

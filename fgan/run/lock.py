@@ -74,13 +74,10 @@ def born(pid: int) -> str | None:
 
 
 def claim(lock: Path) -> bytes:
-    """Write this process into the lock file; the text written, for `release`.
+    """Write this process into the lock file; the text written, for `release`. Raises RunLocked if another holds it.
 
     A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
     it stale the second reads the first one's name.
-
-    Raises:
-        RunLocked: another process holds it.
     """
     text = (json.dumps(Holder.this_process()._asdict()) + "\n").encode()
     while True:

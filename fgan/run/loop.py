@@ -29,8 +29,7 @@ from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.members import Members, fingerprint, write_data
 from fgan.run.program import Program
-from fgan.run.progress import Reporter
-from fgan.run.signals import Stopped, signals
+from fgan.run.progress import Reporter, Stopped, signals
 
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
@@ -42,19 +41,12 @@ class Diverged(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What a run or a sweep has come to.
+    """What a run or a sweep has come to."""
 
-    Attributes:
-        run: its directory.
-        step: the steps done, of all parts of a sweep together.
-        scores: a dict a member: the last scores of a run, the lines of a sweep's results.csv.
-        leads: whether this process has written them.
-    """
-
-    run: Path
-    step: int
-    scores: list[dict[str, Any]]
-    leads: bool = True
+    run: Path  # its directory
+    step: int  # of all parts of a sweep together
+    scores: list[dict[str, Any]]  # a dict a member: the last scores of a run, the lines of a sweep's results.csv
+    leads: bool = True  # whether this process has written them
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -68,9 +60,12 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
     """
     data = load_data(check(config).data)
     program, members = Program(config, data), Members.of(config)  # before anything is written
+    leader = processes.leader()
+    made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
+    processes.barrier("the run directory is there")  # others read what the leader has made
     with (
-        _directory(directory, members.to_toml(), overwrite) as run,
-        Reporter(config.steps, quiet=quiet or not processes.leader()) as report,
+        made or RunDirectory.find(directory, writes=False) as run,
+        Reporter(config.steps, quiet=quiet or not leader) as report,
         signals() as stop,
     ):
         for note in data.notes:
@@ -81,21 +76,11 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes)
 
 
-def _directory(path: str | Path, config_toml: str, overwrite: bool) -> RunDirectory:
-    """The run's directory: the leader's to write, the others' to read once the leader has made it."""
-    made = RunDirectory.open(path, config_toml, overwrite=overwrite) if processes.leader() else None
-    processes.barrier("the run directory is there")
-    return made or RunDirectory.find(path, writes=False)
-
-
 @dataclass
 class Loop:
-    """Members in training.
+    """Members in training, recorded in `directory`, which is locked for this process.
 
     Attributes:
-        program, members: what is trained.
-        directory: where it is recorded, locked for this process.
-        report: where progress is shown.
         evaluates: whether scores, samples and pictures are recorded on the way and at the end.
         label: what progress shows the members as.
         before: steps that parts of the sweep have taken before this one.

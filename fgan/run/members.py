@@ -12,33 +12,32 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
 from fgan.data.dataset import Dataset
-from fgan.run.checkpoint import CheckpointError
+from fgan.models.model import Model, build
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory
+from fgan.run.program import fresh
 
 TABLE = "\n[members]\n"
 
 
 @dataclass(frozen=True)
 class Members:
-    """k members that one program trains.
-
-    Attributes:
-        config: what they share.
-        seeds: [k].
-        values: dotted field of the config → its value for each member [k].
-        copies: how many of the last ones only fill up the program, and count for nothing.
-    """
+    """k members that one program trains: what they share, and the seed and other values of each."""
 
     config: Config
     seeds: tuple[int, ...]
-    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    copies: int = 0
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # dotted field of the config → [k]
+    copies: int = 0  # how many of the last ones only fill up the program, and count for nothing
 
     @classmethod
     def of(cls, config: Config) -> Members:
@@ -96,3 +95,64 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
 def fingerprint(run: RunDirectory, data: str) -> str:
     """What must not change between a checkpoint and its resumption: the settings, and the fingerprint of the data."""
     return hashlib.sha256((run.fingerprint + data).encode()).hexdigest()
+
+
+class Restored(NamedTuple):
+    """A trained member: its model draws in the scale the networks see, x·scale + offset are the data's own units."""
+
+    model: Model
+    state: Any
+    step: int
+    config: Config
+    offset: np.ndarray
+    scale: np.ndarray
+
+    def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
+        """n generated points [n, d] in the data's own units, float64."""
+        points = jax.jit(self.model.sample, static_argnums=2)(self.state, jax.random.key(seed), n)
+        return np.asarray(points, np.float64) * self.scale + self.offset
+
+
+def restore(directory: str | Path, member: int = 0) -> Restored:
+    """A member of the run or sweep in `directory`, from its newest sound checkpoint, read only.
+
+    `member` is which of the run's seeds, or which line of the sweep's results.csv, counted from 0. Raises ConfigError
+    where there is no such member, or it diverged; RunNotFound, CheckpointError (exit 5).
+    """
+    run, i = RunDirectory.find(directory), member
+    if is_sweep(directory):
+        run, i = _part(run, member)
+    members, data, step, state = newest(run)
+    if not 0 <= i < len(members.seeds):
+        raise ConfigError(f"member {member}: the run has seeds 0 to {len(members.seeds) - 1}")
+    config, own = members.config_of(i), jax.tree.map(lambda x: x[i], state)
+    return Restored(build(config, data), own, step, config, data.offset, data.scale)
+
+
+def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
+    """(members, their data without its rows, step, state) in the newest sound checkpoint. Raises CheckpointError."""
+    members = Members.from_toml(run.config_toml)
+    data, content = read_data(run, members.config)
+    like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
+    restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like)
+    if restored is None:
+        raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
+    return members, data, restored.step, restored.state
+
+
+def is_sweep(directory: str | Path) -> bool:
+    """Whether a sweep has been in `directory`, and not a run."""
+    return (Path(directory) / "parts").is_dir()
+
+
+def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:
+    """(the part, the number within it) of the member on a line of results.csv. Raises ConfigError."""
+    rows = {row["line"]: row for record in sweep.records("results.jsonl") for row in record["rows"]}
+    if line not in rows:
+        raise ConfigError(
+            f"member {line}: {sweep.path / 'results.csv'} has {len(rows)} lines, counted from 0; choose one"
+        )
+    row = rows[line]
+    if row["state"] == "diverged":
+        raise ConfigError(f"member {line} diverged at step {row['step']}; choose another line of results.csv")
+    return RunDirectory.find(sweep.path / "parts" / row["part"]), row["member"]

@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
 from estimators.critics.kernel import ALONE, Replicas, steps
-from fgan.config.errors import ConfigError
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.data.dataset import Dataset
 from fgan.devices import engines
@@ -84,8 +84,7 @@ def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Ca
 class Program:
     """What members that share a config share: model, data on the devices, compiled steps, evaluation.
 
-    Raises:
-        ConfigError: the config cannot be built, or its batch not be divided over the devices.
+    Raises ConfigError where the config cannot be built, or its batch not be divided over the devices.
     """
 
     def __init__(self, config: Config, data: Dataset):

@@ -1,7 +1,8 @@
-"""What a person sees while something long runs: a live bar in a terminal, plain lines elsewhere, on stderr."""
+"""What a person sees while something long runs, on stderr, and how one stops it: by SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -9,6 +10,36 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Stopped(RuntimeError):
+    """A signal asked to stop; the state is saved."""
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped by signal {number} at step {step}; the same command goes on from there")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """A list that receives the number of the first SIGTERM or SIGINT; a second one raises KeyboardInterrupt."""
+    caught: list[int] = []
+
+    def note(number, _):
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, as in a notebook's helper: the caller keeps its own handlers
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that the log of an hour has hundreds of them and not thousands
 

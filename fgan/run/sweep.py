@@ -21,12 +21,17 @@ import io
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgan.config.schema import Config, get, replace
-from fgan.config.toml import literal
+from fgan.config import toml
+from fgan.config.checks import check
+from fgan.config.fields import ConfigError, nearest
+from fgan.config.schema import Config, get, names, replace
+from fgan.config.toml import Place, literal, to_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.run import sweep_picture
@@ -35,9 +40,87 @@ from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
 from fgan.run.members import Members
 from fgan.run.program import FIELDS, Program
-from fgan.run.progress import Reporter
-from fgan.run.signals import signals
-from fgan.run.sweep_file import MOST, Sweep, leaves
+from fgan.run.progress import Reporter, signals
+
+FIXED = ("seed", "seeds", "log", "parallel")
+"""Fields, or tables of them, that are one for the whole sweep."""
+
+MOST = 10_000  # members of a sweep: a guard against lists that multiply to more than was meant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep file says."""
+
+    base: Config  # what all configs have in common, the seeds included
+    grid: Mapping[str, tuple[Any, ...]]  # dotted field → its values
+    members: int = 0  # most members a part; 0 for as many as memory holds
+    name: str = "sweep.toml"  # of the file, for messages
+
+    def configs(self) -> list[Config]:
+        """Every combination of the grid's values, the last field running fastest. Raises ConfigError."""
+        count = math.prod(len(values) for values in self.grid.values()) * self.base.seeds
+        if count > MOST:
+            raise ConfigError(
+                f"{self.name}: {count} members (configs × seeds), at most {MOST}: shorten a list, or make two sweeps"
+            )
+        configs = [replace(self.base, dict(zip(self.grid, values))) for values in product(*self.grid.values())]
+        for config in configs:
+            try:
+                check(config)
+            except ValueError as error:  # ConfigError or UnknownDivergence
+                fields = ", ".join(f"{name} = {literal(get(config, name))}" for name in self.grid)
+                raise ConfigError(f"{self.name}: {fields}: {error}") from None
+        if "penalty.weight" in self.grid and not any(config.penalty.names for config in configs):
+            raise ConfigError(f"{self.name}: penalty.weight changes nothing without a penalty: set penalty.names")
+        return configs
+
+    def to_toml(self) -> str:
+        """The resolved sweep: every field of the base, and the grid."""
+        grid = [f"{json.dumps(name)} = {literal(tuple(values))}" for name, values in self.grid.items()]
+        return "\n".join([f"members = {self.members}", to_toml(self.base), "[grid]", *grid]) + "\n"
+
+
+def load(path: str | Path) -> Sweep:
+    """The Sweep in a TOML file. Raises ConfigError naming file, line and nearest name."""
+    name, text = str(path), toml.read(path, folder="configs/sweeps")
+    table, place = toml.parse(text, name), Place(name, text)
+    grid, file, members = (table.pop(key, None) for key in ("grid", "config", "members"))
+    if not isinstance(grid, Mapping) or not grid:
+        raise ConfigError(f'{name}: no table [grid] of lists to combine, such as divergence = ["kl", "js"]')
+    if file is not None and not isinstance(file, str):
+        raise ConfigError(f"{place.of('config')}: config = {file!r}: expected text in quotes")
+    if members is not None and (type(members) is not int or members < 1):
+        raise ConfigError(f"{place.of('members')}: members = {members!r}: expected a whole number, at least 1")
+    below = Config() if file is None else toml.load(Path(path).parent / file)
+    base = toml.overlay(below, table, place)
+    return Sweep(base=base, grid=_axes(grid, Place(name, text, "grid.")), members=members or 0, name=name)
+
+
+def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
+    known, axes = list(names()), {}
+    for name, values in leaves(grid):
+        at = place.of(name)
+        if name not in known:
+            raise ConfigError(f"{at}: unknown key {name!r}: {nearest(name, known)}")
+        if any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED):
+            raise ConfigError(f"{at}: {name} is one for all members: set it outside [grid]")
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{at}: {name} = {values!r}: expected a list of one value or more")
+        axes[name] = tuple(toml.typed(name, value, place) for value in values)
+        if len(set(axes[name])) < len(values):
+            raise ConfigError(f"{at}: {name} = {values!r}: lists a value twice")
+    return axes
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each value that is no table."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
 
 CHANGEABLE = ("parallel",)  # what may differ when a sweep goes on
 SHARE = 0.25  # of memory that the members of a part may fill by `footprint`, which counts within a factor of four

@@ -18,8 +18,7 @@ import optax
 from numpy.typing import ArrayLike
 
 from estimators.critics import kernel as fitting
-from fgan.scores.histograms import histogram_kl
-from fgan.scores.precision_recall import precision_recall
+from fgan.scores.precision_recall import histogram_kl, precision_recall
 
 FEATURES = 64
 BATCH = 128
@@ -74,7 +73,6 @@ def train_classifier(
         images: [n, d] in [-1, 1], n >= 5. Where d is a square of side >= 14 every image drawn is moved by
             up to side // 14 random pixels along each axis, the gap filled with -1.
         labels: [n] integers 0..classes−1.
-        seed: of the split, the initial weights and the batches; the same seed gives the same classifier.
 
     Raises:
         ValueError: shapes, range or labels other than these, or steps < 1.

@@ -23,10 +23,17 @@ from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model
 from fgan.scores.classifier import class_scores, train_classifier
-from fgan.scores.curves import curve_scores
-from fgan.scores.modes import ModeScores, mean_or_none, mode_scores, perfect_high_quality
+from fgan.scores.modes import (
+    ModeScores,
+    SubspaceScores,
+    curve_scores,
+    mean_or_none,
+    mode_scores,
+    perfect_high_quality,
+    perfect_in_subspace,
+    subspace_scores,
+)
 from fgan.scores.precision_recall import precision_recall
-from fgan.scores.subspaces import SubspaceScores, perfect_in_subspace, subspace_scores
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 
@@ -43,9 +50,7 @@ class Evaluation:
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
 
-    def __call__(
-        self, state: Any, step: int, seeds: np.ndarray | None = None
-    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def __call__(self, state: Any, step: int, seeds: np.ndarray | None = None) -> tuple[np.ndarray, list[dict]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))
@@ -60,8 +65,6 @@ class Evaluation:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
-
-# --- scorers ---------------------------------------------------------------------------------------------------------
 
 Score = Callable[[np.ndarray, Any], dict[str, Any]]
 """(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""

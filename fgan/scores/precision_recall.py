@@ -1,15 +1,47 @@
-"""Precision and recall of generated samples in a space where only real samples are known.
-
-Source: Kynkäänniemi, Karras, Laine, Lehtinen, Aila 2019, equations 1 and 2.
-"""
+"""How two sets of samples compare: precision and recall, and the KL between their histograms."""
 
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
-from fgan.scores.points import same_dimension
+from estimators.samples.arrays import as_samples
+
+
+def same_dimension(**arrays: ArrayLike) -> tuple[np.ndarray, ...]:
+    """The named arrays as finite float64 [n, d] with one d; ValueError names those that disagree."""
+    checked = {name: as_samples(array, name=name, minimum=1).values for name, array in arrays.items()}
+    if len({values.shape[1] for values in checked.values()}) > 1:
+        shapes = " and ".join(f"{name} {values.shape}" for name, values in checked.items())
+        raise ValueError(f"{shapes} differ in dimension")
+    return tuple(checked.values())
+
+
+def histogram_kl(counts: ArrayLike, reference: ArrayLike) -> tuple[float, float]:
+    """(KL(counts/n ‖ reference), (K−1)/(2n)) in nats, n = Σ counts.
+
+    The second number is the mean of the first, to O(1/n²), when the counts are drawn from the reference: 2n KL tends
+    to a chi-square variable with K−1 degrees of freedom.
+
+    The reference [K] holds probabilities or counts; K−1 counts its positive entries. The KL is +inf where the reference
+    is 0 and a count is not; every count 0 gives (nan, inf).
+
+    Raises:
+        ValueError: different shapes, negative or non-finite entries, or a reference that sums to 0.
+    """
+    p, q = np.asarray(counts, np.float64), np.asarray(reference, np.float64)
+    if p.ndim != 1 or p.shape != q.shape:
+        raise ValueError(f"counts and reference must be vectors of one length, got {p.shape} and {q.shape}")
+    if not (np.isfinite(p).all() and np.isfinite(q).all() and (p >= 0).all() and (q >= 0).all() and q.sum() > 0):
+        raise ValueError("counts and reference must be finite and non-negative, and the reference must not be all zero")
+    n = p.sum()
+    if n == 0:
+        return float("nan"), float("inf")
+    # kl_div's p log(p/q) − p + q is non-negative entry by entry, so rounding cannot make the sum negative.
+    return float(scipy.special.kl_div(p / n, q / q.sum()).sum()), float((np.count_nonzero(q) - 1) / (2 * n))
+
 
 BLOCK = 512
 """Rows of a distance matrix held at once: 20 MB against 5000 points."""
@@ -29,13 +61,8 @@ def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neig
     neighbour in the same set, itself excluded. Exact, O((n + m)² k): some seconds at n = m = 5000, k = 64. Both shares
     depend on n and m: compare equal sizes.
 
-    Args:
-        features_real: [n, k], n > neighbours.
-        features_fake: [m, k], m > neighbours.
-        neighbours: >= 1; 3 in the paper.
-
     Raises:
-        ValueError: not finite, not the same dimension, or too few points for `neighbours`.
+        ValueError: not finite, not [n, k] and [m, k], or n or m not above `neighbours` (3 in the paper).
     """
     real, fake = same_dimension(features_real=features_real, features_fake=features_fake)
     if not 1 <= neighbours < min(len(real), len(fake)):
