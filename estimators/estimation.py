@@ -9,7 +9,7 @@ import numpy as np
 
 from estimators import warnings
 from estimators.divergences.generator import FDivergence
-from estimators.divergences.renyi import Functional, everything, functional
+from estimators.divergences.table import Functional, everything, functional
 from estimators.request import METHODS, BadArgument, Request, check_settings, numbered
 from estimators.result import Estimate, Fit, Interval
 from estimators.samples.arrays import Samples, as_samples, check_pair, constant_columns, twins

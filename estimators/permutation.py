@@ -16,7 +16,7 @@ from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.critic import fit_critics
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
-from estimators.divergences.renyi import functional
+from estimators.divergences.table import functional
 from estimators.request import BadArgument, check_settings, numbered
 from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns
 from estimators.samples.folds import Groups, Rows, blocks

@@ -15,8 +15,7 @@ import estimators as est
 from estimators import estimation
 from estimators.critics.early_stopping import Schedule
 from estimators.density_ratio import critic
-from estimators.divergences.renyi import functional
-from estimators.divergences.table import UnknownDivergence
+from estimators.divergences.table import UnknownDivergence, functional
 from estimators.methods import neural, telescoping
 from estimators.request import BadArgument, Request
 from estimators.result import Fit, Interval

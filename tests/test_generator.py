@@ -18,8 +18,7 @@ from estimators.divergences.generator import (
     from_generator,
     legendre,
 )
-from estimators.divergences.special import log_lambert
-from estimators.divergences.table import DIVERGENCES, divergence
+from estimators.divergences.table import DIVERGENCES, divergence, log_lambert
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "js_weighted(0.7)", "hockey_stick(1)")
 ALL = [divergence(name) for name in (*DIVERGENCES, *FURTHER)]

@@ -33,15 +33,10 @@ class Distribution(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Elliptical:
-    """A distribution whose density depends on x only through (x − m)ᵀ S⁻¹ (x − m). Abstract: a family gives its `law`.
+    """A distribution whose density depends on x only through (x − m)ᵀ S⁻¹ (x − m). A family gives its `law`."""
 
-    Attributes:
-        location: m, [d].
-        scatter: S, [d, d], symmetric, positive definite.
-    """
-
-    location: np.ndarray
-    scatter: np.ndarray
+    location: np.ndarray  # m, [d]
+    scatter: np.ndarray  # S, [d, d], symmetric, positive definite
 
     def __post_init__(self):
         location, scatter = (np.asarray(v, np.float64) for v in (self.location, self.scatter))
@@ -102,13 +97,9 @@ class Gaussian(Elliptical):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudentT(Elliptical):
-    """Multivariate t: location + N(0, scatter) / √(χ²_df / df), one divisor for all coordinates.
+    """Multivariate t: location + N(0, scatter) / √(χ²_df / df), one divisor for all coordinates."""
 
-    Attributes:
-        df: degrees of freedom; the covariance is df/(df − 2) times the scatter, for df > 2.
-    """
-
-    df: float
+    df: float  # degrees of freedom; the covariance is df/(df − 2) times the scatter, for df > 2
 
     @cached_property
     def law(self) -> Any:

@@ -27,21 +27,15 @@ class SubspaceMixture:
 
     Equal fields make equal laws; everything else is generated from `seed` when it is first needed, and never stored.
 
-    Attributes:
-        modes: K, at most `dim`.
-        dim: d.
-        rank: r, dimension of every mode, below d.
-        sigma: standard deviation of every mode along every direction of its subspace.
-        separation: distance between any two means, over σ√r.
-        seed: of means and bases.
+    The separation is the distance between any two means, over σ√rank.
     """
 
-    modes: int = 10
+    modes: int = 10  # K, at most `dim`
     dim: int = 1200
-    rank: int = 700
-    sigma: float = 1.0
+    rank: int = 700  # dimension of every mode, below `dim`
+    sigma: float = 1.0  # standard deviation of every mode along every direction of its subspace
     separation: float = 10.0
-    seed: int = 0
+    seed: int = 0  # of means and bases
 
     def __post_init__(self):
         if not (1 <= self.modes <= self.dim and 1 <= self.rank < self.dim):
@@ -79,7 +73,6 @@ class SubspaceMixture:
         return axes / np.linalg.norm(axes, axis=0)
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n points [n, d], float64."""
         labels, z = rng.integers(self.modes, size=n), rng.standard_normal((n, self.rank))
         x = self.means[labels]
         for k, basis in enumerate(self.bases):

@@ -1,3 +1,3 @@
-"""f-divergences as data: all that follows from a generator, the families, the table, their perspective, bounds, and
-Rényi's transform. A divergence is one entry of `table.DIVERGENCES`, a family with a parameter one of
-`families.FAMILIES`, a variational bound one of `bounds.BOUNDS`. Imports nothing of the project."""
+"""f-divergences as data: all that follows from a generator, the families, the table, their perspective, and bounds. A
+divergence is one entry of `table.DIVERGENCES`, a family with a parameter one of `families.FAMILIES`, a variational
+bound one of `bounds.BOUNDS`. Imports nothing of the project."""

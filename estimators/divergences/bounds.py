@@ -26,14 +26,7 @@ def mean(values: jax.Array) -> jax.Array:
 
 
 def fenchel(d, v_p, v_q, *, activation=None, expectation=mean):
-    """E_P[T(v)] − E_Q[f*(T(v))] ≤ D_f(P‖Q), tight where v estimates log p/q. For kl this is the NWJ bound.
-
-    Args:
-        d: the divergence.
-        v_p, v_q: raw critic outputs on samples of P [n] and Q [m].
-        activation: `log_ratio` or `paper`; the divergence's default if None.
-        expectation: the mean over the batch.
-    """
+    """E_P[T(v)] − E_Q[f*(T(v))] ≤ D_f(P‖Q), tight where v estimates log p/q. For kl this is the NWJ bound."""
     g = d.activation(activation)
     return expectation(g.output(v_p)) - expectation(g.conjugate(v_q))
 

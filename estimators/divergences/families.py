@@ -7,19 +7,17 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax.numpy as jnp
-from jax.nn import sigmoid, softplus
+from jax.nn import log1mexp, sigmoid, softplus
 from jax.scipy.special import xlogy
 
-from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity
-from estimators.divergences.special import inside, log1mexp
+from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity, inside
 
 
 @lru_cache(maxsize=256)
 def alpha(a: float) -> FDivergence:
     """The α-divergence f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1)), α ∉ {0, 1}, with f''(1) = 1.
 
-    α → 1 is KL, α → 0 reverse KL, α = 2 half of Pearson's χ², α = ½ twice the squared Hellinger distance.
-    Source: Cichocki & Amari 2010; activation for α < 1 from Nowozin et al. 2016, table 6.
+    α → 1 is KL, α → 0 reverse KL. The activation for α < 1 is from Nowozin et al. 2016, table 6.
     """
     if a in (0.0, 1.0) or not math.isfinite(a):
         raise ValueError(f"alpha({a:g}) is defined only as a limit: use {'kl' if a == 1 else 'reverse_kl'}")
@@ -67,9 +65,9 @@ def alpha(a: float) -> FDivergence:
 
 @lru_cache(maxsize=256)
 def js_weighted(pi: float) -> FDivergence:
-    """The Jensen–Shannon divergence with prior π on P: π KL(P‖M) + (1 − π) KL(Q‖M), M = πP + (1 − π)Q.
+    """The Jensen–Shannon divergence with prior π on P: π KL(P‖M) + (1 − π) KL(Q‖M), M = πP + (1 − π)Q, 0 < π < 1.
 
-    Source: Lin 1991; Nowozin et al. 2016, table 6. π = ½ is the textbook js. Requires 0 < π < 1.
+    The activation is from Nowozin et al. 2016, table 6.
     """
     if not 0.0 < pi < 1.0:
         raise ValueError(f"js_weighted({pi:g}): the weight of P must lie strictly between 0 and 1")
@@ -107,10 +105,7 @@ def js_weighted(pi: float) -> FDivergence:
 
 @lru_cache(maxsize=256)
 def hockey_stick(gamma: float) -> FDivergence:
-    """The hockey-stick divergence E_γ(P‖Q) = E_Q[(p/q − γ)₊], γ ≥ 1: the δ of (log γ, δ)-differential privacy.
-
-    Source: Sason & Verdú 2016, eq. 53. γ = 1 is total variation.
-    """
+    """The hockey-stick divergence E_γ(P‖Q) = E_Q[(p/q − γ)₊], γ ≥ 1: the δ of (log γ, δ)-differential privacy."""
     if not gamma >= 1.0 or not math.isfinite(gamma):
         raise ValueError(f"hockey_stick({gamma:g}): needs a finite γ ≥ 1, else f(1) is not 0")
     centre = math.log(gamma)

@@ -24,8 +24,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estimators.divergences.special import as_float
-
 Function = Callable[..., jax.Array]
 ActivationName = Literal["log_ratio", "paper"]
 
@@ -37,6 +35,16 @@ SATURATION = 12.0  # |log-ratio| of derived activations: above it float32 cannot
 
 def identity(v):
     return v
+
+
+def as_float(u) -> jax.Array:
+    """u in its own precision, float32 at least; a bare number in the precision that is on."""
+    return jnp.asarray(u, dtype=jnp.promote_types(jnp.result_type(u, float), jnp.float32))
+
+
+def inside(t, holds, value: Callable[..., jax.Array], safe: float):
+    """value(t) where `holds`, +inf elsewhere; the inner `where` keeps the gradient finite on both branches."""
+    return jnp.where(holds, value(jnp.where(holds, t, safe)), jnp.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +259,6 @@ def from_generator(
     f', f'', the conjugate (numerical Legendre transform), both limits and the activation are derived from `f`.
 
     Args:
-        name: the label of its results.
         f: convex on (0, ∞) with f(1) = 0, written with jax.numpy, elementwise.
         value_at_zero, slope_at_infinity: f(0⁺) and f'(∞) where they are known; else estimated numerically.
         smooth: False if f has a kink.

@@ -1,4 +1,4 @@
-"""The one table of f-divergences, and the look-up of a name in it.
+"""The one table of f-divergences, and the look-up of a name: of a divergence, or of Rényi's, a function of one.
 
 Adding a divergence is one entry of `DIVERGENCES`: its name, its generator, a source. Whatever else an entry states (f',
 f*, limits, activations) is a form that float32 can hold; tests prove it equal to what follows from f. Where the paper's
@@ -10,14 +10,40 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
 from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_weighted
-from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity
-from estimators.divergences.special import LOG2, inside, log_lambert
+from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, as_float, identity, inside
+
+LOG2 = math.log(2.0)
+
+
+@jax.custom_jvp
+def log_lambert(z):
+    """y = log W(e^z), the solution of y + e^y = z (W: Lambert), for any real z; dy/dz = 1/(1 + e^y).
+
+    y + e^y is convex and increasing, so Newton's steps from a point above the root fall onto it monotonically.
+    """
+    z = as_float(z)
+    start = jnp.where(z > 1.0, jnp.log(jnp.maximum(z, 1.0)), z)
+
+    def newton(_, y):
+        return y - (y + jnp.exp(y) - z) / (1.0 + jnp.exp(y))
+
+    return jax.lax.fori_loop(0, 8, newton, start)
+
+
+@log_lambert.defjvp
+def _(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    y = log_lambert(z)
+    return y, dz / (1.0 + jnp.exp(y))
 
 
 def _jeffreys_conjugate(t):
@@ -259,3 +285,58 @@ def _unknown(name: str, key: str) -> UnknownDivergence:
     return UnknownDivergence(
         f"unknown divergence {name!r}: {hint}choose from {', '.join(DIVERGENCES)}, or {families} with your own x"
     )
+
+
+class Functional(NamedTuple):
+    """What an estimate may be of: transform(D_f), `slope` its derivative; D_f itself where both are None."""
+
+    name: str
+    divergence: FDivergence
+    transform: Callable[[float], float] | None = None
+    slope: Callable[[float], float] | None = None
+
+
+def renyi(a: float) -> Functional:
+    """Rényi's D_α = log(1 + α(α−1) D_{alpha(α)}) / (α−1), α > 0, a monotone function of the α-divergence.
+
+    Source: Rényi 1961; van Erven & Harremoës 2014. α = 1 is kl.
+    """
+    if not a > 0.0 or not math.isfinite(a):
+        raise UnknownDivergence(f"renyi({a:g}): the order must be positive and finite")
+    if a == 1.0:
+        return Functional("renyi(1)", DIVERGENCES["kl"])
+    factor, d = a * (a - 1.0), alpha(a)
+
+    def transform(value):
+        inside = 1.0 + factor * value
+        if value >= d.upper_limit():
+            return math.inf
+        if a > 1.0 and inside < 0.5:  # a negative estimate: the tangent there, since the logarithm soon ends
+            return (2.0 * inside - 1.0 - math.log(2.0)) / (a - 1.0)
+        return math.log(inside) / (a - 1.0)
+
+    def slope(value):
+        inside = 1.0 + factor * value
+        return a / (max(inside, 0.5) if a > 1.0 else inside)
+
+    return Functional(f"renyi({a:g})", d, transform, slope)
+
+
+def functional(name: str | FDivergence) -> Functional:
+    """The functional called `name`: any divergence of the table, the user's own, or `renyi(α)`.
+
+    Raises:
+        UnknownDivergence: as `divergence`, or an order that is not a positive number.
+    """
+    if isinstance(name, str) and (parsed := re.fullmatch(r"\s*renyi\(\s*([\d.e+-]+)\s*\)\s*", name.lower())):
+        try:
+            return renyi(float(parsed[1]))
+        except ValueError as error:
+            raise UnknownDivergence(str(error)) from None
+    d = divergence(name)
+    return Functional(d.name, d)
+
+
+def everything() -> list[Functional]:
+    """What "all" stands for: every divergence of the table but gan, and renyi(2)."""
+    return [functional(name) for name in DIVERGENCES if name != "gan"] + [renyi(2.0)]

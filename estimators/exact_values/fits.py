@@ -17,14 +17,12 @@ from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import (
-    NODES,
     PLANE,
     REAL_LINE,
-    WEIGHTS,
-    Interval,
     LogDensity,
-    Rectangle,
+    Support,
     exact_divergence,
+    line_rule,
     plane_rule,
 )
 
@@ -45,17 +43,15 @@ def best_fit(
     start: Sequence[float] | Sequence[Sequence[float]],
     d: str | FDivergence,
     *,
-    support: Interval | Rectangle,
+    support: Support,
     swap: bool = False,
     tol: float = 1e-11,
 ) -> BestFit:
     """argmin_θ D_f(P‖Q_θ), by quadrature on fixed points.
 
-    On the line by Nelder–Mead; on the plane, where families have more parameters, by BFGS on log(1 + D_f), which does
-    not overflow however large D_f is at the start.
+    On the line by Nelder–Mead; on the plane, where families have more parameters, by BFGS on log(1 + D_f).
 
     Args:
-        log_p: log density of the target.
         family: (θ [k], x [n] or [n, 2]) → log q_θ(x) [n], with jax.numpy.
         start: θ where the search starts, or several, the best of whose local optima is returned.
         support: finite interval, or rectangle, that holds all but a negligible mass of both, for the search; the value
@@ -69,7 +65,11 @@ def best_fit(
     d = divergence(d)
     log_integrand = log_perspective(d)
     plane = np.ndim(support) == 2
-    x, w = _rectangle_rule(support) if plane else _line_rule(support)  # type: ignore[arg-type]
+    x, w = plane_rule(PLANE, POINTS) if plane else line_rule(support, PANELS)  # type: ignore[arg-type]
+    if plane:  # outside the rectangle there is nothing to sum
+        low, high = np.transpose(support)
+        held = np.all((low <= x) & (x <= high), axis=1)
+        x, w = x[held], w[held]
     with jax.enable_x64(True):
         grid, weights = jnp.asarray(x), jnp.asarray(w)
         target = jnp.asarray(log_p(grid))
@@ -90,20 +90,6 @@ def best_fit(
     first, second = (log_q, log_p) if swap else (log_p, log_q)
     value = exact_divergence(first, second, d, PLANE if plane else REAL_LINE, tol=tol)
     return BestFit(parameters=theta, value=value)
-
-
-def _line_rule(line: Interval) -> tuple[np.ndarray, np.ndarray]:
-    """(points [n], weights [n]) of `PANELS` Gauss–Legendre panels."""
-    edges = np.linspace(*line, PANELS + 1)
-    x = 0.5 * (edges[1:] + edges[:-1])[:, None] + 0.5 * np.diff(edges)[:, None] * NODES
-    return x.ravel(), (0.5 * np.diff(edges)[:, None] * WEIGHTS).ravel()
-
-
-def _rectangle_rule(rectangle: Rectangle) -> tuple[np.ndarray, np.ndarray]:
-    """(points [n, 2], weights [n]) of the rule on the plane, those in `rectangle`: outside there is nothing to sum."""
-    x, weights = plane_rule(PLANE, POINTS)
-    inside = np.all([(low <= x[:, i]) & (x[:, i] <= high) for i, (low, high) in enumerate(rectangle)], axis=0)
-    return x[inside], weights[inside]
 
 
 Search = Callable[[np.ndarray], "scipy.optimize.OptimizeResult"]

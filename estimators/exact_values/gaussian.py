@@ -1,8 +1,9 @@
 """Closed forms between two Gaussians, P = N(mean_p, cov_p) and Q = N(mean_q, cov_q), always in the order (P, Q).
 
 A mean is [d]; a covariance is [d] (diagonal: the variances) or [d, d] (full, symmetric, positive definite), and the
-two kinds mix. Results are scalars in nats, in the precision of the input, differentiable, and made for `jit` and
-`vmap`: batch by vmap, not by leading axes. Every formula starts from P in the coordinates where Q is N(0, I),
+two kinds mix; other shapes raise ValueError. Results are scalars in nats, in the precision of the input,
+differentiable, and made for `jit` and `vmap`: batch by vmap, not by leading axes. Every formula starts from P in the
+coordinates where Q is N(0, I),
 
     z = Lq⁻¹(μp − μq),    R = Lq⁻¹Lp − I    (Σ = LLᵀ by Cholesky, so R is lower triangular),
 
@@ -10,6 +11,8 @@ and is written in z and R, both small between close Gaussians, so that nothing o
 well conditioned, float32 resolves divergences below its epsilon. Nothing is inverted. A covariance that is not positive
 definite gives NaN (shapes are checked, values cannot be under jit). With full covariances the integrals ∫ p^α q^{1−α}
 hold in float32 while variances along a direction differ by less than 1e6 (to half a percent there, NaN far above).
+Where such an integral diverges (α outside [0, 1]: αΣq + (1 − α)Σp is not positive definite) it is +inf and its gradient
+0, so other entries of a batch keep theirs. An order α outside its range raises ValueError, but for a traced one.
 
 `CLOSED_FORMS` lists the f-divergences among them by name; `closed_form` finds that of an FDivergence.
 """
@@ -20,7 +23,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,87 +33,71 @@ from jax.typing import ArrayLike
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import UnknownDivergence, divergence
 
+Order = float | jax.Array
+Convention = Literal["nielsen", "deasy"]
+
 
 def kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """KL(P‖Q) = ½[tr Σq⁻¹Σp − d − log |Σp|/|Σq| + (μp − μq)ᵀ Σq⁻¹ (μp − μq)], in nats.
+    """KL(P‖Q) = ½[tr Σq⁻¹Σp − d − log |Σp|/|Σq| + (μp − μq)ᵀ Σq⁻¹ (μp − μq)].
 
     Summed as ½‖z‖² + ½‖R‖² + Σ (rᵢ − log(1 + rᵢ)) with r = diag R: no term is negative.
-
-    Args:
-        mean_p, mean_q: [d].
-        cov_p, cov_q: [d] variances or [d, d].
-
-    Raises:
-        ValueError: shapes that do not belong together.
     """
-    return _kl(_relative(mean_p, cov_p, mean_q, cov_q))
+    return _kl(*_relative(mean_p, cov_p, mean_q, cov_q))
 
 
 def reverse_kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """KL(Q‖P), in nats. Arguments as in `kl`."""
+    """KL(Q‖P)."""
     return kl(mean_q, cov_q, mean_p, cov_p)
 
 
 def jeffreys(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """J(P, Q) = KL(P‖Q) + KL(Q‖P), in nats, without a factor ½. Arguments as in `kl`."""
+    """J(P, Q) = KL(P‖Q) + KL(Q‖P), without a factor ½."""
     return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
 
 
-def renyi(
-    mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: float | jax.Array
-) -> jax.Array:
-    """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1) = ½α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (2(1 − α)), in nats.
+def renyi(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: Order) -> jax.Array:
+    """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1) = ½α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (2(1 − α)).
 
-    Here Δ = μp − μq and Σ_α = αΣq + (1 − α)Σp. Where Σ_α is not positive definite (α > 1 and P too wide) the integral
-    diverges: the value is +inf and its gradient in the parameters 0, so other entries of a batch keep theirs.
-
-    Args:
-        mean_p, cov_p, mean_q, cov_q: as in `kl`.
-        alpha: order, positive, not 1; accurate as close to 1 as float64 gets. Not checked when traced.
-
-    Raises:
-        ValueError: alpha ≤ 0 or alpha = 1 (use `kl`), or shapes that do not belong together.
-
+    Here Δ = μp − μq and Σ_α = αΣq + (1 − α)Σp; α > 0 is not 1, and may be as close to it as float64 gets.
     Source: Gil, Alajaji, Linder 2013; van Erven, Harremoës 2014.
     """
     order = _order(alpha, lambda a: 0.0 < a < math.inf and a != 1.0, "the order is positive and not 1; use kl for 1")
-    return _log_moment(_relative(mean_p, cov_p, mean_q, cov_q), order) / (order - 1.0)
+    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order) / (order - 1.0)
 
 
-def alpha(
-    mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: float | jax.Array
-) -> jax.Array:
-    """(∫ p^α q^{1−α} − 1) / (α(α − 1)), the f-divergence of f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1)), in nats.
-
-    Args:
-        mean_p, cov_p, mean_q, cov_q: as in `kl`.
-        alpha: any real but 0 and 1; +inf where the integral diverges, as in `renyi`. Not checked when traced.
-
-    Raises:
-        ValueError: alpha = 1 (use `kl`) or 0 (use `reverse_kl`), or shapes that do not belong together.
-    """
+def alpha(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: Order) -> jax.Array:
+    """(∫ p^α q^{1−α} − 1) / (α(α − 1)), α ∉ {0, 1}: of f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1))."""
     order = _order(alpha, lambda a: math.isfinite(a) and a not in (0.0, 1.0), "use kl for 1 and reverse_kl for 0")
-    return jnp.expm1(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), order)) / (order * (order - 1.0))
+    return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order)) / (order * (order - 1.0))
 
 
 def pearson(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """χ²(P‖Q) = ∫ (p − q)²/q = exp D₂(P‖Q) − 1; +inf where 2Σq − Σp is not positive definite. Arguments as in `kl`."""
-    return jnp.expm1(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), 2.0))
+    """χ²(P‖Q) = ∫ (p − q)²/q = exp D₂(P‖Q) − 1."""
+    return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 2.0))
 
 
 def neyman(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """∫ (p − q)²/p = χ²(Q‖P); +inf where 2Σp − Σq is not positive definite. Arguments as in `kl`."""
+    """∫ (p − q)²/p = χ²(Q‖P)."""
     return pearson(mean_q, cov_q, mean_p, cov_p)
 
 
 def bhattacharyya(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """The coefficient BC = ∫ √(pq) = exp(−½ D_½), between 0 and 1 (at P = Q). Arguments as in `kl`."""
-    return jnp.exp(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
+    """The coefficient BC = ∫ √(pq) = exp(−½ D_½), between 0 and 1 (at P = Q)."""
+    return jnp.exp(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
 
 
 def squared_hellinger(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """H² = ∫ (√p − √q)² = 2 − 2 BC, between 0 and 2 (no factor ½). Arguments as in `kl`."""
-    return -2.0 * jnp.expm1(_log_moment(_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
+    """H² = ∫ (√p − √q)² = 2 − 2 BC, between 0 and 2 (no factor ½)."""
+    return -2.0 * jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
+
+
+def extended_geometric_js(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+    """¼ J + BC − 1, the f-divergence of f(u) = ¼(u − 1) log u + √u − 1. Source: Nielsen 2025.
+
+    It is the geometric Jensen–Shannon divergence at ½ before its mean is normalised.
+    """
+    forward, backward = _relative(mean_p, cov_p, mean_q, cov_q), _relative(mean_q, cov_q, mean_p, cov_p)
+    return 0.25 * (_kl(*forward) + _kl(*backward)) + jnp.expm1(_log_moment(*forward, 0.5))
 
 
 def geometric_js(
@@ -118,12 +105,12 @@ def geometric_js(
     cov_p: ArrayLike,
     mean_q: ArrayLike,
     cov_q: ArrayLike,
-    alpha: float | jax.Array = 0.5,
+    alpha: Order = 0.5,
     *,
-    convention: Literal["nielsen", "deasy"] = "nielsen",
+    convention: Convention = "nielsen",
     dual: bool = False,
 ) -> jax.Array:
-    """(1 − α) KL(P‖G) + α KL(Q‖G), in nats, with G the normalised geometric mean; `dual` swaps to KL(G‖·).
+    """(1 − α) KL(P‖G) + α KL(Q‖G) with G the normalised geometric mean, 0 ≤ α ≤ 1; `dual` swaps to KL(G‖·).
 
     The conventions differ in the mean. With F(s) = log ∫ p^{1−s} q^s,
 
@@ -132,37 +119,30 @@ def geometric_js(
 
     and both are ¼ J + log BC at α = ½ (dual: −log BC).
 
-    Args:
-        mean_p, cov_p, mean_q, cov_q: as in `kl`.
-        alpha: weight in [0, 1]. Not checked when traced.
-        convention: "nielsen" or "deasy".
-        dual: whether G is the first argument of both divergences.
-
-    Raises:
-        ValueError: alpha outside [0, 1], an unknown convention, or shapes that do not belong together.
-
     Source: Nielsen 2019, On the Jensen–Shannon symmetrization of distances relying on abstract means; Deasy,
     Simidjievski, Liò 2020, whose published code weights and inverts as "deasy" does.
+    """
+    weight, share = geometric_weights(alpha, convention)
+    forward = _relative(mean_p, cov_p, mean_q, cov_q)
+    if dual:  # (1 − w) KL(G‖P) + w KL(G‖Q): along G_s, KL(G‖P) = sF' − F and KL(G‖Q) = (s − 1)F' − F
+        s = jnp.asarray(share, dtype=forward[0].dtype)
+        value, slope = jax.jvp(lambda s: _log_moment(*forward, 1.0 - s), (s,), (jnp.ones_like(s),))
+        return (share - weight) * slope - value
+    backward = _relative(mean_q, cov_q, mean_p, cov_p)
+    divergences = (1.0 - weight) * share * _kl(*forward) + weight * (1.0 - share) * _kl(*backward)
+    return divergences + _log_moment(*forward, 1.0 - share)
+
+
+def geometric_weights(alpha: Order, convention: Convention) -> tuple[Order, Order]:
+    """(w, s) of (1 − w) KL(P‖G) + w KL(Q‖G), G ∝ p^{1−s} q^s, in a convention of `geometric_js`.
+
+    Raises:
+        ValueError: alpha outside [0, 1], or an unknown convention.
     """
     weight = _order(alpha, lambda a: 0.0 <= a <= 1.0, "a weight lies in [0, 1]")
     if convention not in ("nielsen", "deasy"):
         raise ValueError(f"unknown convention {convention!r}; choose nielsen or deasy")
-    share = weight if convention == "nielsen" else 1.0 - weight  # G ∝ p^{1−share} q^share
-    forward = _relative(mean_p, cov_p, mean_q, cov_q)
-    if dual:
-        return _dual_geometric_js(forward, weight, share)
-    backward = _relative(mean_q, cov_q, mean_p, cov_p)
-    divergences = (1.0 - weight) * share * _kl(forward) + weight * (1.0 - share) * _kl(backward)
-    return divergences + _log_moment(forward, 1.0 - share)
-
-
-def extended_geometric_js(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
-    """¼ J + BC − 1, the f-divergence of f(u) = ¼(u − 1) log u + √u − 1, in nats. Arguments as in `kl`.
-
-    The geometric Jensen–Shannon divergence at ½ before its mean is normalised. Source: Nielsen 2025.
-    """
-    forward, backward = _relative(mean_p, cov_p, mean_q, cov_q), _relative(mean_q, cov_q, mean_p, cov_p)
-    return 0.25 * (_kl(forward) + _kl(backward)) + jnp.expm1(_log_moment(forward, 0.5))
+    return weight, weight if convention == "nielsen" else 1.0 - weight
 
 
 CLOSED_FORMS: dict[str, Callable[..., jax.Array]] = {
@@ -192,25 +172,18 @@ def closed_form(d: FDivergence) -> Callable[..., jax.Array] | None:
 
 
 def total_variation_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
-    """½ ∫ |p − q| = 2Φ(δ/2) − 1 in any dimension; at equal means, where it has a kink, its gradient is set to 0.
-
-    Args:
-        mean_p, mean_q: [d].
-        cov: [d] variances or [d, d], of both.
-
-    Raises:
-        ValueError: shapes that do not belong together.
-    """
+    """½ ∫ |p − q| = 2Φ(δ/2) − 1, δ = ‖L⁻¹(μp − μq)‖; at equal means, where it has a kink, its gradient is set to 0."""
     return jax.scipy.special.erf(_separation(mean_p, mean_q, cov) / math.sqrt(8.0))
 
 
 def js_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
-    """Jensen–Shannon divergence in [0, log 2], E[y tanh y − log cosh y] at y = ½δ(½δ + ε), ε ~ N(0, 1), in nats.
+    """Jensen–Shannon divergence in [0, log 2], E[y tanh y − log cosh y] at y = ½δ(½δ + ε), ε ~ N(0, 1).
 
     2y is the log-ratio at a point of P; the integrand is log 2 minus the entropy of the label given that point, with P
-    and Q folded into one by symmetry. Arguments and errors as in `total_variation_equal_covariance`; first derivatives
-    only (δ is a norm). Source: the trapezoidal rule converges geometrically here (Trefethen, Weideman 2014): below
-    1e-13 for every δ, since the singularities nearest the axis, at distance π/δ, carry the density e^{−δ²/8}.
+    and Q folded into one by symmetry. First derivatives only (δ is a norm).
+
+    Source: the trapezoidal rule converges geometrically here (Trefethen, Weideman 2014): below 1e-13 for every δ, since
+    the singularities nearest the axis, at distance π/δ, carry the density e^{−δ²/8}.
     """
     delta = jnp.minimum(_separation(mean_p, mean_q, cov), 50.0)  # beyond, log 2 to the last digit
     noise = jnp.linspace(-9.0, 9.0, 181, dtype=delta.dtype)
@@ -225,8 +198,7 @@ def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: 
 
     The Bures term is min ‖Lp O − Lq‖² over rotations O, so it is never negative. At the minimum the derivative through
     O vanishes, hence O is held constant: first derivatives are exact, second ones of the full case are not.
-
-    Args and errors as in `kl`. Source: Dowson, Landau 1982; Bhatia, Jain, Lim 2019.
+    Source: Dowson, Landau 1982; Bhatia, Jain, Lim 2019.
     """
     mean_p, factor_p, mean_q, factor_q = _factored(mean_p, cov_p, mean_q, cov_q)
     if factor_p.ndim == 2:
@@ -235,19 +207,13 @@ def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: 
     return jnp.sum((mean_p - mean_q) ** 2) + jnp.sum((factor_p - factor_q) ** 2)
 
 
-class _Relative(NamedTuple):
-    shift: jax.Array  # z = Lq⁻¹(μp − μq), [d]
-    deviation: jax.Array  # R = Lq⁻¹Lp − I, lower triangular [d, d]; its diagonal [d] if both are diagonal
-
-
-def _relative(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> _Relative:
+def _relative(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """(z [d], R), R lower triangular [d, d], its diagonal [d] if both covariances are diagonal."""
     mean_p, factor_p, mean_q, factor_q = _factored(mean_p, cov_p, mean_q, cov_q)
-    return _Relative(_solve(factor_q, mean_p - mean_q), _solve(factor_q, factor_p - factor_q))
+    return _solve(factor_q, mean_p - mean_q), _solve(factor_q, factor_p - factor_q)
 
 
-def _factored(
-    mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _factored(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> tuple[jax.Array, ...]:
     """(μp, Lp, μq, Lq) in one float type; both factors [d], or both [d, d]."""
     arrays = [jnp.asarray(a) for a in (mean_p, cov_p, mean_q, cov_q)]
     dtype = jnp.result_type(*arrays, jnp.float32)
@@ -258,70 +224,61 @@ def _factored(
     for owner, cov in (("P", cov_p), ("Q", cov_q)):
         if cov.shape not in (d, d + d):
             raise ValueError(f"covariance of {owner} has shape {cov.shape}: with means {d} it is {d} or {d + d}")
-    both_diagonal = cov_p.ndim == cov_q.ndim == 1
-    return mean_p, _factor(cov_p, both_diagonal), mean_q, _factor(cov_q, both_diagonal)
+
+    def factor(cov):
+        if cov.ndim == 2:
+            return jnp.linalg.cholesky(cov)
+        return jnp.sqrt(cov) if cov_p.ndim == cov_q.ndim else jnp.diag(jnp.sqrt(cov))
+
+    return mean_p, factor(cov_p), mean_q, factor(cov_q)
 
 
-def _factor(cov: jax.Array, diagonal: bool) -> jax.Array:
-    if cov.ndim == 2:
-        return jnp.linalg.cholesky(cov)
-    return jnp.sqrt(cov) if diagonal else jnp.diag(jnp.sqrt(cov))
+def _kl(z: jax.Array, r: jax.Array) -> jax.Array:
+    diagonal = _diagonal(r)
+    return 0.5 * (jnp.sum(z**2) + jnp.sum(r**2)) + jnp.sum(diagonal - jnp.log1p(diagonal))
 
 
-def _kl(p: _Relative) -> jax.Array:
-    r = _diagonal(p.deviation)
-    return 0.5 * (jnp.sum(p.shift**2) + jnp.sum(p.deviation**2)) + jnp.sum(r - jnp.log1p(r))
+def _log_moment(z: jax.Array, r: jax.Array, alpha: Order) -> jax.Array:
+    """log ∫ p^α q^{1−α} for any real α; +inf with gradient 0 where it diverges, exact to first order in 1 − α.
 
-
-def _log_moment(p: _Relative, alpha: float | jax.Array) -> jax.Array:
-    """log ∫ p^α q^{1−α} for any real α; +inf with gradient 0 where it diverges, exact to first order in 1 − α."""
-    log_det, square, diverges = (_blend_diagonal if p.deviation.ndim == 1 else _blend_full)(p, alpha)
-    half_log_det_p = jnp.sum(jnp.log1p(_diagonal(p.deviation)))
-    finite = (1.0 - alpha) * (half_log_det_p - 0.5 * alpha * square) - 0.5 * log_det
+    It needs log |M| and zᵀM⁻¹z for M = I + (1 − α)(AAᵀ − I), A = I + R; it diverges where M has an eigenvalue ≤ 0.
+    """
+    outside = (alpha < 0.0) | (alpha > 1.0)  # inside, M is positive definite whatever rounding says
+    log_det, square, diverges = (_blend_diagonal if r.ndim == 1 else _blend_full)(z, r, alpha, outside)
+    finite = (1.0 - alpha) * (jnp.sum(jnp.log1p(_diagonal(r))) - 0.5 * alpha * square) - 0.5 * log_det
     return jnp.where(diverges, jnp.inf, finite)
 
 
-def _blend_diagonal(p: _Relative, alpha: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """log |M| and zᵀM⁻¹z for M = I + (1 − α)(AAᵀ − I), A = I + R, and whether M has an eigenvalue ≤ 0 (M = I then)."""
-    excess = (1.0 - alpha) * p.deviation * (2.0 + p.deviation)
-    diverges = _may_diverge(alpha) & jnp.any(excess <= -1.0)
+def _blend_diagonal(z, r, alpha, outside) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(log |M|, zᵀM⁻¹z, whether M has an eigenvalue ≤ 0: then M = I)."""
+    excess = (1.0 - alpha) * r * (2.0 + r)
+    diverges = outside & jnp.any(excess <= -1.0)
     excess = jnp.where(diverges, 0.0, excess)
-    return jnp.sum(jnp.log1p(excess)), jnp.sum(p.shift**2 / (1.0 + excess)), diverges
+    return jnp.sum(jnp.log1p(excess)), jnp.sum(z**2 / (1.0 + excess)), diverges
 
 
-def _blend_full(p: _Relative, alpha: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _blend_full(z, r, alpha, outside) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As `_blend_diagonal`, through the Cholesky factor of M."""
-    eye = jnp.eye(p.shift.size, dtype=p.shift.dtype)
-    excess = (1.0 - alpha) * (p.deviation + p.deviation.T + _matmul(p.deviation, p.deviation.T))
+    eye = jnp.eye(z.size, dtype=z.dtype)
+    excess = (1.0 - alpha) * (r + r.T + _matmul(r, r.T))
     trial = jnp.linalg.cholesky(jax.lax.stop_gradient(eye + excess))
-    diverges = _may_diverge(alpha) & jnp.all(jnp.isfinite(excess)) & ~jnp.all(jnp.isfinite(trial))
+    diverges = outside & jnp.all(jnp.isfinite(excess)) & ~jnp.all(jnp.isfinite(trial))
     excess = jnp.where(diverges, 0.0, excess)
     factor = jnp.linalg.cholesky(eye + excess)
     # a pivot is 1 + c; close to 1 its logarithm needs c itself, not the rounded pivot
     c = jnp.diagonal(excess) - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
     close = jnp.abs(c) < 0.5
     logs = jnp.where(close, jnp.log1p(jnp.where(close, c, 0.0)), 2.0 * jnp.log(jnp.diagonal(factor)))
-    return jnp.sum(logs), jnp.sum(_solve(factor, p.shift) ** 2), diverges
-
-
-def _may_diverge(alpha: float | jax.Array) -> bool | jax.Array:
-    return (alpha < 0.0) | (alpha > 1.0)  # inside, M is positive definite whatever rounding says
-
-
-def _dual_geometric_js(p: _Relative, weight: float | jax.Array, share: float | jax.Array) -> jax.Array:
-    """(1 − w) KL(G‖P) + w KL(G‖Q) = (s − w) F'(s) − F(s): along G_s, KL(G‖P) = sF' − F, KL(G‖Q) = (s − 1)F' − F."""
-    s = jnp.asarray(share, dtype=p.shift.dtype)
-    value, slope = jax.jvp(lambda s: _log_moment(p, 1.0 - s), (s,), (jnp.ones_like(s),))
-    return (share - weight) * slope - value
+    return jnp.sum(logs), jnp.sum(_solve(factor, z) ** 2), diverges
 
 
 def _separation(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
     """δ = ‖L⁻¹(μp − μq)‖, with gradient 0 instead of NaN at δ = 0."""
-    square = jnp.sum(_relative(mean_p, cov, mean_q, cov).shift ** 2)
+    square = jnp.sum(_relative(mean_p, cov, mean_q, cov)[0] ** 2)
     return jnp.where(square == 0.0, 0.0, jnp.sqrt(jnp.where(square == 0.0, 1.0, square)))
 
 
-def _order(alpha: float | jax.Array, accepts: Callable[[float], bool], remedy: str) -> float | jax.Array:
+def _order(alpha: Order, accepts: Callable[[float], bool], remedy: str) -> Order:
     if isinstance(alpha, jax.core.Tracer):
         return alpha
     if not accepts(float(alpha)):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from estimators.distributions.elliptical import Distribution, Gaussian
-from estimators.divergences.generator import FDivergence
+from estimators.divergences.generator import FDivergence, as_float
 from estimators.divergences.perspective import perspective
 from estimators.exact_values import gaussian
 from estimators.exact_values.quadrature import in_blocks
@@ -42,8 +42,7 @@ class MonteCarlo(NamedTuple):
 def defensive(p: Distribution, q: Distribution, d: FDivergence) -> MonteCarlo:
     """D_f = f(1) + E_M[f̃(r)/(½r + ½)], M = ½(P + Q), r = p/q, from as many draws of P as of Q.
 
-    The integrands of bounded divergences are bounded, and no weight p/m or q/m exceeds 2. The draws of the last pair
-    are kept, so that the next divergence costs no new ones.
+    The integrands of bounded divergences are bounded, and no weight p/m or q/m exceeds 2.
     """
     integrand = jax.jit(perspective(d))
     on_p, on_q = (in_blocks(integrand, ratios) for ratios in _log_ratios(p, q, _draws(p)))
@@ -74,7 +73,7 @@ def between_gaussians(p: Gaussian, q: Gaussian, d: FDivergence) -> MonteCarlo:
 
 @lru_cache(maxsize=1)
 def _log_ratios(p: Distribution, q: Distribution, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """log p/q at n draws of P and at n of Q."""
+    """log p/q at n draws of P and at n of Q; those of the last pair are kept for the next divergence."""
     rng = np.random.default_rng(0)
     return _drawn(p, p, q, rng, n), _drawn(q, p, q, rng, n)
 
@@ -92,6 +91,7 @@ def _overlap(p: Gaussian, q: Gaussian, n: int) -> tuple[float, np.ndarray]:
 
 
 def _drawn(law: Distribution, p: Distribution, q: Distribution, rng: np.random.Generator, n: int) -> np.ndarray:
+    """log p/q at n draws of `law`."""
     chunks = (law.sample(rng, min(CHUNK, n - start)) for start in range(0, n, CHUNK))
     return np.concatenate([p.log_prob(x) - q.log_prob(x) for x in chunks])
 
@@ -109,21 +109,17 @@ def geometric_js(
     ratio_q: ArrayLike,
     alpha: float = 0.5,
     *,
-    convention: Literal["nielsen", "deasy"] = "nielsen",
+    convention: gaussian.Convention = "nielsen",
     dual: bool = False,
 ) -> MonteCarlo:
-    """(1 − α) KL(P‖G) + α KL(Q‖G) from log-ratios on samples; `dual` swaps to KL(G‖·). Conventions as in `gaussian`.
+    """(1 − α) KL(P‖G) + α KL(Q‖G) from log-ratios on samples, as `gaussian.geometric_js` for Gaussians.
 
     At α = ½ it is the extended form, the divergence `geometric_js`, + log BC − (BC − 1), BC = ∫√(pq): so the log-ratio
     of a critic trained under geometric_js gives both. log Z is estimated on the side where e^{·ℓ} has finite variance,
     on both at s = ½; the logarithm biases the value by about the variance of Z over 2Z², of order 1/n.
 
     Args:
-        ratio_p: log p/q at samples of P, [n], n ≥ 2.
-        ratio_q: log p/q at samples of Q, [m], m ≥ 2.
-        alpha: weight in [0, 1].
-        convention: "nielsen", G ∝ p^{1−α} q^α, or "deasy", G ∝ p^α q^{1−α}.
-        dual: whether G is the first argument of both divergences.
+        ratio_p, ratio_q: log p/q at samples of P [n] and of Q [m], n, m ≥ 2.
 
     Returns:
         The value, and its standard error by the delta method.
@@ -133,19 +129,19 @@ def geometric_js(
 
     Source: Nielsen 2019; Deasy, Simidjievski, Liò 2020; the extended form Nielsen 2025.
     """
-    l_p, l_q = (jnp.asarray(r, dtype=jnp.promote_types(jnp.asarray(r).dtype, jnp.float32)) for r in (ratio_p, ratio_q))
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha = {alpha}: a weight lies in [0, 1]")
-    if convention not in ("nielsen", "deasy"):
-        raise ValueError(f"unknown convention {convention!r}; choose nielsen or deasy")
+    l_p, l_q = as_float(ratio_p), as_float(ratio_q)
+    weight, share = gaussian.geometric_weights(alpha, convention)
     if l_p.ndim != 1 or l_q.ndim != 1 or min(l_p.size, l_q.size) < 2:
         raise ValueError(f"log-ratios of shape {l_p.shape} and {l_q.shape}: both must be [n] with n at least 2")
-    share = alpha if convention == "nielsen" else 1.0 - alpha
-    if dual:
-        return _dual(l_p, l_q, alpha, share)
-    on_p, on_q = (1.0 - alpha) * share * l_p, -alpha * (1.0 - share) * l_q
     log_z, z_p, z_q = _log_normaliser(l_p, l_q, share)
-    return MonteCarlo(jnp.mean(on_p) + jnp.mean(on_q) + log_z, _error(on_p + z_p, on_q + z_q))
+    if dual:  # (1 − w) KL(G‖P) + w KL(G‖Q) = (w − s) E_G ℓ − log Z, E_G by importance weights where Z is estimated
+        tilt = weight - share  # 0 in Nielsen's convention
+        mean = jnp.mean(z_p * l_p) + jnp.mean(z_q * l_q)
+        value, on_p, on_q = tilt * mean - log_z, tilt * z_p * (l_p - mean) - z_p, tilt * z_q * (l_q - mean) - z_q
+    else:
+        on_p, on_q = (1.0 - weight) * share * l_p, -weight * (1.0 - share) * l_q
+        value, on_p, on_q = jnp.mean(on_p) + jnp.mean(on_q) + log_z, on_p + z_p, on_q + z_q
+    return MonteCarlo(value, jnp.sqrt(jnp.var(on_p, ddof=1) / on_p.size + jnp.var(on_q, ddof=1) / on_q.size))
 
 
 def _log_normaliser(l_p, l_q, share):
@@ -155,17 +151,3 @@ def _log_normaliser(l_p, l_q, share):
     weight = 0.5 if share == 0.5 else float(share < 0.5)
     influence_p, influence_q = weight * jnp.exp(logs_p - log_p), (1.0 - weight) * jnp.exp(logs_q - log_q)
     return weight * log_p + (1.0 - weight) * log_q, influence_p, influence_q
-
-
-def _dual(l_p, l_q, weight, share):
-    """(1 − w) KL(G‖P) + w KL(G‖Q) = (w − s) E_G ℓ − log Z, E_G by importance weights where Z is estimated."""
-    log_z, z_p, z_q = _log_normaliser(l_p, l_q, share)
-    tilt = weight - share  # 0 in Nielsen's convention
-    mean = jnp.mean(z_p * l_p) + jnp.mean(z_q * l_q)
-    on_p = tilt * z_p * (l_p - mean) - z_p
-    on_q = tilt * z_q * (l_q - mean) - z_q
-    return MonteCarlo(tilt * mean - log_z, _error(on_p, on_q))
-
-
-def _error(on_p, on_q):
-    return jnp.sqrt(jnp.var(on_p, ddof=1) / on_p.size + jnp.var(on_q, ddof=1) / on_q.size)

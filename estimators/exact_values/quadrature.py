@@ -1,7 +1,7 @@
 """Integrals on the line and in the plane to a checked error, and what they make exact: divergences and bounds.
 
 Everything here is float64, whatever the precision of the caller: these are the truths with which estimates and trained
-generators are compared. The integrand of a divergence is its perspective (estimators.divergences.perspective).
+generators are compared.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import divergence
 
-LogDensity = Callable[[jax.Array], jax.Array]
+Integrand = Callable[..., jax.typing.ArrayLike]  # float64 [n], or [n, 2] on the plane → float64 [n]
+LogDensity = Callable[[jax.Array], jax.Array]  # the same, written with jax.numpy or numpy; −inf outside its support
 Interval = tuple[float, float]
 Rectangle = tuple[Interval, Interval]
+Support = Interval | Rectangle
 REAL_LINE: Interval = (-math.inf, math.inf)
 PLANE: Rectangle = (REAL_LINE, REAL_LINE)
 
@@ -32,12 +34,10 @@ COARSEST, FINEST = 64, 2048  # points along an axis of the plane, at first and a
 EXTENT = 3.0  # largest |t| of the rule on an axis of the plane, which takes x to 3·10⁶
 
 
-def integrate(
-    function: Callable[..., jax.typing.ArrayLike], support: Interval | Rectangle = REAL_LINE, *, tol: float = 1e-11
-) -> float:
+def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float = 1e-11) -> float:
     """∫ function(x) dx over `support`, in float64, to a checked error.
 
-    On the line: adaptive 16-point Gauss–Legendre panels, all panels of a level at once. An infinite end is mapped to a
+    On the line: adaptive 16-point Gauss–Legendre panels. An infinite end is mapped to a
     finite one (x = t/(1 − t²), or x = end ± t/(1 − t)). A panel is halved until its halves agree with it; kinks and
     narrow peaks only cost more panels.
 
@@ -45,13 +45,11 @@ def integrate(
     until two values agree. It converges geometrically for smooth functions, algebraically across a kink, and is finest
     where |x| is at most a few units.
 
+    The integral is inf or −inf if the integrand is infinite somewhere or the panels at an end never settle.
+
     Args:
-        function: float64 [n], or [n, 2] on the plane → float64 [n].
         support: an interval, or a pair of intervals; ends may be infinite, but on the plane both of an axis or none.
         tol: absolute error aimed at, relative to 1 + |integral|.
-
-    Returns:
-        The integral; inf or −inf if the integrand is infinite somewhere or the panels at an end never settle.
 
     Raises:
         ValueError: an empty support, an integrand that is NaN, or on the plane one that never settles.
@@ -111,15 +109,15 @@ def _change_of_variable(low: float, high: float):
     return lambda t: (t, np.ones_like(t)), low, high
 
 
-def in_blocks(function, x: np.ndarray) -> np.ndarray:
-    """function(x) in float64 at x [n] or [n, 2], called on blocks of one fixed length."""
+def in_blocks(function: Integrand, x: np.ndarray) -> np.ndarray:
+    """function(x) in float64 at x, called on blocks of one fixed length."""
     padded = np.resize(x, (-(-len(x) // BLOCK), BLOCK, *x.shape[1:]))
     with jax.enable_x64(True):
         values = [np.asarray(function(jnp.asarray(block)), np.float64) for block in padded]
     return np.concatenate(values)[: len(x)]
 
 
-def _integrate_plane(function: Callable[..., jax.typing.ArrayLike], rectangle: Rectangle, tol: float) -> float:
+def _integrate_plane(function: Integrand, rectangle: Rectangle, tol: float) -> float:
     last, n = math.inf, COARSEST
     while n <= FINEST:
         x, weights = plane_rule(rectangle, n)
@@ -136,6 +134,14 @@ def _integrate_plane(function: Callable[..., jax.typing.ArrayLike], rectangle: R
         "peak too narrow; shift and scale both densities towards N(0, I), which changes no divergence, or give a "
         "larger tol"
     )
+
+
+def line_rule(line: Interval, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(points, weights) of n Gauss–Legendre panels on a finite interval."""
+    edges = np.linspace(*line, n + 1)
+    half = 0.5 * np.diff(edges)[:, None]
+    x = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * NODES
+    return x.ravel(), (half * WEIGHTS).ravel()
 
 
 def plane_rule(rectangle: Rectangle, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +164,7 @@ def _axis_rule(low: float, high: float, n: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @lru_cache(maxsize=512)
-def mass(log_density: LogDensity, support: Interval | Rectangle = REAL_LINE) -> float:
+def mass(log_density: LogDensity, support: Support = REAL_LINE) -> float:
     """∫ p dx over `support`, to about 1e-6."""
     return integrate(lambda x: jnp.exp(log_density(x)), support, tol=1e-6)
 
@@ -167,18 +173,15 @@ def exact_divergence(
     log_p: LogDensity,
     log_q: LogDensity,
     d: str | FDivergence,
-    support: Interval | Rectangle = REAL_LINE,
+    support: Support = REAL_LINE,
     *,
     tol: float = 1e-11,
 ) -> float:
     """D_f(P‖Q) = ∫ q f(p/q) dx in nats, by float64 quadrature (`integrate`); inf where it is infinite.
 
     Args:
-        log_p, log_q: log densities, [n] → [n], on the plane [n, 2] → [n], written with jax.numpy or numpy; −inf outside
-            their support.
-        d: a name, or an FDivergence.
-        support: where to integrate, `PLANE` for the plane; give the finite interval where both densities live if there
-            is one.
+        log_p, log_q: log densities, [n] → [n], on the plane [n, 2] → [n]; −inf outside their support.
+        support: `PLANE` for the plane; the finite interval where both densities live if there is one.
         tol: absolute error aimed at; on the plane, where f has a kink, about 1e-5 is possible.
 
     Raises:
@@ -210,15 +213,12 @@ def exact_bound(
     d: str | FDivergence,
     *,
     activation: str | None = None,
-    support: Interval | Rectangle = REAL_LINE,
+    support: Support = REAL_LINE,
 ) -> float:
     """E_P[T(v)] − E_Q[f*(T(v))] of a critic v(x), integrated against both exact densities, in nats.
 
-    Args:
-        critic: [n] → [n] raw outputs v.
-        activation: `log_ratio` or `paper`; the divergence's default if None.
-        support: give a finite one where the critic has a meaning only there, as a network does near its samples;
-            infinite ends are fine if T and f*∘T stay bounded.
+    Give a finite support where the critic has a meaning only there, as a network does near its samples; infinite ends
+    are fine if T and f*∘T stay bounded.
     """
     g = divergence(d).activation(activation)  # type: ignore[arg-type]
 

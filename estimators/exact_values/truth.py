@@ -35,10 +35,6 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
     Closed forms (P = Q, boxes by volumes, Gaussians); quadrature on the line, for one-dimensional distributions and for
     pairs whose log-ratio is a function of one coordinate (`on_the_line`) or a sum over independent ones (`SEPARABLE`);
     Monte Carlo with the exact log-ratio.
-
-    Args:
-        p, q: distributions of one dimension; cached by identity.
-        name: a divergence of the table, or an FDivergence.
     """
     d = divergence(name)
     if p is q:
@@ -53,11 +49,9 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
     if isinstance(p, Product) and isinstance(q, Product) and DIVERGENCES.get(d.name) is d and d.name in SEPARABLE:
         marginals = [_of_marginals(*pair, d) for pair in zip(p.marginals, q.marginals)]
         return Truth(float(SEPARABLE[d.name](np.array(marginals))), 0.0, "quadrature")
-    if isinstance(p, Gaussian) and isinstance(q, Gaussian) and math.isfinite(d.upper_limit()):
-        average = between_gaussians(p, q, d)
-    else:
-        average = defensive(p, q, d)
-    return Truth(float(average.value), float(average.standard_error), "Monte Carlo")
+    bounded = math.isfinite(d.upper_limit()) and isinstance(p, Gaussian) and isinstance(q, Gaussian)
+    value, error = between_gaussians(p, q, d) if bounded else defensive(p, q, d)  # type: ignore[arg-type]
+    return Truth(float(value), float(error), "Monte Carlo")
 
 
 def _of_boxes(p: Box, q: Box, d: FDivergence) -> float:
@@ -82,7 +76,7 @@ SEPARABLE: dict[str, Callable[[np.ndarray], np.floating]] = {
 
 
 class Densities(NamedTuple):
-    """Two log densities on the line, and the interval that holds both."""
+    """Two log densities on the line, and the interval that holds both; arguments of `exact_divergence`."""
 
     log_p: LogDensity
     log_q: LogDensity
@@ -99,7 +93,8 @@ def on_the_line(p: Distribution, q: Distribution) -> Densities | None:
     if isinstance(p, Product) and isinstance(q, Product) and p.dim == 1:
         return _marginal(p.marginals[0], q.marginals[0])
     if p.dim == 1:
-        return Densities(_column(p), _column(q), REAL_LINE)
+        log_p, log_q = (lambda x, law=law: law.log_prob(np.asarray(x)[:, None]) for law in (p, q))
+        return Densities(log_p, log_q, REAL_LINE)
     if not (isinstance(p, Elliptical) and isinstance(q, Elliptical)):
         return None
     if isinstance(p, Gaussian) and isinstance(q, Gaussian) and np.array_equal(p.scatter, q.scatter):
@@ -109,10 +104,6 @@ def on_the_line(p: Distribution, q: Distribution) -> Densities | None:
     if np.array_equal(p.location, q.location) and np.allclose(q.scatter, ratio * p.scatter, rtol=1e-13, atol=0.0):
         return Densities(_radial(p, p), _radial(q, p), (0.0, math.inf))
     return None
-
-
-def _column(law: Distribution) -> LogDensity:
-    return lambda x: law.log_prob(np.asarray(x)[:, None])  # type: ignore[return-value]
 
 
 @cache

@@ -15,21 +15,25 @@ from typing import Protocol
 import numpy as np
 from scipy import special
 
-from estimators.distributions.elliptical import Gaussian
+from estimators.distributions.elliptical import Distribution, Gaussian
 from estimators.distributions.product import AdditiveNoise
-from estimators.tasks.laws import equal_correlation, gaussian, student
-from estimators.tasks.maps import Points, half_cube, identity, spiral, swiss_roll, to_modes, wiggly_x, wiggly_y
+from estimators.tasks.ingredients import (
+    Points,
+    equal_correlation,
+    gaussian,
+    half_cube,
+    identity,
+    spiral,
+    student,
+    swiss_roll,
+    to_modes,
+    wiggly_x,
+    wiggly_y,
+)
 
 
-class Joint(Protocol):
+class Joint(Distribution, Protocol):
     """A distribution of pairs (x, z) side by side whose mutual information is known."""
-
-    @property
-    def dim(self) -> int:
-        """Coordinates of x and z together."""
-
-    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n independent points [n, dim], float64."""
 
     def mutual_information(self, k: int) -> float:
         """I(X; Z) of the first k coordinates and the rest, nats."""
@@ -37,20 +41,12 @@ class Joint(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MutualInformationTask:
-    """Dependent X and Z, each perhaps under its own invertible map, and the exact I(X; Z).
+    """Dependent X and Z, each perhaps under its own invertible map, and the exact I(X; Z)."""
 
-    Attributes:
-        name: the benchmark's own identifier.
-        joint: the distribution of both before the maps.
-        split: how many of its coordinates are X's.
-        dim_x, dim_y: coordinates of x and of z in a sample, after the maps.
-        map_x, map_y: [n, d] → [n, D] on x and on z, invertible on the support.
-    """
-
-    name: str
-    joint: Joint
-    split: int
-    dim_x: int
+    name: str  # the benchmark's own identifier
+    joint: Joint  # of both before the maps
+    split: int  # how many of its coordinates are X's
+    dim_x: int  # coordinates of x, and of z, in a sample, after the maps
     dim_y: int
     map_x: Points = identity
     map_y: Points = identity
@@ -70,10 +66,7 @@ class MutualInformationTask:
         """The same pair under further maps, which keep its dimensions; its name after the prefix."""
         first_x, first_y = self.map_x, self.map_y
         return replace(
-            self,
-            name=f"{prefix}-{self.name}",
-            map_x=lambda x: map_x(first_x(x)),
-            map_y=lambda y: map_y(first_y(y)),
+            self, name=f"{prefix}-{self.name}", map_x=lambda x: map_x(first_x(x)), map_y=lambda y: map_y(first_y(y))
         )
 
 
@@ -82,12 +75,7 @@ def staircase_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(x, z), [n, dim] each: standard Gaussians correlated coordinate by coordinate, ρ² = 1 − e^{−2I/dim}.
 
-    Args:
-        mutual_information: I(X; Z) in nats, of all coordinates together, at least 0.
-
-    Raises:
-        ValueError: a negative or infinite mutual information.
-
+    The mutual information I is in nats, of all coordinates together. Raises ValueError for a negative or infinite one.
     Source: Belghazi et al. 2018 (MINE), the staircase of Poole et al. 2019.
     """
     if not 0.0 <= mutual_information < math.inf:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from estimators.tasks.maps import (
+from estimators.tasks.ingredients import (
     ASINH,
     CUBE,
     NORMAL_CDF,
