@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from estimators.contract import BadArgument, check_settings, numbered
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.critic import fit_critics
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.renyi import functional
-from estimators.request import BadArgument, check_settings, numbered
-from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns
-from estimators.samples.folds import Groups, Rows, blocks
+from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns
+from estimators.samples.folds import Groups, Rows, blocks, union
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,14 @@ def permutation_test(
     labels = None if groups is None else numbered(groups, p, q)
     if labels is not None and np.intersect1d(*labels).size:
         raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
-    log_p, log_q, testing = _held_out(*_varying(p, q), seed, labels)
-    values = _statistics(d, log_p, log_q, _units(labels, testing), np.random.default_rng(seed), permutations)
+    varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+    if not len(varying):
+        raise DataError("every column is constant and equal in both sets: there is nothing to test")
+    log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels)
+    units = np.arange(len(log_p) + len(log_q))  # what is relabelled together: a row, or a group
+    if labels is not None:
+        _, units = np.unique(np.concatenate([labels[0][testing.p], labels[1][testing.q]]), return_inverse=True)
+    values = _statistics(d, log_p, log_q, units, seed, permutations)
     return PermutationTest(
         divergence=d.name,
         p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
@@ -81,14 +87,6 @@ def permutation_test(
         n_p=len(log_p),
         n_q=len(log_q),
     )
-
-
-def _varying(p: Samples, q: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets without the columns that are constant and equal."""
-    kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
-    if not len(kept):
-        raise DataError("every column is constant and equal in both sets: there is nothing to test")
-    return p.values[:, kept], q.values[:, kept]
 
 
 def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
@@ -104,45 +102,24 @@ def _split(n: int, m: int, seed: int, groups: Groups | None) -> tuple[Rows, Rows
     """Rows that test (two fifths of them all), and two halves of the rest."""
     a, b, c, d, e = blocks(n, m, seed, groups)
     if groups is not None:  # a group must not be cut: the fifth block joins the rows that test
-        return _join(a, b, e), c, d
+        return union(a, b, e), c, d
     half = len(e.p) // 2, len(e.q) // 2
     halves = Rows(e.p[: half[0]], e.q[: half[1]]), Rows(e.p[half[0] :], e.q[half[1] :])
-    return _join(a, b), _join(c, halves[0]), _join(d, halves[1])
-
-
-def _join(*parts: Rows) -> Rows:
-    return Rows(np.concatenate([part.p for part in parts]), np.concatenate([part.q for part in parts]))
-
-
-def _units(groups: Groups | None, testing: Rows) -> np.ndarray | None:
-    """Which unit each testing row is relabelled with; None where each is its own."""
-    if groups is None:
-        return None
-    return np.unique(np.concatenate([groups[0][testing.p], groups[1][testing.q]]), return_inverse=True)[1]
+    return union(a, b), union(c, halves[0]), union(d, halves[1])
 
 
 def _statistics(
-    d: FDivergence,
-    log_p: np.ndarray,
-    log_q: np.ndarray,
-    units: np.ndarray | None,
-    rng: np.random.Generator,
-    permutations: int,
+    d: FDivergence, log_p: np.ndarray, log_q: np.ndarray, units: np.ndarray, seed: int, permutations: int
 ) -> np.ndarray:
-    """E_P[T] − E_Q[f*(T)] with the rows labelled as they are, then relabelled; −∞ where that leaves a side empty."""
+    """E_P[T] − E_Q[f*(T)] with the rows labelled as they are, then with their units relabelled; −∞ where that leaves a
+    side empty."""
     pooled = np.concatenate([log_p, log_q])
     t, f_t = variational(d, pooled, pooled)
+    rng, labels = np.random.default_rng(seed), np.arange(len(pooled)) < len(log_p)
+    of_unit = np.zeros(units.max() + 1, bool)
+    of_unit[units] = labels
 
     def statistic(labels: np.ndarray) -> float:
         return -np.inf if labels.all() or not labels.any() else float(t[labels].mean() - f_t[~labels].mean())
 
-    labels = np.arange(len(pooled)) < len(log_p)
-    return np.array([statistic(labels)] + [statistic(_relabelled(labels, units, rng)) for _ in range(permutations)])
-
-
-def _relabelled(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    if units is None:
-        return rng.permutation(labels)
-    of_unit = np.zeros(units.max() + 1, bool)
-    of_unit[units] = labels
-    return rng.permutation(of_unit)[units]
+    return np.array([statistic(labels)] + [statistic(rng.permutation(of_unit)[units]) for _ in range(permutations)])

@@ -19,8 +19,8 @@ import pytest
 
 import estimators as est
 from estimators import estimation
+from estimators.contract import Scores
 from estimators.estimation import everything
-from estimators.result import Scores
 from fgan.cli import divergences, reproduce
 from fgan.cli.main import COMMANDS, main
 from fgan.config.schema import get, names

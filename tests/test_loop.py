@@ -31,8 +31,8 @@ from fgan.config.toml import to_toml
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
-from fgan.models.model import build
 from fgan.models.critic_values import critic_values
+from fgan.models.model import build
 from fgan.run import loop, pictures, program
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ConfigConflict, RunDirectory, RunNotFound

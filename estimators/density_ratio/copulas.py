@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from estimators.density_ratio.additive import radial
+from estimators.contract import LogRatio
 from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.densities import StudentDensity
-from estimators.density_ratio.references import WIDE, Coordinates, LogRatio, References, discriminant
+from estimators.density_ratio.references import WIDE, Coordinates, References, discriminant, radial
 
 RANKS = (1, 2, 4, 8)  # numbers of canonical pairs of which a Gaussian dependence is built; all pairs are tried too
 LARGEST = 10.0  # standard deviations to which coordinates are clipped before a fit, so that no outlier decides it
@@ -29,10 +29,8 @@ SUBSAMPLE = 600  # rows that choose the degrees of freedom: with two iterations 
 class Canonical:
     """log N(a, b; correlations ρ) − log N(a) N(b) summed over the leading canonical pairs (a, b) of two variables.
 
-    Attributes:
-        to_a, to_b: [d_x, k], [d_z, k] from centred coordinates to canonical ones.
-        correlations: ρ [k], decreasing.
-        split: coordinates of the first variable.
+    `to_a` [d_x, k] and `to_b` [d_z, k] map centred coordinates to canonical ones; `correlations` are ρ [k], decreasing;
+    the first variable has `split` coordinates.
     """
 
     mean: np.ndarray
@@ -56,9 +54,8 @@ def canonical(joint: np.ndarray, split: int, rank: int | None) -> Canonical:
     n, d = joint.shape
     mean = joint.mean(axis=0)
     centred = joint - mean
-    (u_x, s_x, v_x), (u_z, s_z, v_z) = (
-        np.linalg.svd(part, full_matrices=False) for part in (centred[:, :split], centred[:, split:])
-    )
+    sides = centred[:, :split], centred[:, split:]
+    (u_x, s_x, v_x), (u_z, s_z, v_z) = (np.linalg.svd(side, full_matrices=False) for side in sides)
     keep_x, keep_z = (s > 1e-6 * s[0] for s in (s_x, s_z))
     left, rho, right = np.linalg.svd(u_x[:, keep_x].T @ u_z[:, keep_z], full_matrices=False)
     corrected = np.clip(1.0 - (1.0 - rho**2) * (n - 1.0) / max(n - d - 1.0, 1.0), 0.0, 0.9999)[:rank]

@@ -20,12 +20,8 @@ TINY = 1e-12  # least variance of a column to which the ridge is relative
 class GaussianDensity:
     """log N(x; mean, Σ) at rows x [k, d]: [k], as log_peak − ½ ‖W(x − mean)‖² with WᵀW = Σ⁻¹.
 
-    A fitted density, where `estimators.distributions.gaussian.Gaussian` is a known distribution: it holds W, so that
-    many rows cost one matrix product, and both W and log_peak may be corrected for the fit (`unbiased_density`).
-
-    Attributes:
-        whiten: W [d, d].
-        log_peak: the log density at the mean.
+    A fitted density, where `estimators.distributions.gaussian.Gaussian` is a known distribution: it holds W (`whiten`),
+    so that many rows cost one matrix product, and W and log_peak may be corrected (`GaussianFit.unbiased_density`).
     """
 
     mean: np.ndarray
@@ -104,12 +100,7 @@ class GaussianFit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StudentDensity:
-    """log t_ν(x; mean, Σ) at rows x [k, d]: [k].
-
-    Attributes:
-        gaussian: the Gaussian of the same mean and Σ, the t law's scatter.
-        df: the degrees of freedom ν.
-    """
+    """log t_ν(x; mean, Σ) at rows x [k, d]: [k], with the Gaussian of the same mean and Σ, the t law's scatter."""
 
     gaussian: GaussianDensity
     df: float

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from estimators.contract import Fit, Request
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.critic import Critic, fit_critics
 from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
@@ -103,27 +102,17 @@ def estimate(request: Request) -> Fit:
 def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     """Log-ratios of every row from the two chains of its block in `cut`, which never saw it."""
     x, y = request.x, request.y
-    parts = [part for pair in cross_fits(cut) for part in pair]
+    parts = cross_fits(cut)
     anchors = [Anchors.fit(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in parts]
     rng = np.random.default_rng(request.seed)
-    folds = [
-        fold for made, part in zip(anchors, parts, strict=True) for fold in _against_anchors(x, y, made, part, rng)
-    ]
+    made = zip(anchors, parts, strict=True)
+    folds = [fold for anchor, part in made for fold in _against_anchors(x, y, anchor, part, rng)]
     critics, course = fit_critics(folds, request.seed)
-    longest = max(max(len(b.p), len(b.q)) for b in cut)
+    longest = max(max(map(len, block)) for block in cut)
     chains = [Chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
-    log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
-    for c, (part, chain) in enumerate(zip(parts, chains, strict=True)):
-        log_p[c % 2, part.held_out.p] = chain(x[part.held_out.p])
-        log_q[c % 2, part.held_out.q] = chain(y[part.held_out.q])
     coordinates = [type(a.coordinates).__name__ for a in anchors]
-    return HeldOut(
-        log_p,
-        log_q,
-        lambda points: np.mean([chain(points) for chain in chains], axis=0),
-        {**course, "coordinates": max(set(coordinates), key=coordinates.count)},
-        parametric=cut,
-    )
+    diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count)}
+    return HeldOut.of(request, parts, chains)._replace(diagnostics=diagnostics, parametric=cut)
 
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):

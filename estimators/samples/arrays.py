@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+LOST = 1e-6
+"""Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
 REMEDIES = {
     "c": "is complex; stack real and imaginary parts as columns",
     "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
@@ -102,7 +104,7 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     if x.shape and y.shape and x.shape != y.shape:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
-    return (*_repetitions(x, y), *_constants(x, y))
+    return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values))
 
 
 class ConstantColumns(NamedTuple):
@@ -132,6 +134,15 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
         if len(columns):
             more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
             yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
+
+
+def _lost_digits(x: np.ndarray, y: np.ndarray) -> Iterator[str]:
+    """Of the first column whose values lie so far from 0 that float64 rounds off digits of their deviations."""
+    pooled = np.concatenate([x, y])
+    deviation, gap = pooled.std(axis=0), np.spacing(np.abs(pooled).max(axis=0))
+    for column in np.flatnonzero((deviation > 0.0) & (gap > LOST * deviation))[:1]:
+        remedy = "lies so far from 0 that float64 rounds its spread to few digits; subtract an offset from both sets"
+        yield f"column {column} (counting from 0) {remedy}"
 
 
 def row_hashes(values: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from estimators.distributions.gaussian import Gaussian
 
 from estimators.distributions.examples import TWO_MODES, normal
+from estimators.distributions.gaussian import Gaussian
 from estimators.distributions.mixture import Mixture
 from estimators.divergences.generator import SMOOTHING, FDivergence
 from estimators.exact_values.best_fit import best_gaussian, best_gaussian_plane
