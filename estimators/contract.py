@@ -107,8 +107,7 @@ class Estimate:
         method: how it was estimated.
         n_p, n_q, dim: samples of P and of Q, and their dimension.
         warnings: what limits the number, in plain language.
-        diagnostics: further figures by name.
-        ratio: what `log_ratio` evaluates.
+        diagnostics: further figures.
         scores: held-out log-ratios, where the method has them.
     """
 
@@ -197,8 +196,7 @@ def check_settings(seed: int, confidence: float, method: str | None = None, meth
 def numbered(groups: Any, p: Samples, q: Samples) -> Groups:
     """Whole numbers in place of the user's labels, the same for the same label in either set.
 
-    Raises:
-        DataError, BadArgument: labels that are not one a row, or neither whole numbers nor text.
+    Raises DataError, BadArgument: labels that are not one a row, or neither whole numbers nor text.
     """
     if not isinstance(groups, tuple | list) or len(groups) != 2:
         raise BadArgument("groups must be a pair: a label for each row of x, and one for each row of y")

@@ -1,7 +1,7 @@
 """Mutual information: I(X; Z) = KL between the joint law P of (x, z) and the product Q of its marginals, in nats.
 
 Rows of Q come from the sample itself: within each block of cross-fitting, x_i meets z_j of other rows (a derangement),
-so that a held-out critic has seen neither half of a held-out pair. One fit of the critics of `neural` then gives the
+so that a critic has seen neither x nor z of a held-out pair. One fit of the critics of `neural` then gives the
 calibrated plug-in of the ratio trained by the Jensen–Shannon bound, `js`, which is the value `auto` reports, and every
 bound of `BOUNDS`. For `nwj` and `dv` the critics are trained by that bound.
 """
@@ -19,9 +19,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from estimators.contract import Estimate, Interval, Request, Scores, check_settings
-from estimators.density_ratio.copulas import of_pairs
 from estimators.density_ratio.critic import JS
 from estimators.density_ratio.plug_in import lower_bound, plug_in
+from estimators.density_ratio.references import of_pairs
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import neural, telescoping
@@ -29,15 +29,11 @@ from estimators.methods.auto import choose
 from estimators.samples.arrays import DataError, as_samples
 from estimators.samples.folds import Groups, Rows, blocks, influence_of_means, standard_error
 
-PARTNERS = 4
-"""Rows of Q that each x meets."""
-CANDIDATES = 64
-"""For infonce, one more than the rows of Q that each x meets: its own z is a candidate too."""
-CLIP = 5.0
-"""Nats at which smile clips log-ratios on the product."""
+PARTNERS = 4  # rows of Q that each x meets
+CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
+CLIP = 5.0  # nats at which smile clips log-ratios on the product
 
 
-# --- bounds ----------------------------------------------------------------------------------------------------------
 class Bound(NamedTuple):
     """The formula of a bound in log-ratios ℓ of the joint law P and of the product Q, what limits it, and the function
     (scores, groups) → (the bound, its standard error over draws of pairs), in nats."""
@@ -99,7 +95,6 @@ INFORMATION = ("auto", "js", *BOUNDS)
 """Ways of estimating mutual information; auto is js, or telescoping where joint and product hardly overlap."""
 
 
-# --- pairs -----------------------------------------------------------------------------------------------------------
 class Pairs(NamedTuple):
     """Rows of the joint law [n, d_x + d_z] and of the product [n k, d_x + d_z], of which i k … i k + k − 1 hold x_i.
 
@@ -157,7 +152,6 @@ def _checked(
     return rows[0], rows[1], labels, notes
 
 
-# --- estimates -------------------------------------------------------------------------------------------------------
 def mutual_information(
     x: Any,
     z: Any,
@@ -172,7 +166,7 @@ def mutual_information(
 
     Args:
         method: a name in `INFORMATION`.
-        confidence, nan_policy: as in `estimate`; a pair is omitted if either half holds NaN or inf.
+        confidence, nan_policy: as in `estimate`; a pair is omitted if its x or its z holds NaN or inf.
         groups: a label a pair; pairs of one label are not independent of each other.
 
     Raises:

@@ -28,9 +28,8 @@ class PermutationTest:
 
     Attributes:
         p_value: (1 + relabellings with a statistic at least as large) / (1 + relabellings).
-        statistic: the held-out bound on D_f on the testing rows, nats.
+        statistic: the held-out bound on D_f on the n_p + n_q rows that test, nats.
         null: its values under the relabellings.
-        n_p, n_q: rows that test.
     """
 
     divergence: str
@@ -56,7 +55,6 @@ def permutation_test(
     Args:
         x, y, nan_policy, groups: as in `estimate`; here a group holds rows of one set only, relabelled together.
         divergence: whose held-out bound is the statistic.
-        seed: of the split, the critics and the relabellings.
         permutations: relabellings; p is at least 1/(permutations + 1).
 
     Raises:
@@ -90,22 +88,18 @@ def permutation_test(
 
 
 def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
-    """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are."""
-    testing, one, other = _split(len(x), len(y), seed, groups)
-    halves = [(x[rows.p], y[rows.q]) for rows in (one, other)]
-    critics, _ = fit_critics([Fold(*halves[0], *halves[1]), Fold(*halves[1], *halves[0])], seed)
+    """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are: two fifths of all."""
+    a, b, c, d, e = blocks(len(x), len(y), seed, groups)
+    testing = union(a, b)
+    if groups is None:  # half of the fifth block joins the rows of either critic
+        p, q = len(e.p) // 2, len(e.q) // 2
+        c, d = union(c, Rows(e.p[:p], e.q[:q])), union(d, Rows(e.p[p:], e.q[q:]))
+    else:  # a group must not be cut: the fifth block joins the rows that test
+        testing = union(testing, e)
+    one, other = ((x[rows.p], y[rows.q]) for rows in (c, d))
+    critics, _ = fit_critics([Fold(*one, *other), Fold(*other, *one)], seed)
     log_p, log_q = (np.mean([f(rows) for f in critics], axis=0) for rows in (x[testing.p], y[testing.q]))
     return log_p, log_q, testing
-
-
-def _split(n: int, m: int, seed: int, groups: Groups | None) -> tuple[Rows, Rows, Rows]:
-    """Rows that test (two fifths of them all), and two halves of the rest."""
-    a, b, c, d, e = blocks(n, m, seed, groups)
-    if groups is not None:  # a group must not be cut: the fifth block joins the rows that test
-        return union(a, b, e), c, d
-    half = len(e.p) // 2, len(e.q) // 2
-    halves = Rows(e.p[: half[0]], e.q[: half[1]]), Rows(e.p[half[0] :], e.q[half[1] :])
-    return union(a, b), union(c, halves[0]), union(d, halves[1])
 
 
 def _statistics(

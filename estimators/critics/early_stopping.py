@@ -16,14 +16,11 @@ from estimators.critics.networks import NETWORK
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
 
-RATE = 4e-3
-"""Learning rate of AdamW at the start; it falls to a fiftieth along a cosine."""
+RATE = 4e-3  # learning rate of AdamW at the start; it falls to a fiftieth along a cosine
 DECAYS = (1e-2, 1.0)
 """Weight decay of the two networks of each critic: one free, one held back, since neither suits all samples."""
-GAIN = 1e-4
-"""Nats of the validation bound that a round must gain to count."""
-RENEWAL = 0.05
-"""Share of the running mean of e^v on Q that each step of Donsker–Varadhan renews."""
+GAIN = 1e-4  # nats of the validation bound that a round must gain to count
+RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
 
 class Objective(NamedTuple):
@@ -73,10 +70,7 @@ class Course(NamedTuple):
 class Progress(NamedTuple):
     """Where training is; all axes but those of `course` begin with [networks of a critic, critics].
 
-    Attributes:
-        since: rounds since the validation bound last gained.
-        now, best: the networks, and the parameters with the highest validation bound so far.
-        best_bound: that bound.
+    `since` counts rounds since the validation bound last gained; `best` are the parameters with the highest so far.
     """
 
     course: Course
@@ -90,8 +84,7 @@ class Progress(NamedTuple):
 def fit_folds(key: jax.Array, folds: Fold, objective: Objective, schedule: Schedule) -> tuple[Any, Course]:
     """(the parameters of each critic's networks [networks, critics, …] at their best round, the course of training).
 
-    Args:
-        folds: arrays [critics, rows, inputs].
+    Each array of `folds` is [critics, rows, inputs].
     """
     decays = jnp.asarray(DECAYS)
     keys = jax.random.split(key, (len(DECAYS), len(folds.train_p)))

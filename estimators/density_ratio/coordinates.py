@@ -96,8 +96,7 @@ class Whitening:
         """Directions that the pooled rows do not fill (variance at most `FLAT` of the widest, columns standardised)
         are left out. The pooled covariance would not do: it shrinks the very direction in which the sets lie apart.
 
-        Raises:
-            DataError: no column varies.
+        Raises DataError: no column varies.
         """
         pooled = np.concatenate([x, y])
         if not np.any((deviation := pooled.std(axis=0)) > 0.0):

@@ -30,8 +30,7 @@ from estimators.samples.folds import side_by_side
 JS = Objective("fenchel", "js")
 """What critics maximise unless told otherwise: the logistic loss, whose gradient is bounded."""
 SCHEDULE = Schedule()
-CHUNK = 50_000
-"""Rows that go through a critic at once."""
+CHUNK = 50_000  # rows that go through a critic at once
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
 

@@ -84,7 +84,6 @@ class GaussianFit(NamedTuple):
         """A log density that is unbiased at any fixed point, but for the error of the mean; for n > d + 2.
 
         E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ for Gaussian rows with sample covariance S.
-
         Source: Muirhead 1982, theorem 3.2.12.
         """
         n, d = self.n, len(self.mean)
@@ -110,7 +109,6 @@ class StudentDensity:
         """Maximum likelihood by ECME, ν one of `dfs`, from a Cauchy law of median and median deviation.
 
         So an outlier, however far, never weighs on the first fit.
-
         Source: Liu & Rubin 1995.
         """
         mean = np.median(rows, axis=0)

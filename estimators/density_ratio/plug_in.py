@@ -35,22 +35,17 @@ from estimators.density_ratio.calibration import Logistic, basis, calibrate
 from estimators.divergences.generator import FDivergence
 from estimators.samples.folds import CrossFit, Groups, Rows, influence_of_means, side_by_side, standard_error
 
-STEEPEST = 25.0
-"""|log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated."""
-STEP = 1e-4
-"""Of a central difference in ℓ."""
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
+STEP = 1e-4  # of a central difference in ℓ
 EXTRAPOLATION_ERROR = 1.0
 """Share of the extrapolation's own size that is added to the standard error; `benchmarks.estimation` shows coverage."""
 UNSUPPORTED_ERROR = 1.0
 """Share of the part of an unbounded divergence that rests on ratios beyond n, or 1/n, added to the standard error."""
-HEAVY = 0.1
-"""Share of a value that may rest on ratios beyond n, or 1/n, before a warning says so."""
-UNCHANGED = Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3)))
-"""No calibration."""
+HEAVY = 0.1  # share of a value that may rest on ratios beyond n, or 1/n, before a warning says so
+UNCHANGED = Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3)))  # no calibration
 SEPARABLE = "separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited"
 TELESCOPING = "telescoping: where the sets do not overlap the value rests on Gaussian references and their critics"
-CHUNK = 8192
-"""Numbers to which a generator is applied at once."""
+CHUNK = 8192  # numbers to which a generator is applied at once
 
 
 class HeldOut(NamedTuple):
@@ -100,6 +95,7 @@ class Calibrated(NamedTuple):
     scores: np.ndarray  # of the logistic likelihood, times the inverse information: [n + m, k]
     share: float  # of P's rows
 
+    @property
     def log_n(self) -> float:
         """Of the smaller set: larger log-ratios cannot be told from each other by samples of this size."""
         return math.log(min(self.share, 1.0 - self.share) * len(self.log_ratio))
@@ -144,11 +140,7 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
 
 
 def _interval(
-    d: FDivergence,
-    request: Request,
-    critics: list[Calibrated],
-    parametric: list[Rows] | None,
-    common: tuple[str, ...],
+    d: FDivergence, request: Request, critics: list[Calibrated], parametric: list[Rows] | None, common: tuple[str, ...]
 ) -> Interval:
     """One divergence from the mean critic, the first of `critics`, and those it is the mean of."""
     raw, groups = critics[0].raw, request.groups
@@ -200,12 +192,11 @@ def _few_weights(side: str, ratio: str, effective: float, n: int) -> str:
 
 def _extrapolated(d: FDivergence, critics: list[Calibrated], dim: int, groups: Groups | None) -> tuple[float, float]:
     """(2 D(mean critic) − mean of D(either), its standard error), or D and its error of a single critic."""
-    found = [_value_and_influence(d, critic) for critic in critics]
-    value, influence = found[0]
+    (value, influence), *others = [_value_and_influence(d, critic) for critic in critics]
     left = 0.0
-    if len(found) > 1:
-        others, influences = zip(*found[1:], strict=True)
-        gain = value - float(np.mean(others))
+    if others:
+        values, influences = zip(*others, strict=True)
+        gain = value - float(np.mean(values))
         if d.smooth:  # more than all there is says only that the expansion does not hold
             most = abs(value - d.value_at_one)
             gain = min(max(gain, -most), most)
@@ -258,7 +249,7 @@ def _average(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
 
 def _supported(d: FDivergence, critic: Calibrated) -> np.ndarray:
     """The log-ratios; where the integrand is steep in them, none beyond ±log n."""
-    limit = critic.log_n() if _steep(d) else math.inf
+    limit = critic.log_n if _steep(d) else math.inf
     return np.clip(critic.log_ratio, -limit, limit)
 
 
@@ -269,7 +260,7 @@ def _unsupported(d: FDivergence, critic: Calibrated) -> tuple[int, float]:
     """
     if math.isfinite(d.upper_limit()):
         return 0, 0.0
-    log_ratio, limit = _supported(d, critic), critic.log_n()
+    log_ratio, limit = _supported(d, critic), critic.log_n
     outside = np.abs(log_ratio) >= limit
     ratios = np.stack([log_ratio, np.clip(log_ratio, -limit, limit)])[:, outside]
     there, at_limit = _perspective(d, ratios, critic.share)
@@ -348,15 +339,9 @@ def _by_definition(d: FDivergence, v: jax.Array) -> tuple[jax.Array, ...]:
 
 def _facts(scores: Scores, theta: np.ndarray) -> dict[str, Any]:
     """Checks of the log-ratio: E_Q[r] and E_P[1/r], 1 for the truth, and how many rows carry the weights."""
-
-    def size(log_weights):
-        weights = np.exp(log_weights - log_weights.max())
-        return float(weights.sum() ** 2 / (weights**2).sum())
-
-    return {
-        "mean_ratio_on_q": float(np.mean(np.exp(np.minimum(scores.log_q, 700.0)))),
-        "mean_inverse_ratio_on_p": float(np.mean(np.exp(np.minimum(-scores.log_p, 700.0)))),
-        "effective_sample_size_p": size(-scores.log_p),
-        "effective_sample_size_q": size(scores.log_q),
-        "calibration": theta.tolist(),
-    }
+    sides = {"mean_ratio_on_q": scores.log_q, "mean_inverse_ratio_on_p": -scores.log_p}
+    facts: dict[str, Any] = {name: float(np.mean(np.exp(np.minimum(logs, 700.0)))) for name, logs in sides.items()}
+    for name, logs in (("effective_sample_size_p", -scores.log_p), ("effective_sample_size_q", scores.log_q)):
+        weights = np.exp(logs - logs.max())
+        facts[name] = float(weights.sum() ** 2 / (weights**2).sum())
+    return facts | {"calibration": theta.tolist()}

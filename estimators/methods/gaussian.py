@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,9 @@ from estimators.samples.arrays import DataError
 from estimators.samples.folds import jackknife_blocks
 
 METHODS = {"gaussian": "the divergence between the Gaussians fitted to the sets, its bias removed"}
-BLOCKS = 40
-"""Left out in turn, of each set."""
-UNLIKELY = 1e-3
-"""p-value of Mardia's test below which a sample set is called not Gaussian."""
-SCRAMBLES, POINTS, FEW = 16, 1024, 2
-"""Quasi-random sets of draws, their size, and how many serve the jackknife."""
+BLOCKS = 40  # left out in turn, of each set
+UNLIKELY = 1e-3  # p-value of Mardia's test below which a sample set is called not Gaussian
+SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
 
 Pair = tuple[GaussianFit, GaussianFit]
 
@@ -44,11 +41,9 @@ Pair = tuple[GaussianFit, GaussianFit]
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, between the Gaussians fitted to both sets, less the bias of fitting.
 
-    The interval is value ± Student's quantile × standard error. Rows of one group are left out together; the two sets
-    are taken as independent.
+    The interval is value ± Student's quantile × standard error. The two sets are taken as independent.
 
-    Raises:
-        DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
+    Raises DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
     """
     x, y, grouped = request.x, request.y, request.groups is not None
     space = Whitening.fit(x, y)
@@ -138,15 +133,11 @@ def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, s
         yield rest
 
 
-# --- D_f of pairs of fits --------------------------------------------------------------------------------------------
-
-
 def unbiased_kl(p: GaussianFit, q: GaussianFit) -> float:
     """KL(P‖Q) in nats from two Gaussian fits, unbiased for Gaussian data: E of the value is the truth.
 
     ½[g tr(Sq⁻¹Sp)(1 − 1/n) + g‖Lq⁻¹Δ‖² − d/m − d + log|Sq| − c(m) − log|Sp| + c(n)], with g = (m − d − 2)/(m − 1) for
     the inverse of a Wishart matrix and c(n) = Σᵢ ψ((n − i)/2) + d log(2/(n − 1)), i = 1…d, for its log-determinant.
-
     Source: Muirhead 1982, theorems 3.2.12 and 3.2.15.
     """
     d = len(p.mean)
@@ -175,7 +166,10 @@ def _table(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int)
         else:
             (closed if closed_form(d) else drawn).append(j)
     if closed:
-        values[:, closed] = _closed_forms(pairs, tuple(divergences[j] for j in closed))
+        chosen = tuple(divergences[j] for j in closed)
+        with jax.enable_x64(True):
+            forms = [_closed_forms(chosen, p.mean, p.covariance, q.mean, q.covariance) for p, q in pairs]
+        values[:, closed] = np.stack([np.asarray(found) for found in forms])
     if drawn:
         values[:, drawn], noise[drawn] = _averages(pairs, [divergences[j] for j in drawn], seed)
     return values, noise
@@ -185,16 +179,9 @@ def _unbiased(d: FDivergence) -> bool:
     return d.name in _KL and DIVERGENCES[d.name] is d
 
 
-def _closed_forms(pairs: Sequence[Pair], divergences: tuple[FDivergence, ...]) -> np.ndarray:
-    with jax.enable_x64(True):
-        forms = _jitted(divergences)
-        return np.stack([np.asarray(forms(p.mean, p.covariance, q.mean, q.covariance)) for p, q in pairs])
-
-
-@lru_cache(maxsize=64)
-def _jitted(divergences: tuple[FDivergence, ...]) -> Callable[..., jax.Array]:
-    forms = [form for d in divergences if (form := closed_form(d))]
-    return jax.jit(lambda *parameters: jnp.stack([form(*parameters) for form in forms]))
+@partial(jax.jit, static_argnums=0)
+def _closed_forms(divergences: tuple[FDivergence, ...], *parameters: np.ndarray) -> jax.Array:
+    return jnp.stack([form(*parameters) for d in divergences if (form := closed_form(d))])
 
 
 def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,15 +216,10 @@ def log_ratios(p: GaussianFit, q: GaussianFit, normal: np.ndarray) -> np.ndarray
     return np.concatenate([outward(p, q), -outward(q, p)])
 
 
-@lru_cache(maxsize=256)
-def _mixture_mean(d: FDivergence) -> Callable[[jax.Array], jax.Array]:
-    log_integrand = log_perspective(d)
-
-    def mean(ratios):
-        log_p, log_q = (math.log(2.0) + jax.nn.log_sigmoid(sign * ratios) for sign in (1.0, -1.0))
-        return d.value_at_one + jnp.mean(jnp.exp(log_integrand(log_p, log_q)), axis=-1)
-
-    return jax.jit(mean)
+@partial(jax.jit, static_argnums=0)
+def _mixture_mean(d: FDivergence, ratios: jax.Array) -> jax.Array:
+    log_p, log_q = (math.log(2.0) + jax.nn.log_sigmoid(sign * ratios) for sign in (1.0, -1.0))
+    return d.value_at_one + jnp.mean(jnp.exp(log_perspective(d)(log_p, log_q)), axis=-1)
 
 
 def mixture_average(d: FDivergence, ratios: np.ndarray) -> np.ndarray:
@@ -246,10 +228,7 @@ def mixture_average(d: FDivergence, ratios: np.ndarray) -> np.ndarray:
     f less its tangent at 1, which integrates to nothing: every term is then ≥ 0.
     """
     with jax.enable_x64(True):
-        return np.array(_mixture_mean(d)(jnp.asarray(ratios)))
-
-
-# --- from D_f of the fits to an interval -----------------------------------------------------------------------------
+        return np.array(_mixture_mean(d, jnp.asarray(ratios)))
 
 
 def _jackknife(values: np.ndarray, n_p: int, correct: bool) -> tuple[float, float]:

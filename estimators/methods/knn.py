@@ -38,22 +38,15 @@ from estimators.samples.arrays import DataError
 from estimators.samples.folds import Groups, influence_of_means, standard_error, subsample
 
 METHODS = {"knn": "distances to nearest neighbours: no training, for few dimensions"}
-MINIMUM = 20
-"""Rows a side."""
-FEWEST, MOST, SIZES = 6, 64, 10
-"""Neighbours, and how many numbers of them are combined."""
+MINIMUM = 20  # rows a side
+FEWEST, MOST, SIZES = 6, 64, 10  # neighbours, and how many numbers of them are combined
 WANG = 5
 """Neighbours that the plain estimate of Wang et al. averages over, in the diagnostics."""
-COPIES = 4
-"""Rows a group, up to which the numbers of neighbours grow with it."""
-STEEPEST = 25.0
-"""|log-ratio| up to which float64 holds the tangents."""
-BIAS_ERROR = 1.25
-"""Share of a slower order's cancellation that is added to the standard error."""
-EVALUATED = 40_000
-"""Rows a side at which ratios are taken, all rows being neighbours."""
-CHUNK = 2**22
-"""Distances computed at once."""
+COPIES = 4  # rows a group, up to which the numbers of neighbours grow with it
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds the tangents
+BIAS_ERROR = 1.25  # share of a slower order's cancellation that is added to the standard error
+EVALUATED = 40_000  # rows a side at which ratios are taken, all rows being neighbours
+CHUNK = 2**22  # distances computed at once
 MANY_DIMENSIONS = 8
 """Dimensions beyond which the curvature of the densities biases nearest-neighbour ratios by a tenth and more."""
 
@@ -61,11 +54,9 @@ MANY_DIMENSIONS = 8
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, from nearest-neighbour density ratios.
 
-    The seed is that of the rows evaluated, where there are more than `EVALUATED`; nothing else is random. Rows of one
-    group are not neighbours of each other.
+    Random are only the rows evaluated, where there are more than `EVALUATED`. Rows of one group are not neighbours.
 
-    Raises:
-        DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
+    Raises DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
     """
     x, y, groups = request.x, request.y, request.groups
     space = Whitening.fit(x, y)
@@ -135,9 +126,6 @@ def _sizes(p: Neighbours, q: Neighbours) -> np.ndarray:
     copies = min(side.size.mean() for side in (p, q))
     most = min(MOST * min(copies, COPIES), min(p.others, q.others) // 2)
     return np.unique(np.round(np.geomspace(max(2.0, most * FEWEST / MOST), most, SIZES)).astype(int))
-
-
-# --- distances -------------------------------------------------------------------------------------------------------
 
 
 class Neighbours(NamedTuple):

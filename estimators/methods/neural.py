@@ -22,15 +22,13 @@ METHODS = {
     "dv": "critics trained with the bound of Donsker & Varadhan on kl, its gradient corrected as in MINE",
 }
 OBJECTIVES = {"neural": JS, "nwj": Objective("fenchel", "kl"), "dv": Objective("donsker_varadhan", "kl")}
-MOST = 25_000
-"""Rows a side that train, or validate, one critic."""
+MOST = 25_000  # rows a side that train, or validate, one critic
 
 
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, from one set of cross-fitted critics.
 
-    Raises:
-        DataError: fewer than ten rows a side, or groups that do not spread.
+    Raises DataError: fewer than ten rows a side, or groups that do not spread.
     """
     cut = blocks(len(request.x), len(request.y), request.seed, request.groups)
     return plug_in(request, cross_fit(request, cut, OBJECTIVES[request.method]))

@@ -25,14 +25,10 @@ from estimators.density_ratio.plug_in import HeldOut, plug_in
 from estimators.samples.folds import CrossFit, blocks, cross_fits, subsample
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
-CENTRES = 50
-"""Kernels at rows of either set."""
-WIDTHS = (0.5, 1.0, 2.0, 4.0)
-"""Of a kernel, in median distances between centres."""
-RIDGES = (1e-2, 1e-1, 1.0)
-"""Weight of ½‖θ‖², in rows."""
-MOST = 5000
-"""Rows a side that train, or validate, one fit."""
+CENTRES = 50  # kernels at rows of either set
+WIDTHS = (0.5, 1.0, 2.0, 4.0)  # of a kernel, in median distances between centres
+RIDGES = (1e-2, 1e-1, 1.0)  # weight of ½‖θ‖², in rows
+MOST = 5000  # rows a side that train, or validate, one fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +60,7 @@ class KernelRatio:
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, from one set of cross-fitted kernel log-ratios.
 
-    Raises:
-        DataError: fewer than ten rows a side, or groups that do not spread.
+    Raises DataError: fewer than ten rows a side, or groups that do not spread.
     """
     return plug_in(request, cross_fit(request))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from estimators.contract import Fit, Request
+from estimators.contract import Fit, LogRatio, Request
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.critic import Critic, fit_critics
@@ -26,8 +26,7 @@ from estimators.samples.arrays import DataError
 from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
 METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
-MOST = 20_000
-"""Rows a side that train, or validate, one critic."""
+MOST = 20_000  # rows a side that train, or validate, one critic
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +59,7 @@ class Anchors:
 def unbiased(rows: np.ndarray) -> GaussianDensity:
     """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
 
-    Raises:
-        DataError: n ≤ d + 2, or rows on a plane.
+    Raises DataError: n ≤ d + 2, or rows on a plane.
     """
     n, d = rows.shape
     if n <= d + 2:
@@ -72,29 +70,20 @@ def unbiased(rows: np.ndarray) -> GaussianDensity:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
 
 
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates.
+def _chain(anchors: Anchors, to_p: Critic, to_q: Critic, pad: int) -> LogRatio:
+    """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates."""
 
-    Attributes:
-        pad: rows that go through a critic at once, so that blocks share one program.
-    """
+    def log_ratio(rows: np.ndarray) -> np.ndarray:
+        z = anchors.coordinates(rows)
+        return to_p(z, pad) + anchors.p(z) - anchors.q(z) - to_q(z, pad)
 
-    anchors: Anchors
-    to_p: Critic
-    to_q: Critic
-    pad: int
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        z = self.anchors.coordinates(rows)
-        return self.to_p(z, self.pad) + self.anchors.p(z) - self.anchors.q(z) - self.to_q(z, self.pad)
+    return log_ratio
 
 
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, through Gaussian anchors.
 
-    Raises:
-        DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
+    Raises DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
     """
     return plug_in(request, cross_fit(request, blocks(len(request.x), len(request.y), request.seed, request.groups)))
 
@@ -109,7 +98,7 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     folds = [fold for anchor, part in made for fold in _against_anchors(x, y, anchor, part, rng)]
     critics, course = fit_critics(folds, request.seed)
     longest = max(max(map(len, block)) for block in cut)
-    chains = [Chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
+    chains = [_chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
     coordinates = [type(a.coordinates).__name__ for a in anchors]
     diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count)}
     return HeldOut.of(request, parts, chains)._replace(diagnostics=diagnostics, parametric=cut)

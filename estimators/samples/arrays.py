@@ -33,8 +33,7 @@ class Samples:
     """A checked sample set.
 
     Attributes:
-        values: [n, d], float64, C-contiguous, native byte order, finite, within float32 range; they may share memory
-            with the input.
+        values: [n, d], float64, C-contiguous, finite, within float32 range; they may share memory with the input.
         name: of the file or argument, printable.
         notes: what was done to the input.
         shape: of one sample before flattening, () if nothing was flattened.
@@ -57,13 +56,8 @@ class Samples:
 
 
 class Raw(NamedTuple):
-    """An array as it was read.
-
-    Attributes:
-        notes: what was done to it.
-        lines: the line of each row in a text file [n].
-        first: the index of the first row, of a slice of a larger array.
-    """
+    """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
+    index of its first row in the larger array of which it is a slice."""
 
     array: np.ndarray
     notes: tuple[str, ...] = ()
@@ -149,7 +143,6 @@ def row_hashes(values: np.ndarray) -> np.ndarray:
     """A number [n] uint64 for each row [n, d], equal for equal rows: the sum of its values' mixed bits (splitmix64).
 
     Two different rows share a number about once in 10¹⁹ pairs. + 0.0 turns −0.0 into 0.0.
-
     Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
     """
     hashes = np.zeros(len(values), np.uint64)

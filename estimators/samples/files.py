@@ -132,24 +132,20 @@ UNKNOWN = Format("binary data of no known format", b"")
 
 
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
-    """`raw` as samples, without a row index."""
-    samples = checked(raw, name, nan_policy, minimum, flatten)
-    if raw.lines is None or not _counts_rows(raw.array):
+    """`raw` as samples, without a row index: a first of several columns that counts from 0 or 1, as draws never do."""
+    samples, values = checked(raw, name, nan_policy, minimum, flatten), raw.array
+    if raw.lines is None or values.shape[1] < 2 or len(values) < 3 or values[0, 0] not in (0, 1):
+        return samples
+    if not np.array_equal(values[:, 0], values[0, 0] + np.arange(len(values))):
         return samples
     notes = (*samples.notes, f"{name}: the first column counts the rows: taken for an index and dropped")
     return replace(samples, values=np.ascontiguousarray(samples.values[:, 1:]), notes=notes)
 
 
-def _counts_rows(values: np.ndarray) -> bool:
-    """Whether the first of several columns counts from 0 or 1, which independent draws as good as never do."""
-    n, d = values.shape
-    return d > 1 and n > 2 and values[0, 0] in (0, 1) and np.array_equal(values[:, 0], values[0, 0] + np.arange(n))
-
-
 def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({})) -> tuple[str, Raw]:
-    """(printable name, content) of a file, checked before it is opened: a pipe would wait, a device never end.
+    """(printable name, content) of a file, by the readers that replace others in `instead`.
 
-    `instead` gives readers that replace others.
+    It is checked before it is opened: a pipe would wait, a device never end.
     """
     path = os.fsdecode(path)
     name = "standard input" if path == STANDARD_INPUT else printable(path)
@@ -196,8 +192,7 @@ def _recognise(head: bytes, extension: str | None) -> tuple[str, Reader]:
 
     A file's extension must say that text is a table; a stream, which has none (None), may be one.
 
-    Raises:
-        DataError: the extension promises another format, or nothing here reads this one.
+    Raises DataError: the extension promises another format, or nothing here reads this one.
     """
     form = _sniff(head)
     promised = next((f for f in _all() if extension in f.extensions), None)

@@ -22,8 +22,7 @@ from estimators.samples.arrays import DataError
 
 BLOCKS = 5
 MINIMUM = 2 * BLOCKS  # rows a side
-WORTH_A_THREAD = 10_000
-"""Rows from which threads gain more than they get in each other's way."""
+WORTH_A_THREAD = 10_000  # rows from which threads gain more than they get in each other's way
 
 Groups = tuple[np.ndarray, np.ndarray]
 
@@ -50,8 +49,7 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
         n, m: rows of x and of y.
         groups: integer labels of the rows of x [n] and of y [m]; one label in both sets is one group.
 
-    Raises:
-        DataError: fewer than ten rows a side, or groups too few or too uneven for five blocks with rows of both sets.
+    Raises DataError: fewer than ten rows a side, or groups that do not spread over five blocks with rows of both sets.
     """
     if min(n, m) < MINIMUM:
         raise DataError(f"{n} and {m} rows: cross-fitting over {BLOCKS} blocks needs {MINIMUM} a side")
@@ -71,8 +69,7 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
 def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
     """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
 
-    Raises:
-        DataError: fewer than two groups.
+    Raises DataError: fewer than two groups.
     """
     _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
     groups = group.max() + 1
@@ -128,14 +125,17 @@ def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) ->
         return list(threads.map(work, items))
 
 
-# --- standard errors of means ---
-
-
 def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
-    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given."""
+    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given.
+
+    A row that belongs to several groups, [rows, k] labels, counts in the sum of each.
+    """
     centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
     if groups is not None:
-        sums = _group_sums(centred, groups)
+        columns = [labels.reshape(len(labels), -1) for labels in groups]
+        _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
+        sides = zip(np.split(centred, [n]), columns, strict=True)
+        sums = np.bincount(inverse, np.concatenate([np.repeat(side, c.shape[1]) for side, c in sides]))
         return math.sqrt(len(sums) / max(len(sums) - 1.0, 1.0) * float(sums @ sums)) / len(influence)
     p, q = centred[:n], centred[n:]
     return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
@@ -145,11 +145,3 @@ def influence_of_means(on_p: np.ndarray, on_q: np.ndarray) -> np.ndarray:
     """The influence [n + m] of the samples on E_P[a] + E_Q[b], given a on P's samples [n] and b on Q's [m]."""
     n, m = len(on_p), len(on_q)
     return np.concatenate([on_p / n, on_q / m]) * (n + m)
-
-
-def _group_sums(influence: np.ndarray, groups: Groups) -> np.ndarray:
-    """Sums of influence over groups; a row that belongs to several, [rows, k] labels, counts in each."""
-    columns = [labels.reshape(len(labels), -1) for labels in groups]
-    _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
-    sides = zip(np.split(influence, [len(columns[0])]), columns, strict=True)
-    return np.bincount(inverse, np.concatenate([np.repeat(side, c.shape[1]) for side, c in sides]))

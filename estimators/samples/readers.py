@@ -133,9 +133,6 @@ def read_parquet(source: Source) -> Raw:
     return Raw(np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0)), notes)
 
 
-# --- bytes with a declared size ---------------------------------------------------------------------------------------
-
-
 def _take(source: Source, count: int, offset: int = 0) -> bytes:
     """The next `count` bytes of a header, of which `offset` have been read."""
     taken = source.stream.read(count)
@@ -179,9 +176,6 @@ def _refuse_bomb(source: Source, nbytes: int) -> None:
 
 def _truncated(expected: int, have: int) -> DataError:
     return DataError(f"truncated: expected {expected} bytes, have {have}; copy or save it again")
-
-
-# --- text ---
 
 
 def read_text(source: Source) -> Raw:
