@@ -26,7 +26,7 @@ _HOMES = {
     "estimation": "METHODS estimate",
     "information": "mutual_information",
     "permutation": "permutation_test",
-    "result": "Estimate",
+    "contract": "Estimate",
     "samples.arrays": "DataError Samples as_samples check_pair",
     "samples.files": "read_samples",
     "critics.networks": "MLP",

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from estimators import warnings
+from estimators.contract import METHODS, BadArgument, Estimate, Fit, Interval, Request, check_settings, numbered
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
-from estimators.request import METHODS, BadArgument, Request, check_settings, numbered
-from estimators.result import Estimate, Fit, Interval
-from estimators.samples.arrays import Samples, as_samples, check_pair, constant_columns, twins
+from estimators.samples.arrays import ConstantColumns, Samples, as_samples, check_pair, constant_columns, twins
 
 
 def estimate(
@@ -32,7 +30,6 @@ def estimate(
         x, y: [n, d] and [m, d]; NumPy, JAX, or anything with `__array__`.
         divergence: a name, an FDivergence, `renyi(α)`, a list of these, or "all". One fit serves them all.
         method: a name in `METHODS`.
-        seed: the same seed gives the same numbers.
         confidence: level of the intervals.
         nan_policy: raise, or omit rows that hold NaN or inf.
         groups: a label a row of x and a label a row of y, whole numbers or text; rows of one label are not independent
@@ -47,37 +44,36 @@ def estimate(
     """
     single = isinstance(divergence, FDivergence) or (isinstance(divergence, str) and divergence != "all")
     names: Any = [divergence] if single else divergence
-    asked = everything() if isinstance(names, str) else [functional(name) for name in names]
+    asked = everything() if isinstance(names, str) else list(map(functional, names))
     if not asked:
         raise BadArgument("no divergence asked for; name one, several, or all")
     check_settings(seed, confidence, method, list(METHODS))
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
     labels = twins(p, q) if groups is None else numbered(groups, p, q)
-    notes = (*p.notes, *q.notes, *check_pair(p, q), *warnings.report(warnings.lost_digits(p.values, q.values)))
-    proofs = [_proof(f.divergence, p.values, q.values) for f in asked]
-    varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+    notes = (*p.notes, *q.notes, *check_pair(p, q))
+    columns = constant_columns(p.values, q.values)
+    varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
     request = Request(
         x=p.values[:, varying],
         y=q.values[:, varying],
-        divergences=[f.divergence for f, proof in zip(asked, proofs, strict=True) if proof is None],
+        divergences=[f.divergence for f in asked],
         method=method,
         seed=seed,
         confidence=confidence,
         groups=labels,
     )
-    fit = _on_columns(METHODS[method](request), varying) if request.divergences else EXACT
-    fitted = iter(fit.intervals)
+    if (apart := _apart(columns, p.values, q.values)) or not len(varying):
+        reason = apart or "every column is constant and equal in both sets"
+        values = (d.upper_limit() if apart else d.value_at_one for d in request.divergences)
+        fit = Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
+    else:
+        fit = METHODS[method](request)
+    if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
+        fit = fit._replace(log_ratio=lambda points: narrow(points[:, varying]))
     results = [
-        Estimate.of(
-            f.name,
-            _transformed(next(fitted), f) if proof is None else _transformed(proof, f),
-            fit if proof is None else EXACT,
-            request,
-            dim=p.values.shape[1],
-            notes=notes,
-        )
-        for f, proof in zip(asked, proofs, strict=True)
+        Estimate.of(f.name, _transformed(interval, f), fit, request, dim=p.values.shape[1], notes=notes)
+        for f, interval in zip(asked, fit.intervals, strict=True)
     ]
     return results[0] if single else results
 
@@ -90,36 +86,15 @@ def _transformed(interval: Interval, f: Functional) -> Interval:
     return interval._replace(value=value, low=low, high=high, standard_error=error)
 
 
-def _on_columns(fit: Fit, kept: np.ndarray) -> Fit:
-    """`fit`, made without the columns that say nothing, for points that have them."""
-    if fit.log_ratio is None:
-        return fit
-    narrow = fit.log_ratio
-    return fit._replace(log_ratio=lambda points: narrow(points[:, kept]))
-
-
-EXACT = Fit("exact", ())
-"""Of values that follow from constant columns alone."""
-
-
-def _proof(d: FDivergence, x: np.ndarray, y: np.ndarray) -> Interval | None:
-    """What constant columns prove of D_f, with the reason: its supremum where one keeps the sets apart, f(1) where all
-    are equal.
+def _apart(columns: ConstantColumns, x: np.ndarray, y: np.ndarray) -> str:
+    """Why constant columns prove the supports disjoint, so that D_f is its supremum; "" where they do not.
 
     A column constant in one set proves that only if the other set never takes its value: rare values may be unseen.
     """
-    columns = constant_columns(x, y)
     for j in columns.different:
-        return _proven(d.upper_limit(), f"disjoint support: column {j} is constant in each set with different values")
+        return f"disjoint support: column {j} is constant in each set with different values"
     for constant, one, other in ((columns.x_only, x, y), (columns.y_only, y, x)):
         for j in constant:
             if not np.any(other[:, j] == one[0, j]):
-                reason = f"disjoint support: column {j} is constant in one set at a value the other never takes"
-                return _proven(d.upper_limit(), reason)
-    if len(columns.equal) == x.shape[1]:
-        return _proven(d.value_at_one, "every column is constant and equal in both sets")
-    return None
-
-
-def _proven(value: float, reason: str) -> Interval:
-    return Interval(value, value, value, 0.0, (reason,))
+                return f"disjoint support: column {j} is constant in one set at a value the other never takes"
+    return ""

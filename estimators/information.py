@@ -1,7 +1,7 @@
 """Mutual information: I(X; Z) = KL between the joint law P of (x, z) and the product Q of its marginals, in nats.
 
 Rows of Q come from the sample itself: within each block of cross-fitting, x_i meets z_j of other rows (a derangement),
-so that a held-out critic has seen neither half of a held-out pair. One fit of the critics of `neural` then gives the
+so that a critic has seen neither x nor z of a held-out pair. One fit of the critics of `neural` then gives the
 calibrated plug-in of the ratio trained by the Jensen–Shannon bound, `js`, which is the value `auto` reports, and every
 bound of `BOUNDS`. For `nwj` and `dv` the critics are trained by that bound.
 """
@@ -11,61 +11,43 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from scipy.special import logsumexp
 
-from estimators.density_ratio.copulas import of_pairs
+from estimators.contract import Estimate, Interval, Request, Scores, check_settings
 from estimators.density_ratio.critic import JS
 from estimators.density_ratio.plug_in import lower_bound, plug_in
-from estimators.density_ratio.standard_error import influence_of_means, standard_error
+from estimators.density_ratio.references import of_pairs
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
-from estimators.request import Request, check_settings
-from estimators.result import Estimate, Interval, Scores
 from estimators.samples.arrays import DataError, as_samples
-from estimators.samples.folds import Groups, Rows, blocks
+from estimators.samples.folds import Groups, Rows, blocks, influence_of_means, standard_error
 
-PARTNERS = 4
-"""Rows of Q that each x meets."""
-CANDIDATES = 64
-"""For infonce, one more than the rows of Q that each x meets: its own z is a candidate too."""
-CLIP = 5.0
-"""Nats at which smile clips log-ratios on the product."""
+PARTNERS = 4  # rows of Q that each x meets
+CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
+CLIP = 5.0  # nats at which smile clips log-ratios on the product
 
 
-# --- bounds ----------------------------------------------------------------------------------------------------------
 class Bound(NamedTuple):
-    """What `BOUNDS` says of a bound.
-
-    Attributes:
-        formula: of log-ratios ℓ of the joint law P and of the product Q.
-        caution: what limits it.
-        value: (scores, groups) → (the bound, its standard error over draws of pairs), in nats.
-    """
+    """The formula of a bound in log-ratios ℓ of the joint law P and of the product Q, what limits it, and the function
+    (scores, groups) → (the bound, its standard error over draws of pairs), in nats."""
 
     formula: str
     caution: str
     value: Callable[[Scores, Groups], tuple[float, float]]
 
 
-def _nwj(scores: Scores, groups: Groups) -> tuple[float, float]:
-    return lower_bound(DIVERGENCES["kl"], scores, groups)
-
-
 def _dv(scores: Scores, groups: Groups) -> tuple[float, float]:
     with jax.enable_x64(True):
         value = float(donsker_varadhan(DIVERGENCES["kl"], *scores))
     log_mean = float(scores.log_p.mean()) - value
-    return value, _error(scores.log_p, -np.exp(scores.log_q - log_mean), groups)
-
-
-def _smile(scores: Scores, groups: Groups) -> tuple[float, float]:
-    return _dv(Scores(scores.log_p, np.clip(scores.log_q, -CLIP, CLIP)), groups)
+    return value, _difference_of_means(scores.log_p, np.exp(scores.log_q - log_mean), groups)[1]
 
 
 def _infonce(scores: Scores, groups: Groups) -> tuple[float, float]:
@@ -73,21 +55,20 @@ def _infonce(scores: Scores, groups: Groups) -> tuple[float, float]:
     others = scores.log_q.reshape(len(scores.log_p), -1)
     candidates = np.column_stack([scores.log_p, others])
     gains = scores.log_p - logsumexp(candidates, axis=1) + math.log(candidates.shape[1])
-    return float(gains.mean()), _error(gains, np.zeros(others.size), groups)
+    return _difference_of_means(gains, np.zeros(others.size), groups)
 
 
-def _upper(scores: Scores, groups: Groups) -> tuple[float, float]:
-    value = float(scores.log_p.mean() - scores.log_q.mean())
-    return value, _error(scores.log_p, -scores.log_q, groups)
-
-
-def _error(on_p: np.ndarray, on_q: np.ndarray, groups: Groups) -> float:
-    return standard_error(influence_of_means(on_p, on_q), len(on_p), groups)
+def _difference_of_means(on_p: np.ndarray, on_q: np.ndarray, groups: Groups) -> tuple[float, float]:
+    """(E_P[a] − E_Q[b], its standard error), given a on the joint rows and b on the product's."""
+    error = standard_error(influence_of_means(on_p, -on_q), len(on_p), groups)
+    return float(on_p.mean() - on_q.mean()), error
 
 
 BOUNDS: dict[str, Bound] = {
     "nwj": Bound(  # Nguyen, Wainwright & Jordan 2010
-        "E_P[ℓ] − E_Q[e^ℓ] + 1 ≤ I", "nwj: a lower bound; the interval is the bound's", _nwj
+        "E_P[ℓ] − E_Q[e^ℓ] + 1 ≤ I",
+        "nwj: a lower bound; the interval is the bound's",
+        partial(lower_bound, DIVERGENCES["kl"]),
     ),
     "dv": Bound(  # Donsker & Varadhan 1975; the critic trained with MINE's corrected gradient, Belghazi et al. 2018
         "E_P[ℓ] − log E_Q[e^ℓ] ≤ I",
@@ -97,7 +78,7 @@ BOUNDS: dict[str, Bound] = {
     "smile": Bound(  # Song & Ermon 2020
         "E_P[ℓ] − log E_Q[e^clip(ℓ, ±τ)], τ = 5",
         f"smile: log-ratios on the product clipped at ±{CLIP:g}; bounds I from neither side",
-        _smile,
+        lambda scores, groups: _dv(scores._replace(log_q=np.clip(scores.log_q, -CLIP, CLIP)), groups),
     ),
     "infonce": Bound(  # van den Oord et al. 2018
         "E[ℓ(x, z) − log mean_k e^ℓ(x, z_k)] ≤ min(I, log K), K candidates",
@@ -107,22 +88,17 @@ BOUNDS: dict[str, Bound] = {
     "upper": Bound(  # CLUB with the critic's own conditional, Cheng et al. 2020
         "E_P[ℓ] − E_Q[ℓ] = I + KL(Q‖P) ≥ I at the ratio",
         "upper: at least I where the critic is the log-ratio",
-        _upper,
+        lambda scores, groups: _difference_of_means(scores.log_p, scores.log_q, groups),
     ),
 }
 INFORMATION = ("auto", "js", *BOUNDS)
 """Ways of estimating mutual information; auto is js, or telescoping where joint and product hardly overlap."""
 
 
-# --- pairs -----------------------------------------------------------------------------------------------------------
 class Pairs(NamedTuple):
-    """Rows of the joint law and of the product, who is in them, and their blocks.
+    """Rows of the joint law [n, d_x + d_z] and of the product [n k, d_x + d_z], of which i k … i k + k − 1 hold x_i.
 
-    Attributes:
-        joint: [n, d_x + d_z].
-        product: [n k, d_x + d_z]; rows i k … i k + k − 1 hold x_i.
-        units: labels of the joint's rows [n], and of the product's [n k, 2]: of x and of z.
-        cut: blocks of both.
+    `units` are labels of the joint's rows [n] and of the product's [n k, 2], of x and of z; `cut` the blocks of both.
     """
 
     joint: np.ndarray
@@ -149,17 +125,10 @@ def pairs(x: np.ndarray, z: np.ndarray, partners: int, seed: int, groups: np.nda
     return Pairs(np.concatenate([x, z], axis=1), product, units, of_rows)
 
 
-class Checked(NamedTuple):
-    """Pairs at the door: rows of x and z, labels of the pairs, and warnings."""
-
-    x: np.ndarray
-    z: np.ndarray
-    groups: np.ndarray | None
-    notes: tuple[str, ...]
-
-
-def _checked(x: Any, z: Any, nan_policy: str, groups: Any) -> Checked:
-    """The pairs without missing values, in the columns that vary. Raises DataError."""
+def _checked(
+    x: Any, z: Any, nan_policy: str, groups: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[str]]:
+    """(x, z, labels, warnings) of the pairs without missing values, in the columns that vary. Raises DataError."""
     first, second = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (z, "z")))
     kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (first, second)]
     if len(kept[0]) != len(kept[1]):
@@ -180,10 +149,9 @@ def _checked(x: Any, z: Any, nan_policy: str, groups: Any) -> Checked:
         if not varying.any():
             raise DataError("every column of one set is constant: nothing depends on it, the mutual information is 0")
         rows.append(values[:, varying])
-    return Checked(rows[0], rows[1], labels, tuple(notes))
+    return rows[0], rows[1], labels, notes
 
 
-# --- estimates -------------------------------------------------------------------------------------------------------
 def mutual_information(
     x: Any,
     z: Any,
@@ -198,16 +166,15 @@ def mutual_information(
 
     Args:
         method: a name in `INFORMATION`.
-        seed: of the partners, the blocks, the initial weights and the batches.
-        confidence, nan_policy: as in `estimate`; a pair is omitted if either half holds NaN or inf.
+        confidence, nan_policy: as in `estimate`; a pair is omitted if its x or its z holds NaN or inf.
         groups: a label a pair; pairs of one label are not independent of each other.
 
     Raises:
         DataError, ValueError: both ValueErrors, saying what to change.
     """
     check_settings(seed, confidence, method, INFORMATION)
-    given = _checked(x, z, nan_policy, groups)
-    made = pairs(given.x, given.z, CANDIDATES - 1 if method == "infonce" else PARTNERS, seed, given.groups)
+    x, z, labels, notes = _checked(x, z, nan_policy, groups)
+    made = pairs(x, z, CANDIDATES - 1 if method == "infonce" else PARTNERS, seed, labels)
     request = Request(
         x=made.joint,
         y=made.product,
@@ -218,15 +185,17 @@ def mutual_information(
         groups=made.units,
     )
     objective = neural.OBJECTIVES.get(method, JS)
-    held_out = neural.cross_fit(request, made.cut, objective, of_pairs(given.x.shape[1]))
+    held_out = neural.cross_fit(request, made.cut, objective, of_pairs(x.shape[1]))
     fit = plug_in(request, held_out)
     interval, overlap = fit.intervals
     bounds = {name: bound.value(held_out.mean(), made.units) for name, bound in BOUNDS.items()}
-    diagnostics: dict[str, Any] = {
-        "bounds": {name: {"value": value, "standard_error": error} for name, (value, error) in bounds.items()}
-    }
+    figures = {name: dict(zip(("value", "standard_error"), found)) for name, found in bounds.items()}
+    diagnostics: dict[str, Any] = {"bounds": figures}
     if method in BOUNDS:
-        interval, fit = _of_bound(method, *bounds[method], request, interval), fit._replace(method=method)
+        cautions = (*interval.warnings, BOUNDS[method].caution)
+        around = Interval.around(*bounds[method], request.quantile, -math.inf, math.inf)
+        interval = around._replace(warnings=cautions, diagnostics=interval.diagnostics)
+        fit = fit._replace(method=method)
     if method == "auto":
         choice = choose(overlap.value, len(made.joint), made.joint.shape[1], near="js")
         diagnostics["choice"] = choice.why
@@ -235,10 +204,4 @@ def mutual_information(
             fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
             (interval,) = fit.intervals
     fit = fit._replace(diagnostics={**fit.diagnostics, **diagnostics})
-    return Estimate.of("mutual_information", interval, fit, request, dim=made.joint.shape[1], notes=given.notes)
-
-
-def _of_bound(name: str, value: float, error: float, request: Request, plugged_in: Interval) -> Interval:
-    """The interval of a bound, with the plug-in's warnings and figures."""
-    around = Interval.around(value, error, request.quantile, -math.inf, math.inf)
-    return around._replace(warnings=(*plugged_in.warnings, BOUNDS[name].caution), diagnostics=plugged_in.diagnostics)
+    return Estimate.of("mutual_information", interval, fit, request, dim=made.joint.shape[1], notes=notes)

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from estimators.contract import BadArgument, check_settings, numbered
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.critic import fit_critics
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
-from estimators.request import BadArgument, check_settings, numbered
-from estimators.samples.arrays import DataError, Samples, as_samples, check_pair, constant_columns
-from estimators.samples.folds import Groups, Rows, blocks
+from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns
+from estimators.samples.folds import Groups, Rows, blocks, union
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,8 @@ class PermutationTest:
 
     Attributes:
         p_value: (1 + relabellings with a statistic at least as large) / (1 + relabellings).
-        statistic: the held-out bound on D_f on the testing rows, nats.
+        statistic: the held-out bound on D_f on the n_p + n_q rows that test, nats.
         null: its values under the relabellings.
-        n_p, n_q: rows that test.
     """
 
     divergence: str
@@ -56,7 +55,6 @@ def permutation_test(
     Args:
         x, y, nan_policy, groups: as in `estimate`; here a group holds rows of one set only, relabelled together.
         divergence: whose held-out bound is the statistic.
-        seed: of the split, the critics and the relabellings.
         permutations: relabellings; p is at least 1/(permutations + 1).
 
     Raises:
@@ -71,8 +69,14 @@ def permutation_test(
     labels = None if groups is None else numbered(groups, p, q)
     if labels is not None and np.intersect1d(*labels).size:
         raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
-    log_p, log_q, testing = _held_out(*_varying(p, q), seed, labels)
-    values = _statistics(d, log_p, log_q, _units(labels, testing), np.random.default_rng(seed), permutations)
+    varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
+    if not len(varying):
+        raise DataError("every column is constant and equal in both sets: there is nothing to test")
+    log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels)
+    units = np.arange(len(log_p) + len(log_q))  # what is relabelled together: a row, or a group
+    if labels is not None:
+        _, units = np.unique(np.concatenate([labels[0][testing.p], labels[1][testing.q]]), return_inverse=True)
+    values = _statistics(d, log_p, log_q, units, seed, permutations)
     return PermutationTest(
         divergence=d.name,
         p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
@@ -83,66 +87,33 @@ def permutation_test(
     )
 
 
-def _varying(p: Samples, q: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets without the columns that are constant and equal."""
-    kept = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
-    if not len(kept):
-        raise DataError("every column is constant and equal in both sets: there is nothing to test")
-    return p.values[:, kept], q.values[:, kept]
-
-
 def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
-    """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are."""
-    testing, one, other = _split(len(x), len(y), seed, groups)
-    halves = [(x[rows.p], y[rows.q]) for rows in (one, other)]
-    critics, _ = fit_critics([Fold(*halves[0], *halves[1]), Fold(*halves[1], *halves[0])], seed)
+    """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are: two fifths of all."""
+    a, b, c, d, e = blocks(len(x), len(y), seed, groups)
+    testing = union(a, b)
+    if groups is None:  # half of the fifth block joins the rows of either critic
+        p, q = len(e.p) // 2, len(e.q) // 2
+        c, d = union(c, Rows(e.p[:p], e.q[:q])), union(d, Rows(e.p[p:], e.q[q:]))
+    else:  # a group must not be cut: the fifth block joins the rows that test
+        testing = union(testing, e)
+    one, other = ((x[rows.p], y[rows.q]) for rows in (c, d))
+    critics, _ = fit_critics([Fold(*one, *other), Fold(*other, *one)], seed)
     log_p, log_q = (np.mean([f(rows) for f in critics], axis=0) for rows in (x[testing.p], y[testing.q]))
     return log_p, log_q, testing
 
 
-def _split(n: int, m: int, seed: int, groups: Groups | None) -> tuple[Rows, Rows, Rows]:
-    """Rows that test (two fifths of them all), and two halves of the rest."""
-    a, b, c, d, e = blocks(n, m, seed, groups)
-    if groups is not None:  # a group must not be cut: the fifth block joins the rows that test
-        return _join(a, b, e), c, d
-    half = len(e.p) // 2, len(e.q) // 2
-    halves = Rows(e.p[: half[0]], e.q[: half[1]]), Rows(e.p[half[0] :], e.q[half[1] :])
-    return _join(a, b), _join(c, halves[0]), _join(d, halves[1])
-
-
-def _join(*parts: Rows) -> Rows:
-    return Rows(np.concatenate([part.p for part in parts]), np.concatenate([part.q for part in parts]))
-
-
-def _units(groups: Groups | None, testing: Rows) -> np.ndarray | None:
-    """Which unit each testing row is relabelled with; None where each is its own."""
-    if groups is None:
-        return None
-    return np.unique(np.concatenate([groups[0][testing.p], groups[1][testing.q]]), return_inverse=True)[1]
-
-
 def _statistics(
-    d: FDivergence,
-    log_p: np.ndarray,
-    log_q: np.ndarray,
-    units: np.ndarray | None,
-    rng: np.random.Generator,
-    permutations: int,
+    d: FDivergence, log_p: np.ndarray, log_q: np.ndarray, units: np.ndarray, seed: int, permutations: int
 ) -> np.ndarray:
-    """E_P[T] − E_Q[f*(T)] with the rows labelled as they are, then relabelled; −∞ where that leaves a side empty."""
+    """E_P[T] − E_Q[f*(T)] with the rows labelled as they are, then with their units relabelled; −∞ where that leaves a
+    side empty."""
     pooled = np.concatenate([log_p, log_q])
     t, f_t = variational(d, pooled, pooled)
+    rng, labels = np.random.default_rng(seed), np.arange(len(pooled)) < len(log_p)
+    of_unit = np.zeros(units.max() + 1, bool)
+    of_unit[units] = labels
 
     def statistic(labels: np.ndarray) -> float:
         return -np.inf if labels.all() or not labels.any() else float(t[labels].mean() - f_t[~labels].mean())
 
-    labels = np.arange(len(pooled)) < len(log_p)
-    return np.array([statistic(labels)] + [statistic(_relabelled(labels, units, rng)) for _ in range(permutations)])
-
-
-def _relabelled(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    if units is None:
-        return rng.permutation(labels)
-    of_unit = np.zeros(units.max() + 1, bool)
-    of_unit[units] = labels
-    return rng.permutation(of_unit)[units]
+    return np.array([statistic(labels)] + [statistic(rng.permutation(of_unit)[units]) for _ in range(permutations)])

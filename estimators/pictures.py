@@ -1,6 +1,6 @@
 """Pictures of an estimate: the critic on held-out samples, its calibration, and its training.
 
-P is blue and Q is orange throughout. An `estimate` is any object with the attributes of `estimators.result.Estimate`.
+P is blue and Q is orange throughout. An `estimate` is any object with the attributes of `estimators.contract.Estimate`.
 Matplotlib is imported only when something is drawn.
 """
 
@@ -17,8 +17,7 @@ from scipy.stats import norm
 from estimators.plot_style import DATA, PALETTE, STYLE
 
 P, Q = PALETTE[0], PALETTE[4]
-BARS, SHARES = 50, 12
-"""Bars of the histogram, and groups of the calibration curve."""
+BARS, SHARES = 50, 12  # bars of the histogram, and groups of the calibration curve
 
 
 def plot(estimate: Any, ax: Any = None) -> Any:
@@ -28,8 +27,7 @@ def plot(estimate: Any, ax: Any = None) -> Any:
         estimate: one with held-out log-ratios, `scores.log_p` [n] and `scores.log_q` [m].
         ax: a matplotlib axis; only the log-ratios are drawn, on it, and it is returned.
 
-    Raises:
-        ValueError: the estimate holds no log-ratios.
+    Raises ValueError: the estimate holds no log-ratios.
     """
     scores = estimate.scores
     if scores is None:
@@ -59,15 +57,12 @@ def log_ratios(axis: Any, estimate: Any, log_p: np.ndarray, log_q: np.ndarray) -
         axis.stairs(density, edges, color=colour, fill=True, alpha=0.25)
         axis.stairs(density, edges, color=colour, lw=1.6, label=f"under {name}, {len(values)} held out")
     axis.axvline(0.0, color=DATA, lw=1, ls=":")
-    axis.set(xlabel="log p/q (nats)", ylabel="density", title=_headline(estimate))
+    e, level = estimate, f"{100.0 * estimate.confidence:g} %"
+    title = f"{e.divergence.replace('_', ' ')} = {e.value:.4g} nats\n{level}: {e.low:.4g} to {e.high:.4g}"
+    axis.set(xlabel="log p/q (nats)", ylabel="density", title=title)
     axis.margins(y=0.2)  # for the legend
     axis.legend(loc="upper left", fontsize=8)
     return axis
-
-
-def _headline(e: Any) -> str:
-    level = f"{100.0 * e.confidence:g} %"
-    return f"{e.divergence.replace('_', ' ')} = {e.value:.4g} nats\n{level}: {e.low:.4g} to {e.high:.4g}"
 
 
 def calibration(axis: Any, log_p: np.ndarray, log_q: np.ndarray) -> None:

@@ -30,7 +30,7 @@ from test_images import pictures, put
 
 import estimators as est
 from estimators import estimation
-from estimators.result import Fit, Interval
+from estimators.contract import Fit, Interval
 from estimators.samples import files
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_samples

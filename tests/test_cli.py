@@ -23,8 +23,8 @@ from tyro.conf import Positional
 
 import estimators as est
 from estimators import estimation
+from estimators.contract import Fit, Interval, Scores
 from estimators.estimation import everything
-from estimators.result import Fit, Interval, Scores
 from fgan.cli import divergences, reproduce
 from fgan.cli.command import Base
 from fgan.cli.main import COMMANDS, main

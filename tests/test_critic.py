@@ -21,8 +21,7 @@ def normals(seed: int):
 @pytest.fixture(scope="module")
 def folds() -> list[Fold]:
     x, y = normals(0)
-    parts = [part for pair in cross_fits(blocks(SIZE, SIZE, 0)) for part in pair]
-    return [Fold(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in parts]
+    return [Fold(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in cross_fits(blocks(SIZE, SIZE, 0))]
 
 
 @pytest.fixture(scope="module")

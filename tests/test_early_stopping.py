@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estimators.critics.early_stopping import DECAYS, GAIN, Fold, Objective, Schedule, fit_folds
-from estimators.critics.ratio_network import outputs
+from estimators.critics.networks import outputs
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
 
@@ -27,7 +27,7 @@ def folds(seed: int = 0, shift: float = 1.0) -> Fold:
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.bound} {o.divergence}")
 def test_each_network_is_kept_as_it_was_when_its_validation_bound_was_highest(objective):
     best, course = fit_folds(jax.random.key(0), folds(), objective, SCHEDULE)
-    history = np.concatenate([course.start[None], course.validation[: int(course.rounds)]])
+    history = np.asarray(course.validation[: 1 + int(course.rounds)])
     bound, d = BOUNDS[objective.bound], DIVERGENCES[objective.divergence]
     for c in range(CRITICS):
         networks = jax.tree.map(lambda w, c=c: w[:, c], best)
@@ -40,12 +40,12 @@ def test_each_network_is_kept_as_it_was_when_its_validation_bound_was_highest(ob
 def test_training_ends_when_no_network_has_gained_for_as_long_as_patience_lasts():
     _, course = fit_folds(jax.random.key(0), folds(), OBJECTIVES[0], SCHEDULE)
     done = int(course.rounds)
-    bounds = np.concatenate([course.start[None], course.validation[:done]])
+    bounds = np.asarray(course.validation[: 1 + done])
     gains = bounds[1:] > np.maximum.accumulate(bounds)[:-1] + GAIN
     assert SCHEDULE.patience < done < SCHEDULE.rounds
     assert not gains[done - SCHEDULE.patience :].any()
     assert all(gains[i - SCHEDULE.patience : i].any() for i in range(SCHEDULE.patience, done))
-    assert np.isnan(course.validation[done:]).all() and np.isfinite(course.train[:done]).all()
+    assert np.isnan(course.validation[1 + done :]).all() and np.isfinite(course.train[1 : 1 + done]).all()
 
 
 def test_a_shape_is_compiled_once():

@@ -13,12 +13,11 @@ from scipy import stats
 
 import estimators as est
 from estimators import estimation
+from estimators.contract import BadArgument, Fit, Interval, Request
 from estimators.critics.early_stopping import Schedule
 from estimators.density_ratio import critic
 from estimators.divergences.table import UnknownDivergence, functional
 from estimators.methods import neural, telescoping
-from estimators.request import BadArgument, Request
-from estimators.result import Fit, Interval
 from estimators.rooms import names
 from estimators.samples.arrays import DataError
 
@@ -224,7 +223,7 @@ def test_a_method_added_at_run_time_is_found_where_users_look():
     est.METHODS.add("stub", "a method of one's own", lambda request: stub(dataclasses.replace(request, seed=0)))
     try:
         assert "stub" in est.METHODS and est.METHODS.about["stub"] == "a method of one's own"
-        assert "stub" in names("estimators.request:METHODS")
+        assert "stub" in names("estimators.contract:METHODS")
         with pytest.raises(BadArgument, match="stub"):
             est.estimate(*FAR, "kl", method="nearest")
         e = est.estimate(*FAR, "renyi(2)", method="stub")

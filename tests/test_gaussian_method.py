@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from estimators.contract import Fit, Request
 from estimators.density_ratio.densities import GaussianDensity
 from estimators.distributions.examples import normal
 from estimators.divergences.families import alpha
@@ -13,10 +14,7 @@ from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import gaussian as closed_forms
 from estimators.exact_values.quadrature import exact_divergence
 from estimators.methods import gaussian
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.arrays import DataError
-from estimators.warnings import UNLIKELY
 
 DRAWS = 60
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
@@ -166,13 +164,14 @@ def test_the_log_ratio_is_that_of_the_densities():
 def test_data_that_are_not_gaussian_are_called_so(bend, warned):
     found = fit(*map(bend, draw(0, 1000)), ROWS[:1])
     assert any("not Gaussian" in w for w in found.intervals[0].warnings) == warned
-    assert (min(found.diagnostics["mardia_p"], found.diagnostics["mardia_q"]) < UNLIKELY) == warned
+    assert (min(found.diagnostics["mardia_p"], found.diagnostics["mardia_q"]) < gaussian.UNLIKELY) == warned
 
 
 def test_mardias_p_values_are_uniform_for_gaussian_data():
     rng = np.random.default_rng(0)
     sets = (rng.normal(size=(500, 3)) for _ in range(200))
-    small = sum(gaussian.mardia(rows, GaussianDensity.of(*gaussian.fit(rows, "")[1:3])) < 0.2 for rows in sets)
+    fits = ((rows, gaussian.fit(rows, "")) for rows in sets)
+    small = sum(gaussian.mardia(rows, GaussianDensity.of(g.mean, g.covariance)) < 0.2 for rows, g in fits)
     assert abs(small - 40) < 3.5 * math.sqrt(200 * 0.2 * 0.8)
 
 

@@ -7,11 +7,10 @@ import pytest
 
 import estimators as est
 from estimators import information
+from estimators.contract import BadArgument, Scores
 from estimators.critics.early_stopping import Schedule
 from estimators.density_ratio import critic
 from estimators.information import INFORMATION, pairs
-from estimators.request import BadArgument
-from estimators.result import Scores
 from estimators.samples.arrays import DataError
 
 RHO = 0.8

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import estimators as est
+from estimators.contract import Fit, Request
 from estimators.critics.early_stopping import DECAYS, Schedule, fit_folds
 from estimators.density_ratio import critic
 from estimators.density_ratio.plug_in import HeldOut, lower_bound
 from estimators.methods import neural
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import BLOCKS, blocks
 

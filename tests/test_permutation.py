@@ -5,9 +5,9 @@ import pytest
 
 import estimators as est
 from estimators import permutation
+from estimators.contract import BadArgument
 from estimators.critics.early_stopping import Schedule
 from estimators.density_ratio import critic
-from estimators.request import BadArgument
 from estimators.samples.arrays import DataError
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from estimators import pictures
-from estimators.result import Estimate, Scores
+from estimators.contract import Estimate, Scores
 
 RNG = np.random.default_rng(0)
 STEPS = np.arange(1, 26) * 80

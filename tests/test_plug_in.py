@@ -10,9 +10,8 @@ from scipy import stats
 from scipy.integrate import quad
 
 import estimators as est
+from estimators.contract import Estimate, Request, Scores
 from estimators.density_ratio.plug_in import STEEPEST, HeldOut, lower_bound, plug_in
-from estimators.request import Request
-from estimators.result import Estimate, Scores
 from estimators.samples.folds import Rows
 
 SUPPORT = (-14.0, 14.0)

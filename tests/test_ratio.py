@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators.contract import Fit, Request
 from estimators.distributions.examples import normal
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values.quadrature import exact_divergence
 from estimators.methods import ratio
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import blocks
 

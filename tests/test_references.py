@@ -1,11 +1,23 @@
-"""References: discriminants where they are exact, and the stack that chooses among log-ratios."""
+"""References: each where it is exact, discriminants, smoothed histograms and copulas; and the stack that chooses."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.density_ratio.additive import radial
-from estimators.density_ratio.references import STEEPEST, References, discriminant, stack, student
+from estimators.density_ratio.coordinates import NormalScores
+from estimators.density_ratio.references import (
+    STEEPEST,
+    References,
+    additive,
+    canonical,
+    degrees_of_freedom,
+    discriminant,
+    of_pairs,
+    radial,
+    stack,
+    student,
+    student_copula,
+)
 
 MEAN = np.array([0.4, -0.2, 0.0])
 COVARIANCE = np.array([[1.5, 0.3, 0.0], [0.3, 0.8, -0.2], [0.0, -0.2, 1.0]])
@@ -69,6 +81,71 @@ def test_t_laws_give_the_log_ratio_of_heavy_tails_where_gaussians_cannot():
     assert error(student(p, q)(rows), truth) < 0.1 < error(discriminant(p, q, 0.0)(rows), truth)
 
 
+# --- smoothed histograms ----------------------------------------------------------------------------------------------
+
+
+def in_scores(p, q):
+    """The additive log-ratio as it is used: of normal scores."""
+    made = NormalScores.fit(p, q)
+    fitted = additive(made(p), made(q))
+    return lambda rows: fitted(made(rows))
+
+
+PAIRS = {
+    "wider": (stats.norm(), stats.norm(0.5, 1.5)),
+    "two humps": (stats.norm(), stats.uniform(-3.0, 6.0)),
+    "skewed": (stats.gamma(2.0), stats.gamma(3.0)),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_additive_finds_the_log_ratio_of_a_column(pair):
+    law_p, law_q = PAIRS[pair]
+    rng = np.random.default_rng(7)
+    p, q, rows = (law.rvs(20_000, random_state=rng)[:, None] for law in (law_p, law_q, law_p))
+    rows = rows[np.abs(rows[:, 0]) < 2.8]
+    truth = law_p.logpdf(rows[:, 0]) - law_q.logpdf(rows[:, 0])
+    assert error(in_scores(p, q)(rows), truth) < 0.12
+
+
+def test_additive_is_the_sum_over_columns():
+    laws = list(PAIRS.values())
+    rng = np.random.default_rng(8)
+    p, q = (np.stack([pair[k].rvs(5000, random_state=rng) for pair in laws], axis=1) for k in (0, 1))
+    alone = sum(in_scores(p[:, [j]], q[:, [j]])(p[:50, [j]]) for j in range(3))
+    np.testing.assert_allclose(in_scores(p, q)(p[:50]), alone, atol=1e-9)
+
+
+def test_additive_of_one_law_is_nearly_zero_whatever_the_numbers_of_rows():
+    rng = np.random.default_rng(9)
+    p, q = rng.normal(size=(20_000, 1)), rng.normal(size=(5000, 1))
+    assert error(in_scores(p, q)(p), np.zeros(len(p))) < 0.12
+
+
+# --- the distance from the mean ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [2, 8])
+def test_radial_finds_what_depends_on_the_distance_from_a_common_centre(d):
+    rng = np.random.default_rng(5)
+    p, q, rows = rng.normal(size=(8000, d)), 1.5 * rng.normal(size=(8000, d)), rng.normal(size=(2000, d))
+    truth = stats.norm.logpdf(rows).sum(axis=1) - stats.norm.logpdf(rows, scale=1.5).sum(axis=1)
+    assert error(radial(p, q)(rows), truth) < 0.2 < np.std(truth)
+
+
+def test_radial_is_a_function_of_the_distance_alone():
+    rng = np.random.default_rng(6)
+    p, q = rng.normal(size=(4000, 3)), rng.multivariate_normal([0.4, -0.2, 0.0], COVARIANCE, size=4000)
+    made = radial(p, q)
+    pooled = np.concatenate([p, q])
+    factor = np.linalg.cholesky(np.cov(pooled, rowvar=False))
+    sphere = np.random.default_rng(0).normal(size=(40, 3))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    assert np.ptp(made(pooled.mean(axis=0) + 1.7 * sphere @ factor.T)) < 1e-2
+    near, far = (made(pooled.mean(axis=0) + r * sphere @ factor.T).mean() for r in (0.5, 3.0))
+    assert abs(near - far) > 0.1
+
+
 # --- all together -----------------------------------------------------------------------------------------------------
 
 
@@ -108,3 +185,50 @@ def test_the_stack_of_real_references_is_the_log_ratio():
     fresh = correlated(16)[0]
     truth = stats.norm.logpdf(fresh).sum(axis=1) - stats.multivariate_normal(MEAN, COVARIANCE).logpdf(fresh)
     assert error(theta[0] + made(fresh)[0] @ theta[1:], truth) < 0.15
+
+
+# --- two dependent variables ------------------------------------------------------------------------------------------
+
+
+def test_canonical_is_the_gaussian_dependence_and_its_rank_the_leading_pairs():
+    rho = np.array([0.8, 0.3])
+    rng = np.random.default_rng(10)
+    x, noise = rng.normal(size=(2, 20_000, 2))
+    z = rho * x + np.sqrt(1.0 - rho**2) * noise
+    mix_x, mix_z = rng.normal(size=(2, 2, 2))
+    joint = np.concatenate([x @ mix_x, z @ mix_z], axis=1)
+    each = (rho * x * z - 0.5 * rho**2 * (x**2 + z**2)) / (1.0 - rho**2) - 0.5 * np.log1p(-(rho**2))
+    assert error(canonical(joint, 2, None)(joint), each.sum(axis=1)) < 0.05
+    assert error(canonical(joint, 2, 1)(joint), each[:, 0]) < 0.05
+
+
+def test_canonical_correlations_of_independent_variables_are_not_there():
+    joint = np.random.default_rng(11).normal(size=(200, 12))
+    assert canonical(joint, 6, None).correlations.sum() < 1.0
+    raw = np.corrcoef(joint, rowvar=False)[:6, 6:]
+    assert np.linalg.svd(raw)[1].sum() > 1.0
+
+
+def test_references_of_pairs_hold_a_dependence():
+    rng = np.random.default_rng(12)
+    x, noise = rng.normal(size=(2, 4000, 1))
+    joint = np.concatenate([x, 0.8 * x + 0.6 * noise], axis=1)
+    product = np.concatenate([x, rng.permutation(joint[:, 1:])], axis=1)
+    phi, points = of_pairs(1)(joint, product, None)(joint)
+    truth = (0.8 * joint.prod(axis=1) - 0.32 * (joint**2).sum(axis=1)) / 0.36 - 0.5 * np.log(0.36)
+    assert min(error(column, truth) for column in phi.T) < 0.1 and points.shape == (4000, 3)
+
+
+@pytest.mark.parametrize("df", [2.0, 5.0])
+@pytest.mark.parametrize("marginals", [np.asarray, np.arcsinh, np.cbrt], ids=["plain", "asinh", "cube root"])
+def test_variables_that_share_one_scale_are_a_students_copula(df, marginals):
+    """Uncorrelated, yet dependent; what the marginals are is no matter. Compared with scipy's densities."""
+    t = [stats.multivariate_t(np.zeros(d), np.eye(d), df=df) for d in (4, 1, 3)]
+    rows = t[0].rvs(4000, random_state=np.random.default_rng(3))
+    truth = t[0].logpdf(rows) - t[1].logpdf(rows[:, 0]) - t[2].logpdf(rows[:, 1:])
+    seen = marginals(rows)
+    scores = NormalScores.fit(seen, seen)(seen)
+    chosen = degrees_of_freedom(scores, 1)
+    found = student_copula(scores, 1, chosen)
+    assert error(found(scores), truth) < 0.3 * truth.std() and abs(np.mean(found(scores) - truth)) < 0.1 * truth.mean()
+    assert 0.5 * df <= chosen <= 2.0 * df

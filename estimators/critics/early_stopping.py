@@ -12,18 +12,15 @@ import optax
 from jax.scipy.special import logsumexp
 
 from estimators.critics.kernel import steps
-from estimators.critics.ratio_network import NETWORK
+from estimators.critics.networks import NETWORK
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
 
-RATE = 4e-3
-"""Learning rate of AdamW at the start; it falls to a fiftieth along a cosine."""
+RATE = 4e-3  # learning rate of AdamW at the start; it falls to a fiftieth along a cosine
 DECAYS = (1e-2, 1.0)
 """Weight decay of the two networks of each critic: one free, one held back, since neither suits all samples."""
-GAIN = 1e-4
-"""Nats of the validation bound that a round must gain to count."""
-RENEWAL = 0.05
-"""Share of the running mean of e^v on Q that each step of Donsker–Varadhan renews."""
+GAIN = 1e-4  # nats of the validation bound that a round must gain to count
+RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
 
 class Objective(NamedTuple):
@@ -59,64 +56,60 @@ class Trained(NamedTuple):
     log_mean: jax.Array
 
 
-class Progress(NamedTuple):
-    """Where training is; all but `round` have axes [networks of a critic, critics].
+class Course(NamedTuple):
+    """Rounds done, and the bounds at the start and after each round [1 + rounds, networks of a critic, critics].
 
-    Attributes:
-        round: rounds done.
-        since: rounds since the validation bound last gained.
-        now, best: the networks, and the parameters with the highest validation bound so far.
-        best_bound: that bound.
-        train, validation: the bounds after each round [rounds, …], NaN for rounds to come.
+    NaN stands for rounds to come, and for the training bound at the start.
     """
 
-    round: jax.Array | int
+    rounds: jax.Array | int
+    train: jax.Array
+    validation: jax.Array
+
+
+class Progress(NamedTuple):
+    """Where training is; all axes but those of `course` begin with [networks of a critic, critics].
+
+    `since` counts rounds since the validation bound last gained; `best` are the parameters with the highest so far.
+    """
+
+    course: Course
     since: jax.Array
     now: Trained
     best: Any
     best_bound: jax.Array
-    train: jax.Array
-    validation: jax.Array
-
-
-class Course(NamedTuple):
-    """Rounds done, the bounds after each [rounds, networks, critics], and the validation bound at the start."""
-
-    rounds: jax.Array
-    train: jax.Array
-    validation: jax.Array
-    start: jax.Array
 
 
 @partial(jax.jit, static_argnames=("objective", "schedule"))
 def fit_folds(key: jax.Array, folds: Fold, objective: Objective, schedule: Schedule) -> tuple[Any, Course]:
     """(the parameters of each critic's networks [networks, critics, …] at their best round, the course of training).
 
-    Args:
-        folds: arrays [critics, rows, inputs].
+    Each array of `folds` is [critics, rows, inputs].
     """
     decays = jnp.asarray(DECAYS)
     keys = jax.random.split(key, (len(DECAYS), len(folds.train_p)))
     begin = partial(_begin, objective, schedule)
     now, best, first = jax.vmap(jax.vmap(begin, in_axes=(None, 0, 0)), in_axes=(0, 0, None))(decays, keys, folds)
-    nothing = jnp.full((schedule.rounds, *first.shape), jnp.nan)
+    nothing = jnp.full((1 + schedule.rounds, *first.shape), jnp.nan)
 
     def going_on(p: Progress):
-        return (p.round < schedule.rounds) & jnp.any(p.since < schedule.patience)
+        return (p.course.rounds < schedule.rounds) & jnp.any(p.since < schedule.patience)
 
     def go_on(p: Progress) -> Progress:
         # networks of a critic share its rows; critics share the key, so they draw the same numbers of their own rows
-        a_round = partial(_round, objective, schedule, p.round)
+        i, train, validation = p.course
+        a_round = partial(_round, objective, schedule, i)
         of_critics = jax.vmap(a_round, in_axes=(None, None, 0, 0, 0, 0))
         of_networks = jax.vmap(of_critics, in_axes=(0, None, None, 0, 0, 0))
-        now, best, value, train, validation = of_networks(decays, key, folds, p.now, p.best, p.best_bound)
+        now, best, value, *bounds = of_networks(decays, key, folds, p.now, p.best, p.best_bound)
         since = jnp.where(value > p.best_bound + GAIN, 0, p.since + 1)
-        bounds = p.train.at[p.round].set(train), p.validation.at[p.round].set(validation)
-        return Progress(p.round + 1, since, now, best, value, *bounds)
+        course = Course(i + 1, train.at[i + 1].set(bounds[0]), validation.at[i + 1].set(bounds[1]))
+        return Progress(course, since, now, best, value)
 
-    start = Progress(0, jnp.zeros(first.shape, jnp.int32), now, best, first, nothing, nothing)
+    course = Course(0, nothing, nothing.at[0].set(first))
+    start = Progress(course, jnp.zeros(first.shape, jnp.int32), now, best, first)
     end = jax.lax.while_loop(going_on, go_on, start)
-    return end.best, Course(jnp.asarray(end.round), end.train, end.validation, first)
+    return end.best, end.course
 
 
 def _begin(objective: Objective, schedule: Schedule, decay, key, fold: Fold) -> tuple[Trained, Any, jax.Array]:

@@ -79,9 +79,7 @@ def steps(
         step: (noise, state, batch) → (state, metrics).
         draw: key → batch.
         key: the key of the whole run; step i uses fold_in(key, i).
-        state: before the first step.
-        start: the number of the first step.
-        n: the number of steps, static.
+        n: static.
         noise: key → the first argument of `step`; the key itself by default.
         replicas: how `draw` and `noise` spread the batch over devices.
 

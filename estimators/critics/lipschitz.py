@@ -27,8 +27,7 @@ from jax import lax
 
 STEEPEST: dict[str, float] = {"silu": 1.09984, "gelu": 1.12900}
 """The largest slope of each nonlinearity of `networks.NONLINEARITIES`, rounded up, where it is not 1."""
-SQUARINGS = 7
-"""Of the Gram matrix in `spectral_bound`: the bound is at most 1 % above the norm up to rank 163."""
+SQUARINGS = 7  # of the Gram matrix in `spectral_bound`: the bound is at most 1 % above the norm up to rank 163
 
 
 def spectral_bound(kernel: jax.Array) -> jax.Array:

@@ -20,12 +20,7 @@ class Logistic(NamedTuple):
 
 
 def logistic(
-    phi_p: np.ndarray,
-    phi_q: np.ndarray,
-    *,
-    start: Sequence[float],
-    ridge: Sequence[float],
-    iterations: int = 40,
+    phi_p: np.ndarray, phi_q: np.ndarray, *, start: Sequence[float], ridge: Sequence[float], iterations: int = 40
 ) -> Logistic:
     """argmin_θ of the logistic loss of log p/q = φ·θ, plus ½ Σ ridge (θ − start)², by damped Newton steps.
 

@@ -46,8 +46,7 @@ class Standard:
 class NormalScores:
     """Φ⁻¹(F̂(x)) with F̂ the pooled empirical distribution of a column: increasing, piecewise linear, linear beyond.
 
-    Attributes:
-        knots: d pairs of increasing values and their scores; fewer than `KNOTS` where values repeat.
+    For each column `knots` has increasing values and their scores, fewer than `KNOTS` where values repeat.
     """
 
     knots: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -55,8 +54,8 @@ class NormalScores:
     @classmethod
     def fit(cls, p: np.ndarray, q: np.ndarray) -> NormalScores:
         pooled = np.concatenate([p, q])
-        levels = np.clip(ndtr(np.linspace(-EDGE, EDGE, KNOTS)), 1.5 / len(pooled), 1.0 - 1.5 / len(pooled))
-        levels = np.unique(levels)
+        outermost = 1.5 / len(pooled)
+        levels = np.unique(np.clip(ndtr(np.linspace(-EDGE, EDGE, KNOTS)), outermost, 1.0 - outermost))
         quantiles = np.quantile(pooled, levels, axis=0)
         return cls(tuple(_extended(column, ndtri(levels)) for column in quantiles.T))
 
@@ -97,8 +96,7 @@ class Whitening:
         """Directions that the pooled rows do not fill (variance at most `FLAT` of the widest, columns standardised)
         are left out. The pooled covariance would not do: it shrinks the very direction in which the sets lie apart.
 
-        Raises:
-            DataError: no column varies.
+        Raises DataError: no column varies.
         """
         pooled = np.concatenate([x, y])
         if not np.any((deviation := pooled.std(axis=0)) > 0.0):
@@ -116,6 +114,11 @@ class Whitening:
     @property
     def rank(self) -> int:
         return self.map.shape[1]
+
+    def flatness(self) -> str:
+        """A warning where directions are left out, else ""."""
+        dim = len(self.map)
+        return f"the two sets fill {self.rank} of {dim} dimensions; the divergence is taken there" * (self.rank < dim)
 
 
 def _covariance(rows: np.ndarray) -> np.ndarray:

@@ -12,29 +12,25 @@ through references fitted to the other half of the training rows, as held-out ro
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from estimators.contract import Scores
 from estimators.critics.early_stopping import Course, Fold, Objective, Schedule, fit_folds
-from estimators.critics.ratio_network import outputs
+from estimators.critics.networks import outputs
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.density_ratio.references import Coordinates, References, stack
 from estimators.divergences.table import DIVERGENCES
-from estimators.result import Scores
+from estimators.samples.folds import side_by_side
 
 JS = Objective("fenchel", "js")
 """What critics maximise unless told otherwise: the logistic loss, whose gradient is bounded."""
 SCHEDULE = Schedule()
-CHUNK = 50_000
-"""Rows that go through a critic at once."""
-WORTH_A_THREAD = 10_000
-"""Rows from which threads gain more than they get in each other's way."""
+CHUNK = 50_000  # rows that go through a critic at once
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
 
@@ -46,15 +42,19 @@ class Features(NamedTuple):
     weights: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return _inputs(self.weights, *self.references(rows))
+        return self.of_references(*self.references(rows))
+
+    def of_references(self, phi: np.ndarray, points: np.ndarray) -> np.ndarray:
+        reference = self.weights[0] + phi @ self.weights[1:]
+        return np.concatenate([reference[:, None], points], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Critic:
     """rows [k, d] → log p/q [k]: networks combined as suits the validation rows best.
 
-    Held within what the validation rows get, since its tails are linear: a single outlier would reach where e^ℓ
-    outweighs or overflows all else.
+    Clipped to [lowest, highest], what validation rows get, since its tails are linear: e^ℓ of a single outlier would
+    outweigh all else.
     """
 
     features: Features
@@ -101,19 +101,18 @@ class TrainingHalf(NamedTuple):
         coordinates = references.standard, references.scores
         in_p, in_q = ((np.arange(len(rows)) % 2).astype(bool) for rows in (p, q))
         even, odd = (fit_references(p[in_p == h], q[in_q == h], coordinates) for h in (False, True))
-        found = []
-        for rows, is_odd in ((p, in_p), (q, in_q)):
+
+        def at(rows: np.ndarray, is_odd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             (phi, points), (other, _) = odd(rows), even(rows)
-            phi[is_odd] = other[is_odd]
-            found.append((phi, points))
-        return cls(references, *found)
+            return np.where(is_odd[:, None], other, phi), points
+
+        return cls(references, at(p, in_p), at(q, in_q))
 
     def inputs(self, fold: Fold) -> tuple[Features, Fold]:
         """The features of a fold that trains on these rows, and the fold's rows as inputs of its networks."""
         validation = self.references(fold.validation_p), self.references(fold.validation_q)
-        weights = stack(validation[0][0], validation[1][0])
-        rows = (_inputs(weights, *found) for found in (self.at_p, self.at_q, *validation))
-        return Features(self.references, weights), Fold(*rows)
+        features = Features(self.references, stack(validation[0][0], validation[1][0]))
+        return features, Fold(*(features.of_references(*found) for found in (self.at_p, self.at_q, *validation)))
 
 
 def fit_critics(
@@ -125,51 +124,24 @@ def fit_critics(
     made = side_by_side(lambda f: TrainingHalf.of(f.train_p, f.train_q, fit_references), trained.values(), longest)
     halves = dict(zip(trained, made, strict=True))
     features, inputs = zip(*side_by_side(lambda f: halves[id(f.train_p)].inputs(f), folds, longest), strict=True)
-    stacked = Fold(*(_stacked(arrays) for arrays in zip(*inputs, strict=True)))
+    # the folds' sizes differ by a row or two, which the longer ones leave out
+    stacked = Fold(*(np.stack([a[: min(map(len, arrays))] for a in arrays]) for arrays in zip(*inputs, strict=True)))
     best, course = fit_folds(jax.random.key(seed), stacked, objective, SCHEDULE)
     critics = [
         Critic.of(each, jax.tree.map(lambda w, c=c: w[:, c], best), fold)
         for c, (each, fold) in enumerate(zip(features, inputs, strict=True))
     ]
-    d = DIVERGENCES[objective.divergence]
-    reached = [
-        lower_bound(d, Scores(critic.of_inputs(fold.train_p), critic.of_inputs(fold.train_q)))[0]
-        for critic, fold in zip(critics, inputs, strict=True)
-    ]
-    return critics, {**_history(course), "trained_bound": reached}
+    trained_scores = (Scores(*map(c.of_inputs, fold[:2])) for c, fold in zip(critics, inputs, strict=True))
+    bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in trained_scores]
+    return critics, {**_history(course), "trained_bound": bounds}
 
 
 def _history(course: Course) -> dict[str, Any]:
     """The bound of each network on training and validation rows, round by round, and the round chosen."""
-    rounds, train, validation, start = (np.asarray(c, np.float64) for c in course)
-    done = int(rounds)
-    train, validation, start = (h.reshape(*h.shape[:-2], -1) for h in (train, validation, start))
-    validation = np.concatenate([start[None], validation[:done]])
-    train = np.concatenate([np.full((1, validation.shape[1]), np.nan), train[:done]])
-    return {
-        "history": {
-            "steps": [SCHEDULE.round_steps * i for i in range(done + 1)],
-            "train": train.tolist(),
-            "held_out": validation.tolist(),
-        },
-        "best_round": validation.argmax(axis=0).tolist(),
-    }
-
-
-def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) -> list[Any]:
-    """`work` of each item of about `rows` rows, in threads where NumPy has enough to do outside the interpreter."""
-    if rows < WORTH_A_THREAD:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        return list(threads.map(work, items))
-
-
-def _inputs(weights: np.ndarray, phi: np.ndarray, points: np.ndarray) -> np.ndarray:
-    reference = weights[0] + phi @ weights[1:]
-    return np.concatenate([reference[:, None], points], axis=1).astype(np.float32)
-
-
-def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """One array of the folds' rows; their sizes differ by a row or two, which the longer ones leave out."""
-    shortest = min(map(len, arrays))
-    return np.stack([a[:shortest] for a in arrays])
+    rounds = 1 + int(course.rounds)
+    train, held_out = (
+        np.asarray(h, np.float64)[:rounds].reshape(rounds, -1) for h in (course.train, course.validation)
+    )
+    steps = [SCHEDULE.round_steps * i for i in range(rounds)]
+    history = {"steps": steps, "train": train.tolist(), "held_out": held_out.tolist()}
+    return {"history": history, "best_round": held_out.argmax(axis=0).tolist()}

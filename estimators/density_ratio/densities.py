@@ -20,12 +20,8 @@ TINY = 1e-12  # least variance of a column to which the ridge is relative
 class GaussianDensity:
     """log N(x; mean, Σ) at rows x [k, d]: [k], as log_peak − ½ ‖W(x − mean)‖² with WᵀW = Σ⁻¹.
 
-    A fitted density, where `estimators.distributions.elliptical.Gaussian` is a known distribution: it holds W, so that
-    many rows cost one matrix product, and both W and log_peak may be corrected for the fit (`unbiased_density`).
-
-    Attributes:
-        whiten: W [d, d].
-        log_peak: the log density at the mean.
+    A fitted density, where `distributions.elliptical.Gaussian` is a known distribution: it holds W (`whiten`), so that
+    many rows cost one matrix product, and W and log_peak may be corrected (`GaussianFit.unbiased_density`).
     """
 
     mean: np.ndarray
@@ -89,7 +85,6 @@ class GaussianFit(NamedTuple):
         """A log density that is unbiased at any fixed point, but for the error of the mean; for n > d + 2.
 
         E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ for Gaussian rows with sample covariance S.
-
         Source: Muirhead 1982, theorem 3.2.12.
         """
         n, d = self.n, len(self.mean)
@@ -105,12 +100,7 @@ class GaussianFit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StudentDensity:
-    """log t_ν(x; mean, Σ) at rows x [k, d]: [k].
-
-    Attributes:
-        gaussian: the Gaussian of the same mean and Σ, the t law's scatter.
-        df: the degrees of freedom ν.
-    """
+    """log t_ν(x; mean, Σ) at rows x [k, d]: [k], with the Gaussian of the same mean and Σ, the t law's scatter."""
 
     gaussian: GaussianDensity
     df: float
@@ -120,7 +110,6 @@ class StudentDensity:
         """Maximum likelihood by ECME, ν one of `dfs`, from a Cauchy law of median and median deviation.
 
         So an outlier, however far, never weighs on the first fit.
-
         Source: Liu & Rubin 1995.
         """
         mean = np.median(rows, axis=0)

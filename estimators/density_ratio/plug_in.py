@@ -22,7 +22,7 @@ which is valid but more variable (Nguyen, Wainwright & Jordan 2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,24 +30,22 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from estimators import warnings
+from estimators.contract import NOTHING, Fit, Interval, LogRatio, Request, Scores
 from estimators.density_ratio.calibration import Logistic, basis, calibrate
-from estimators.density_ratio.standard_error import influence_of_means, standard_error
 from estimators.divergences.generator import FDivergence
-from estimators.request import Request
-from estimators.result import NOTHING, Fit, Interval, LogRatio, Scores
-from estimators.samples.folds import Groups, Rows
+from estimators.samples.folds import CrossFit, Groups, Rows, influence_of_means, side_by_side, standard_error
 
-STEEPEST = 25.0
-"""|log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated."""
-STEP = 1e-4
-"""Of a central difference in ℓ."""
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
+STEP = 1e-4  # of a central difference in ℓ
 EXTRAPOLATION_ERROR = 1.0
 """Share of the extrapolation's own size that is added to the standard error; `benchmarks.estimation` shows coverage."""
 UNSUPPORTED_ERROR = 1.0
 """Share of the part of an unbounded divergence that rests on ratios beyond n, or 1/n, added to the standard error."""
-CHUNK = 8192
-"""Numbers to which a generator is applied at once."""
+HEAVY = 0.1  # share of a value that may rest on ratios beyond n, or 1/n, before a warning says so
+UNCHANGED = Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3)))  # no calibration
+SEPARABLE = "separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited"
+TELESCOPING = "telescoping: where the sets do not overlap the value rests on Gaussian references and their critics"
+CHUNK = 8192  # numbers to which a generator is applied at once
 
 
 class HeldOut(NamedTuple):
@@ -55,8 +53,7 @@ class HeldOut(NamedTuple):
 
     Attributes:
         log_p, log_q: log p/q of the samples of P [critics, n] and of Q [critics, m]; critics have independent errors.
-        log_ratio: points [k, d] → log p/q [k], the mean of all critics.
-        diagnostics: further figures of the fit.
+        log_ratio: the mean of all critics.
         parametric: the held-out blocks, if the log-ratios are to be taken as they are, where sets that hardly overlap
             could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
     """
@@ -66,6 +63,21 @@ class HeldOut(NamedTuple):
     log_ratio: LogRatio | None = None
     diagnostics: Mapping[str, Any] = NOTHING
     parametric: list[Rows] | None = None
+
+    @classmethod
+    def of(
+        cls, request: Request, parts: list[CrossFit], critics: Sequence[Callable[..., np.ndarray]], **options: Any
+    ) -> HeldOut:
+        """Each sample's two log-ratios from the critics of its block, called with `options`: critics[c] of parts[c]."""
+        log_p, log_q = np.empty((2, len(request.x))), np.empty((2, len(request.y)))
+
+        def score(c: int) -> None:
+            p, q = parts[c].held_out
+            log_p[c % 2, p] = critics[c](request.x[p], **options)
+            log_q[c % 2, q] = critics[c](request.y[q], **options)
+
+        side_by_side(score, range(len(parts)), max(max(map(len, part.held_out)) for part in parts))
+        return cls(log_p, log_q, lambda points: np.mean([f(points) for f in critics], axis=0))
 
     def mean(self) -> Scores:
         return Scores(self.log_p.mean(axis=0), self.log_q.mean(axis=0))
@@ -83,6 +95,7 @@ class Calibrated(NamedTuple):
     scores: np.ndarray  # of the logistic likelihood, times the inverse information: [n + m, k]
     share: float  # of P's rows
 
+    @property
     def log_n(self) -> float:
         """Of the smaller set: larger log-ratios cannot be told from each other by samples of this size."""
         return math.log(min(self.share, 1.0 - self.share) * len(self.log_ratio))
@@ -104,20 +117,19 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
     """
     raw = held_out.mean()
     n, m = len(raw.log_p), len(raw.log_q)
-    separable = warnings.separable(*raw)
-    each = held_out.each() if len(held_out.log_p) > 1 else []
-    as_they_are = bool(separable) or held_out.parametric is not None
-    fits = [_calibration(s, as_they_are) for s in (raw, *each)]
-    critics = [Calibrated.of(s, fit) for s, fit in zip((raw, *each), fits, strict=True)]
-    theta = fits[0].theta
+    separable = raw.log_p.min() > raw.log_q.max()
+    as_they_are = separable or held_out.parametric is not None  # calibration has no finite optimum, or is not wanted
+    each = [raw, *(held_out.each() if len(held_out.log_p) > 1 else [])]
+    fits = [UNCHANGED if as_they_are else calibrate(*scores) for scores in each]
+    critics = [Calibrated.of(scores, fit) for scores, fit in zip(each, fits, strict=True)]
+    theta, log_ratio = fits[0].theta, held_out.log_ratio
     scores = Scores(critics[0].log_ratio[:n], critics[0].log_ratio[n:])
     facts = _facts(scores, theta)
     common = (
-        separable,
-        warnings.few_weights("Q", facts["effective_sample_size_q"], m),
-        warnings.few_weights("P", facts["effective_sample_size_p"], n),
+        SEPARABLE if separable else "",
+        _few_weights("Q", "p/q (kl, pearson, jeffreys)", facts["effective_sample_size_q"], m),
+        _few_weights("P", "q/p (reverse_kl, neyman, jeffreys)", facts["effective_sample_size_p"], n),
     )
-    log_ratio = held_out.log_ratio
     return Fit(
         request.method,
         [_interval(d, request, critics, held_out.parametric, common) for d in request.divergences],
@@ -128,11 +140,7 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
 
 
 def _interval(
-    d: FDivergence,
-    request: Request,
-    critics: list[Calibrated],
-    parametric: list[Rows] | None,
-    common: tuple[str, ...],
+    d: FDivergence, request: Request, critics: list[Calibrated], parametric: list[Rows] | None, common: tuple[str, ...]
 ) -> Interval:
     """One divergence from the mean critic, the first of `critics`, and those it is the mean of."""
     raw, groups = critics[0].raw, request.groups
@@ -148,33 +156,47 @@ def _interval(
     interval = Interval.around(value, error, request.quantile, -math.inf, d.upper_limit())
     if common[0]:  # separable: log n is the most that samples alone can certify
         interval = interval._replace(low=min(interval.low, math.log(n)), high=d.upper_limit())
+    own = () if parametric is None else (TELESCOPING,)
     bound, bound_error = lower_bound(d, raw, groups)
     return interval._replace(
-        warnings=warnings.report(
-            *common,
-            warnings.negative(value, d),
-            warnings.saturated(value, d, n),
-            warnings.infinite_error(error),
-            warnings.unsupported(value, rows, part),
-            "" if parametric is None else warnings.through_gaussians(),
-        ),
+        warnings=(*filter(None, common), *_cautions(d, interval, n, rows, part), *own),
         diagnostics={"lower_bound": bound, "lower_bound_standard_error": bound_error},
     )
 
 
-def _calibration(scores: Scores, as_they_are: bool) -> Logistic:
-    """The calibration; none where it has no finite optimum."""
-    return Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3))) if as_they_are else calibrate(*scores)
+def _cautions(d: FDivergence, interval: Interval, n: int, rows: int, part: float) -> Iterator[str]:
+    """What limits the value: n samples, and a `part` of it that rests on the ratios of `rows` rows beyond n."""
+    value = interval.value
+    if value < 0.0 <= d.value_at_one:
+        yield "negative: as chance allows when the divergence is small; the interval holds 0"
+    if value > math.log(n) and math.isinf(d.upper_limit()):
+        yield f"saturated: above log n = {math.log(n):.2f}, more than {n} samples can certify"
+    if not math.isfinite(interval.standard_error):
+        yield "heavy tails: the standard error is not finite"
+    if part > HEAVY * abs(value):
+        share = f"{min(100.0 * part / value, 100.0):.0f} % of the value" if value > 0.0 else "much of the value"
+        yield (
+            f"heavy tails: {share} rests on how far the ratios of {rows} rows lie beyond the number of samples, where "
+            "no sample checks the critic; the interval allows for that part"
+        )
+
+
+def _few_weights(side: str, ratio: str, effective: float, n: int) -> str:
+    """A warning of weights `ratio` on the n samples of `side` with an effective sample size below 1 %, else ""."""
+    text = (
+        f"the ratio weights on {side} have an effective sample size of {effective:.0f} of {n}: divergences that "
+        f"grow with {ratio} rest on few samples"
+    )
+    return text if effective < max(0.01 * n, min(20.0, 0.5 * n)) else ""
 
 
 def _extrapolated(d: FDivergence, critics: list[Calibrated], dim: int, groups: Groups | None) -> tuple[float, float]:
     """(2 D(mean critic) − mean of D(either), its standard error), or D and its error of a single critic."""
-    found = [_value_and_influence(d, critic) for critic in critics]
-    value, influence = found[0]
+    (value, influence), *others = [_value_and_influence(d, critic) for critic in critics]
     left = 0.0
-    if len(found) > 1:
-        others, influences = zip(*found[1:], strict=True)
-        gain = value - float(np.mean(others))
+    if others:
+        values, influences = zip(*others, strict=True)
+        gain = value - float(np.mean(values))
         if d.smooth:  # more than all there is says only that the expansion does not hold
             most = abs(value - d.value_at_one)
             gain = min(max(gain, -most), most)
@@ -227,7 +249,7 @@ def _average(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
 
 def _supported(d: FDivergence, critic: Calibrated) -> np.ndarray:
     """The log-ratios; where the integrand is steep in them, none beyond ±log n."""
-    limit = critic.log_n() if _steep(d) else math.inf
+    limit = critic.log_n if _steep(d) else math.inf
     return np.clip(critic.log_ratio, -limit, limit)
 
 
@@ -238,7 +260,7 @@ def _unsupported(d: FDivergence, critic: Calibrated) -> tuple[int, float]:
     """
     if math.isfinite(d.upper_limit()):
         return 0, 0.0
-    log_ratio, limit = _supported(d, critic), critic.log_n()
+    log_ratio, limit = _supported(d, critic), critic.log_n
     outside = np.abs(log_ratio) >= limit
     ratios = np.stack([log_ratio, np.clip(log_ratio, -limit, limit)])[:, outside]
     there, at_limit = _perspective(d, ratios, critic.share)
@@ -317,15 +339,9 @@ def _by_definition(d: FDivergence, v: jax.Array) -> tuple[jax.Array, ...]:
 
 def _facts(scores: Scores, theta: np.ndarray) -> dict[str, Any]:
     """Checks of the log-ratio: E_Q[r] and E_P[1/r], 1 for the truth, and how many rows carry the weights."""
-
-    def size(log_weights):
-        weights = np.exp(log_weights - log_weights.max())
-        return float(weights.sum() ** 2 / (weights**2).sum())
-
-    return {
-        "mean_ratio_on_q": float(np.mean(np.exp(np.minimum(scores.log_q, 700.0)))),
-        "mean_inverse_ratio_on_p": float(np.mean(np.exp(np.minimum(-scores.log_p, 700.0)))),
-        "effective_sample_size_p": size(-scores.log_p),
-        "effective_sample_size_q": size(scores.log_q),
-        "calibration": theta.tolist(),
-    }
+    sides = {"mean_ratio_on_q": scores.log_q, "mean_inverse_ratio_on_p": -scores.log_p}
+    facts: dict[str, Any] = {name: float(np.mean(np.exp(np.minimum(logs, 700.0)))) for name, logs in sides.items()}
+    for name, logs in (("effective_sample_size_p", -scores.log_p), ("effective_sample_size_q", scores.log_q)):
+        weights = np.exp(logs - logs.max())
+        facts[name] = float(weights.sum() ** 2 / (weights**2).sum())
+    return facts | {"calibration": theta.tolist()}

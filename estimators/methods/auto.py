@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+from estimators.contract import Fit, Request
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import neural, telescoping
-from estimators.request import Request
-from estimators.result import Fit
 
 METHODS = {"auto": "neural, or telescoping where the sets hardly overlap; says which and why"}
 FAR = 0.9

@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +20,20 @@ from scipy.linalg import solve_triangular
 from scipy.special import ndtri
 from scipy.stats import norm, qmc, t
 
-from estimators import warnings
+from estimators.contract import Fit, Interval, Request
 from estimators.density_ratio.coordinates import FLAT, Whitening
 from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values.gaussian import closed_form
-from estimators.request import Request
-from estimators.result import Fit, Interval
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import jackknife_blocks
 
 METHODS = {"gaussian": "the divergence between the Gaussians fitted to the sets, its bias removed"}
-BLOCKS = 40
-"""Left out in turn, of each set."""
-SCRAMBLES, POINTS, FEW = 16, 1024, 2
-"""Quasi-random sets of draws, their size, and how many serve the jackknife."""
+BLOCKS = 40  # left out in turn, of each set
+UNLIKELY = 1e-3  # p-value of Mardia's test below which a sample set is called not Gaussian
+SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
 
 Pair = tuple[GaussianFit, GaussianFit]
 
@@ -45,43 +41,38 @@ Pair = tuple[GaussianFit, GaussianFit]
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, between the Gaussians fitted to both sets, less the bias of fitting.
 
-    The interval is value ± Student's quantile × standard error. Rows of one group are left out together; the two sets
-    are taken as independent.
+    The interval is value ± Student's quantile × standard error. The two sets are taken as independent.
 
-    Raises:
-        DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
+    Raises DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
     """
     x, y, grouped = request.x, request.y, request.groups is not None
     space = Whitening.fit(x, y)
     u, v = space(x), space(y)
     p, q = fit(u, "P"), fit(v, "Q")
     labels = request.groups or (None, None)
-    left_out = [
-        list(_left_out(rows, whole, label, request.seed))
-        for rows, whole, label in zip((u, v), (p, q), labels, strict=True)
-    ]
+    sides = zip((u, v), (p, q), labels, strict=True)
+    left_out = [list(_left_out(rows, whole, label, request.seed)) for rows, whole, label in sides]
     pairs = [(p, q), *((b, q) for b in left_out[0]), *((p, b) for b in left_out[1])]
     values, noise = _table(pairs, (*request.divergences, DIVERGENCES["jeffreys"]), request.seed)
     steps = len(left_out[0])
     quantile = float(t.ppf(0.5 + 0.5 * request.confidence, min(map(len, left_out)) - 1))
-    both_ways = _jackknife(values[:, -1], steps, correct=grouped)
-    apart = both_ways.value > quantile * both_ways.error  # else no interval leaves 0 out, not even at a kink there
+    both_ways, spread = _jackknife(values[:, -1], steps, correct=grouped)
+    apart = both_ways > quantile * spread  # else no interval leaves 0 out, not even at a kink there
     density_p, density_q = (GaussianDensity.of(g.mean, g.covariance) for g in (p, q))
     normality = {"mardia_p": mardia(u, density_p), "mardia_q": mardia(v, density_q)}
+    unlikely = " and ".join(f"{name} = {p:.2g}" for name, p in normality.items() if p < UNLIKELY)
     cautions = (
-        warnings.assumes_gaussian(),
-        warnings.not_gaussian(normality),
-        warnings.flat(space.rank, x.shape[1]),
+        "assumes that both sets are Gaussian: the value is that of the fitted Gaussians, not a lower bound",
+        unlikely and f"not Gaussian: Mardia's kurtosis test has p-values {unlikely}; use another method",
+        space.flatness(),
     )
 
     def interval(d: FDivergence, values: np.ndarray, noise: float) -> Interval:
-        found = _jackknife(values, steps, correct=grouped or not _unbiased(d))
-        error = math.hypot(found.error, noise)
-        around = Interval.around(found.value, error, quantile, d.value_at_one, d.upper_limit())
-        edge = warnings.edge_of_divergence(values[0], bool(np.isfinite(values).all()))
+        value, error = _jackknife(values, steps, correct=grouped or not _unbiased(d))
+        around = Interval.around(value, math.hypot(error, noise), quantile, d.value_at_one, d.upper_limit())
         return around._replace(
             low=around.low if apart else d.value_at_one,
-            warnings=warnings.report(*cautions, edge or warnings.missed_tails(d, noise > 0.0)),
+            warnings=tuple(filter(None, (*cautions, _edge(d, values, noise)))),
             diagnostics={"plug_in": float(values[0]), "draw_error": noise},
         )
 
@@ -108,6 +99,17 @@ def fit(rows: np.ndarray, name: str) -> GaussianFit:
     )
 
 
+def _edge(d: FDivergence, values: np.ndarray, noise: float) -> str:
+    """A warning where D_f may be infinite: between the whole sets' fits (`values[0]`), without some rows, or unseen."""
+    if not math.isfinite(values[0]):
+        return "infinite between the fitted Gaussians, one too wide for the other; low is only the trivial bound"
+    if not np.isfinite(values).all():
+        return "infinite without some rows: the fitted Gaussians are at the edge where the divergence diverges"
+    if noise > 0.0 and math.isinf(d.upper_limit()):
+        return "no closed form and no upper limit: an average over draws may miss tails, even infinite ones"
+    return ""
+
+
 def mardia(rows: np.ndarray, density: GaussianDensity) -> float:
     """Two-sided p-value of Mardia's kurtosis, mean of ‖L⁻¹(z − μ)‖⁴ against d(d + 2) (Mardia 1970)."""
     n, d = rows.shape
@@ -131,15 +133,11 @@ def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, s
         yield rest
 
 
-# --- D_f of pairs of fits --------------------------------------------------------------------------------------------
-
-
 def unbiased_kl(p: GaussianFit, q: GaussianFit) -> float:
     """KL(P‖Q) in nats from two Gaussian fits, unbiased for Gaussian data: E of the value is the truth.
 
     ½[g tr(Sq⁻¹Sp)(1 − 1/n) + g‖Lq⁻¹Δ‖² − d/m − d + log|Sq| − c(m) − log|Sp| + c(n)], with g = (m − d − 2)/(m − 1) for
     the inverse of a Wishart matrix and c(n) = Σᵢ ψ((n − i)/2) + d log(2/(n − 1)), i = 1…d, for its log-determinant.
-
     Source: Muirhead 1982, theorems 3.2.12 and 3.2.15.
     """
     d = len(p.mean)
@@ -160,13 +158,18 @@ _KL: dict[str, Callable[[GaussianFit, GaussianFit], float]] = {
 def _table(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(D_f of each pair [pairs, divergences], standard error [divergences] that the draws add to it)."""
     values, noise = np.empty((len(pairs), len(divergences))), np.zeros(len(divergences))
-    exact = [j for j, d in enumerate(divergences) if _unbiased(d)]
-    closed = [j for j, d in enumerate(divergences) if j not in exact and closed_form(d)]
-    drawn = [j for j in range(len(divergences)) if j not in exact and j not in closed]
-    for j in exact:
-        values[:, j] = [_KL[divergences[j].name](*pair) for pair in pairs]
+    closed: list[int] = []
+    drawn: list[int] = []
+    for j, d in enumerate(divergences):
+        if _unbiased(d):
+            values[:, j] = [_KL[d.name](*pair) for pair in pairs]
+        else:
+            (closed if closed_form(d) else drawn).append(j)
     if closed:
-        values[:, closed] = _closed_forms(pairs, tuple(divergences[j] for j in closed))
+        chosen = tuple(divergences[j] for j in closed)
+        with jax.enable_x64(True):
+            forms = [_closed_forms(chosen, p.mean, p.covariance, q.mean, q.covariance) for p, q in pairs]
+        values[:, closed] = np.stack([np.asarray(found) for found in forms])
     if drawn:
         values[:, drawn], noise[drawn] = _averages(pairs, [divergences[j] for j in drawn], seed)
     return values, noise
@@ -176,16 +179,9 @@ def _unbiased(d: FDivergence) -> bool:
     return d.name in _KL and DIVERGENCES[d.name] is d
 
 
-def _closed_forms(pairs: Sequence[Pair], divergences: tuple[FDivergence, ...]) -> np.ndarray:
-    with jax.enable_x64(True):
-        forms = _jitted(divergences)
-        return np.stack([np.asarray(forms(p.mean, p.covariance, q.mean, q.covariance)) for p, q in pairs])
-
-
-@lru_cache(maxsize=64)
-def _jitted(divergences: tuple[FDivergence, ...]) -> Callable[..., jax.Array]:
-    forms = [form for d in divergences if (form := closed_form(d))]
-    return jax.jit(lambda *parameters: jnp.stack([form(*parameters) for form in forms]))
+@partial(jax.jit, static_argnums=0)
+def _closed_forms(divergences: tuple[FDivergence, ...], *parameters: np.ndarray) -> jax.Array:
+    return jnp.stack([form(*parameters) for d in divergences if (form := closed_form(d))])
 
 
 def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,15 +216,10 @@ def log_ratios(p: GaussianFit, q: GaussianFit, normal: np.ndarray) -> np.ndarray
     return np.concatenate([outward(p, q), -outward(q, p)])
 
 
-@lru_cache(maxsize=256)
-def _mixture_mean(d: FDivergence) -> Callable[[jax.Array], jax.Array]:
-    log_integrand = log_perspective(d)
-
-    def mean(ratios):
-        log_p, log_q = (math.log(2.0) + jax.nn.log_sigmoid(sign * ratios) for sign in (1.0, -1.0))
-        return d.value_at_one + jnp.mean(jnp.exp(log_integrand(log_p, log_q)), axis=-1)
-
-    return jax.jit(mean)
+@partial(jax.jit, static_argnums=0)
+def _mixture_mean(d: FDivergence, ratios: jax.Array) -> jax.Array:
+    log_p, log_q = (math.log(2.0) + jax.nn.log_sigmoid(sign * ratios) for sign in (1.0, -1.0))
+    return d.value_at_one + jnp.mean(jnp.exp(log_perspective(d)(log_p, log_q)), axis=-1)
 
 
 def mixture_average(d: FDivergence, ratios: np.ndarray) -> np.ndarray:
@@ -237,28 +228,19 @@ def mixture_average(d: FDivergence, ratios: np.ndarray) -> np.ndarray:
     f less its tangent at 1, which integrates to nothing: every term is then ≥ 0.
     """
     with jax.enable_x64(True):
-        return np.array(_mixture_mean(d)(jnp.asarray(ratios)))
+        return np.array(_mixture_mean(d, jnp.asarray(ratios)))
 
 
-# --- from D_f of the fits to an interval -----------------------------------------------------------------------------
+def _jackknife(values: np.ndarray, n_p: int, correct: bool) -> tuple[float, float]:
+    """(value less its bias, its standard error) by the two-sample block jackknife.
 
-
-class Jackknifed(NamedTuple):
-    """A value less its bias, and its standard error."""
-
-    value: float
-    error: float
-
-
-def _jackknife(values: np.ndarray, n_p: int, correct: bool) -> Jackknifed:
-    """The two-sample block jackknife: D − Σ (B − 1)(mean D₋ − D) and the root of Σ (B − 1)/B Σ_b (D₋b − mean D₋)².
-
+    They are D − Σ (B − 1)(mean D₋ − D) and the root of Σ (B − 1)/B Σ_b (D₋b − mean D₋)², sums over the two sides.
     `values` are those of all rows, then without each of n_p blocks of P, then without each of Q's. An infinite value
     stays what it is, with infinite error. Source: Arvesen 1969; Künsch 1989 for blocks.
     """
     whole, sides = float(values[0]), (values[1 : n_p + 1], values[n_p + 1 :])
     if not np.isfinite(values).all():
-        return Jackknifed(whole, math.inf)
+        return whole, math.inf
     bias = sum((len(side) - 1) * float(side.mean() - whole) for side in sides) if correct else 0.0
     square = sum((len(side) - 1) * float(side.var()) for side in sides)
-    return Jackknifed(whole - bias, math.sqrt(square))
+    return whole - bias, math.sqrt(square)

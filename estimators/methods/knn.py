@@ -31,42 +31,32 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from estimators import warnings
+from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio.coordinates import Whitening
-from estimators.density_ratio.standard_error import influence_of_means, standard_error
 from estimators.divergences.generator import FDivergence
-from estimators.request import Request
-from estimators.result import Fit, Interval, Scores
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups, subsample
+from estimators.samples.folds import Groups, influence_of_means, standard_error, subsample
 
 METHODS = {"knn": "distances to nearest neighbours: no training, for few dimensions"}
-MINIMUM = 20
-"""Rows a side."""
-FEWEST, MOST, SIZES = 6, 64, 10
-"""Neighbours, and how many numbers of them are combined."""
+MINIMUM = 20  # rows a side
+FEWEST, MOST, SIZES = 6, 64, 10  # neighbours, and how many numbers of them are combined
 WANG = 5
 """Neighbours that the plain estimate of Wang et al. averages over, in the diagnostics."""
-COPIES = 4
-"""Rows a group, up to which the numbers of neighbours grow with it."""
-STEEPEST = 25.0
-"""|log-ratio| up to which float64 holds the tangents."""
-BIAS_ERROR = 1.25
-"""Share of a slower order's cancellation that is added to the standard error."""
-EVALUATED = 40_000
-"""Rows a side at which ratios are taken, all rows being neighbours."""
-CHUNK = 2**22
-"""Distances computed at once."""
+COPIES = 4  # rows a group, up to which the numbers of neighbours grow with it
+STEEPEST = 25.0  # |log-ratio| up to which float64 holds the tangents
+BIAS_ERROR = 1.25  # share of a slower order's cancellation that is added to the standard error
+EVALUATED = 40_000  # rows a side at which ratios are taken, all rows being neighbours
+CHUNK = 2**22  # distances computed at once
+MANY_DIMENSIONS = 8
+"""Dimensions beyond which the curvature of the densities biases nearest-neighbour ratios by a tenth and more."""
 
 
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, from nearest-neighbour density ratios.
 
-    The seed is that of the rows evaluated, where there are more than `EVALUATED`; nothing else is random. Rows of one
-    group are not neighbours of each other.
+    Random are only the rows evaluated, where there are more than `EVALUATED`. Rows of one group are not neighbours.
 
-    Raises:
-        DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
+    Raises DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
     """
     x, y, groups = request.x, request.y, request.groups
     space = Whitening.fit(x, y)
@@ -80,11 +70,7 @@ def estimate(request: Request) -> Fit:
     at_q = p.log_density(q.points[in_q], every) - q.log_density(q.points[in_q], every, q.group[in_q])
     evaluated = None if groups is None else (groups[0][in_p], groups[1][in_q])
     log_p, log_q = (np.clip(at[:, np.isin(every, sizes)], -STEEPEST, STEEPEST) for at in (at_p, at_q))
-    cautions = warnings.report(
-        warnings.many_dimensions(space.rank),
-        warnings.flat(space.rank, x.shape[1]),
-        warnings.coinciding(_coincidences(p, q)),
-    )
+    cautions = tuple(filter(None, (_many_dimensions(space.rank), space.flatness(), _coinciding(p, q))))
 
     def interval(d: FDivergence) -> Interval:
         value, error = ensemble(d, log_p, log_q, sizes, space.rank, evaluated)
@@ -95,17 +81,10 @@ def estimate(request: Request) -> Fit:
         white = space(points)
         return (p.log_density(white, sizes) - q.log_density(white, sizes)).mean(axis=1)
 
-    return Fit(
-        request.method,
-        [interval(d) for d in request.divergences],
-        log_ratio,
-        Scores(log_p.mean(axis=1), log_q.mean(axis=1)),
-        {
-            "neighbors": sizes.tolist(),
-            "wang_kl": float(at_p[:, :WANG].mean()),
-            "wang_reverse_kl": -float(at_q[:, :WANG].mean()),
-        },
-    )
+    wang = {"wang_kl": float(at_p[:, :WANG].mean()), "wang_reverse_kl": -float(at_q[:, :WANG].mean())}
+    scores = Scores(log_p.mean(axis=1), log_q.mean(axis=1))
+    intervals = [interval(d) for d in request.divergences]
+    return Fit(request.method, intervals, log_ratio, scores, {"neighbors": sizes.tolist(), **wang})
 
 
 def ensemble(
@@ -116,28 +95,21 @@ def ensemble(
     The error is that of the variational function's two means, and `BIAS_ERROR` times what it would change to cancel
     order k^{2/d} (k at most: the share of Q's rows that lie beyond P's) instead of k^{4/d}.
     """
-    t_p, t_q = tangent(d, log_p).output, tangent(d, log_q).conjugate
+    t_p, t_q = tangent(d, log_p)[0], tangent(d, log_q)[1]
     values = t_p.mean(axis=0) - t_q.mean(axis=0)
     error = standard_error(influence_of_means(t_p.mean(axis=1), -t_q.mean(axis=1)), len(t_p), groups)
-    value, steep, plain = (
-        float(weights(sizes, orders) @ values) for orders in ((-1.0, 4.0 / dim), (-1.0, min(1.0, 2.0 / dim)), (-1.0,))
-    )
+    cancelled = (-1.0, 4.0 / dim), (-1.0, min(1.0, 2.0 / dim)), (-1.0,)
+    value, steep, plain = (float(weights(sizes, orders) @ values) for orders in cancelled)
     return value, math.hypot(error, BIAS_ERROR * (steep - plain))
 
 
-class Tangent(NamedTuple):
-    """f'(u) and f*(f'(u)) = u f'(u) − f(u), the slope and minus the intercept of f's tangent at u."""
-
-    output: np.ndarray
-    conjugate: np.ndarray
-
-
-def tangent(d: FDivergence, log_ratio: np.ndarray) -> Tangent:
-    """The tangent of f at u = e^ℓ in float64, by its definition: f* may be infinite one rounding error too far."""
+def tangent(d: FDivergence, log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """f'(u) and f*(f'(u)) = u f'(u) − f(u) at u = e^ℓ in float64, by definition: f* may be infinite one rounding error
+    too far."""
     with jax.enable_x64(True):
         u = jnp.exp(jnp.asarray(log_ratio))
         slope = d.prime(u)
-        return Tangent(np.asarray(slope), np.asarray(u * slope - d.f(u)))
+        return np.asarray(slope), np.asarray(u * slope - d.f(u))
 
 
 def weights(sizes: np.ndarray, orders: Sequence[float]) -> np.ndarray:
@@ -154,9 +126,6 @@ def _sizes(p: Neighbours, q: Neighbours) -> np.ndarray:
     copies = min(side.size.mean() for side in (p, q))
     most = min(MOST * min(copies, COPIES), min(p.others, q.others) // 2)
     return np.unique(np.round(np.geomspace(max(2.0, most * FEWEST / MOST), most, SIZES)).astype(int))
-
-
-# --- distances -------------------------------------------------------------------------------------------------------
 
 
 class Neighbours(NamedTuple):
@@ -182,11 +151,9 @@ class Neighbours(NamedTuple):
         return len(self.points) - int(self.size.max())
 
     def log_density(self, points: np.ndarray, sizes: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
-        """ψ(k) − d log(distance to the k-th neighbour) − log N [j, sizes], a log-density but for a constant.
+        """ψ(k) − d log(distance to the k-th neighbour) − log N at points [j, d]: a log-density but for a constant.
 
-        Args:
-            points: [j, d].
-            own: each point's group, if the points are of this set: their groups are passed over.
+        If the points are of this set, `own` are their groups, which are passed over.
         """
         most = int(sizes[-1])
         passed_over = 0 if own is None else int(self.size.max())
@@ -213,10 +180,23 @@ def _power_law(distance: np.ndarray, sizes: np.ndarray, dim: int) -> np.ndarray:
     return digamma(at + 1.0) - dim * np.log(chosen)
 
 
-def _coincidences(p: Neighbours, q: Neighbours) -> int:
-    """Rows that coincide with another row of another group, in either set."""
+def _coinciding(p: Neighbours, q: Neighbours) -> str:
+    """A warning of rows that coincide with another row of another group, in either set."""
     pooled = np.concatenate([p.points, q.points])
     group = np.concatenate([p.group, q.group + len(p.points)])
     _, place = np.unique(pooled, axis=0, return_inverse=True)
     taken = np.unique(np.stack([place, group], axis=1), axis=0)[:, 0]
-    return int((np.bincount(taken)[place] > 1).sum())
+    rows = int((np.bincount(taken)[place] > 1).sum())
+    text = (
+        f"{rows} rows coincide with others: at distance 0 the next neighbour that lies apart was used, which "
+        "suits continuous data with a few repeated rows, not discrete data"
+    )
+    return text if rows else ""
+
+
+def _many_dimensions(rank: int) -> str:
+    text = (
+        f"{rank} dimensions: nearest neighbours lie far apart and the value is biased, mostly downwards (in 20 "
+        "dimensions by a tenth to a half); the interval need not cover that bias, use method='neural'"
+    )
+    return text if rank > MANY_DIMENSIONS else ""

@@ -13,30 +13,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
+from estimators.contract import Fit, Request
 from estimators.density_ratio.calibration import logistic
 from estimators.density_ratio.coordinates import Whitening
 from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.folds import CrossFit, blocks, cross_fits, subsample
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
-CENTRES = 50
-"""Kernels at rows of either set."""
-WIDTHS = (0.5, 1.0, 2.0, 4.0)
-"""Of a kernel, in median distances between centres."""
-RIDGES = (1e-2, 1e-1, 1.0)
-"""Weight of ½‖θ‖², in rows."""
-MOST = 5000
-"""Rows a side that train, or validate, one fit."""
+CENTRES = 50  # kernels at rows of either set
+WIDTHS = (0.5, 1.0, 2.0, 4.0)  # of a kernel, in median distances between centres
+RIDGES = (1e-2, 1e-1, 1.0)  # weight of ½‖θ‖², in rows
+MOST = 5000  # rows a side that train, or validate, one fit
 
 
-class Kernels(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Kernels:
     """Rows [k, d] → features [k, 1 + centres]: 1, and exp(−‖z − c‖²/2σ²) of the whitened row z at each centre c."""
 
     space: Whitening
@@ -48,7 +44,8 @@ class Kernels(NamedTuple):
         return np.concatenate([np.ones((len(rows), 1)), np.exp(-0.5 * squares / self.width**2)], axis=1)
 
 
-class KernelRatio(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class KernelRatio:
     """Rows [k, d] → log p/q [k], with the width in median distances and the ridge that validation chose."""
 
     kernels: Kernels
@@ -63,26 +60,18 @@ class KernelRatio(NamedTuple):
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, from one set of cross-fitted kernel log-ratios.
 
-    Raises:
-        DataError: fewer than ten rows a side, or groups that do not spread.
+    Raises DataError: fewer than ten rows a side, or groups that do not spread.
     """
     return plug_in(request, cross_fit(request))
 
 
 def cross_fit(request: Request) -> HeldOut:
     """Log-ratios of every row from two fits that never saw it."""
-    x, y = request.x, request.y
+    parts = cross_fits(blocks(len(request.x), len(request.y), request.seed, request.groups))
     rng = np.random.default_rng(request.seed)
-    log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
-    fits = []
-    for pair in cross_fits(blocks(len(x), len(y), request.seed, request.groups)):
-        for critic, part in enumerate(pair):
-            fitted = fit(x, y, part, rng)
-            log_p[critic, part.held_out.p] = fitted(x[part.held_out.p])
-            log_q[critic, part.held_out.q] = fitted(y[part.held_out.q])
-            fits.append(fitted)
+    fits = [fit(request.x, request.y, part, rng) for part in parts]
     chosen = {"widths": [f.width for f in fits], "ridges": [f.ridge for f in fits]}
-    return HeldOut(log_p, log_q, lambda points: np.mean([f(points) for f in fits], axis=0), chosen)
+    return HeldOut.of(request, parts, fits)._replace(diagnostics=chosen)
 
 
 def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) -> KernelRatio:

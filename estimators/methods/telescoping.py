@@ -16,19 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from estimators.contract import Fit, LogRatio, Request
 from estimators.critics.early_stopping import Fold
 from estimators.density_ratio.coordinates import NormalScores, Standard
 from estimators.density_ratio.critic import Critic, fit_critics
 from estimators.density_ratio.densities import GaussianDensity, GaussianFit
 from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.request import Request
-from estimators.result import Fit
 from estimators.samples.arrays import DataError
 from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
 METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
-MOST = 20_000
-"""Rows a side that train, or validate, one critic."""
+MOST = 20_000  # rows a side that train, or validate, one critic
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +59,7 @@ class Anchors:
 def unbiased(rows: np.ndarray) -> GaussianDensity:
     """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
 
-    Raises:
-        DataError: n ≤ d + 2, or rows on a plane.
+    Raises DataError: n ≤ d + 2, or rows on a plane.
     """
     n, d = rows.shape
     if n <= d + 2:
@@ -73,29 +70,20 @@ def unbiased(rows: np.ndarray) -> GaussianDensity:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
 
 
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates.
+def _chain(anchors: Anchors, to_p: Critic, to_q: Critic, pad: int) -> LogRatio:
+    """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates."""
 
-    Attributes:
-        pad: rows that go through a critic at once, so that blocks share one program.
-    """
+    def log_ratio(rows: np.ndarray) -> np.ndarray:
+        z = anchors.coordinates(rows)
+        return to_p(z, pad) + anchors.p(z) - anchors.q(z) - to_q(z, pad)
 
-    anchors: Anchors
-    to_p: Critic
-    to_q: Critic
-    pad: int
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        z = self.anchors.coordinates(rows)
-        return self.to_p(z, self.pad) + self.anchors.p(z) - self.anchors.q(z) - self.to_q(z, self.pad)
+    return log_ratio
 
 
 def estimate(request: Request) -> Fit:
     """D_f(P‖Q) for each divergence of `request`, through Gaussian anchors.
 
-    Raises:
-        DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
+    Raises DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
     """
     return plug_in(request, cross_fit(request, blocks(len(request.x), len(request.y), request.seed, request.groups)))
 
@@ -103,27 +91,17 @@ def estimate(request: Request) -> Fit:
 def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     """Log-ratios of every row from the two chains of its block in `cut`, which never saw it."""
     x, y = request.x, request.y
-    parts = [part for pair in cross_fits(cut) for part in pair]
+    parts = cross_fits(cut)
     anchors = [Anchors.fit(x[t.p], y[t.q], x[v.p], y[v.q]) for t, v, _ in parts]
     rng = np.random.default_rng(request.seed)
-    folds = [
-        fold for made, part in zip(anchors, parts, strict=True) for fold in _against_anchors(x, y, made, part, rng)
-    ]
+    made = zip(anchors, parts, strict=True)
+    folds = [fold for anchor, part in made for fold in _against_anchors(x, y, anchor, part, rng)]
     critics, course = fit_critics(folds, request.seed)
-    longest = max(max(len(b.p), len(b.q)) for b in cut)
-    chains = [Chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
-    log_p, log_q = np.empty((2, len(x))), np.empty((2, len(y)))
-    for c, (part, chain) in enumerate(zip(parts, chains, strict=True)):
-        log_p[c % 2, part.held_out.p] = chain(x[part.held_out.p])
-        log_q[c % 2, part.held_out.q] = chain(y[part.held_out.q])
+    longest = max(max(map(len, block)) for block in cut)
+    chains = [_chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
     coordinates = [type(a.coordinates).__name__ for a in anchors]
-    return HeldOut(
-        log_p,
-        log_q,
-        lambda points: np.mean([chain(points) for chain in chains], axis=0),
-        {**course, "coordinates": max(set(coordinates), key=coordinates.count)},
-        parametric=cut,
-    )
+    diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count)}
+    return HeldOut.of(request, parts, chains)._replace(diagnostics=diagnostics, parametric=cut)
 
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):

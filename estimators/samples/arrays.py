@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+LOST = 1e-6
+"""Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
 REMEDIES = {
     "c": "is complex; stack real and imaginary parts as columns",
     "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
@@ -31,8 +33,7 @@ class Samples:
     """A checked sample set.
 
     Attributes:
-        values: [n, d], float64, C-contiguous, native byte order, finite, within float32 range; they may share memory
-            with the input.
+        values: [n, d], float64, C-contiguous, finite, within float32 range; they may share memory with the input.
         name: of the file or argument, printable.
         notes: what was done to the input.
         shape: of one sample before flattening, () if nothing was flattened.
@@ -55,13 +56,8 @@ class Samples:
 
 
 class Raw(NamedTuple):
-    """An array as it was read.
-
-    Attributes:
-        notes: what was done to it.
-        lines: the line of each row in a text file [n].
-        first: the index of the first row, of a slice of a larger array.
-    """
+    """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
+    index of its first row in the larger array of which it is a slice."""
 
     array: np.ndarray
     notes: tuple[str, ...] = ()
@@ -102,7 +98,7 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     if x.shape and y.shape and x.shape != y.shape:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
-    return (*_repetitions(x, y), *_constants(x, y))
+    return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values))
 
 
 class ConstantColumns(NamedTuple):
@@ -134,11 +130,19 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
             yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
 
 
+def _lost_digits(x: np.ndarray, y: np.ndarray) -> Iterator[str]:
+    """Of the first column whose values lie so far from 0 that float64 rounds off digits of their deviations."""
+    pooled = np.concatenate([x, y])
+    deviation, gap = pooled.std(axis=0), np.spacing(np.abs(pooled).max(axis=0))
+    for column in np.flatnonzero((deviation > 0.0) & (gap > LOST * deviation))[:1]:
+        remedy = "lies so far from 0 that float64 rounds its spread to few digits; subtract an offset from both sets"
+        yield f"column {column} (counting from 0) {remedy}"
+
+
 def row_hashes(values: np.ndarray) -> np.ndarray:
     """A number [n] uint64 for each row [n, d], equal for equal rows: the sum of its values' mixed bits (splitmix64).
 
     Two different rows share a number about once in 10¹⁹ pairs. + 0.0 turns −0.0 into 0.0.
-
     Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
     """
     hashes = np.zeros(len(values), np.uint64)

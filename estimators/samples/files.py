@@ -24,19 +24,9 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from estimators.samples import readers
 from estimators.samples.arrays import DataError, Raw, Samples, checked, naming, printable
-from estimators.samples.binary import (
-    CHUNK,
-    FREE_EXPANSION,
-    MAX_EXPANSION,
-    Source,
-    map_npy,
-    read_idx,
-    read_npy,
-    read_npz,
-    read_parquet,
-)
-from estimators.samples.text import read_text, read_words
+from estimators.samples.readers import CHUNK, FREE_EXPANSION, MAX_EXPANSION, Source
 
 Path = str | os.PathLike[str]
 Reader = Callable[[Source], Raw]
@@ -74,7 +64,7 @@ def read_slice(
     The table of an .npy stays in the file, and its rows are read when they are needed: here those of the slice and no
     others. Other files, an .npy in Fortran's order and any under "omit" are read and checked as a whole.
     """
-    name, raw = _read(path, key, {read_npy: map_npy})
+    name, raw = _read(path, key, {readers.read_npy: readers.map_npy})
     mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise"
     whole = None if mapped else _samples(name, raw, nan_policy, 2, flatten)
     table = raw.array.reshape(len(raw.array), -1) if whole is None else whole.values
@@ -96,7 +86,7 @@ def read_array(path: Path, *, key: str | None = None) -> np.ndarray:
 
 def read_labels(path: Path) -> np.ndarray:
     """Labels [n] of the rows of a sample file: words, one a line of text, or whole numbers from any other format."""
-    name, raw = _read(path, None, {read_text: read_words})
+    name, raw = _read(path, None, {readers.read_text: readers.read_words})
     array = raw.array[:, 0] if raw.array.ndim == 2 and raw.array.shape[1] == 1 else raw.array
     with np.errstate(invalid="ignore"):  # what is not finite fails the comparison
         labels = array if array.dtype.kind == "U" else array.astype(np.int64)
@@ -118,18 +108,18 @@ class Format(NamedTuple):
 def read_gzip(source: Source) -> Raw:
     """An IDX array inside gzip."""
     with gzip.GzipFile(fileobj=source.stream, mode="rb") as stream:
-        if (inside := _sniff(stream.read(8))).read is not read_idx:
+        if (inside := _sniff(stream.read(8))).read is not readers.read_idx:
             raise DataError(f"gzip around {inside.what}, where only IDX is read; gunzip it first")
         stream.rewind()
-        return read_idx(source._replace(stream=stream, size=None))  # type: ignore[arg-type]
+        return readers.read_idx(source._replace(stream=stream, size=None))  # type: ignore[arg-type]
 
 
 FORMATS: dict[str, Format] = {
-    "npy": Format("an .npy array", rb"\x93NUMPY", read_npy, (".npy",)),
-    "npz": Format("a zip archive (.npz)", rb"PK(\x03\x04|\x05\x06)", read_npz, (".npz",)),
-    "parquet": Format("Parquet", rb"PAR1", read_parquet, (".parquet",)),
+    "npy": Format("an .npy array", rb"\x93NUMPY", readers.read_npy, (".npy",)),
+    "npz": Format("a zip archive (.npz)", rb"PK(\x03\x04|\x05\x06)", readers.read_npz, (".npz",)),
+    "parquet": Format("Parquet", rb"PAR1", readers.read_parquet, (".parquet",)),
     "gzip": Format("gzip", rb"\x1f\x8b", read_gzip, (".gz",)),
-    "idx": Format("IDX", rb"\x00\x00[\x08\x09\x0b-\x0e]", read_idx, (".idx",)),
+    "idx": Format("IDX", rb"\x00\x00[\x08\x09\x0b-\x0e]", readers.read_idx, (".idx",)),
     "pickle": Format("a Python pickle, which is never loaded", rb"\x80[\x02-\x05]"),
     "utf-16": Format("UTF-16 text", rb"\xff\xfe|\xfe\xff"),
     "hdf5": Format("HDF5", rb"\x89HDF"),
@@ -137,29 +127,25 @@ FORMATS: dict[str, Format] = {
     "compressed": Format("a compressed file", rb"BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"),
 }
 """Formats with bytes of their own; those without a reader are named when they are refused."""
-TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z", read_text, (".csv", ".tsv"))
+TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z", readers.read_text, (".csv", ".tsv"))
 UNKNOWN = Format("binary data of no known format", b"")
 
 
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
-    """`raw` as samples, without a row index."""
-    samples = checked(raw, name, nan_policy, minimum, flatten)
-    if raw.lines is None or not _counts_rows(raw.array):
+    """`raw` as samples, without a row index: a first of several columns that counts from 0 or 1, as draws never do."""
+    samples, values = checked(raw, name, nan_policy, minimum, flatten), raw.array
+    if raw.lines is None or values.shape[1] < 2 or len(values) < 3 or values[0, 0] not in (0, 1):
+        return samples
+    if not np.array_equal(values[:, 0], values[0, 0] + np.arange(len(values))):
         return samples
     notes = (*samples.notes, f"{name}: the first column counts the rows: taken for an index and dropped")
     return replace(samples, values=np.ascontiguousarray(samples.values[:, 1:]), notes=notes)
 
 
-def _counts_rows(values: np.ndarray) -> bool:
-    """Whether the first of several columns counts from 0 or 1, which independent draws as good as never do."""
-    n, d = values.shape
-    return d > 1 and n > 2 and values[0, 0] in (0, 1) and np.array_equal(values[:, 0], values[0, 0] + np.arange(n))
-
-
 def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({})) -> tuple[str, Raw]:
-    """(printable name, content) of a file, checked before it is opened: a pipe would wait, a device never end.
+    """(printable name, content) of a file, by the readers that replace others in `instead`.
 
-    `instead` gives readers that replace others.
+    It is checked before it is opened: a pipe would wait, a device never end.
     """
     path = os.fsdecode(path)
     name = "standard input" if path == STANDARD_INPUT else printable(path)
@@ -180,7 +166,7 @@ def _content(stream: IO[bytes], extension: str | None, key: str | None, instead:
         raise DataError("empty file (0 bytes); save it again")
     stream.seek(0)
     what, read = _recognise(stream.read(CHUNK), extension)
-    if key is not None and read is not read_npz:
+    if key is not None and read is not readers.read_npz:
         raise DataError(f"key {key!r} given for {what}; keys name the arrays of an .npz")
     stream.seek(0)
     return instead.get(read, read)(Source(stream, size, size, key))
@@ -206,8 +192,7 @@ def _recognise(head: bytes, extension: str | None) -> tuple[str, Reader]:
 
     A file's extension must say that text is a table; a stream, which has none (None), may be one.
 
-    Raises:
-        DataError: the extension promises another format, or nothing here reads this one.
+    Raises DataError: the extension promises another format, or nothing here reads this one.
     """
     form = _sniff(head)
     promised = next((f for f in _all() if extension in f.extensions), None)

@@ -1,5 +1,6 @@
-"""Cross-fitting: the five blocks of rows that every cross-fitted method cuts the samples into.
+"""Cross-fitting: the five blocks of rows that every cross-fitted method cuts the samples into; and standard errors.
 
+Samples of one group are not independent: a block holds all or none of them, and the standard error counts them as one.
 For each held-out block, the other four make two pairs. One critic is trained on either pair and validated (stopped
 early, chosen) on the other. So
 
@@ -9,8 +10,11 @@ early, chosen) on the other. So
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +22,7 @@ from estimators.samples.arrays import DataError
 
 BLOCKS = 5
 MINIMUM = 2 * BLOCKS  # rows a side
+WORTH_A_THREAD = 10_000  # rows from which threads gain more than they get in each other's way
 
 Groups = tuple[np.ndarray, np.ndarray]
 
@@ -44,8 +49,7 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
         n, m: rows of x and of y.
         groups: integer labels of the rows of x [n] and of y [m]; one label in both sets is one group.
 
-    Raises:
-        DataError: fewer than ten rows a side, or groups too few or too uneven for five blocks with rows of both sets.
+    Raises DataError: fewer than ten rows a side, or groups that do not spread over five blocks with rows of both sets.
     """
     if min(n, m) < MINIMUM:
         raise DataError(f"{n} and {m} rows: cross-fitting over {BLOCKS} blocks needs {MINIMUM} a side")
@@ -65,8 +69,7 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
 def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
     """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
 
-    Raises:
-        DataError: fewer than two groups.
+    Raises DataError: fewer than two groups.
     """
     _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
     groups = group.max() + 1
@@ -100,16 +103,45 @@ def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return block[inverse[:n]], block[inverse[n:]]
 
 
-def cross_fits(cut: list[Rows]) -> Iterator[tuple[CrossFit, CrossFit]]:
-    """The two critics of each block: each trained on two of the other blocks and validated on the other two.
+def cross_fits(cut: list[Rows]) -> list[CrossFit]:
+    """The critics 2k and 2k + 1 of each block k: trained on two of the other blocks and validated on the other two.
 
     A pair of blocks trains the critics of two held-out blocks, and is the same object in both.
     """
-    pairs = [_union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
-    for k, held_out in enumerate(cut):
-        one, other = pairs[(k + 1) % BLOCKS], pairs[(k + 3) % BLOCKS]
-        yield CrossFit(one, other, held_out), CrossFit(other, one, held_out)
+    pairs = [union(cut[k], cut[(k + 1) % BLOCKS]) for k in range(BLOCKS)]
+    either = [(pairs[(k + 1) % BLOCKS], pairs[(k + 3) % BLOCKS], cut[k]) for k in range(BLOCKS)]
+    return [part for a, b, held_out in either for part in (CrossFit(a, b, held_out), CrossFit(b, a, held_out))]
 
 
-def _union(a: Rows, b: Rows) -> Rows:
-    return Rows(np.concatenate([a.p, b.p]), np.concatenate([a.q, b.q]))
+def union(*parts: Rows) -> Rows:
+    return Rows(np.concatenate([part.p for part in parts]), np.concatenate([part.q for part in parts]))
+
+
+def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) -> list[Any]:
+    """`work` of each item of about `rows` rows, in threads where NumPy has enough to do outside the interpreter."""
+    if rows < WORTH_A_THREAD:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
+
+
+def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
+    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given.
+
+    A row that belongs to several groups, [rows, k] labels, counts in the sum of each.
+    """
+    centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
+    if groups is not None:
+        columns = [labels.reshape(len(labels), -1) for labels in groups]
+        _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
+        sides = zip(np.split(centred, [n]), columns, strict=True)
+        sums = np.bincount(inverse, np.concatenate([np.repeat(side, c.shape[1]) for side, c in sides]))
+        return math.sqrt(len(sums) / max(len(sums) - 1.0, 1.0) * float(sums @ sums)) / len(influence)
+    p, q = centred[:n], centred[n:]
+    return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
+
+
+def influence_of_means(on_p: np.ndarray, on_q: np.ndarray) -> np.ndarray:
+    """The influence [n + m] of the samples on E_P[a] + E_Q[b], given a on P's samples [n] and b on Q's [m]."""
+    n, m = len(on_p), len(on_q)
+    return np.concatenate([on_p / n, on_q / m]) * (n + m)
