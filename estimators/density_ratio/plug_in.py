@@ -33,6 +33,7 @@ from scipy.special import expit
 from estimators.contract import NOTHING, Fit, Interval, LogRatio, Request, Scores
 from estimators.density_ratio.calibration import Logistic, basis, calibrate
 from estimators.divergences.generator import FDivergence
+from estimators.divergences.perspective import perspective
 from estimators.samples.folds import CrossFit, Groups, Rows, influence_of_means, side_by_side, standard_error
 
 STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
@@ -274,25 +275,12 @@ def _steep(d: FDivergence) -> bool:
 
 
 def _perspective(d: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
-    """f̃(r)/(πr + 1 − π) ≥ 0 in float64, f̃(u) = f(u) − f(1) − f'(1)(u − 1); linear in ℓ beyond what float64 holds."""
-    for limit in (300.0, 2.0 * STEEPEST):
-        (found,) = elementwise(_perspective_within, d, log_ratio, share, limit)
-        if np.isfinite(found).all():
-            break
-    return found
+    """f̃(r)/(πr + 1 − π) ≥ 0 in float64, whose mean under πP + (1 − π)Q is D_f − f(1)."""
+    return elementwise(_mixture_integrand, d, log_ratio, share)[0]
 
 
-def _perspective_within(d: FDivergence, log_ratio: jax.Array, share: float, limit: float) -> tuple[jax.Array]:
-    slope = d.prime(jnp.ones(()))
-
-    def at(v):
-        tangent = d.value_at_one + slope * jnp.expm1(v)
-        return (d.f(jnp.exp(v)) - tangent) / (share * jnp.exp(v) + 1.0 - share)
-
-    v = jnp.clip(log_ratio, -limit, limit)
-    ends = at(jnp.asarray([-limit, 1.0 - limit, limit - 1.0, limit]))
-    slope_outside = jnp.where(v < 0.0, ends[1] - ends[0], ends[3] - ends[2])
-    return (at(v) + jnp.where(v == log_ratio, 0.0, (log_ratio - v) * slope_outside),)
+def _mixture_integrand(d: FDivergence, log_ratio: jax.Array, share: float) -> tuple[jax.Array]:
+    return (perspective(d)(log_ratio, share),)
 
 
 def elementwise(function: Callable[..., tuple[jax.Array, ...]], d: FDivergence, values: np.ndarray, *scalars: float):
