@@ -78,25 +78,18 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
 
 @dataclass
 class Loop:
-    """Members in training, recorded in `directory`, which is locked for this process.
-
-    Attributes:
-        evaluates: whether scores, samples and pictures are recorded on the way and at the end.
-        label: what progress shows the members as.
-        before: steps that parts of the sweep have taken before this one.
-        step, state: how far they are; each array of the state has a leading axis over members.
-    """
+    """Members in training, recorded in `directory`, which is locked for this process."""
 
     program: Program
     members: Members
     directory: RunDirectory
     report: Reporter
     _: KW_ONLY
-    evaluates: bool = True
-    label: str = ""
-    before: int = 0
+    evaluates: bool = True  # whether scores, samples and pictures are recorded on the way and at the end
+    label: str = ""  # what progress shows the members as
+    before: int = 0  # steps that parts of the sweep have taken before this one
     step: int = field(default=0, init=False)
-    state: Any = field(default=None, init=False)
+    state: Any = field(default=None, init=False)  # each of its arrays has a leading axis over members
 
     def __post_init__(self) -> None:
         self.config = self.members.config

@@ -185,11 +185,11 @@ CURVE_BINS = 20
 class CurveScores(NamedTuple):
     """How samples follow a noisy curve; see `curve_scores`."""
 
-    high_quality: float
-    kl: float
+    high_quality: float  # share within `radius` sigma of the curve
+    kl: float  # `histogram_kl` of the high-quality samples over `CURVE_BINS` pieces of the curve against uniform
     kl_floor: float
-    width_ratio: float
-    log_density: float
+    width_ratio: float  # as in `mode_scores`, across the curve; below 1 too narrow
+    log_density: float  # mean of log p over the samples, nats; −H(p) for a perfect sampler
 
 
 def curve_scores(samples: ArrayLike, curve: Curve, *, radius: float = 3.0) -> CurveScores:
@@ -197,13 +197,8 @@ def curve_scores(samples: ArrayLike, curve: Curve, *, radius: float = 3.0) -> Cu
 
     The bends of the curve are wide on the scale of its sigma; `radius` is in units of it.
 
-    Returns:
-        high_quality: share within `radius` sigma of the curve. A perfect sampler reaches that of the noise across the
-            curve, `perfect_high_quality(1, radius)`, less about 1e-4 for the bends and ends.
-        kl, kl_floor: `histogram_kl` of the high-quality samples over `CURVE_BINS` pieces of the curve against uniform.
-        width_ratio: as in `mode_scores`, across the curve; below 1 too narrow.
-        log_density: mean of log p over the samples, nats; −H(p) for a perfect sampler. KL(samples‖p) is
-            −H(samples) − log_density.
+    A perfect sampler's high-quality share is that of the noise across the curve, `perfect_high_quality(1, radius)`,
+    less about 1e-4 for the bends and ends. KL(samples‖p) is −H(samples) − log_density.
 
     Raises:
         ValueError: not finite, not in the plane, or radius not positive.
