@@ -1,7 +1,7 @@
 """Published cures for mode collapse that `fgan` does without, as f-GANs to compare its preset with.
 
-    packed         the critic sees m samples at once (Lin, Khetan, Fanti, Oh 2018, PacGAN, section 3)
-    relativistic   it sees a real and a generated sample, by the difference of its outputs (Jolicoeur-Martineau 2019,
+    packed         the critic takes m samples at once (Lin, Khetan, Fanti, Oh 2018, PacGAN, section 3)
+    relativistic   it takes a real and a generated sample, by the difference of its outputs (Jolicoeur-Martineau 2019,
                    On relativistic f-divergences, section 3.2)
 
 The bound of each lies below a divergence of its own, D_f(P^m‖Q^m) and D_f(P⊗Q‖Q⊗P). Near P = Q these are m D_f and

@@ -212,4 +212,4 @@ ON_GRID = (
     "no noise, no penalty",
     "plain",
 )
-"""What is tried on the grid unless told."""
+"""What is tried on the grid by default."""

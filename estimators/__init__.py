@@ -18,7 +18,7 @@ _HOMES = {
     "divergences.families": "FAMILIES alpha hockey_stick js_weighted",
     "divergences.bounds": "BOUNDS",
     "exact_values.quadrature": "PLANE exact_bound exact_divergence integrate",
-    "exact_values.best_fit": "BestFit best_fit",
+    "exact_values.fits": "BestFit best_fit",
     "tasks.divergence_tasks": "DIVERGENCE_TASKS",
     "tasks.mutual_information_tasks": "MUTUAL_INFORMATION_TASKS",
     "distributions.mixture": "Mixture",

@@ -22,7 +22,7 @@ import numpy as np
 
 import estimators as est
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES
-from estimators.exact_values.best_fit import best_gaussian
+from estimators.exact_values.fits import best_gaussian
 from fgan.experiments.modes.measurement import measure
 from fgan.experiments.modes.training import SEEDS, START, fit
 from fgan.experiments.tables import NAMES

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import re
@@ -10,21 +11,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from test_config import TABLES
+from tyro.conf import Positional
 
 import estimators as est
 from estimators import estimation
 from estimators.estimation import everything
-from estimators.result import Scores
+from estimators.result import Fit, Interval, Scores
 from fgan.cli import divergences, reproduce
+from fgan.cli.command import Base
 from fgan.cli.main import COMMANDS, main
-from fgan.config.schema import get, names
+from fgan.config.schema import MODELS, Data, get, names
 from fgan.config.toml import load, to_toml
+from fgan.data import sources
+from fgan.models.model import build
 from fgan.run import loop as train
 from fgan.run.directory import RunDirectory
 
@@ -72,11 +79,9 @@ def fgan(capsys) -> Command:
 def stub(monkeypatch):
     """An estimate that costs no training: what is estimated is tested elsewhere."""
 
-    def method(x, y, divergences, *, seed, confidence, **_):
-        facts = {"n_p": len(x), "n_q": len(y), "dim": x.shape[1], "confidence": confidence, "method": "stub"}
-        numbers = {"value": 0.5 + seed, "low": 0.25, "high": np.inf, "standard_error": np.nan}
-        said = ("about all",)
-        return [est.Estimate(divergence=d.name, warnings=(*said, d.name[:1]), **facts, **numbers) for d in divergences]
+    def method(request):
+        numbers = 0.5 + request.seed, 0.25, np.inf, np.nan
+        return Fit("stub", [Interval(*numbers, ("about all", d.name[:1])) for d in request.divergences])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
 
@@ -232,9 +237,9 @@ def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_p
 def test_groups_reach_the_method_numbered_alike_in_both_sets(fgan, pair, tmp_path, monkeypatch):
     seen = []
 
-    def method(x, y, divergences, *, groups, **_):
-        seen.extend(groups)
-        return [estimated()]
+    def method(request):
+        seen.extend(request.groups)
+        return Fit("stub", [Interval(0.5, 0.25, 0.75, 0.1)])
 
     monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
     (tmp_path / "p.csv").write_text("\n".join(["7", "ann"] * 20))
@@ -341,13 +346,16 @@ NONSENSE = [
     (["train", "configs/rings.toml"], ["configs/rings.toml: no such config file", "configs/ring.toml"]),
     (["train", RING, "--divergence", "kll"], ["did you mean kl?"]),
     (["train", RING, "--critic.featurs", "3"], ["did you mean --critic.features?"]),
+    (["train", RING, "--critic.reach", "3"], ["'--critic.reach'", "it is now called --critic.output_bound"]),
+    (["train", RING, "--critic.leash=3"], ["'--critic.leash'", "it is now called --critic.out_of_bound_penalty"]),
+    (["train", RING, "--spread.start", "3"], ["'--spread.start'", "it is now called --instance_noise.start"]),
     (["train", RING, "--stps", "3"], ["did you mean --steps?"]),
     (["train", RING, "--steps", "many"], ["--steps", "'many'"]),
     (["train", RING, "--steps", "-1"], ["steps = -1"]),
     (["train", RING, "--batch", "0"], ["batch = 0"]),
     (["train", RING, "--critic-optimizer.learning-rate", "nan"], ["critic_optimizer.learning_rate = nan"]),
     (["train", RING, "--penalty", "r3"], ["'r3'"]),
-    (["train", RING, "--data.name", "rings"], ["--data.name", "ring"]),
+    (["train", RING, "--data.name", "rings"], ["data.name = 'rings'", "did you mean ring?"]),
     (["train", RING, "--data.name", "samples"], ["--data.path"]),
     (["train", RING, "--data.name", "images"], ["--data.path ~/mnist"]),
     (["train", RING, "--critic.bound", "donsker_varadhan"], ["kl"]),
@@ -412,12 +420,12 @@ def test_the_same_command_goes_on_where_it_stopped(fgan, tiny, trained, tmp_path
 
 def test_another_config_in_the_same_directory_exits_2_with_the_difference(fgan, tiny, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    words = ("train", tiny, "--run", run, "--quiet", "--divergence", "kl")
-    assert_refused(fgan(*words), 2, str(run), "divergence", '"js"', '"kl"', "--overwrite")
-    assert 'divergence = "js"' in (run / "config.toml").read_text()
+    words = ("train", tiny, "--run", run, "--quiet", "--seed", 1)
+    assert_refused(fgan(*words), 2, str(run), "seed was 0, is 1", "--overwrite")
+    assert "seed = 0" in (run / "config.toml").read_text()
     assert fgan(*words, "--overwrite").code == 0
-    assert 'divergence = "kl"' in (run / "config.toml").read_text() and status(run)["state"] == "finished"
-    assert 'divergence = "js"' in (tmp_path / "run.old-1" / "config.toml").read_text()
+    assert "seed = 1" in (run / "config.toml").read_text() and status(run)["state"] == "finished"
+    assert "seed = 0" in (tmp_path / "run.old-1" / "config.toml").read_text()
 
 
 OVERRIDES = [
@@ -641,6 +649,52 @@ def test_an_experiment_reports_where_its_files_are(fgan, monkeypatch, tmp_path, 
         reproduce.EXPERIMENTS.remove("mine")
     made = tmp_path / folder
     assert said.out.splitlines() == [f"picture  {made / 'mine.png'}", f"data     {made / 'mine.json'}"]
+
+
+# --- what is added at run time ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, table", TABLES, ids=[name for name, _ in TABLES])
+def test_an_entry_of_a_table_is_a_choice_at_once(fgan, tiny, asked, monkeypatch, name, table):
+    """In help, on the command line and to the checker: a penalty, data set, bound, optimiser, schedule, …"""
+    flag = f"--{name}".replace("--penalty.names", "--penalty")
+    assert_refused(fgan("train", tiny, flag, "mine"), 2, name, "mine")
+    module, _, attribute = table.partition(":")
+    monkeypatch.setitem(getattr(importlib.import_module(module), attribute), "mine", None)
+    assert fgan("train", tiny, flag, "mine").code == 0 and get(asked[0][0], name) in ("mine", ("mine",))
+    assert "mine" in "".join(line.strip(" │") for line in fgan("train", "--help").out.splitlines())
+
+
+def test_a_data_set_is_one_entry(monkeypatch):
+    monkeypatch.setitem(sources.DATASETS, "mine", lambda data: f"{data.name} in {data.path}")
+    assert sources.load(Data(name="mine", path="here")) == "mine in here"
+
+
+def test_a_model_is_one_entry(fgan, tiny, asked):
+    assert_refused(fgan("train", tiny, "--model", "mine"), 2, "model = 'mine'", "choose from")
+    MODELS.add("mine", "my own", lambda config, data, replicas: "built")
+    try:
+        assert fgan("train", tiny, "--model", "mine").code == 0 and build(asked[0][0], None) == "built"
+        assert "mine" in fgan("train", "--help").out
+    finally:
+        MODELS.remove("mine")
+
+
+def test_a_command_is_one_entry(fgan):
+    @dataclass(frozen=True, kw_only=True)
+    class Command(Base):
+        word: Positional[str]
+
+        def __call__(self):
+            print(self.word)
+
+    COMMANDS.add("say-it", "Print a word.", Command)
+    try:
+        assert fgan("say-it", "hello").out == "hello\n"
+        assert "say-it" in fgan("--help").out and "Print a word." in fgan("say-it", "--help").out
+        assert_refused(fgan("say-i", "hello"), 2, "did you mean say-it?")
+    finally:
+        COMMANDS.remove("say-it")
 
 
 # --- help, and streams that close -------------------------------------------------------------------------------------

@@ -133,10 +133,11 @@ def test_every_number_has_a_bound():
     assert [name for name, bound in numbers if not isinstance(bound, Bound) or not bound.complaint(math.nan)] == []
 
 
-TABLES = {table for _, kind in ALL if isinstance(rule(kind), OneOf) for table in rule(kind).tables}
+TABLES = [(name, t) for name, kind in ALL if isinstance(r := rule(kind), OneOf) and isinstance(t := r.table, str)]
+"""Each field whose values are the names in a table, and the table's address."""
 
 
-@pytest.mark.parametrize("address", sorted(table for table in TABLES if isinstance(table, str)))
+@pytest.mark.parametrize("address", sorted({table for _, table in TABLES}))
 def test_choices_are_the_names_of_a_table_before_and_after_it_is_loaded(address):
     module, _, table = address.partition(":")
     assert tuple(rooms._literals(module)[table]) == tuple(getattr(importlib.import_module(module), table))
@@ -162,6 +163,10 @@ WRONG = [  # text, line (None where the TOML parser says it itself), words of th
     ("seed = 1\ncritic.feature = [8]", 2, ["did you mean critic.features?"]),
     ("seed = 1\ndata = {nmae = 'ring'}", 2, ["did you mean data.name?"]),
     ('"stesp" = 6', 1, ["did you mean steps?"]),
+    ("[critic]\nreach = 2.0", 2, ["critic.reach", "it is now called critic.output_bound"]),
+    ("[critic]\nleash = 2.0", 2, ["critic.leash", "it is now called critic.out_of_bound_penalty"]),
+    ("seed = 1\n[spread]\nstart = 2.0", 2, ["'spread'", "it is now called instance_noise"]),
+    ("[game]\nobjective = 'covering'", 2, ["'covering'", "it is now called kl_gradient"]),
     ("zzz = 1", 1, ["'zzz'", "choose from", "critic.features", "log.every"]),
     ("steps = 'many'", 1, ["steps = 'many'", "a whole number"]),
     ("steps = 1e4", 1, ["steps = 10000.0", "a whole number"]),
@@ -175,7 +180,12 @@ WRONG = [  # text, line (None where the TOML parser says it itself), words of th
     ("[generator]\nfeatures = [64, 'x']", 2, ["a whole number"]),
     ("[generator]\nstart = [1.0]", 2, ["2 values"]),
     ("[game]\nupdate = 'both'", 2, ["'both'", "alternating, simultaneous"]),
-    ("[data]\nname = ['ring']", 2, ["mixture_1d"]),
+    ("[data]\nname = ['ring']", 2, ["text in quotes"]),
+    ("[critic]\nfeatures = [8, 0]", 2, ["critic.features = 0", "at least 1"]),
+    ("steps = 2_147_483_648", 1, ["steps = 2147483648", "below 2147483648"]),
+    ("[critic_optimizer]\nb1 = 1.0", 2, ["critic_optimizer.b1 = 1.0", "at least 0 and below 1"]),
+    ("[critic_optimizer]\nlearning_rate = nan", 2, ["critic_optimizer.learning_rate = nan", "finite and above 0"]),
+    ("[penalty]\nnames = ['roth', 'r3']", 2, ["penalty.names = 'r3'", "did you mean r2?"]),
     ("critic = 3", 1, ["critic is a table", "[critic]"]),
     ("[[data]]\nname = 'ring'", None, ["data is a table"]),
     ("[seed]\nx = 1", 1, ["seed = {'x': 1}", "a whole number"]),

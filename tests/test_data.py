@@ -12,12 +12,13 @@ from test_images import classes, four, pictures, put
 
 from estimators.critics.kernel import stratified
 from estimators.distributions.examples import TARGETS, two_moons
+from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
-from estimators.samples.files import read_part
+from estimators.samples.files import read_slice
 from fgan.config.schema import Data
 from fgan.data import own_samples
 from fgan.data.dataset import HELD_OUT, Dataset
-from fgan.data.sources import load
+from fgan.data.sources import DATASETS, load
 
 KEY = jax.random.key(0)
 
@@ -52,7 +53,18 @@ def sorted_rows(*parts) -> np.ndarray:
 # --- known targets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TARGETS)
+KINDS = ["mixture_1d", "ring", "two_moons"]
+"""Examples on the line, mixtures in the plane, curves in the plane."""
+
+
+def test_every_example_distribution_is_a_data_set():
+    assert set(TARGETS) | set(SUBSPACES) <= set(DATASETS)
+    for name, target in TARGETS.items():
+        d = load(Data(name=name))
+        assert (d.name, d.dim, d.target) == (name, target.dim, target)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_a_known_target_is_sampled(name):
     d = load(Data(name=name))
     x = d.draw(KEY, jnp.asarray(d.rows), 500)
@@ -67,7 +79,7 @@ def test_a_known_target_is_sampled(name):
         assert float((x**2).mean()) == pytest.approx(1.0, abs=5.0 / np.sqrt(20_000)) and np.unique(d.scale).size == 1
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_draw_is_a_function_of_its_key(name):
     d = load(Data(name=name))
     first, again, other = (d.draw(jax.random.key(k), jnp.asarray(d.rows), 8) for k in (1, 1, 2))
@@ -261,7 +273,7 @@ def test_rows_are_read_where_they_are_asked_for(tmp_path):
 def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
     values = np.random.default_rng(0).normal(size=(101, 4)) * [1e-3, 1.0, 1e6, 0.0] + [5.0, -3.0, 1e8, 0.1]
     d = own(tmp_path, values)
-    found = [own_samples.describe(read_part(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
+    found = [own_samples.describe(read_slice(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
     offset, scale, content, notes = own_samples.combine(json.loads(json.dumps(found)))
     np.testing.assert_allclose(offset[:3], values[:, :3].mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(scale[:3], values[:, :3].std(axis=0), rtol=1e-12)
@@ -289,7 +301,7 @@ def test_notes_of_all_parts_are_kept(tmp_path):
     values = np.arange(20)
     values[15] = 2**60
     np.save(tmp_path / "mine.npy", values)
-    notes = own_samples.combine([own_samples.describe(read_part(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
+    notes = own_samples.combine([own_samples.describe(read_slice(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
     assert any("rows 10 to 19 of 20: integers beyond 2^53" in note for note in notes)
 
 

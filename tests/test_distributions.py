@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from estimators.distributions.elliptical import Elliptical, StudentT
+from estimators.distributions.elliptical import Elliptical, Gaussian, StudentT
 from estimators.distributions.examples import FGAN_MIXTURE, ring
-from estimators.distributions.gaussian import Gaussian
 from estimators.distributions.mixture import MixtureOf, in_numpy
-from estimators.distributions.pairs import AdditiveNoise
-from estimators.distributions.product import Box, Product
+from estimators.distributions.product import AdditiveNoise, Box, Product
 
 SCATTER = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 CENTRE = np.array([1.0, -2.0, 0.5])

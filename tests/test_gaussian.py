@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from scipy import integrate, linalg, stats
 
+from estimators.divergences.generator import from_generator
+from estimators.divergences.table import DIVERGENCES as TABLE
+from estimators.divergences.table import divergence
 from estimators.exact_values import gaussian
 
 RENYI = {f"renyi({a})": partial(gaussian.renyi, alpha=a) for a in (0.3, 0.5, 1.6)}
@@ -471,3 +474,22 @@ def test_equal_covariance_forms_check_shapes_too():
 def test_orders_out_of_range_are_refused(f, order, message):
     with pytest.raises(ValueError, match=message):
         f(np.zeros(2), np.ones(2), np.ones(2), np.ones(2), order)
+
+
+# --- by divergence ---------------------------------------------------------------------------------------------------
+def test_closed_forms_are_found_by_divergence(x64):
+    p = random_pair(3)
+    for name, form in gaussian.CLOSED_FORMS.items():
+        assert gaussian.closed_form(divergence(name)) is form and name in TABLE
+    for order in (0.5, 1.5, -0.4):
+        found = gaussian.closed_form(divergence(f"alpha({order})"))
+        assert found(*p) == approx(gaussian.alpha(*p, order), rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["kl", "alpha(0.5)", "alpha(x)", "alpha()", "mine"])
+def test_a_divergence_of_the_user_has_no_closed_form_whatever_its_name(name):
+    assert gaussian.closed_form(from_generator(name, lambda u: (u - 1.0) ** 2)) is None
+
+
+def test_divergences_without_a_closed_form():
+    assert all(gaussian.closed_form(divergence(name)) is None for name in ("js", "gan", "hockey_stick(2)"))

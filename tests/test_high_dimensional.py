@@ -9,6 +9,8 @@ from scipy import stats
 
 from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
 from fgan.config import schema as config
+from fgan.config.checks import check
+from fgan.config.toml import to_toml
 from fgan.data import sources as data
 from fgan.experiments import high_dimensional, runs
 from fgan.experiments.high_dimensional import NAME, PUBLISHED, perfect, preset, score
@@ -38,8 +40,8 @@ def in_process(planned, *, progress, finished):
 def test_every_divergence_has_the_same_preset():
     """But for its name; and each passes the checks at the door."""
     for variant in high_dimensional.VARIANTS:
-        made = [config.check(preset(name, variant=variant)) for name in NAMES]
-        assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
+        made = [check(preset(name, variant=variant)) for name in NAMES]
+        assert len({to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
         assert bool(made[0].instance_noise.start) == (variant == "preset")
 
 

@@ -237,8 +237,8 @@ def test_three_steps_of_a_training():
     for i in range(3):
         state, metrics = step(jax.random.key(i), state, batch)
     assert float(metrics["skipped"]) == 0.0 and math.isfinite(float(metrics["bound"])) and int(state.step) == 3
-    assert isinstance(gan.critic, MLP) and gan.critic.lipschitz == 1.0
-    assert largest_slope(gan.critic, state.critic, points(2)) <= 1.0 + ROUNDING
+    assert isinstance(gan.critic.network, MLP) and gan.critic.network.lipschitz == 1.0
+    assert largest_slope(gan.critic.network, state.critic, points(2)) <= 1.0 + ROUNDING
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from fgan.config import schema as config
+from fgan.config.checks import check
+from fgan.config.toml import load, to_toml
 from fgan.experiments import mode_capture, plots, runs
 from fgan.experiments.mode_capture import COMPARED, TASKS, VARIANTS, preset, score
 from fgan.experiments.runs import Run
@@ -23,14 +24,14 @@ RING = TASKS["ring"]
 def test_every_divergence_has_the_same_preset(task, variant):
     """But for its name; and each can be built and passes the checks at the door."""
     made = [preset(task, name, variant=variant) for name in NAMES]
-    assert len({config.to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
-    assert [config.check(c).divergence for c in made] == list(NAMES)
+    assert len({to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1
+    assert [check(c).divergence for c in made] == list(NAMES)
     assert all(c.critic.divergence == "" and c.critic.bound == "fenchel" for c in made)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_the_shipped_config_is_the_preset(task):
-    shipped = config.load(Path(__file__).parents[1] / "configs" / f"{task.name}.toml")
+    shipped = load(Path(__file__).parents[1] / "configs" / f"{task.name}.toml")
     assert shipped == preset(task, "js", seeds=1)
 
 

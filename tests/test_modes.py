@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from estimators.distributions.elliptical import Gaussian
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE
-from estimators.distributions.gaussian import Gaussian
 from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import PLANE, exact_divergence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Gaussian
 from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS, staircase_pairs
 
 

@@ -1,6 +1,7 @@
 """The distribution: what it holds, what importing it costs, and that its pins and its bounds agree."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -76,6 +77,18 @@ def test_every_public_name_resolves():
     assert len(estimators.__all__) == len(set(estimators.__all__)) > 0
     assert [name for name in estimators.__all__ if not hasattr(estimators, name)] == []
     assert set(estimators.__all__) <= set(dir(estimators))
+
+
+def test_no_module_hides_a_public_function():
+    """A module `estimators.estimate` would become `est.estimate` when it is imported."""
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
+            importlib.import_module(module.name)
+    est = importlib.import_module("estimators")
+    functions = [name for name in est.__all__ if name.islower()]
+    assert {"estimate", "divergence", "mutual_information"} <= set(functions)
+    assert [name for name in functions if not callable(getattr(est, name))] == []
+    assert {module.name for module in pkgutil.iter_modules(est.__path__)}.isdisjoint(functions)
 
 
 def test_an_unknown_name_is_an_attribute_error():

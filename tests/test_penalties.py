@@ -9,14 +9,19 @@ import pytest
 from scipy.stats import norm
 
 from estimators.divergences.generator import FDivergence
-from estimators.divergences.table import DIVERGENCES, divergence
-from fgan.models.penalties import PENALTIES, SCHEDULES, look, values_and_gradients
-from fgan.models.penalties import norm as row_norm
+from estimators.divergences.table import divergence
+from estimators.rooms import names
+from fgan.config.schema import Config, Data, Penalty
+from fgan.data.sources import load
+from fgan.models.critic_values import critic_values, values_and_gradients
+from fgan.models.model import build
+from fgan.models.penalties import PENALTIES, SCHEDULES, r2, weighted
+from fgan.models.penalties import norm as norms
 
 P, Q = (1.0, 1.0), (0.0, 1.3)  # (mean, standard deviation)
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)
-TRAINED = [name for name in DIVERGENCES if name != "gan"]
-SMOOTH = [name for name in TRAINED if divergence(name).smooth]
+KINDS = ["kl", "reverse_kl", "js", "pearson", "geometric_js"]
+"""T any number, T < 0, T bounded, f* in two pieces, T derived from f."""
 OMEGA_JS = 0.2911848  # Roth et al. 2017's regulariser for this pair at the exact log-ratio
 
 
@@ -25,7 +30,7 @@ def expectation(values):
     return jnp.tensordot(jnp.asarray(WEIGHTS / WEIGHTS.sum(), values.dtype), values, axes=1)
 
 
-def rows(law: tuple[float, float]) -> jax.Array:
+def nodes(law: tuple[float, float]) -> jax.Array:
     """The quadrature nodes of a Gaussian, as samples [n, 1]."""
     return jnp.asarray(law[0] + law[1] * NODES)[:, None]
 
@@ -51,13 +56,15 @@ def slope_of_gentle(x):
 CRITICS = {"the log-ratio": (log_ratio, slope_of_log_ratio), "another": (gentle, slope_of_gentle)}
 
 
-def seen(critic, row: FDivergence, **options):
-    return look(lambda x: critic(x[:, 0]), rows(P), rows(Q), row, expectation=expectation, **options)
+def values(critic, trained: str, **options):
+    return critic_values(
+        lambda x: critic(x[:, 0]), nodes(P), nodes(Q), divergence(trained), expectation=expectation, **options
+    )
 
 
-def penalty(name: str, critic, row: str, **options) -> float:
+def penalty(name: str, critic, trained: str, **options) -> float:
     """The penalty on the pair, in one compiled program."""
-    return float(jax.jit(lambda: PENALTIES[name](seen(critic, divergence(row), **options)))())
+    return float(jax.jit(lambda: PENALTIES[name](values(critic, trained, **options)))())
 
 
 def integral(function, law: tuple[float, float]) -> float:
@@ -72,9 +79,9 @@ def slope_in(function, v, step: float = 1e-5):
     return (np.asarray(function(v + step)) - np.asarray(function(v - step))) / (2 * step)
 
 
-def variation(row: FDivergence, critic, slope, activation) -> float:
+def variation(d: FDivergence, critic, slope, activation) -> float:
     """E_P‖∇T‖² + E_Q‖∇f*(T)‖², with (f*)'(T) = p/q at the critic's ratio: df*(T(v))/dv = e^ℓ dT/dv."""
-    g = row.activation(activation)
+    g = d.activation(activation)
 
     def on_p(x):
         return (slope_in(g.output, critic(x)) * slope(x)) ** 2
@@ -102,22 +109,21 @@ def test_jsd_is_a_quarter_of_the_js_regulariser(x64, critic):
 
 
 @pytest.mark.parametrize("activation", ["log_ratio", "paper"])
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", KINDS)
 def test_first_variation_is_its_integral(x64, name, activation):
-    """With a bounded critic, whose integrals are finite for every row."""
-    row = divergence(name)
+    """With a bounded critic, whose integrals are finite for every divergence."""
     found = penalty("first_variation", gentle, name, activation=activation)
-    assert found == pytest.approx(variation(row, gentle, slope_of_gentle, activation), rel=1e-6)
+    assert found == pytest.approx(variation(divergence(name), gentle, slope_of_gentle, activation), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_jsd_and_geometric_jsd_look_through_the_log_ratio_of_any_divergence(x64, name):
+@pytest.mark.parametrize("name", [*KINDS, "total_variation"])
+def test_jsd_and_geometric_jsd_go_through_the_log_ratio_of_any_divergence(x64, name):
     """Under log_ratio ℓ is v itself, whatever trains the critic."""
     plain = float(divergence(name).activation("log_ratio").log_ratio(0.5)) == 0.5  # not levelled off by tanh
-    for looked, row in (("jsd", "js"), ("geometric_jsd", "geometric_js")):
-        found = penalty(looked, gentle, name, activation="log_ratio")
+    for chosen, other in (("jsd", "js"), ("geometric_jsd", "geometric_js")):
+        found = penalty(chosen, gentle, name, activation="log_ratio")
         if plain:
-            assert found == pytest.approx(variation(divergence(row), gentle, slope_of_gentle, "log_ratio"), rel=1e-6)
+            assert found == pytest.approx(variation(divergence(other), gentle, slope_of_gentle, "log_ratio"), rel=1e-6)
         assert found > 0.0
 
 
@@ -127,17 +133,17 @@ def test_jsd_and_first_variation_agree_where_js_trains(x64):
 
 
 @pytest.mark.parametrize("activation", ["log_ratio", "paper"])
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", KINDS)
 def test_roth_is_the_curvature_of_the_conjugate(x64, name, activation):
     """f*'' by differences of the table's own conjugate."""
-    row = divergence(name)
-    g = row.activation(activation)
+    d = divergence(name)
+    g = d.activation(activation)
     found = penalty("roth", gentle, name, activation=activation)
 
     def cost(x):
         v, h = gentle(x), 1e-4
-        bend = [np.asarray(row.conjugate(g.output(v) + i * h)) for i in (-1, 0, 1)]
-        return (bend[0] - 2 * bend[1] + bend[2]) / h**2 * (slope_in(g.output, v) * slope_of_gentle(x)) ** 2
+        below, here, above = (np.asarray(d.conjugate(g.output(v) + i * h)) for i in (-1, 0, 1))
+        return (below - 2 * here + above) / h**2 * (slope_in(g.output, v) * slope_of_gentle(x)) ** 2
 
     assert found == pytest.approx(integral(cost, Q), rel=1e-4)
 
@@ -150,19 +156,19 @@ def test_roth_is_twice_the_variation_at_the_optimum_of_js(x64):
 def test_roth_is_what_noise_takes_off_the_divergence(x64):
     """d/dγ of D(P∗N(0, γ)‖Q∗N(0, γ)) at 0 is −½ roth at the optimum: by closed-form Gaussians under kl."""
 
-    def blurred(extra):
+    def with_noise(extra):
         (a, s), (b, t) = P, Q
         s2, t2 = s**2 + extra, t**2 + extra
         return 0.5 * (s2 / t2 - 1.0 + math.log(t2 / s2) + (a - b) ** 2 / t2)
 
     step = 1e-4
-    slope = (blurred(step) - blurred(-step)) / (2 * step)
+    slope = (with_noise(step) - with_noise(-step)) / (2 * step)
     assert penalty("roth", log_ratio, "kl") == pytest.approx(-2.0 * slope, rel=1e-6)
 
 
 def test_roth_refuses_a_divergence_with_a_kink(x64):
     with pytest.raises(ValueError, match=r"total_variation.*r1"):
-        PENALTIES["roth"](seen(gentle, divergence("total_variation")))
+        PENALTIES["roth"](values(gentle, "total_variation"))
 
 
 @pytest.mark.parametrize("critic", CRITICS)
@@ -174,15 +180,15 @@ def test_squared_slopes(x64, critic):
     assert found["none"] == 0.0
 
 
-def test_wgan_gp_and_dragan_look_at_their_own_points(x64):
+def test_wgan_gp_and_dragan_have_points_of_their_own(x64):
     uniform, normal = jnp.linspace(0.1, 0.9, len(NODES)), jnp.sin(jnp.arange(len(NODES)))[:, None]
-    sight = seen(gentle, divergence("js"), uniform=uniform, normal=normal)
-    x_p, x_q, u = (np.asarray(a).ravel() for a in (rows(P), rows(Q), uniform))
+    at = values(gentle, "js", uniform=uniform, normal=normal)
+    x_p, x_q, u = (np.asarray(a).ravel() for a in (nodes(P), nodes(Q), uniform))
     between = u * x_p + (1.0 - u) * x_q
     around = x_p + 0.5 * P[1] * np.asarray(normal).ravel()  # the nodes have the deviation of P
     for name, points in (("wgan_gp", between), ("dragan", around)):
         expected = WEIGHTS @ (np.abs(slope_of_gentle(points)) - 1.0) ** 2 / WEIGHTS.sum()
-        assert float(PENALTIES[name](sight)) == pytest.approx(expected, rel=1e-9)
+        assert float(PENALTIES[name](at)) == pytest.approx(expected, rel=1e-9)
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -197,71 +203,103 @@ def weights():
     return {"in": rng.normal(size=(2, 5)), "shift": rng.normal(size=5), "out": rng.normal(size=5)}
 
 
+NAMES = tuple(PENALTIES)
+
+
+def every(critic, x_p, x_q, trained: str = "js", **options) -> jax.Array:
+    """All penalties, in the order of NAMES."""
+    values = critic_values(critic, x_p, x_q, divergence(trained), **options)
+    return jnp.stack([PENALTIES[name](values) for name in NAMES])
+
+
 @pytest.mark.parametrize("player", ["critic", "generator"])
-@pytest.mark.parametrize("name", PENALTIES)
-def test_gradients_are_those_of_finite_differences(x64, name, player):
+def test_gradients_are_those_of_finite_differences(x64, player):
     """In the critic's weights, and in where the generator's samples lie."""
     rng = np.random.default_rng(1)
     x_p, x_q = (jnp.asarray(rng.normal(size=(6, 2))) for _ in range(2))
-    uniform, normal = jnp.asarray(rng.uniform(size=6)), jnp.asarray(rng.normal(size=(6, 2)))
-
-    def value(w, x_q):
-        critic = lambda x: small_critic(w, x)  # noqa: E731
-        return PENALTIES[name](look(critic, x_p, x_q, divergence("jeffreys"), uniform=uniform, normal=normal))
-
+    options = {"uniform": jnp.asarray(rng.uniform(size=6)), "normal": jnp.asarray(rng.normal(size=(6, 2)))}
     w = jax.tree.map(jnp.asarray, weights())
     direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), w if player == "critic" else x_q)
-    moved = (
-        (lambda t: value(jax.tree.map(lambda a, d: a + t * d, w, direction), x_q))
-        if player == "critic"
-        else (lambda t: value(w, x_q + t * direction))
-    )
-    slope, gradient = jax.jit(lambda: ((moved(1e-5) - moved(-1e-5)) / 2e-5, jax.grad(moved)(0.0)))()
-    slope = float(slope)
-    assert float(gradient) == pytest.approx(slope, rel=1e-6, abs=1e-9)
-    assert (slope == 0.0) == (name == "none" or (player == "generator" and name in ("r1", "dragan")))
+
+    def moved(t):
+        critic, points = w, x_q
+        if player == "critic":
+            critic = jax.tree.map(lambda a, d: a + t * d, w, direction)
+        else:
+            points = x_q + t * direction
+        return every(lambda x: small_critic(critic, x), x_p, points, "jeffreys", **options)
+
+    slopes, gradients = jax.jit(lambda: ((moved(1e-5) - moved(-1e-5)) / 2e-5, jax.jacrev(moved)(0.0)))()
+    np.testing.assert_allclose(gradients, slopes, rtol=1e-6, atol=1e-9)
+    unmoved = {name for name, slope in zip(NAMES, slopes) if slope == 0.0}
+    assert unmoved == ({"none"} if player == "critic" else {"none", "r1", "dragan"})
 
 
-@pytest.mark.parametrize("name", PENALTIES)
-def test_a_flat_critic_has_finite_gradients(dtype, name):
+def test_a_flat_critic_has_finite_gradients(dtype):
     x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 3)), dtype)
-
-    def value(w):
-        return PENALTIES[name](look(lambda x: x @ w, x, x + 1.0, divergence("js")))
-
-    gradient = jax.jit(jax.grad(value))(jnp.zeros(3, dtype))
-    assert gradient.dtype == dtype and np.isfinite(gradient).all()
+    gradients = jax.jit(jax.jacrev(lambda w: every(lambda x: x @ w, x, x + 1.0)))(jnp.zeros(3, dtype))
+    assert gradients.dtype == dtype and np.isfinite(gradients).all()
 
 
-def test_input_gradients_are_those_of_each_row_alone(dtype):
+def test_input_gradients_are_those_of_each_point_alone(dtype):
     x = jnp.asarray(np.random.default_rng(3).normal(size=(5, 2)), dtype)
     w = jax.tree.map(lambda a: jnp.asarray(a, dtype), weights())
-    v, gradient = values_and_gradients(lambda rows: small_critic(w, rows), x)
+    v, gradient = values_and_gradients(lambda points: small_critic(w, points), x)
     alone = jax.vmap(jax.grad(lambda point: small_critic(w, point[None])[0]))(x)
     np.testing.assert_allclose(gradient, alone, rtol=100 * np.finfo(dtype).eps)
     np.testing.assert_allclose(v, small_critic(w, x), rtol=100 * np.finfo(dtype).eps)
-    np.testing.assert_allclose(row_norm(gradient), np.linalg.norm(gradient, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(norms(gradient), np.linalg.norm(gradient, axis=1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in PENALTIES if n != "none"])
-def test_means_go_through_expectation(x64, name):
+def test_means_go_through_expectation(x64):
     """Half the batch on each of two devices, whose mean of means is the mean."""
     rng = np.random.default_rng(4)
     x_p, x_q = (jnp.asarray(rng.normal(size=(8, 2))) for _ in range(2))
     w = jax.tree.map(jnp.asarray, weights())
 
     def alone(x_p, x_q, **options):
-        return PENALTIES[name](look(lambda x: small_critic(w, x), x_p, x_q, divergence("kl"), normal=1.0, **options))
+        return every(lambda x: small_critic(w, x), x_p, x_q, "kl", normal=1.0, **options)
 
     def shared(values):
         return jax.lax.pmean(jnp.mean(values, axis=0), "devices")
 
     halves = (x.reshape(2, 4, 2) for x in (x_p, x_q))
-    spread = jax.jit(jax.vmap(lambda p, q: alone(p, q, expectation=shared), axis_name="devices"))(*halves)
-    np.testing.assert_allclose(spread, np.full(2, float(alone(x_p, x_q))), rtol=1e-12)
+    parallel = jax.jit(jax.vmap(lambda p, q: alone(p, q, expectation=shared), axis_name="devices"))(*halves)
+    np.testing.assert_allclose(parallel, np.tile(jax.jit(alone)(x_p, x_q), (2, 1)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name, end", [("constant", 1.0), ("annealed", 0.01), ("cosine", 0.0)])
 def test_weights_go_from_one_to_their_end(name, end):
     values = [float(SCHEDULES[name](jnp.float32(t))) for t in np.linspace(0.0, 1.0, 11)]
     assert values[0] == 1.0 and values[-1] == pytest.approx(end, abs=1e-6) and sorted(values, reverse=True) == values
+
+
+# --- from a config ----------------------------------------------------------------------------------------------------
+
+
+def test_penalties_add_up_with_their_scheduled_weight():
+    rng = np.random.default_rng(0)
+    x_p, x_q = (jnp.asarray(rng.normal(size=(9, 2)), jnp.float32) for _ in range(2))
+    at = critic_values(lambda x: jnp.sum(x**3, axis=-1), x_p, x_q, divergence("js"))
+    exact = [np.mean(np.sum((3 * np.asarray(x) ** 2) ** 2, axis=1)) for x in (x_p, x_q)]
+
+    def paid(*chosen, step=0, **options):
+        return float(weighted(Penalty(names=chosen, **options), 40)(at, jnp.int32(step)))
+
+    assert [paid("r1"), paid("r2"), paid("r1", "none", "r2")] == pytest.approx([*exact, sum(exact)], rel=1e-5)
+    annealed = [paid("r1", weight=10.0, schedule="annealed", step=step) for step in (0, 40)]
+    assert annealed == pytest.approx([10.0 * exact[0], 0.1 * exact[0]], rel=1e-5)
+    assert weighted(Penalty(names=("r1",), on="generator"), 40).on == "generator"
+    assert weighted(Penalty(), 40) is None and weighted(Penalty(names=("none",)), 40) is None
+
+
+def test_a_penalty_is_one_entry_of_the_table(monkeypatch):
+    """It is offered where configs are checked, and charged under its name."""
+    monkeypatch.setitem(PENALTIES, "twice_r2", lambda values: 2.0 * r2(values))
+    assert "twice_r2" in names("fgan.models.penalties:PENALTIES")
+    config = Config(penalty=Penalty(names=("twice_r2",), weight=3.0), batch=8)
+    gan = build(config, load(Data(name="ring")))
+    at = critic_values(lambda x: 0.5 * x[:, 0], jnp.ones((8, 2)), jnp.zeros((8, 2)), divergence("js"))
+    assert float(gan.penalty(at, jnp.int32(0))) == pytest.approx(3.0 * 2.0 * 0.25)
+    metrics = jax.eval_shape(lambda key: gan.step(key, gan.init(key), jnp.ones((1, 8, 2)))[1], jax.random.key(0))
+    assert "penalty" in metrics

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators.distributions.elliptical import Gaussian
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES
-from estimators.distributions.gaussian import Gaussian
 from estimators.divergences.families import alpha
 from estimators.divergences.generator import from_generator
 from estimators.divergences.table import divergence

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.distributions.elliptical import StudentT
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Gaussian, StudentT
 from estimators.distributions.product import Box, Product
 from estimators.divergences.generator import from_generator
 from estimators.divergences.table import divergence

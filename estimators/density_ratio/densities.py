@@ -20,7 +20,7 @@ TINY = 1e-12  # least variance of a column to which the ridge is relative
 class GaussianDensity:
     """log N(x; mean, Σ) at rows x [k, d]: [k], as log_peak − ½ ‖W(x − mean)‖² with WᵀW = Σ⁻¹.
 
-    A fitted density, where `estimators.distributions.gaussian.Gaussian` is a known distribution: it holds W, so that
+    A fitted density, where `estimators.distributions.elliptical.Gaussian` is a known distribution: it holds W, so that
     many rows cost one matrix product, and both W and log_peak may be corrected for the fit (`unbiased_density`).
 
     Attributes:
@@ -68,7 +68,8 @@ class GaussianFit(NamedTuple):
     def from_rows(cls, rows: np.ndarray) -> GaussianFit:
         """Raises numpy.linalg.LinAlgError where the rows [n, d] lie on a plane."""
         mean = rows.mean(axis=0)
-        return cls.from_sums(len(rows), np.zeros(len(mean)), (rows - mean).T @ (rows - mean), mean)
+        centred = rows - mean  # one array, so that the product is symmetric to the last bit
+        return cls.from_sums(len(rows), np.zeros(len(mean)), centred.T @ centred, mean)
 
     @classmethod
     def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> GaussianFit:

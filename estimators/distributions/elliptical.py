@@ -1,13 +1,34 @@
-"""Elliptical distributions: what they share, and the multivariate t. The Gaussian has a file of its own."""
+"""What a distribution offers, and the elliptical ones: the Gaussian and the multivariate t.
+
+But for `Mixture` and `Curve`, which are in jax, all distributions of this room take and return NumPy float64 arrays;
+SciPy's frozen distributions do the work. One that holds arrays compares by identity: one object, one entry of a cache.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy
+
+
+class Distribution(Protocol):
+    """A distribution on ℝ^d that can be sampled and evaluated."""
+
+    @property
+    def dim(self) -> int:
+        """d."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n independent points [n, d], float64."""
+
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
+        """log density [n] at x [n, d], nats; −inf outside the support."""
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,11 +65,9 @@ class Elliptical:
         raise NotImplementedError
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n points [n, d], float64."""
         return np.reshape(self.law.rvs(size=n, random_state=rng), (n, self.dim))
 
     def log_prob(self, x: np.ndarray) -> np.ndarray:
-        """log density [n] at x [n, d], nats."""
         return np.reshape(self.law.logpdf(x), len(x))
 
     def entropy(self) -> float:
@@ -65,8 +84,20 @@ class Elliptical:
         For the Student-t the Gaussian value plus a term of (k, d − k, df) alone, positive even where S = I.
         Source: Arellano-Valle, Contreras-Reyes, Genton 2013, for the entropies.
         """
-        x, z = self.marginal(slice(None, k)), self.marginal(slice(k, None))
-        return x.entropy() + z.entropy() - self.entropy()
+        return sum(self.marginal(s).entropy() for s in (slice(k), slice(k, None))) - self.entropy()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gaussian(Elliptical):
+    """N(location, scatter), the scatter being its covariance; `examples.normal` is its isotropic relative in jax."""
+
+    @cached_property
+    def law(self) -> Any:
+        return scipy.stats.multivariate_normal(self.location, scipy.stats.Covariance.from_cholesky(self.factor))
+
+    def entropy(self) -> float:
+        """½ log |2πe S|, nats."""
+        return 0.5 * self.dim * (1.0 + math.log(2.0 * math.pi)) + float(np.log(np.diagonal(self.factor)).sum())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,12 @@ import numpy as np
 import scipy
 from jax.scipy.special import logsumexp
 
-from estimators.distributions.distribution import Distribution
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Distribution, Gaussian
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Σ_k w_k N(m_k, s_k² I_d): a mixture of isotropic Gaussians, in jax; what generators are trained on.
-
-    Attributes:
-        weights: k positive numbers that sum to 1.
-        means: k points of d coordinates each.
-        sigmas: k standard deviations.
-    """
+    """Σ_k w_k N(m_k, s_k² I_d): a mixture of isotropic Gaussians, in jax; what generators are trained on."""
 
     weights: tuple[float, ...]
     means: tuple[tuple[float, ...], ...]
@@ -42,22 +36,23 @@ class Mixture:
     def dim(self) -> int:
         return len(self.means[0])
 
+    def _arrays(self, dtype: Any) -> list[jax.Array]:
+        return [jnp.asarray(np.array(v), dtype) for v in (self.means, self.sigmas, self.weights)]
+
     def log_prob(self, x: jax.typing.ArrayLike) -> jax.Array:
         """log density at x: [n, d] → [n], or [n] → [n] on the line. In the precision of x."""
         x = jnp.asarray(x, dtype=jnp.result_type(x, float))
         points = x[..., None] if self.dim == 1 and x.ndim < 2 else x
-        means, sigmas, weights = (jnp.asarray(np.array(v), x.dtype) for v in (self.means, self.sigmas, self.weights))
+        means, sigmas, weights = self._arrays(x.dtype)
         squares = jnp.sum((points[..., None, :] - means[(None,) * (points.ndim - 1)]) ** 2, axis=-1)
-        scales = jnp.expand_dims(sigmas, tuple(range(squares.ndim - 1)))
         heights = jnp.log(weights) - self.dim * (jnp.log(sigmas) + 0.5 * math.log(2.0 * math.pi))
-        return logsumexp(jnp.expand_dims(heights, tuple(range(squares.ndim - 1))) - 0.5 * squares / scales**2, axis=-1)
+        heights, scales = (jnp.expand_dims(v, tuple(range(squares.ndim - 1))) for v in (heights, sigmas))
+        return logsumexp(heights - 0.5 * squares / scales**2, axis=-1)
 
     def sample(self, key: jax.Array, n: int) -> jax.Array:
         """n points [n, d], float32."""
         pick, noise = jax.random.split(key)
-        means, sigmas, weights = (
-            jnp.asarray(np.array(v), jnp.float32) for v in (self.means, self.sigmas, self.weights)
-        )
+        means, sigmas, weights = self._arrays(jnp.float32)
         k = jax.random.categorical(pick, jnp.log(weights), shape=(n,))
         return means[k] + sigmas[k][:, None] * jax.random.normal(noise, (n, self.dim), jnp.float32)
 
@@ -76,12 +71,7 @@ class Mixture:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MixtureOf:
-    """Σ_k w_k P_k of any distributions P_k, in NumPy float64.
-
-    Attributes:
-        weights: positive numbers that sum to 1.
-        components: as many distributions, of one dimension.
-    """
+    """Σ_k w_k P_k of any distributions P_k, in NumPy float64."""
 
     weights: tuple[float, ...]
     components: tuple[Distribution, ...]
@@ -96,7 +86,6 @@ class MixtureOf:
         return self.components[0].dim
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n points [n, d], float64, in random order."""
         counts = rng.multinomial(n, np.array(self.weights) / sum(self.weights))
         return rng.permutation(np.concatenate([p.sample(rng, k) for p, k in zip(self.components, counts) if k]))
 

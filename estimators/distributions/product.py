@@ -1,4 +1,4 @@
-"""Distributions with independent coordinates: products of SciPy's distributions on the line, and boxes."""
+"""Distributions made of SciPy's on the line: products, boxes, and a uniform variable with uniform noise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Product:
             yield law, [j for j, marginal in enumerate(self.marginals) if marginal is law]
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n points [n, d], float64."""
         x = np.empty((n, self.dim))
         for law, columns in self._groups():
             x[:, columns] = law.rvs(size=(n, len(columns)), random_state=rng)
@@ -43,11 +42,7 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """The uniform distribution on Π [low_j, high_j].
-
-    Attributes:
-        low, high: d numbers each, low < high.
-    """
+    """The uniform distribution on Π [low_j, high_j]: d numbers each, low < high."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -61,13 +56,11 @@ class Box:
         return len(self.low)
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n points [n, d], float64."""
         return rng.uniform(self.low, self.high, (n, self.dim))
 
     def log_prob(self, x: np.ndarray) -> np.ndarray:
         """−log volume inside, −inf outside: [n] at x [n, d], nats."""
-        inside = np.all((x >= self.low) & (x <= self.high), axis=1)
-        return np.where(inside, -self.log_volume(), -np.inf)
+        return np.where(np.all((x >= self.low) & (x <= self.high), axis=1), -self.log_volume(), -np.inf)
 
     def log_volume(self) -> float:
         """log Π (high_j − low_j)."""
@@ -77,3 +70,24 @@ class Box:
         """log volume of the intersection with `other`; −inf if they do not meet."""
         sides = np.minimum(self.high, other.high) - np.maximum(self.low, other.low)
         return float(np.log(sides).sum()) if np.all(sides > 0.0) else -math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditiveNoise:
+    """(X, Z) with X uniform on [0, 1] and Z = X + N, N uniform on [−ε, ε], ε = epsilon > 0."""
+
+    epsilon: float
+    dim = 2
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        x = rng.uniform(0.0, 1.0, n)
+        return np.stack([x, x + rng.uniform(-self.epsilon, self.epsilon, n)], axis=1)
+
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
+        """−log 2ε inside the band, −inf outside: [n] at x [n, 2], nats."""
+        inside = (x[:, 0] >= 0.0) & (x[:, 0] <= 1.0) & (np.abs(x[:, 1] - x[:, 0]) <= self.epsilon)
+        return np.where(inside, -math.log(2.0 * self.epsilon), -np.inf)
+
+    def mutual_information(self, k: int = 1) -> float:
+        """I(X; Z) = H(Z) − log 2ε: ε − log 2ε up to ε = ½, 1/(4ε) beyond, nats. Z is a trapezium."""
+        return self.epsilon - math.log(2.0 * self.epsilon) if self.epsilon <= 0.5 else 0.25 / self.epsilon

@@ -11,34 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from estimators.divergences.generator import ActivationName, FDivergence
-
 Expectation = Callable[[jax.Array], jax.Array]
+Bound = Callable[..., jax.Array]  # (d, v_p, v_q, *, activation=None, expectation=mean) → []
 
 
 def mean(values: jax.Array) -> jax.Array:
     """The plain batch mean, over the first axis."""
     return jnp.mean(values, axis=0)
-
-
-class Bound(Protocol):
-    """What an entry of `BOUNDS` is."""
-
-    def __call__(
-        self,
-        d: FDivergence,
-        v_p: jax.Array,
-        v_q: jax.Array,
-        *,
-        activation: ActivationName | None = None,
-        expectation: Expectation = mean,
-    ) -> jax.Array: ...
 
 
 def fenchel(d, v_p, v_q, *, activation=None, expectation=mean):

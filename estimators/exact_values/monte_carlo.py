@@ -22,8 +22,7 @@ from jax.nn import sigmoid
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from estimators.distributions.distribution import Distribution
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Distribution, Gaussian
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import perspective
 from estimators.exact_values import gaussian

@@ -11,9 +11,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from estimators.distributions.distribution import Distribution
-from estimators.distributions.elliptical import Elliptical
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Distribution, Elliptical, Gaussian
 from estimators.distributions.product import Box, Product
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES, divergence

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from estimators.distributions.distribution import Distribution
+from estimators.distributions.elliptical import Distribution
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES, normal, ring
 from estimators.distributions.mixture import MixtureOf, in_numpy
 from estimators.exact_values.truth import Truth, true_divergence

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from estimators.distributions.elliptical import StudentT
-from estimators.distributions.gaussian import Gaussian
+from estimators.distributions.elliptical import Gaussian, StudentT
 from estimators.distributions.mixture import Mixture, MixtureOf, in_numpy
 from estimators.distributions.product import Box, Product
 

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 from scipy import special
 
-from estimators.distributions.gaussian import Gaussian
-from estimators.distributions.pairs import AdditiveNoise
+from estimators.distributions.elliptical import Gaussian
+from estimators.distributions.product import AdditiveNoise
 from estimators.tasks.laws import equal_correlation, gaussian, student
 from estimators.tasks.maps import Points, half_cube, identity, spiral, swiss_roll, to_modes, wiggly_x, wiggly_y
 

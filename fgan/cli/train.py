@@ -19,7 +19,7 @@ COMMANDS = {"train": "Train an f-GAN from a config file; the same command again 
 
 @dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """How the processes of a run on many hosts find each other; found out by themselves on TPU pods and Slurm."""
+    """How the processes of a run on many hosts find each other; detected automatically on TPU pods and under Slurm."""
 
     coordinator: str = ""
     """HOST:PORT of process 0, which all can reach."""

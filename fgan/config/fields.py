@@ -1,9 +1,9 @@
 """What a field may hold, written in its annotation: read by tyro for help and parsing, and by the checker.
 
-    Annotated[int, at_least(1)]                                    a bound
-    Annotated[float, at_least(0.0, below=1.0)]
-    Annotated[str, OneOf("fgan.models.penalties:PENALTIES")]      a name in a table
-    tuple[Annotated[float, above(0.0)], ...]                       a bound on each value
+    Annotated[int, Bound(1)]                                       1 or more
+    Annotated[float, Bound(0.0, below=1.0)]                        in [0, 1)
+    Annotated[str, OneOf("fgan.models.penalties:PENALTIES")]       a name in a table
+    tuple[Annotated[float, Bound(0.0, above=True)], ...]           positive and finite, each of them
 
 The names of a table are taken from it when they are needed, so that an entry added to the table is a choice at once.
 """
@@ -71,17 +71,16 @@ class Bound(Rule):
 
 
 class OneOf(Rule):
-    """A name in one of `tables`: a mapping, or the address of one as `estimators.rooms.names` has it."""
+    """A name in `table`: a mapping, or the address of one as `estimators.rooms.names` has it."""
 
-    def __init__(self, *tables: str | Mapping[str, Any]):
+    def __init__(self, table: str | Mapping[str, Any]):
         super().__init__(str)
-        self.tables = tables
+        self.table = table
 
     @property
     def names(self) -> list[str]:
         """The names there are now."""
-        found = (rooms.names(table) if isinstance(table, str) else table for table in self.tables)
-        return list(dict.fromkeys(name for some in found for name in some))
+        return list(rooms.names(self.table) if isinstance(self.table, str) else self.table)
 
     @property
     def metavar(self) -> str:  # type: ignore[override]
@@ -89,19 +88,6 @@ class OneOf(Rule):
 
     def complaint(self, value: str) -> str:
         return "" if value in self.names else nearest(value, self.names)
-
-
-def at_least(low: float, below: float = math.inf) -> Bound:
-    """Finite numbers v ≥ low, and v < below."""
-    return Bound(low, below)
-
-
-def above(low: float) -> Bound:
-    """Finite numbers v > low."""
-    return Bound(low, above=True)
-
-
-FINITE = above(-math.inf)
 
 
 # --- reading annotations ----------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ The command line shows its help from here, so this file imports nothing heavy.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -13,16 +15,16 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from estimators.rooms import Room
-from fgan.config.fields import FINITE, OneOf, above, at_least, walk
+from fgan.config.fields import Bound, OneOf, walk
 
 MODELS = Room("fgan.models", "MODELS", "build")
 """Every model by name; each is a file of the room."""
 
-Count = Annotated[int, at_least(1)]
-NonNegative = Annotated[float, at_least(0.0)]
-Positive = Annotated[float, above(0.0)]
-Share = Annotated[float, at_least(0.0, below=1.0)]
-Small = Annotated[float, at_least(1e-6)]  # far below any useful value, and its square is no zero in float32
+Count = Annotated[int, Bound(1)]
+NonNegative = Annotated[float, Bound(0.0)]
+Positive = Annotated[float, Bound(0.0, above=True)]
+Share = Annotated[float, Bound(0.0, below=1.0)]
+Small = Annotated[float, Bound(1e-6)]  # far below any useful value, and its square is no zero in float32
 Nonlinearity = Annotated[str, OneOf("estimators.critics.networks:NONLINEARITIES")]
 
 
@@ -56,11 +58,11 @@ class Generator:
     nonlinearity: Nonlinearity = "relu"
     latent: Count = 2
     """Dimension of the noise z ~ N(0, I)."""
-    start: tuple[Annotated[float, FINITE], Positive] = (0.0, 1.0)
+    start: tuple[Annotated[float, Bound(-math.inf, above=True)], Positive] = (0.0, 1.0)
     """(μ, σ) at the start, for location_scale."""
     gain: Small = 1.0
     """Factor on the input of each nonlinearity of an mlp; above 1, its transitions between modes are sharper."""
-    linear: Annotated[int, at_least(0)] = 0
+    linear: Annotated[int, Bound(0)] = 0
     """Further coordinates of the noise, added to the output of an mlp through one linear map. They give all modes the
     same width where the mlp's units saturate."""
     average: Share = 0.0
@@ -78,7 +80,7 @@ class Critic:
     nonlinearity: Nonlinearity = "tanh"
     gain: Small = 1.0
     """Factor on the input of each nonlinearity of an mlp."""
-    frequencies: Annotated[int, at_least(0)] = 0
+    frequencies: Annotated[int, Bound(0)] = 0
     """Octaves of sines and cosines of the inputs that an mlp takes beside them; for detail far finer than the data."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
@@ -106,7 +108,7 @@ class Game:
     """What the generator minimises: the bound, the paper's alternative (maximise E_Q[T]), the named divergence
     through the critic's ratio (always so where the critic trains under another divergence), or KL(data‖model) through
     that ratio, which keeps the balance of modes (a divergence with a kink keeps its smoothed ratio)."""
-    smoothing: Annotated[float, at_least(1e-3)] = 0.2
+    smoothing: Annotated[float, Bound(1e-3)] = 0.2
     """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
     normalise: bool = False
     """Divide the critic's loss and penalty by f''(1), the weights of the generator's samples by their batch mean."""
@@ -187,7 +189,7 @@ class Log:
     """Steps between evaluations and figures."""
     checkpoint: Count = 1000
     """Steps between checkpoints."""
-    samples: Annotated[int, at_least(2)] = 2500
+    samples: Annotated[int, Bound(2)] = 2500
     """Generated samples an evaluation scores."""
 
 
@@ -199,11 +201,11 @@ class Config:
     """What is trained."""
     divergence: str = "js"
     """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5)."""
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Annotated[int, Bound(0)] = 0
     """Seed of every random number of the run."""
     seeds: Count = 1
     """How many seeds to train at once (vmapped): seed, seed + 1, …"""
-    steps: Annotated[int, at_least(1, below=2**31)] = 10_000  # counted in int32
+    steps: Annotated[int, Bound(1, below=2**31)] = 10_000  # counted in int32
     """Generator updates."""
     batch: Count = 256
     """Samples of P and of Q an update, over all devices together."""
@@ -228,10 +230,7 @@ def names() -> Iterator[str]:
 
 def get(config: Config, dotted: str) -> Any:
     """The value of a field by its dotted name, as in `get(config, "log.every")`."""
-    value: Any = config
-    for part in dotted.split("."):
-        value = getattr(value, part)
-    return value
+    return functools.reduce(getattr, dotted.split("."), config)
 
 
 def replace(config: Config, values: Mapping[str, Any]) -> Config:

@@ -97,13 +97,9 @@ class Place(NamedTuple):
         return self.of(table) if table else self.name
 
 
-def overlay(config: Config, table: Mapping[str, Any], place: Place) -> Config:
-    """`config` with the fields that `table`, read at `place`, holds. Raises ConfigError."""
-    return _overlay(config, table, "", place)
-
-
-def _overlay(base: Any, table: Mapping[str, Any], prefix: str, place: Place) -> Any:
-    known = fields(base.__class__)
+def overlay(config: Any, table: Mapping[str, Any], place: Place, prefix: str = "") -> Any:
+    """`config`, or its table `prefix`, with the fields that `table`, read at `place`, holds. Raises ConfigError."""
+    known = fields(config.__class__)
     values = {}
     for key, value in table.items():
         dotted = prefix + key
@@ -113,10 +109,10 @@ def _overlay(base: Any, table: Mapping[str, Any], prefix: str, place: Place) -> 
         if not dataclasses.is_dataclass(known[key]):
             values[key] = _typed(known[key], value, dotted, place)
         elif isinstance(value, Mapping):
-            values[key] = _overlay(getattr(base, key), value, dotted + ".", place)
+            values[key] = overlay(getattr(config, key), value, place, dotted + ".")
         else:
             raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
-    return dataclasses.replace(base, **values)
+    return dataclasses.replace(config, **values)
 
 
 def typed(dotted: str, value: Any, place: Place) -> Any:

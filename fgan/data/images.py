@@ -27,19 +27,19 @@ MINIMUM = 10
 """Least number of images to train on; two of them are held out, where the folder has no test files."""
 
 _NAME = re.compile(
-    r"(?:emnist-(?P<split>[a-z]+)-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
+    r"(?:emnist-(?P<split>[a-z]+)-)?(?P<subset>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
 )
 
 
-class Part(NamedTuple):
+class ImageSet(NamedTuple):
     """Images [n, side, side] uint8 and their labels [n], integers, or None."""
 
     images: np.ndarray
     labels: np.ndarray | None
 
-    def taken(self, order: np.ndarray) -> Part:
+    def taken(self, order: np.ndarray) -> ImageSet:
         """Those images, with their labels."""
-        return Part(self.images[order], None if self.labels is None else self.labels[order])
+        return ImageSet(self.images[order], None if self.labels is None else self.labels[order])
 
     def rows(self) -> np.ndarray:
         """[n, side²] float32 in [−1, 1], at the cost of one such array."""
@@ -50,8 +50,8 @@ class Part(NamedTuple):
 class Folder(NamedTuple):
     """What a folder holds: the images to train on, those to hold out if it has such, and what the user should know."""
 
-    train: Part
-    test: Part | None
+    train: ImageSet
+    test: ImageSet | None
     notes: tuple[str, ...]
 
 
@@ -80,8 +80,8 @@ def own_images(data: Data) -> Dataset:
     )
 
 
-def _classes(train: Part, test: Part) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The labels of both parts as classes 0, 1, …, without gaps (EMNIST's letters begin with 1)."""
+def _classes(train: ImageSet, test: ImageSet) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The labels of both sets as classes 0, 1, …, without gaps (EMNIST's letters begin with 1)."""
     if train.labels is None or test.labels is None:
         return None, None
     _, classes = np.unique(np.concatenate([train.labels, test.labels]), return_inverse=True)
@@ -102,13 +102,13 @@ def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
     """
     folder = Path(os.path.expanduser(path))
     split, files = _chosen(folder, split)
-    train = _part(files, "train")
+    train = _image_set(files, "train")
     if len(train.images) < MINIMUM:
         at = _shown(files["train", "images"])
         raise DataError(f"{at}: only {len(train.images)} images; at least {MINIMUM} are needed to train on")
-    test = _part(files, "test") if ("test", "images") in files else None
+    test = _image_set(files, "test") if ("test", "images") in files else None
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
-        sizes = " and ".join("{} × {}".format(*part.images.shape[1:]) for part in (train, test))
+        sizes = " and ".join("{} × {}".format(*images.shape[1:]) for images, _ in (train, test))
         raise DataError(f"{_shown(folder)}: training and test images differ in size, {sizes} pixels; use one set")
     notes = [_counted(folder, train, test)]
     if split:
@@ -121,13 +121,13 @@ def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
 
 
 def _chosen(folder: Path, split: str) -> tuple[str, dict[tuple[str, str], Path]]:
-    """The split, and its files by part (train, test) and content (images, labels)."""
+    """The split, and its files by subset (train, test) and content (images, labels)."""
     name, found = _shown(folder), _listed(folder)
     splits: dict[str, dict[tuple[str, str], Path]] = {}
     for entry in sorted(found):
         if match := _NAME.fullmatch(entry):
-            part = "train" if match["part"] == "train" else "test"
-            splits.setdefault(match["split"] or "", {}).setdefault((part, match["what"]), folder / entry)
+            subset = "train" if match["subset"] == "train" else "test"
+            splits.setdefault(match["split"] or "", {}).setdefault((subset, match["what"]), folder / entry)
     usable = sorted(s for s, files in splits.items() if ("train", "images") in files)
     wanted = f"emnist-{split}-train-images-idx3-ubyte" if split else "train-images-idx3-ubyte"
     if not usable or (split and split not in usable):
@@ -153,28 +153,28 @@ def _listed(folder: Path) -> list[str]:
         raise DataError(f"{_shown(folder)}: {reason}; {remedy}") from error
 
 
-def _part(files: dict[tuple[str, str], Path], part: str) -> Part:
-    """The images of a part, and its labels if there are any."""
-    path = files[part, "images"]
+def _image_set(files: dict[tuple[str, str], Path], subset: str) -> ImageSet:
+    """The images of a subset (train, test), and its labels if there are any."""
+    path = files[subset, "images"]
     images = read_array(path)
     if images.dtype != np.uint8 or images.ndim != 3:
         raise DataError(f"{_shown(path)}: {images.dtype}, shape {images.shape}; images are uint8, n × height × width")
     n, height, width = images.shape
     if height != width or not height:
         raise DataError(f"{_shown(path)}: images of {height} × {width} pixels; only square ones: crop or pad them")
-    if (part, "labels") not in files:
-        return Part(images, None)
-    path = files[part, "labels"]
+    if (subset, "labels") not in files:
+        return ImageSet(images, None)
+    path = files[subset, "labels"]
     labels = read_array(path)
     if labels.dtype.kind not in "ui" or labels.shape != (n,):
         raise DataError(
             f"{_shown(path)}: {labels.dtype}, shape {labels.shape}, for {n} images; labels are one whole number an "
             "image: take both files from one source, or remove this one to train without"
         )
-    return Part(images, labels)
+    return ImageSet(images, labels)
 
 
-def _counted(folder: Path, train: Part, test: Part | None) -> str:
+def _counted(folder: Path, train: ImageSet, test: ImageSet | None) -> str:
     tested = f"and {len(test.images):,} test images" if test is not None else "images"
     size = "{} × {}".format(*train.images.shape[1:])
     return f"{len(train.images):,} training {tested} of {size} pixels, from {_shown(folder)}"
@@ -184,5 +184,5 @@ def _shown(path: Path) -> str:
     return printable(os.fspath(path))
 
 
-def _upright(part: Part) -> Part:
-    return part._replace(images=part.images.swapaxes(1, 2))
+def _upright(turned: ImageSet) -> ImageSet:
+    return turned._replace(images=turned.images.swapaxes(1, 2))

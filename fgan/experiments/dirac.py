@@ -142,14 +142,13 @@ def ordered(eigenvalues: np.ndarray) -> np.ndarray:
     return np.array(sorted(eigenvalues, key=lambda value: (value.imag, value.real)), complex)
 
 
-def propagator(path: np.ndarray) -> np.ndarray:
-    """The matrix M that best explains `path` [n, 2] as z_{i+1} = M z_i, by least squares: [2, 2]."""
-    return np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
-
-
 def rates(path: np.ndarray, interval: float) -> np.ndarray:
-    """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals."""
-    return ordered(np.log(np.linalg.eigvals(propagator(path)).astype(complex)) / interval)
+    """The eigenvalues −decay ± i·angular frequency of a flow, from its samples `path` [n, 2] at equal intervals.
+
+    Those of log M over the interval, M the least-squares solution of z_{i+1} = M z_i.
+    """
+    propagator = np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
+    return ordered(np.log(np.linalg.eigvals(propagator).astype(complex)) / interval)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=QUICK)
@@ -219,12 +218,9 @@ def crossing(curvature: float, weight: float) -> float:
 
 
 def linear(curvature: float, damping: float, start: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The flow of the Jacobian [[0, κ], [−κ, −2λw]] from `start`, at equidistant `times` [n]: [n, 2]."""
-    step = expm(np.array([[0.0, curvature], [-curvature, -2.0 * damping]]) * (times[1] - times[0]))
-    path = [np.asarray(start, float)]
-    for _ in times[1:]:
-        path.append(step @ path[-1])
-    return np.array(path)
+    """The flow of the Jacobian [[0, κ], [−κ, −2λw]] from `start` at `times` [n]: [n, 2]."""
+    jacobian = np.array([[0.0, curvature], [-curvature, -2.0 * damping]])
+    return expm(jacobian * (times - times[0])[:, None, None]) @ np.asarray(start, float)
 
 
 def cycle(curvature: float, weight: float) -> np.ndarray:
@@ -235,9 +231,6 @@ def cycle(curvature: float, weight: float) -> np.ndarray:
     upper = linear(curvature, weight, from_centre, np.linspace(0.0, half, SAMPLES))
     upper += np.array([centre, 0.0])
     return np.concatenate([upper, -upper])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def measure(d: FDivergence) -> dict[str, Any]:
@@ -265,8 +258,8 @@ def measure(d: FDivergence) -> dict[str, Any]:
             line = linear(curvature, damping, np.asarray(START), times)
             facts = _smooth(jacobians[i], near[i], interval, curvature, damping)
         if d.name in SHOWN and name in COLUMNS:
-            facts |= {"path": _rounded(far[i]), "predicted_path": _rounded(line)}
-            facts |= {"path_from_near": _rounded(near[i])} if name in KINKED else {}
+            shown = {"path": far[i], "predicted_path": line} | ({"path_from_near": near[i]} if name in KINKED else {})
+            facts |= {key: np.round(path, 5).tolist() for key, path in shown.items()}
         found.append({"penalty": name} | facts)
     return {"divergence": d.name, "curvature": curvature, "penalties": found}
 
@@ -289,10 +282,6 @@ def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -
         "flow": rates(near, interval),
     }
     return {"damping": damping} | {key: [[v.real, v.imag] for v in values] for key, values in found.items()}
-
-
-def _rounded(path: np.ndarray) -> list[list[float]]:
-    return np.round(path, 5).tolist()
 
 
 def results(directory: Path, *, quiet: bool = False) -> dict[str, Any]:

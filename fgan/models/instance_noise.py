@@ -10,9 +10,9 @@ the unit in which all f-divergences agree near P = Q,
     log s ← log s + rate·clip(b/overlap − 1, −1, 1),      end ≤ s ≤ start.
 
 While the two measures stay close, s falls; where the generator cannot follow, s waits or rises. Log-ratios thus stay
-within some tenths of a nat while modes part, one by one as the noise fades, instead of being found or missed. `overlap`
-relaxes over the training from its first to its second value: what remains at last, samples between modes, must not keep
-the detail within them from being learned.
+within some tenths of a nat while modes separate, one by one as the noise fades, instead of being captured or missed.
+`overlap` relaxes over the training from its first to its second value: what remains at last, samples between modes,
+must not keep the detail within them from being learned.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NoiseState(NamedTuple):
     """The noise of a step.
 
     Attributes:
-        standard_deviation: s, along every axis, in the units the networks see.
+        standard_deviation: s, along every axis, in the units of the networks' inputs.
         bound: the running mean of the critic's bound on D_f, over f''(1).
     """
 

@@ -21,7 +21,7 @@ class Outputs(NamedTuple):
     """The critic's outputs on generated samples, and what an objective needs to give them a meaning.
 
     Attributes:
-        v: raw outputs, [b].
+        v: outputs within their bound, [b].
         activation: of the critic: v → T, f*(T) and ℓ, for the divergence that trains it.
         divergence: f_G, the divergence that the generator descends.
         smoothing: width in nats of the step that stands in for f_G' where f_G has a kink.
@@ -78,10 +78,10 @@ OF_THE_CRITIC = (minimax, alternative)
 
 
 def objective(name: str, divergence: FDivergence, critic: FDivergence) -> Objective:
-    """The function of OBJECTIVES that `name` stands for, or `ratio` where that one would not descend `divergence`.
+    """The entry `name` of OBJECTIVES, or `ratio` where that one cannot lead to `divergence`.
 
-    This is so where another divergence trains the critic, whose own the first two descend, and for `kl_gradient` where
-    `divergence` has a kink.
+    That is where another divergence trains the critic, whose own the first two descend, and where `kl_gradient` meets
+    a kink.
     """
     chosen = OBJECTIVES[name]
     elsewhere = chosen in OF_THE_CRITIC and critic is not divergence

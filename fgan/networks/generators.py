@@ -80,7 +80,7 @@ class Convolved(nn.Module):
 
 
 class Bounded(nn.Module):
-    """An MLP generator whose rows lie in (−1, 1), for images scaled that way."""
+    """tanh of an MLP: points in (−1, 1), for images scaled that way."""
 
     features: Sequence[int]
     nonlinearity: str

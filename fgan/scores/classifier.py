@@ -163,10 +163,10 @@ def _shifted(key: jax.Array, images: jax.Array) -> jax.Array:
     """The images [b, d], each moved by its own random whole pixels, at most side // 14 along each axis."""
     batch, dim = images.shape
     side = isqrt(dim)
-    reach = side // 14 if side * side == dim else 0
-    if reach == 0:
+    limit = side // 14 if side * side == dim else 0
+    if limit == 0:
         return images
-    padded = jnp.pad(images.reshape(batch, side, side), ((0, 0), (reach, reach), (reach, reach)), constant_values=-1)
-    corners = jax.random.randint(key, (batch, 2), 0, 2 * reach + 1)
+    padded = jnp.pad(images.reshape(batch, side, side), ((0, 0), (limit, limit), (limit, limit)), constant_values=-1)
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * limit + 1)
     crop = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, (side, side)))
     return crop(padded, corners).reshape(batch, dim)

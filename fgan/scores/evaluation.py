@@ -17,7 +17,7 @@ from estimators.distributions.curves import Curve
 from estimators.distributions.examples import normal
 from estimators.distributions.mixture import Mixture
 from estimators.divergences.table import divergence
-from estimators.exact_values.best_fit import best_gaussian
+from estimators.exact_values.fits import best_gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset

@@ -23,7 +23,7 @@ from typing import Any
 
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES
 from estimators.divergences.table import divergence
-from estimators.exact_values.best_fit import best_gaussian
+from estimators.exact_values.fits import best_gaussian
 from fgan.experiments.modes import picture, table, training
 from fgan.experiments.modes.measurement import cross_table, measure, measure_plane, two_modes_row
 from fgan.experiments.modes.training import SEEDS, START, fit, fit_plane

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from estimators.distributions.gaussian import Gaussian
 
+from estimators.distributions.elliptical import Gaussian
 from estimators.distributions.examples import TWO_MODES, normal
 from estimators.distributions.mixture import Mixture
 from estimators.divergences.generator import SMOOTHING, FDivergence
-from estimators.exact_values.best_fit import best_gaussian, best_gaussian_plane
+from estimators.exact_values.fits import best_gaussian, best_gaussian_plane
 from estimators.exact_values.quadrature import PLANE, exact_bound, exact_divergence
 from fgan.experiments.modes.training import PLANE_START, Fit, PlaneFit, critic_for
 

@@ -8,7 +8,7 @@ import pytest
 
 from estimators.distributions.examples import FGAN_MIXTURE, RIDGE, TWO_MODES, normal
 from estimators.distributions.mixture import Mixture
-from estimators.exact_values.best_fit import best_fit, best_gaussian, best_gaussian_plane, log_gaussian
+from estimators.exact_values.fits import best_fit, best_gaussian, best_gaussian_plane, log_gaussian
 from estimators.exact_values.quadrature import exact_divergence
 
 LOG2 = math.log(2.0)
