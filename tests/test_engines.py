@@ -168,7 +168,13 @@ CASES = {
     "total_variation": {"divergence": "total_variation"},
     "donsker_varadhan": {"divergence": "kl", "critic": {"bound": "donsker_varadhan"}},
     "r1 and r2, three critic steps": {"penalty": {"names": ["r1", "r2"]}, "game": {"critic_steps": 3}},
-    "instance noise, normalised, every penalty": {
+    "instance noise, normalised, penalty": {
+        "instance_noise": {"start": 0.5},
+        "critic": {"output_bound": 0.1, "out_of_bound_penalty": 1.0},
+        "game": {"normalise": True},
+        "penalty": {"names": ["dragan"], "weight": 0.1},
+    },
+    "every penalty": {
         "instance_noise": {"start": 0.5},
         "critic": {"output_bound": 0.1, "out_of_bound_penalty": 1.0},
         "game": {"normalise": True},
@@ -194,17 +200,16 @@ def adam(devices: int) -> dict:
 
 
 MEANS = some("js", "donsker_varadhan")
+LONG = some("every penalty", "penalties on the generator")
 PLANS = {
-    "8 by pmap": plan(8, "pmap", cases=CASES),
-    "8 sharded": plan(
-        8, "sharded", cases=some("total_variation", "donsker_varadhan", "rows, two critic steps", "another model")
-    ),
+    "8 by pmap": plan(8, "pmap", cases={name: case for name, case in CASES.items() if name not in LONG}),
+    "8 sharded": plan(8, "sharded", cases=some("total_variation", "rows, two critic steps", "another model")),
     "8 sharded, parameters too": plan(8, "sharded", "sharded", cases=MEANS),
     "Adam on 8": adam(8),
 }
 SLOW = {
-    "8 by pmap, every divergence": plan(8, "pmap", cases=ALL),
-    "8 sharded, noise and penalties": plan(8, "sharded", cases=some("js", "instance noise, normalised, every penalty")),
+    "8 by pmap, every divergence": plan(8, "pmap", cases=ALL | LONG),
+    "8 sharded, noise and penalties": plan(8, "sharded", cases=MEANS | LONG),
     "4 by pmap": plan(4, "pmap", cases=MEANS | some("rows, two critic steps")),
     "2 sharded, parameters too": plan(2, "sharded", "sharded", cases=MEANS),
     "Adam on 2": adam(2),

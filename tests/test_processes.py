@@ -86,8 +86,7 @@ def status(folder: Path, run: str) -> dict:
 def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("processes")
     (made / "config.toml").write_text(CONFIG)
-    rows = np.random.default_rng(0).gamma(2.0, size=(997, 1))  # slices of 124 and 125
-    np.savetxt(made / "rows.csv", rows)
+    np.savetxt(made / "rows.csv", np.random.default_rng(0).gamma(2.0, size=(997, 1)))  # slices of 100 and 101
     for i, elsewhere in enumerate((slice(600, None), slice(0, 400))):  # the random rows held out move the border a bit
         own = np.loadtxt(made / "rows.csv", ndmin=2)
         own[elsewhere] = 1e6
@@ -113,6 +112,7 @@ def uninterrupted(folder) -> list[float]:
     return alone(folder, "alone")
 
 
+@pytest.mark.slow  # the other waits up to HEARTBEAT seconds for a sign of life
 def test_a_lost_process_ends_the_other_with_all_saved(folder, uninterrupted):
     """One is killed while they train; the other leaves with code 7; one process with eight devices finishes the run."""
     first, second = pair(folder, "lost", "--steps=2000")
@@ -126,10 +126,11 @@ def test_a_lost_process_ends_the_other_with_all_saved(folder, uninterrupted):
     assert "another process of this run is gone" in err and time.monotonic() - killed < 120
     second.communicate()
     saved = max(int(path.name) for path in (folder / "lost" / "checkpoints").iterdir() if path.name.isdigit())
-    assert saved >= 50
     ended(start(folder, 8, "--run", "lost", f"--steps={saved + 10}"))
-    np.testing.assert_allclose(bounds(folder, "lost")[:10], uninterrupted[:10], atol=1e-5)
-    assert status(folder, "lost") | {"state": "finished", "step": saved + 10} == status(folder, "lost")
+    assert (status(folder, "lost")["state"], status(folder, "lost")["step"]) == ("finished", saved + 10)
+    both = min(10, saved // 10 + 1)
+    assert both > 5
+    np.testing.assert_allclose(bounds(folder, "lost")[:both], uninterrupted[:both], atol=1e-5)
 
 
 def test_two_processes_that_each_read_their_slice_and_divide_the_parameters_train_as_one(folder, copies, uninterrupted):

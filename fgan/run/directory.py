@@ -142,10 +142,7 @@ class RunDirectory:
     def append(self, record: Mapping[str, Any], name: str = METRICS) -> None:
         """Append `record` to the file `name` as one line of strict JSON, whole or not at all.
 
-        Arrays become lists; NaN and infinities, which JSON has not, become null.
-
-        Raises:
-            ResourceError: the line could not be written; the file is as before. TypeError: a value JSON cannot hold.
+        Arrays become lists; NaN and infinities, which JSON has not, become null. Raises ResourceError, TypeError.
         """
         if not self.writes:
             return
@@ -172,10 +169,9 @@ class RunDirectory:
             return file.seek(0, os.SEEK_END)
 
     def cut(self, name: str, n_bytes: int) -> None:
-        """Shorten the file `name` to its first `n_bytes`: what was written after the restored checkpoint.
+        """Shorten the file `name` to its first `n_bytes`, those that the restored checkpoint counts.
 
-        Raises:
-            CheckpointError: the file is shorter than that, or no line ends there.
+        Raises CheckpointError where the file is shorter than that, or no line ends there.
         """
         if not self.writes:
             return

@@ -11,53 +11,13 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO
 
 
 class RunLocked(RuntimeError):
     """Another live process writes to the run directory."""
 
     exit_code = 6
-
-
-class Holder(NamedTuple):
-    """Who holds a lock; `born` distinguishes a process from a later one with the same number."""
-
-    pid: int
-    host: str
-    started: str
-    born: str | None
-
-    @classmethod
-    def this_process(cls) -> Self:
-        """The process that asks, as from now."""
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(os.getpid(), socket.gethostname(), started, born(os.getpid()))
-
-    @classmethod
-    def parse(cls, text: bytes) -> Self | None:
-        """The holder, or None where the text is not one, as after a crash while it was written."""
-        try:
-            fields = json.loads(text)
-            pid, host = fields["pid"], fields["host"]
-        except (ValueError, KeyError, TypeError):
-            return None
-        if type(pid) is not int or not 0 < pid < 2**31:
-            return None
-        return cls(pid, str(host), str(fields.get("started", "an unknown time")), fields.get("born"))
-
-    def alive(self) -> bool:
-        """Whether the process still runs, as far as can be known."""
-        if self.host != socket.gethostname():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # it is another user's
-        now = born(self.pid)
-        return now != "never" and (None in (now, self.born) or now == self.born)
 
 
 def born(pid: int) -> str | None:
@@ -74,22 +34,28 @@ def born(pid: int) -> str | None:
 
 
 def claim(lock: Path) -> bytes:
-    """Write this process into the lock file; the text written, for `release`. Raises RunLocked if another holds it.
+    """Write this process into the lock file; the text written, for `release`. Raises RunLocked where another holds it.
 
     A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
     it stale the second reads the first one's name.
     """
-    text = (json.dumps(Holder.this_process()._asdict()) + "\n").encode()
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = (json.dumps(holder | {"born": born(os.getpid())}) + "\n").encode()
     while True:
         with open(lock, "a+b") as file:
             _flock(file)
             if not _is_at(file, lock):
                 continue  # its owner released it while we waited
             file.seek(0)
-            other = Holder.parse(file.read())
-            if other and other.alive():
+            other = _holder(file.read())
+            if other and _alive(other):
+                since = other.get("started", "an unknown time")
                 raise RunLocked(
-                    f"{lock.parent} is in use by process {other.pid} on {other.host} since {other.started}: wait for "
+                    f"{lock.parent} is in use by process {other['pid']} on {other['host']} since {since}: wait for "
                     f"it, stop it, or name another directory by --run (if it is surely gone, delete {lock.name})"
                 )
             file.truncate(0)
@@ -104,6 +70,30 @@ def release(lock: Path, text: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         if lock.read_bytes() == text:
             lock.unlink()
+
+
+def _holder(text: bytes) -> dict[str, Any] | None:
+    """Who holds a lock with this text; None where it names nobody, as after a crash while it was written."""
+    try:
+        holder = json.loads(text)
+        pid, _ = holder["pid"], holder["host"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return holder if type(pid) is int and 0 < pid < 2**31 else None
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether the process still runs, as far as can be known."""
+    if holder["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    now, then = born(holder["pid"]), holder.get("born")
+    return now != "never" and (None in (now, then) or now == then)
 
 
 def _flock(file: BinaryIO) -> None:
