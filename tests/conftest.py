@@ -1,5 +1,6 @@
 """What every test shares: the CPU, no display, no silent broadcasting, a compilation cache, float32 and float64."""
 
+import gc
 import os
 
 # jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
@@ -29,6 +30,14 @@ def pytest_configure(config):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_compilation_cache_max_size", 2**28)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def released():
+    """Forget compiled programs after each file: they hold gigabytes, and the cache on disk has them."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

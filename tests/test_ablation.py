@@ -140,6 +140,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path, capsys, changes, said):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_preset_is_trained_as_fgan_trains_it(monkeypatch):
     """The same samples as after a chunk of fgan.run.loop with one seed, to rounding."""
     run = with_fields(configured("preset", "ring", "js", steps=4, seed=5), SMALL)
@@ -167,6 +168,7 @@ def test_a_run_that_is_never_finite_has_diverged(monkeypatch):
     assert facts == {"diverged": True, "skipped_steps": 1, "step": 1, "trajectory": []}
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_once_and_reported(tmp_path, monkeypatch, capsys):
     """From the command to the picture, with small networks; the second run trains nothing."""
     real = ablation.config_of

@@ -44,6 +44,7 @@ def repeated():
     return [fit(*draw(seed), seed=seed).intervals for seed in range(DRAWS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_values_are_unbiased_and_intervals_cover_the_truth(repeated, name):
     """The mean of 60 within 3.5 of its standard errors, 52 of 60 intervals of 95 % (fewer: 1 % of such tests)."""

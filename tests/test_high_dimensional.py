@@ -75,6 +75,7 @@ def test_a_perfect_sampler_reaches_every_aim(tiny):
     assert np.array_equal(again, perfect(tiny)(5, 0)) and not np.allclose(again, other)
 
 
+@pytest.mark.slow
 def test_the_whole_way_in_a_small_space(tiny, tmp_path, monkeypatch, capsys):
     """Trained, scored, written, printed and drawn."""
     monkeypatch.setattr(runs, "train", in_process)

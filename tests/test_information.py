@@ -66,6 +66,7 @@ def test_each_half_appears_equally_often_in_the_product():
 # --- the truth --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["auto", "js", "nwj", "dv"])
 def test_the_truth_lies_near_the_estimate(found, method):
     e = found[method]
@@ -74,6 +75,7 @@ def test_the_truth_lies_near_the_estimate(found, method):
     assert (e.n_p, e.dim) == (N, 4)
 
 
+@pytest.mark.slow
 def test_bounds_keep_to_their_side(found):
     below, above = found["infonce"], found["upper"]
     assert below.value - 3 * below.standard_error < TRUTH < above.value + 3 * above.standard_error
@@ -81,6 +83,7 @@ def test_bounds_keep_to_their_side(found):
     assert any(f"log {information.CANDIDATES}" in w for w in below.warnings)
 
 
+@pytest.mark.slow
 def test_auto_gives_its_reason_and_every_bound(found):
     e = found["auto"]
     assert e.method == "js" and "auto chose" in e.diagnostics["choice"]
@@ -88,6 +91,7 @@ def test_auto_gives_its_reason_and_every_bound(found):
     assert e.value == found["js"].value
 
 
+@pytest.mark.slow
 def test_the_ratio_is_that_of_joint_and_product(found):
     x, z = correlated(7)
     exact = sum(
@@ -133,6 +137,7 @@ def test_smile_clips_only_the_product():
     assert information.BOUNDS["dv"].value(scores, units)[0] == pytest.approx(18.0)
 
 
+@pytest.mark.slow
 def test_nwj_is_the_lower_bound_of_kl_at_the_same_scores(found):
     """So its formula stands once: with the critics of `auto` both are one number."""
     diagnostics = found["auto"].diagnostics

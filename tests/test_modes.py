@@ -39,6 +39,7 @@ def smoke(tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.slow
 def test_modes_json_holds_the_contract(smoke):
     stored = strict(smoke[0] / "modes.json")
     assert {"rows", "cross_table", "seconds"} <= set(stored) and stored["settings"]["steps"] == 20
@@ -61,6 +62,7 @@ def test_modes_json_holds_the_contract(smoke):
     assert "smoothed ratio" in stored["rows"][1]["generator_objective"]
 
 
+@pytest.mark.slow
 def test_the_plane_in_modes_json(smoke):
     rows = strict(smoke[0] / "modes.json")["plane"]
     assert [row["divergence"] for row in rows] == ["kl", "reverse_kl"]
@@ -74,6 +76,7 @@ def test_the_plane_in_modes_json(smoke):
         assert row["excess"] >= -1e-7, "nothing beats the exact optimum"
 
 
+@pytest.mark.slow
 def test_the_best_gaussian_in_the_plane_covers_under_kl_and_seeks_under_reverse_kl(smoke):
     """kl: the moments of the target. reverse_kl: along the ridge, no dearer than missing the round mode."""
     cover, seek = (row["optimum"] for row in smoke[1]["plane"])
@@ -99,6 +102,7 @@ def test_a_diverged_fit_in_the_plane_is_counted_last_and_written_as_null(tmp_pat
     assert strict(tmp_path / "modes.json")["plane"][0]["seeds"][1]["exact"] is None
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_file_and_prints_which_aims_were_missed(smoke, monkeypatch, capsys):
     folder, result = smoke
     monkeypatch.setattr(modes, "results", lambda folder, *, quiet: result)

@@ -152,6 +152,7 @@ def draws() -> dict[str, Draws]:
 each_divergence = pytest.mark.parametrize("j", range(len(DIVERGENCES)), ids=DIVERGENCES)
 
 
+@pytest.mark.slow
 @each_divergence
 @pytest.mark.parametrize("critic", ["clean", "one"])
 def test_standard_errors_are_the_spread_over_draws(draws, critic, j):
@@ -159,6 +160,7 @@ def test_standard_errors_are_the_spread_over_draws(draws, critic, j):
     assert np.mean(found.error[:, j]) == pytest.approx(np.std(found.value[:, j], ddof=1), rel=0.2)
 
 
+@pytest.mark.slow
 @each_divergence
 def test_standard_errors_of_two_noisy_critics_are_not_too_small(draws, j):
     """They hold a part for what extrapolation may leave, so they may exceed the spread."""
@@ -166,6 +168,7 @@ def test_standard_errors_of_two_noisy_critics_are_not_too_small(draws, j):
     assert 0.85 < np.mean(found.error[:, j]) / np.std(found.value[:, j], ddof=1) < 1.7
 
 
+@pytest.mark.slow
 @each_divergence
 def test_extrapolation_removes_most_of_what_noise_takes(draws, j):
     """Draw by draw against the true log-ratio on the same rows, so that chance of the rows plays no part."""
@@ -174,6 +177,7 @@ def test_extrapolation_removes_most_of_what_noise_takes(draws, j):
     assert lost_by_one > 10.0 * scatter and abs(lost_by_two) < 0.4 * lost_by_one
 
 
+@pytest.mark.slow
 @each_divergence
 def test_intervals_cover_the_truth(draws, j):
     found = draws["two"]
@@ -181,6 +185,7 @@ def test_intervals_cover_the_truth(draws, j):
     assert np.mean(covered) >= 0.9
 
 
+@pytest.mark.slow
 @each_divergence
 @pytest.mark.parametrize("critic", ["clean", "one", "two"])
 def test_the_bound_is_below_the_truth_and_tight_at_the_true_log_ratio(draws, critic, j):

@@ -133,6 +133,7 @@ def test_a_lost_process_ends_the_other_with_all_saved(folder, uninterrupted):
     np.testing.assert_allclose(bounds(folder, "lost")[:both], uninterrupted[:both], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_that_each_read_their_slice_and_divide_the_parameters_train_as_one(folder, copies, uninterrupted):
     """Neither has the whole of the data, or of the parameters."""
     how = ("--parallel.engine=sharded", "--parallel.parameters=sharded")

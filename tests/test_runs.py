@@ -32,6 +32,7 @@ def test_the_runs_are_every_divergence_and_the_compared_ones(tmp_path):
     assert all(divergence(name).name == name for name in NAMES)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_saves_its_runs_and_goes_on(tmp_path, monkeypatch):
     """SIGTERM to the whole: every run preempted with its state, exit code 143, and the next call finishes them."""
     monkeypatch.setattr(runs, "POLL", 0.02)

@@ -67,6 +67,7 @@ def test_seconds_are_judged_by_the_last():
     assert speed.met(Case(kind="restart", aim=2.0), {"seconds": {"first start": 9.0, "second start": 1.5}})
 
 
+@pytest.mark.slow
 def test_a_smoke_run_measures_each_kind_and_resumes(tmp_path, capsys):
     asked = Settings(cases=("step 64/128*", "penalty 64/128", "8 seeds*"), torch="none", quick=True, results=tmp_path)
     assert speed.main(asked) == 0

@@ -76,18 +76,21 @@ def test_the_log_ratio_of_anchors_is_that_of_the_gaussians():
 # --- chains -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, truth", [("kl", KL), ("reverse_kl", KL), ("jeffreys", 2.0 * KL)])
 def test_nine_nats_are_found_within_four_standard_errors(far, name, truth):
     e = far[name]
     assert abs(e.value - truth) < 4.0 * e.standard_error < 0.3 * truth
 
 
+@pytest.mark.slow
 def test_bounded_divergences_are_near_their_maxima(far):
     truth = 2.0 * stats.norm.cdf(SHIFT / 2) - 1.0
     assert far["total_variation"].value == pytest.approx(truth, abs=0.01)
     assert 0.9 * math.log(2.0) < far["js"].value < math.log(2.0)
 
 
+@pytest.mark.slow
 def test_the_log_ratio_of_the_chain_is_that_of_the_densities(far):
     for rows in normals(7, n=500):
         found, truth = far["kl"].log_ratio(rows), KL - SHIFT * rows[:, 0]
@@ -95,6 +98,7 @@ def test_the_log_ratio_of_the_chain_is_that_of_the_densities(far):
         assert np.sqrt(np.mean((found - truth) ** 2)) < 1.0 < np.std(truth)
 
 
+@pytest.mark.slow
 def test_warnings_name_what_it_rests_on(far):
     e = far["kl"]
     assert (e.method, e.n_p, e.n_q, e.dim) == ("telescoping", N, N, DIM)
@@ -122,12 +126,14 @@ def draws() -> np.ndarray:
     return np.array([[(e.value, e.standard_error) for e in fit] for fit in fits])
 
 
+@pytest.mark.slow
 def test_the_mean_over_draws_is_the_truth(draws):
     """But for the error of the means, which adds about d/n to either."""
     values = draws[..., 0]
     assert (np.abs(values.mean(axis=0) - 8.0) < 4.0 * stats.sem(values, axis=0) + 0.05).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("j", range(2), ids=["kl", "reverse_kl"])
 def test_standard_errors_are_no_smaller_than_the_spread_over_draws(draws, j):
     """Within 25 %, that of a spread over 60 draws being 9 %."""

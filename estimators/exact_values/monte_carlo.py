@@ -129,7 +129,7 @@ def geometric_js(
 
     Source: Nielsen 2019; Deasy, Simidjievski, Liò 2020; the extended form Nielsen 2025.
     """
-    l_p, l_q = as_float(ratio_p), as_float(ratio_q)
+    l_p, l_q = as_float(jnp.asarray(ratio_p)), as_float(jnp.asarray(ratio_q))
     weight, share = gaussian.geometric_weights(alpha, convention)
     if l_p.ndim != 1 or l_q.ndim != 1 or min(l_p.size, l_q.size) < 2:
         raise ValueError(f"log-ratios of shape {l_p.shape} and {l_q.shape}: both must be [n] with n at least 2")
