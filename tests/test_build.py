@@ -61,24 +61,6 @@ def test_the_instance_noise_knows_the_length_of_the_training():
     assert build(BASE, RING).instance_noise is None
 
 
-@pytest.mark.parametrize(
-    "divergence, critic, trained",
-    [
-        ("kl", "", "kl"),
-        ("total_variation", "", "js"),
-        ("hockey_stick(3)", "", "js"),
-        ("total_variation", "tv", "total_variation"),
-        ("kl", "pearson", "pearson"),
-        ("chi2", "pearson", "pearson"),
-        ("alpha(0.3)", "alpha(0.3)", "alpha(0.3)"),
-    ],
-)
-def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(divergence, critic, trained):
-    gan = build(replace(BASE, {"divergence": divergence, "critic.divergence": critic}), RING)
-    assert gan.critic.divergence.name == trained
-    assert (gan.critic.divergence is gan.divergence) == (gan.divergence.name == trained)
-
-
 def test_the_fields_of_the_config_reach_the_gan():
     groups = {
         "game": Game(objective="alternative", critic_steps=4, smoothing=0.7),
