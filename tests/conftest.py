@@ -10,6 +10,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
 # Most programs here run for milliseconds and take seconds to compile; `make test-slow` runs fully optimised ones.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The parallel workers would each start as many BLAS threads as there are cores, which wait for one another in vain.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import numpy as np
