@@ -242,9 +242,9 @@ def test_exchanging_p_and_q_reverses_the_divergence(critics, parametric):
         assert b.diagnostics["lower_bound"] == pytest.approx(a.diagnostics["lower_bound"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "total_variation", "pearson", "alpha(0.5)"])
 def test_a_row_and_its_bare_generator_agree(name):
-    """What is stated for a row, and what is derived from its f alone, up to ratios of e^20."""
+    """What is stated for a row, and what is derived from its f alone, up to ratios of e^20: one row of each kind."""
     row = est.divergence(name)
     mine = est.from_generator("mine", row.f, smooth=row.smooth)
     rng = np.random.default_rng(0)
