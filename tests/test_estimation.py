@@ -91,7 +91,7 @@ def warned(e: est.Estimate, word: str) -> bool:
 
 @pytest.fixture(scope="module")
 def fits(short) -> dict[tuple[str, str], est.Estimate]:
-    """Every method on 2000 samples a side in the plane, by method and divergence; critics trained less than half.
+    """Every method on 2000 samples a side in the plane, by method and divergence; critics trained a fifth.
 
     `auto` asks for the critics of `neural`, which are not trained again.
     """
@@ -103,7 +103,7 @@ def fits(short) -> dict[tuple[str, str], est.Estimate]:
         return trained[objective]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=8))
+        patch.setattr(critic, "SCHEDULE", Schedule(rounds=8, batch=64))
         patch.setattr(neural, "cross_fit", once)
         found = {m: est.estimate(*samples, NAMES, method=m, confidence=0.999) for m in est.METHODS}
     return {(m, e.divergence): e for m, estimates in found.items() for e in estimates}

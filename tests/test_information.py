@@ -30,7 +30,7 @@ def correlated(seed: int, n: int = N, rho: float = RHO) -> tuple[np.ndarray, np.
 def short():
     """A fifth of the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=4))
+        patch.setattr(critic, "SCHEDULE", Schedule(rounds=4, batch=64))
         yield
 
 
