@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
+from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 
@@ -45,6 +46,7 @@ class Command(Base):
     settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     def __call__(self) -> None:
+        check(self.settings)  # `train` does it too, but this is before jax starts
         if not self._is_distributed():
             return self._train()
         from fgan.devices import processes
@@ -56,12 +58,10 @@ class Command(Base):
 
     def _train(self) -> None:
         require_device()
-        from fgan.config.checks import check
         from fgan.run.loop import train
 
-        config = check(self.settings)
-        run = self.run or _default_run(Path(self.file).stem, config)
-        outcome = train(config, run, overwrite=self.overwrite, quiet=self.quiet)
+        run = self.run or _default_run(Path(self.file).stem, self.settings)
+        outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:
             return
         print(f"run        {outcome.run}")

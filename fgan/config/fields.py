@@ -139,16 +139,36 @@ def items(kind: Any, n: int) -> list[Any]:
     return [inner[0]] * n if inner[-1] is Ellipsis else list(inner)
 
 
-def complaint(kind: Any, value: Any) -> str:
-    """What is wrong with `value`, of the right type, for a field annotated `kind`; empty if nothing is."""
-    if typing.get_origin(plain(kind)) is tuple:
-        found = ((item, complaint(k, item)) for k, item in zip(items(kind, len(value)), value, strict=True))
-        return next((f"{item!r}: {text}" for item, text in found if text), "")
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        return "" if value in choices else nearest(value, choices)
-    rules = (rule for rule in getattr(kind, "__metadata__", ()) if isinstance(rule, Rule))
-    return next((text for rule in rules if (text := rule.complaint(value))), "")
+_TYPES = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def typed(name: str, kind: Any, value: Any) -> Any:
+    """`value` as the field `name`, annotated `kind`, holds it; only int → float and list → tuple are converted.
+
+    Raises ConfigError for another type, and for a value that the annotation does not allow.
+    """
+
+    def wrong(remedy: str) -> ConfigError:
+        return ConfigError(f"{name} = {value!r}: {remedy}")
+
+    base = plain(kind)
+    if typing.get_origin(base) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise wrong("expected a list")
+        kinds = items(kind, len(value))
+        if len(kinds) != len(value):
+            raise wrong(f"expected {len(kinds)} values")
+        return tuple(typed(name, k, v) for k, v in zip(kinds, value, strict=True))
+    if base is float and type(value) is int and abs(value) < 2**1023:
+        value = float(value)
+    if not isinstance(value, base) or (isinstance(value, bool) and base is not bool):
+        raise wrong(f"expected {_TYPES[base]}")
+    if typing.get_origin(kind) is Literal and value not in (choices := typing.get_args(kind)):
+        raise wrong(nearest(value, choices))
+    for rule in getattr(kind, "__metadata__", ()):
+        if isinstance(rule, Rule) and (complaint := rule.complaint(value)):
+            raise wrong(complaint)
+    return value
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -159,10 +179,3 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from walk(value, f"{prefix}{name}.")
         else:
             yield prefix + name, kind, value
-
-
-def check_fields(config: Any) -> None:
-    """Raise ConfigError for the first field whose value its annotation does not allow."""
-    for name, kind, value in walk(config):
-        if text := complaint(kind, value):
-            raise ConfigError(f"{name} = {value if isinstance(value, float) else repr(value)}: {text}")

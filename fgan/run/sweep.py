@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 from fgan.config import toml
 from fgan.config.checks import check
-from fgan.config.fields import ConfigError, nearest
-from fgan.config.schema import Config, get, names, replace
+from fgan.config.fields import ConfigError, nearest, walk
+from fgan.config.schema import Config, get, replace
 from fgan.config.toml import Place, literal, to_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
@@ -98,7 +98,7 @@ def load(path: str | Path) -> Sweep:
 
 
 def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
-    known, axes = list(names()), {}
+    known, axes = {name: kind for name, kind, _ in walk(Config())}, {}
     for name, values in leaves(grid):
         at = place.of(name)
         if name not in known:
@@ -107,7 +107,7 @@ def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
             raise ConfigError(f"{at}: {name} is one for all members: set it outside [grid]")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{at}: {name} = {values!r}: expected a list of one value or more")
-        axes[name] = tuple(toml.typed(name, value, place) for value in values)
+        axes[name] = tuple(place.typed(name, known[name], value) for value in values)
         if len(set(axes[name])) < len(values):
             raise ConfigError(f"{at}: {name} = {values!r}: lists a value twice")
     return axes
