@@ -136,8 +136,6 @@ def _one_line(text: str) -> str:
 
 def _exit_code(error: Exception) -> int | None:
     """The documented code of an error we raise ourselves; None for a bug, which keeps its traceback."""
-    if isinstance(error, ConfigError):
-        return 2
     if (code := getattr(error, "exit_code", None)) is not None:
         return code
     from estimators.divergences.table import UnknownDivergence

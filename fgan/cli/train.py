@@ -58,9 +58,12 @@ class Command(Base):
 
     def _train(self) -> None:
         require_device()
+        from estimators.divergences.table import divergence
+        from fgan.run.directory import RunDirectory
         from fgan.run.loop import train
 
-        run = self.run or _default_run(Path(self.file).stem, self.settings)
+        name = divergence(self.settings.divergence).name
+        run = self.run or RunDirectory.default_name(Path(self.file).stem, name, self.settings.seed)
         outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:
             return
@@ -84,16 +87,6 @@ class Command(Base):
                 f"go together: given {given.coordinator!r}, {given.processes}, {given.process_id}"
             )
         return True
-
-
-def _default_run(stem: str, config: Config) -> str:
-    from estimators.divergences.table import divergence
-    from fgan.run.directory import RunDirectory
-
-    try:
-        return RunDirectory.default_name(stem, divergence(config.divergence).name, config.seed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _lines(scores: dict[str, Any]) -> list[str]:

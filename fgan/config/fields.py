@@ -34,6 +34,8 @@ RENAMED = {
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line with the remedy."""
 
+    exit_code = 2
+
 
 def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
     """The remedy for an unknown `name`: its new name or the closest choice, else `otherwise`, else all choices."""
