@@ -48,11 +48,9 @@ def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
 
 def _renamed(name: str) -> str | None:
     """The new name of a field such as spread.start, or of an option such as --spread.start."""
-    dashes, field = ("--", name[2:]) if name.startswith("--") else ("", name)
-    table, dot, rest = field.partition(".")
-    if field in RENAMED:
-        return dashes + RENAMED[field]
-    return f"{dashes}{RENAMED[table]}{dot}{rest}" if table in RENAMED else None
+    field = name.removeprefix("--")
+    old = next((old for old in RENAMED if f"{field}.".startswith(f"{old}.")), None)
+    return old and name.replace(old, RENAMED[old], 1)
 
 
 class Rule(PrimitiveConstructorSpec):

@@ -16,6 +16,7 @@ A killed sweep goes on from the last checkpoint of the part it was at.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -23,7 +24,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -195,11 +196,9 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
 
 def _members_before(directory: Path) -> int:
     """How many members a part the sweep in `directory` began with; 0 if it holds none."""
-    try:
-        found = tomllib.loads((directory / "config.toml").read_text(encoding="utf-8")).get("members")
-    except (OSError, ValueError):
-        return 0  # opening the directory says what is wrong with it
-    return found if type(found) is int and found > 0 else 0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `open` says what is wrong
+        return max(0, int(tomllib.loads((directory / "config.toml").read_text(encoding="utf-8"))["members"]))
+    return 0
 
 
 def _fitting(programs: Sequence[Program]) -> int:
@@ -219,21 +218,23 @@ class _Running:
 
     def all(self, work: Sequence[tuple[Program, Part]]) -> Outcome:
         ended = {record["part"]: record["rows"] for record in self.run.records("results.jsonl")}
+        self.rows = list(chain(*ended.values()))
         with self.run.recorded(self._progress):
             for program, part in work:
                 self.part = part.name
-                self.rows += ended[part.name] if part.name in ended else self._train(program, part)
+                if part.name not in ended:
+                    self._train(program, part)
                 self.done, self.loop = self.done + program.config.steps, None
             self._write_csv()
         sweep_picture.draw(self.run.path / "results.csv")
         self.run.status("finished", self.done, members=len(self.rows), devices=engines.describe())
-        return Outcome(self.run.path, self.done, sorted(self.rows, key=lambda row: row["line"]))
+        return Outcome(self.run.path, self.done, self.rows)
 
     def _progress(self) -> dict[str, Any]:
         return {"step": self.done + (self.loop.step if self.loop else 0), "part": self.part}
 
-    def _train(self, program: Program, part: Part) -> list[dict[str, Any]]:
-        """The rows of a part, recorded."""
+    def _train(self, program: Program, part: Part) -> None:
+        """Train a part, and record its rows."""
         self.run.status("running", self.done, part=part.name)
         (self.run.path / "parts").mkdir(exist_ok=True)
         members = part.trained(self.grid)
@@ -248,8 +249,8 @@ class _Running:
                 scores = [{"diverged": True}] * part.size
             rows = list(self._rows(part, loop, scores))
         self.run.append({"part": part.name, "rows": rows}, "results.jsonl")
-        self._write_csv(rows)
-        return rows
+        self.rows += rows
+        self._write_csv()
 
     def _rows(self, part: Part, loop: Loop, scores: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """What results.csv says of each member of a part."""
@@ -263,14 +264,14 @@ class _Running:
             fields = {name: get(config, name) for name in self.grid} | {"seed": config.seed}
             yield {"line": line, **fields, **state, "part": part.name, "member": i, **metrics, **flat}
 
-    def _write_csv(self, more: Sequence[dict[str, Any]] = ()) -> None:
+    def _write_csv(self) -> None:
         """results.csv, anew."""
-        rows = sorted([*self.rows, *more], key=lambda row: row["line"])
-        columns = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "line"]
+        self.rows.sort(key=lambda row: row["line"])
+        columns = [name for name in dict.fromkeys(chain(*self.rows)) if name != "line"]
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_csv(row.get(name)) for name in columns] for row in rows)
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _csv(value) for name, value in row.items()} for row in self.rows)
         write_atomic(self.run.path / "results.csv", text.getvalue())
 
 

@@ -147,12 +147,8 @@ def _subspaces(config: Config, data: Dataset, n: int) -> Score | None:
     law = data.law
     if law is None:
         return None
-    perfect = perfect_in_subspace(law.rank)
-
-    def score(samples, state):
-        return _captured(subspace_scores(samples, law.means, law.bases, law.sigma), law.modes, perfect)
-
-    return score
+    known, perfect = (law.means, law.bases, law.sigma), perfect_in_subspace(law.rank)
+    return lambda samples, state: _captured(subspace_scores(samples, *known), law.modes, perfect)
 
 
 def _exact(config: Config, data: Dataset, n: int) -> Score | None:
