@@ -47,12 +47,9 @@ class Command(Base):
         jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
         require_device()
         data = load(self.settings.data)
-
-        def steps(config: Config, n: int, layout):
-            return described(config, data, n, layout)
-
-        result = compile_check.compile_check(self.settings, self.topology, steps)
-        twice = compile_check.doubled(self.settings, self.topology, steps) if self.weak_scaling else None
+        asked = self.settings, self.topology, lambda config, n, layout: described(config, data, n, layout)
+        result = compile_check.compile_check(*asked)
+        twice = compile_check.doubled(*asked) if self.weak_scaling else None
         if self.json:
             more = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(result, twice)]}
             print(json.dumps(compile_check.as_json(result) | more, allow_nan=False))

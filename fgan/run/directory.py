@@ -55,9 +55,8 @@ class RunNotFound(CheckpointError):
 class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
-    Attributes:
-        changeable: dotted configuration keys, or tables, that do not make it another run.
-        writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
+    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`,
+    `append`, `cut` and `status` do nothing.
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
