@@ -91,10 +91,10 @@ class Command(Base):
 
 def _lines(scores: dict[str, Any]) -> list[str]:
     """An evaluation's scores as lines: the model's, then the real data's own."""
-    own = {k: v for k, v in scores.items() if not isinstance(v, (dict, list))}
-    lines = ["scores     " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in own.items())]
-    for key, value in scores.items():
-        if isinstance(value, dict):
-            numbers = {k: v for k, v in value.items() if not isinstance(v, list)}
-            lines.append(f"  {key.replace('_', ' ')}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
-    return lines
+    below = {key: value for key, value in scores.items() if isinstance(value, dict)}
+    return [f"scores     {_numbers(scores)}", *(f"  {k.replace('_', ' ')}: {_numbers(v)}" for k, v in below.items())]
+
+
+def _numbers(scores: dict[str, Any]) -> str:
+    plain = {key: value for key, value in scores.items() if not isinstance(value, (dict, list))}
+    return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items())
