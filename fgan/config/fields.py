@@ -39,18 +39,12 @@ class ConfigError(ValueError):
 
 def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
     """The remedy for an unknown `name`: its new name or the closest choice, else `otherwise`, else all choices."""
-    choices = list(choices)
-    if (new := _renamed(name)) in choices:
+    choices, field = list(choices), name.removeprefix("--")  # of an option
+    old = next((old for old in RENAMED if f"{field}.".startswith(f"{old}.")), None)
+    if old and (new := name.replace(old, RENAMED[old], 1)) in choices:
         return f"it is now called {new}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else otherwise or f"choose from {', '.join(choices)}"
-
-
-def _renamed(name: str) -> str | None:
-    """The new name of a field such as spread.start, or of an option such as --spread.start."""
-    field = name.removeprefix("--")
-    old = next((old for old in RENAMED if f"{field}.".startswith(f"{old}.")), None)
-    return old and name.replace(old, RENAMED[old], 1)
 
 
 class Rule(PrimitiveConstructorSpec):

@@ -32,7 +32,6 @@ from fgan.config import toml
 from fgan.config.checks import check
 from fgan.config.fields import ConfigError, nearest, walk
 from fgan.config.schema import Config, get, replace
-from fgan.config.toml import Place, literal, to_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.run import sweep_picture
@@ -70,7 +69,7 @@ class Sweep:
             try:
                 check(config)
             except ValueError as error:  # ConfigError or UnknownDivergence
-                fields = ", ".join(f"{name} = {literal(get(config, name))}" for name in self.grid)
+                fields = ", ".join(f"{name} = {toml.literal(get(config, name))}" for name in self.grid)
                 raise ConfigError(f"{self.name}: {fields}: {error}") from None
         if "penalty.weight" in self.grid and not any(config.penalty.names for config in configs):
             raise ConfigError(f"{self.name}: penalty.weight changes nothing without a penalty: set penalty.names")
@@ -78,14 +77,14 @@ class Sweep:
 
     def to_toml(self) -> str:
         """The resolved sweep: every field of the base, and the grid."""
-        grid = [f"{json.dumps(name)} = {literal(tuple(values))}" for name, values in self.grid.items()]
-        return "\n".join([f"members = {self.members}", to_toml(self.base), "[grid]", *grid]) + "\n"
+        grid = [f"{json.dumps(name)} = {toml.literal(tuple(values))}" for name, values in self.grid.items()]
+        return "\n".join([f"members = {self.members}", toml.to_toml(self.base), "[grid]", *grid]) + "\n"
 
 
 def load(path: str | Path) -> Sweep:
     """The Sweep in a TOML file. Raises ConfigError naming file, line and nearest name."""
     name, text = str(path), toml.read(path, folder="configs/sweeps")
-    table, place = toml.parse(text, name), Place(name, text)
+    table, place = toml.parse(text, name), toml.Place(name, text)
     grid, file, members = (table.pop(key, None) for key in ("grid", "config", "members"))
     if not isinstance(grid, Mapping) or not grid:
         raise ConfigError(f'{name}: no table [grid] of lists to combine, such as divergence = ["kl", "js"]')
@@ -95,10 +94,10 @@ def load(path: str | Path) -> Sweep:
         raise ConfigError(f"{place.of('members')}: members = {members!r}: expected a whole number, at least 1")
     below = Config() if file is None else toml.load(Path(path).parent / file)
     base = toml.overlay(below, table, place)
-    return Sweep(base=base, grid=_axes(grid, Place(name, text, "grid.")), members=members or 0, name=name)
+    return Sweep(base=base, grid=_axes(grid, toml.Place(name, text, "grid.")), members=members or 0, name=name)
 
 
-def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
+def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ...]]:
     known, axes = {name: kind for name, kind, _ in walk(Config())}, {}
     for name, values in leaves(grid):
         at = place.of(name)
@@ -182,7 +181,7 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
     programs = [Program(group[0].config, data[group[0].config.data]) for group in found]
     most = plan.members or (not overwrite and _members_before(Path(directory))) or _fitting(programs)
     resolved = Sweep(base=plan.base, grid=plan.grid, members=most, name=plan.name)
-    contents = f"data_fingerprints = {literal(tuple(d.fingerprint() for d in data.values()))}\n"
+    contents = f"data_fingerprints = {toml.literal(tuple(d.fingerprint() for d in data.values()))}\n"
     work = [(program, part) for i, program in enumerate(programs) for part in parts(found[i], most, i)]
     with (
         RunDirectory.open(directory, contents + resolved.to_toml(), overwrite=overwrite, changeable=CHANGEABLE) as run,
