@@ -230,7 +230,8 @@ def test_a_batch_that_does_not_divide_is_refused_with_one_that_does(monkeypatch)
     ],
 )
 def test_refusals_are_one_line_and_exit_2(monkeypatch, capsys, words, said):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name))
     for name in ("JAX_PLATFORMS", "TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "TPU_ACCELERATOR_TYPE"):
         monkeypatch.setenv(name, os.environ.get(name, "cpu"))  # so that what the command sets is undone
     monkeypatch.setattr(jax.config, "update", lambda *_: None)

@@ -50,7 +50,7 @@ def refused(kind: type[Exception], path: Path, config: str = CONFIG, **options) 
 
 def test_a_new_run(path):
     with RunDirectory.open(path, CONFIG) as run:
-        assert run.path == path and not run.resumed
+        assert run.path == path
         assert run.config_toml == CONFIG
         assert sorted(os.listdir(path)) == ["config.toml", "run.lock"]
         holder = json.loads((path / "run.lock").read_text())
@@ -65,7 +65,7 @@ def test_resuming(path, config):
         run.append({"step": 1})
         fingerprint = run.fingerprint
     with RunDirectory.open(path, config) as run:
-        assert run.resumed and run.size() > 0
+        assert run.size() > 0
         assert run.config_toml == config and run.fingerprint == fingerprint
 
 
@@ -92,21 +92,21 @@ def test_what_may_change_is_for_the_caller_to_say(path):
     assert "steps was 100, is 7" in refused(ConfigConflict, path, changed("100", "7"), changeable=())
     line = refused(ConfigConflict, path, changed("every = 10", "every = 1"), changeable=("lo", "log.ever"))
     assert "log.every" in line
-    with RunDirectory.open(path, changed("64", "8"), changeable=("critic.width",)) as run:
-        assert run.resumed
+    with RunDirectory.open(path, changed("64", "8"), changeable=("critic.width",)):
+        pass
 
 
 def test_layout_of_the_toml_does_not_matter(path):
     RunDirectory.open(path, CONFIG).close()
     table = "critic = {width = 0x40} # another hand\nlog.every = 10\n"
     with RunDirectory.open(path, table + 'divergence = "kl"\nseed = 0\nsteps = 100') as run:
-        assert run.resumed
+        assert not run.records()
 
 
 def test_overwrite_sets_the_old_run_aside(path):
     for seed in range(3):
         with RunDirectory.open(path, changed("seed = 0", f"seed = {seed}"), overwrite=True) as run:
-            assert not run.resumed and run.size() == 0
+            assert run.size() == 0
             run.append({"seed": seed})
     assert sorted(os.listdir(path.parent)) == ["a run", "a run.old-1", "a run.old-2"]
     for name, seed in (("a run.old-1", 0), ("a run.old-2", 1), ("a run", 2)):
@@ -130,7 +130,7 @@ def test_a_damaged_configuration_conflicts(path, content):
     (path / "config.toml").write_bytes(content)
     assert "cannot be read" in refused(ConfigConflict, path)
     with RunDirectory.open(path, CONFIG, overwrite=True) as run:
-        assert not run.resumed
+        assert run.config_toml == CONFIG
 
 
 def test_a_killed_creation_is_begun_again(path):
@@ -138,7 +138,7 @@ def test_a_killed_creation_is_begun_again(path):
     (path / ".config.toml.tmp").write_text("steps")
     (path / "run.lock").touch()
     with RunDirectory.open(path, CONFIG) as run:
-        assert not run.resumed and run.config_toml == CONFIG
+        assert run.config_toml == CONFIG
 
 
 def test_a_run_in_use_is_refused_whatever_is_asked(path):
@@ -345,5 +345,4 @@ def test_a_run_can_be_killed_and_resumed(path):
     environment = os.environ | {"PYTHONPATH": str(Path(directory.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", script, path], env=environment, check=False).returncode == 9
     assert (path / "run.lock").exists()
-    with RunDirectory.open(path, "") as run:
-        assert run.resumed
+    RunDirectory.open(path, "").close()

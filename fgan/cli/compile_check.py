@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
+from fgan.config.checks import check
 from fgan.config.schema import Config
 
 COMMANDS = {
@@ -36,22 +37,19 @@ class Command(Base):
         os.environ["JAX_PLATFORMS"] = "cpu"
         for name, value in NO_TPU.items():
             os.environ.setdefault(name, value)
+        check(self.settings)
         import jax
 
-        from fgan.config.checks import check
         from fgan.data.sources import load
         from fgan.devices import compile_check
         from fgan.run.program import described
 
         jax.config.update("jax_enable_compilation_cache", False)  # a program for an absent TPU cannot be read back
         require_device()
-        data = load(check(self.settings).data)
-
-        def steps(config: Config, n: int, layout):
-            return described(config, data, n, layout)
-
-        result = compile_check.compile_check(self.settings, self.topology, steps)
-        twice = compile_check.doubled(self.settings, self.topology, steps) if self.weak_scaling else None
+        data = load(self.settings.data)
+        asked = self.settings, self.topology, lambda config, n, layout: described(config, data, n, layout)
+        result = compile_check.compile_check(*asked)
+        twice = compile_check.doubled(*asked) if self.weak_scaling else None
         if self.json:
             more = {} if twice is None else {"model": [r._asdict() for r in compile_check.weak_scaling(result, twice)]}
             print(json.dumps(compile_check.as_json(result) | more, allow_nan=False))

@@ -94,7 +94,5 @@ def _number(x: float) -> str:
     """A limit as a person writes it."""
     named = {math.inf: "∞", -math.inf: "−∞", math.log(2.0): "log 2", 0.5 * math.log(2.0): "½ log 2"}
     named |= {-2.0 * math.log(2.0): "−log 4"}
-    for value, text in named.items():
-        if x == value or (math.isfinite(x) and math.isfinite(value) and abs(x - value) < 1e-12):
-            return text
-    return f"{x:.4g}".replace("-", "−")
+    same = (text for value, text in named.items() if math.isclose(x, value, rel_tol=0.0, abs_tol=1e-12))
+    return next(same, f"{x:.4g}".replace("-", "−"))

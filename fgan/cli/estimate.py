@@ -98,7 +98,8 @@ def _table(estimates: Sequence[Any]) -> Iterator[str]:
         yield f"{e.divergence:<20}{numbers}{'–' if bound is None else _number(bound):>13}"
     if choice := next((e.diagnostics["choice"] for e in estimates if "choice" in e.diagnostics), ""):
         yield choice
-    if checks := _checks(estimates):
+    fits = ([words.format(e.diagnostics[k]) for k, words in CHECKS.items() if k in e.diagnostics] for e in estimates)
+    if checks := next(filter(None, fits), []):  # of the one fit behind all estimates
         yield f"checks: {', '.join(checks)}"
     for warning in dict.fromkeys(w for e in estimates for w in e.warnings):
         concerned = [e.divergence for e in estimates if warning in e.warnings]
@@ -117,12 +118,6 @@ CHECKS = {
     "train_minus_held_out": "training less held-out bound {:.3g}",
 }
 """Diagnostics that the table shows, in words."""
-
-
-def _checks(estimates: Sequence[Any]) -> list[str]:
-    """The checks of the one fit behind all `estimates`, from the first that has any."""
-    made = ([words.format(e.diagnostics[k]) for k, words in CHECKS.items() if k in e.diagnostics] for e in estimates)
-    return next(filter(None, made), [])
 
 
 def _draw(estimates: Sequence[Any], path: Path) -> None:

@@ -22,7 +22,7 @@ import tyro
 
 from estimators.rooms import Room
 from fgan.config import schema, toml
-from fgan.config.fields import ConfigError, check_fields, nearest
+from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
@@ -63,9 +63,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
     if not _takes_config(command) or words[:1] in ([], ["-h"], ["--help"]):
         return _filled(name, command, words)
     file = words[0] if not words[0].startswith("-") else _filled(name, command, words).file
-    made = _filled(name, command, words, default=command(file=file, settings=toml.load(file)))
-    check_fields(made.settings)
-    return made
+    return _filled(name, command, words, default=command(file=file, settings=toml.load(file)))
 
 
 def _takes_config(command: Any) -> bool:
@@ -138,8 +136,6 @@ def _one_line(text: str) -> str:
 
 def _exit_code(error: Exception) -> int | None:
     """The documented code of an error we raise ourselves; None for a bug, which keeps its traceback."""
-    if isinstance(error, ConfigError):
-        return 2
     if (code := getattr(error, "exit_code", None)) is not None:
         return code
     from estimators.divergences.table import UnknownDivergence

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
+from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 
@@ -45,6 +46,7 @@ class Command(Base):
     settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     def __call__(self) -> None:
+        check(self.settings)  # `train` does it too, but this is before jax starts
         if not self._is_distributed():
             return self._train()
         from fgan.devices import processes
@@ -56,12 +58,13 @@ class Command(Base):
 
     def _train(self) -> None:
         require_device()
-        from fgan.config.checks import check
+        from estimators.divergences.table import divergence
+        from fgan.run.directory import RunDirectory
         from fgan.run.loop import train
 
-        config = check(self.settings)
-        run = self.run or _default_run(Path(self.file).stem, config)
-        outcome = train(config, run, overwrite=self.overwrite, quiet=self.quiet)
+        name = divergence(self.settings.divergence).name
+        run = self.run or RunDirectory.default_name(Path(self.file).stem, name, self.settings.seed)
+        outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:
             return
         print(f"run        {outcome.run}")
@@ -86,22 +89,12 @@ class Command(Base):
         return True
 
 
-def _default_run(stem: str, config: Config) -> str:
-    from estimators.divergences.table import divergence
-    from fgan.run.directory import RunDirectory
-
-    try:
-        return RunDirectory.default_name(stem, divergence(config.divergence).name, config.seed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _lines(scores: dict[str, Any]) -> list[str]:
     """An evaluation's scores as lines: the model's, then the real data's own."""
-    own = {k: v for k, v in scores.items() if not isinstance(v, (dict, list))}
-    lines = ["scores     " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in own.items())]
-    for key, value in scores.items():
-        if isinstance(value, dict):
-            numbers = {k: v for k, v in value.items() if not isinstance(v, list)}
-            lines.append(f"  {key.replace('_', ' ')}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
-    return lines
+    below = {key: value for key, value in scores.items() if isinstance(value, dict)}
+    return [f"scores     {_numbers(scores)}", *(f"  {k.replace('_', ' ')}: {_numbers(v)}" for k, v in below.items())]
+
+
+def _numbers(scores: dict[str, Any]) -> str:
+    plain = {key: value for key, value in scores.items() if not isinstance(value, (dict, list))}
+    return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items())

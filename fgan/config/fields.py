@@ -34,23 +34,17 @@ RENAMED = {
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line with the remedy."""
 
+    exit_code = 2
+
 
 def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
     """The remedy for an unknown `name`: its new name or the closest choice, else `otherwise`, else all choices."""
-    choices = list(choices)
-    if (new := _renamed(name)) in choices:
+    choices, field = list(choices), name.removeprefix("--")  # of an option
+    old = next((old for old in RENAMED if f"{field}.".startswith(f"{old}.")), None)
+    if old and (new := name.replace(old, RENAMED[old], 1)) in choices:
         return f"it is now called {new}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else otherwise or f"choose from {', '.join(choices)}"
-
-
-def _renamed(name: str) -> str | None:
-    """The new name of a field such as spread.start, or of an option such as --spread.start."""
-    dashes, field = ("--", name[2:]) if name.startswith("--") else ("", name)
-    table, dot, rest = field.partition(".")
-    if field in RENAMED:
-        return dashes + RENAMED[field]
-    return f"{dashes}{RENAMED[table]}{dot}{rest}" if table in RENAMED else None
 
 
 class Rule(PrimitiveConstructorSpec):
@@ -139,16 +133,36 @@ def items(kind: Any, n: int) -> list[Any]:
     return [inner[0]] * n if inner[-1] is Ellipsis else list(inner)
 
 
-def complaint(kind: Any, value: Any) -> str:
-    """What is wrong with `value`, of the right type, for a field annotated `kind`; empty if nothing is."""
-    if typing.get_origin(plain(kind)) is tuple:
-        found = ((item, complaint(k, item)) for k, item in zip(items(kind, len(value)), value, strict=True))
-        return next((f"{item!r}: {text}" for item, text in found if text), "")
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        return "" if value in choices else nearest(value, choices)
-    rules = (rule for rule in getattr(kind, "__metadata__", ()) if isinstance(rule, Rule))
-    return next((text for rule in rules if (text := rule.complaint(value))), "")
+_TYPES = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def typed(name: str, kind: Any, value: Any) -> Any:
+    """`value` as the field `name`, annotated `kind`, holds it; only int → float and list → tuple are converted.
+
+    Raises ConfigError for another type, and for a value that the annotation does not allow.
+    """
+
+    def wrong(remedy: str) -> ConfigError:
+        return ConfigError(f"{name} = {value!r}: {remedy}")
+
+    base = plain(kind)
+    if typing.get_origin(base) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise wrong("expected a list")
+        kinds = items(kind, len(value))
+        if len(kinds) != len(value):
+            raise wrong(f"expected {len(kinds)} values")
+        return tuple(typed(name, k, v) for k, v in zip(kinds, value, strict=True))
+    if base is float and type(value) is int and abs(value) < 2**1023:
+        value = float(value)
+    if not isinstance(value, base) or (isinstance(value, bool) and base is not bool):
+        raise wrong(f"expected {_TYPES[base]}")
+    if typing.get_origin(kind) is Literal and value not in (choices := typing.get_args(kind)):
+        raise wrong(nearest(value, choices))
+    for rule in getattr(kind, "__metadata__", ()):
+        if isinstance(rule, Rule) and (complaint := rule.complaint(value)):
+            raise wrong(complaint)
+    return value
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -159,10 +173,3 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from walk(value, f"{prefix}{name}.")
         else:
             yield prefix + name, kind, value
-
-
-def check_fields(config: Any) -> None:
-    """Raise ConfigError for the first field whose value its annotation does not allow."""
-    for name, kind, value in walk(config):
-        if text := complaint(kind, value):
-            raise ConfigError(f"{name} = {value if isinstance(value, float) else repr(value)}: {text}")

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from fgan.config.fields import ConfigError, complaint, fields, items, nearest, plain, walk
+from fgan.config.fields import ConfigError, fields, nearest, typed, walk
 from fgan.config.schema import Config, names
 
 SIZE_LIMIT = 1 << 20
 """Bytes of a config file, checked before reading; a config has a few hundred."""
-
-_TYPES = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
 
 
 def load(path: str | Path) -> Config:
@@ -95,6 +93,13 @@ class Place(NamedTuple):
         table = dotted.rpartition(".")[0]
         return self.of(table) if table else self.name
 
+    def typed(self, dotted: str, kind: Any, value: Any) -> Any:
+        """`value`, read here, as a field annotated `kind` holds it. Raises ConfigError with file:line."""
+        try:
+            return typed(dotted, kind, value)
+        except ConfigError as error:
+            raise ConfigError(f"{self.of(dotted)}: {error}") from None
+
 
 def overlay(config: Any, table: Mapping[str, Any], place: Place, prefix: str = "") -> Any:
     """`config`, or its table `prefix`, with the fields that `table`, read at `place`, holds. Raises ConfigError."""
@@ -106,40 +111,9 @@ def overlay(config: Any, table: Mapping[str, Any], place: Place, prefix: str = "
             choices = dict.fromkeys([*(prefix + k for k in known), *names()])
             raise ConfigError(f"{place.of(dotted)}: unknown key {dotted!r}: {nearest(dotted, choices)}")
         if not dataclasses.is_dataclass(known[key]):
-            values[key] = _typed(known[key], value, dotted, place)
+            values[key] = place.typed(dotted, known[key], value)
         elif isinstance(value, Mapping):
             values[key] = overlay(getattr(config, key), value, place, dotted + ".")
         else:
             raise ConfigError(f"{place.of(dotted)}: {dotted} is a table; write [{dotted}] and its keys below")
     return dataclasses.replace(config, **values)
-
-
-def typed(dotted: str, value: Any, place: Place) -> Any:
-    """`value`, read at `place`, as the type of the field of that dotted name. Raises ConfigError."""
-    kind: Any = Config
-    for part in dotted.split("."):
-        kind = fields(kind)[part]
-    return _typed(kind, value, dotted, place)
-
-
-def _typed(kind: Any, value: Any, dotted: str, place: Place) -> Any:
-    """`value` as `kind`: no silent conversion but int → float and list → tuple."""
-
-    def wrong(remedy: str) -> ConfigError:
-        return ConfigError(f"{place.of(dotted)}: {dotted} = {value!r}: {remedy}")
-
-    base = plain(kind)
-    if getattr(base, "__origin__", None) is tuple:
-        if not isinstance(value, list):
-            raise wrong("expected a list")
-        kinds = items(kind, len(value))
-        if len(kinds) != len(value):
-            raise wrong(f"expected {len(kinds)} values")
-        return tuple(_typed(k, v, dotted, place) for k, v in zip(kinds, value, strict=True))
-    if base is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
-        value = float(value)
-    if not isinstance(value, base) or (isinstance(value, bool) and base is not bool):
-        raise wrong(f"expected {_TYPES[base]}")
-    if text := complaint(kind, value):
-        raise wrong(text)
-    return value

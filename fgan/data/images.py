@@ -68,7 +68,10 @@ def own_images(data: Data) -> Dataset:
         notes = (*notes, f"no test images: {len(held_out):,} of the training images are held out")
         test = train.taken(held_out)
     train = train.taken(order)
-    labels, held_out_labels = _classes(train, test)
+    labels = held_out_labels = None
+    if train.labels is not None and test.labels is not None:  # as 0, 1, … without gaps: EMNIST's letters begin with 1
+        _, classes = np.unique(np.concatenate([train.labels, test.labels]), return_inverse=True)
+        labels, held_out_labels = np.split(classes.astype(np.int32), [len(train.labels)])
     dim = train.images[0].size
     return Dataset(
         name="images",
@@ -82,15 +85,6 @@ def own_images(data: Data) -> Dataset:
         scale=np.full(dim, 127.5),
         notes=notes,
     )
-
-
-def _classes(train: ImageSet, test: ImageSet) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The labels of both sets as classes 0, 1, …, without gaps (EMNIST's letters begin with 1)."""
-    if train.labels is None or test.labels is None:
-        return None, None
-    _, classes = np.unique(np.concatenate([train.labels, test.labels]), return_inverse=True)
-    first, second = np.split(classes.astype(np.int32), [len(train.labels)])
-    return first, second
 
 
 def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:

@@ -74,7 +74,9 @@ class Checkpoints:
             CheckpointError: the directory belongs to another configuration. TypeError: a leaf is not an array.
         """
         record = {"step": step, "fingerprint": self.fingerprint, "leaves": _describe(state)}
-        record |= {"metrics_bytes": int(metrics_bytes), "versions": _versions()}
+        packages = ("jax", "jaxlib", "numpy", "orbax-checkpoint")
+        versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+        record |= {"metrics_bytes": int(metrics_bytes), "versions": versions}
         processes.barrier("all are to save")  # and see the same directory
         sound = self._sound_steps()
         try:
@@ -150,7 +152,9 @@ class Checkpoints:
         _write_payload(stage / PAYLOAD, step, leaves)
         if not processes.leader():
             return
-        _write_manifest(stage, record | {"files": _digests(stage / PAYLOAD)})
+        content = record | {"files": _digests(stage / PAYLOAD)}
+        signed = {"sha256": _content_hash(content), "content": content}
+        write_atomic(stage / MANIFEST, json.dumps(signed, indent=1) + "\n")
         if self._at(step).exists():
             self._set_aside(step)
         stage.rename(self._at(step))
@@ -170,7 +174,7 @@ class Checkpoints:
                 shutil.rmtree(self.directory / name)
 
     def _set_aside(self, step: int) -> None:
-        names = itertools.chain([f"bad-{step}"], (f"bad-{step}-{k}" for k in itertools.count(2)))
+        names = (f"bad-{step}" + f"-{k}" * (k > 1) for k in itertools.count(1))
         self._at(step).rename(next(path for path in map(self.directory.joinpath, names) if not path.exists()))
 
     def _verify(self, step: int) -> dict[str, Any]:
@@ -223,20 +227,11 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "numpy", "orbax-checkpoint")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-
-
 # The manifest carries the hash of its own content: a flipped bit in it must not pass for another configuration.
 
 
 def _content_hash(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write_manifest(root: Path, content: dict[str, Any]) -> None:
-    write_atomic(root / MANIFEST, json.dumps({"sha256": _content_hash(content), "content": content}, indent=1) + "\n")
 
 
 def _read_manifest(root: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fgan.config.fields import ConfigError
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
 from fgan.run.progress import Stopped
@@ -54,22 +55,19 @@ class RunNotFound(CheckpointError):
 class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
-    Attributes:
-        changeable: dotted configuration keys, or tables, that do not make it another run.
-        resumed: whether `open` found the run there already.
-        writes: whether it may be written to; where not, `append`, `cut` and `status` do nothing.
+    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`,
+    `append`, `cut` and `status` do nothing.
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
         self.path = Path(path).resolve()
         self.changeable = changeable
         self.writes = writes
-        self.resumed = False
         self._claim: bytes | None = None
 
     @classmethod
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
-        """The existing run at `path`, to read from: nothing is locked or written. Raises RunNotFound.
+        """The existing run at `path`, not locked. Raises RunNotFound.
 
         `writes` is False for a process that takes part in a run which another one writes.
         """
@@ -117,7 +115,7 @@ class RunDirectory:
     def default_name(config_stem: str, divergence: str, seed: int) -> str:
         """``runs/<config>-<divergence>-seed<k>``, other characters escaped: ``alpha(0.5)`` becomes ``alpha-0.5``.
 
-        Raises ValueError where that is no usable name.
+        Raises ConfigError where that is no usable name.
         """
         return f"runs/{_checked_name(f'{_escape(config_stem)}-{_escape(divergence)}-seed{int(seed)}')}"
 
@@ -224,19 +222,23 @@ class RunDirectory:
     def _settle(self, config_toml: str, overwrite: bool) -> None:
         """Make the locked directory one of this configuration."""
         wanted = _identity(config_toml, self.changeable)
-        self.resumed = (self.path / CONFIG).exists()
-        if self.resumed and overwrite:
+        holds_run = (self.path / CONFIG).exists()
+        if holds_run and overwrite:
             self._set_aside()
-        elif self.resumed:
+        elif holds_run:
             self._refuse_other(wanted)
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
                 f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run"
             )
-        _preflight(self.path)
+        trial = self.path / ".trial"
+        try:
+            write_atomic(trial, "0" * 65536)  # better refused now than after the first hour
+        finally:
+            trial.unlink(missing_ok=True)
         write_atomic(self.path / CONFIG, config_toml)
-        for log in self.path.glob("*.jsonl"):
-            _drop_half_line(log)
+        for log in self.path.glob("*.jsonl"):  # a killed writer may have left half a line
+            os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
     def _refuse_other(self, wanted: dict[str, str]) -> None:
         try:
@@ -257,7 +259,7 @@ class RunDirectory:
         old = next(path for path in names if not path.exists())
         self.path.rename(old)
         (old / LOCK).unlink()
-        self._claim, self.resumed = None, False
+        self._claim = None
         self.path.mkdir()
         self._claim = lock.claim(self.path / LOCK)
 
@@ -280,13 +282,13 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _escape(text: str) -> str:
     escaped = re.sub(r"[^A-Za-z0-9._-]+", "-", text).rstrip("-").lstrip("._-")
     if not escaped:
-        raise ValueError(f"no file name can be made of {text!r}: name a directory by --run")
+        raise ConfigError(f"no file name can be made of {text!r}: name a directory by --run")
     return escaped
 
 
 def _checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no usable name: at most 100 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        raise ConfigError(f"{name!r} is no usable name: at most 100 of A-Z a-z 0-9 . _ -, a letter or digit first")
     return name
 
 
@@ -309,19 +311,3 @@ def _resources(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = "free some space, allow writing there, or name another directory by --run"
         raise ResourceError(f"cannot write in {path}: {error.strerror or error}; {remedy}") from error
-
-
-def _preflight(path: Path) -> None:
-    """Write and remove 64 KiB: better refused now than after the first hour."""
-    trial = path / ".trial"
-    try:
-        write_atomic(trial, "0" * 65536)
-    finally:
-        trial.unlink(missing_ok=True)
-
-
-def _drop_half_line(path: Path) -> None:
-    """Cut what a killed writer left after the last line end."""
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)

@@ -39,12 +39,9 @@ def claim(lock: Path) -> bytes:
     A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
     it stale the second reads the first one's name.
     """
-    holder = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    text = (json.dumps(holder | {"born": born(os.getpid())}) + "\n").encode()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "born": born(os.getpid())}
+    text = (json.dumps(holder) + "\n").encode()
     while True:
         with open(lock, "a+b") as file:
             _flock(file)
@@ -87,11 +84,10 @@ def _alive(holder: dict[str, Any]) -> bool:
     if holder["host"] != socket.gethostname():
         return True
     try:
-        os.kill(holder["pid"], 0)
+        with contextlib.suppress(PermissionError):  # it is another user's
+            os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # it is another user's
     now, then = born(holder["pid"]), holder.get("born")
     return now != "never" and (None in (now, then) or now == then)
 

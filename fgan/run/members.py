@@ -120,7 +120,7 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
     where there is no such member, or it diverged; RunNotFound, CheckpointError (exit 5).
     """
     run, i = RunDirectory.find(directory), member
-    if is_sweep(directory):
+    if (run.path / "parts").is_dir():  # a sweep
         run, i = _part(run, member)
     members, data, step, state = newest(run)
     if not 0 <= i < len(members.seeds):
@@ -138,11 +138,6 @@ def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
     if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return members, data, restored.step, restored.state
-
-
-def is_sweep(directory: str | Path) -> bool:
-    """Whether a sweep has been in `directory`, and not a run."""
-    return (Path(directory) / "parts").is_dir()
 
 
 def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:

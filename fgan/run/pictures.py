@@ -19,33 +19,31 @@ from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.plot_style import DATA, PALETTE, STYLE, save
 from fgan.config.toml import from_toml
+from fgan.run.directory import RunDirectory
 
 
 def training(run: str | Path, metric: str = "bound") -> Path:
     """Draw figures/training.png of a run: a metric against steps, one line a seed, exact values beside it."""
-    run = Path(run)
-    config = from_toml((run / "config.toml").read_text())
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found = RunDirectory.find(run)
+    config, records = from_toml(found.config_toml), found.records()
     lines = [r for r in records if metric in r]
     scored = [r for r in records if "scores" in r]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         steps = [r["step"] for r in lines]
         bounds = np.array([r[metric] for r in lines], dtype=float)
-        for i, values in enumerate(bounds.T):
-            label = f"{metric} on the batch" if i == 0 else None
-            axis.plot(steps, values, color=PALETTE[0], alpha=0.8 if len(bounds.T) == 1 else 0.45, lw=1, label=label)
+        seeds = axis.plot(steps, bounds, color=PALETTE[0], alpha=0.8 if bounds.shape[1] == 1 else 0.45, lw=1)
+        seeds[0].set_label(f"{metric} on the batch")
         if scored and "exact" in scored[0]["scores"][0]:
-            at = [r["step"] for r in scored]
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
-            axis.plot(at, exact[:, 0], "o", ms=4, color=PALETTE[1], label="exact divergence")
-            axis.plot(at, exact[:, 1:], "o", ms=4, color=PALETTE[1])
+            dots = axis.plot([r["step"] for r in scored], exact, "o", ms=4, color=PALETTE[1])
+            dots[0].set_label("exact divergence")
             axis.axhline(scored[0]["scores"][0]["optimum"], color=PALETTE[2], ls="--", label="exact optimum")
         low, high = np.nanpercentile(bounds, [1, 99])
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
         axis.set(xlabel="step", ylabel="nats", title=f"{config.divergence} on {config.data.name}")
         axis.legend()
-        return save(figure, run / "figures" / "training.png")
+        return save(figure, found.path / "figures" / "training.png")
 
 
 def samples(run: str | Path, step: int) -> Path:

@@ -16,6 +16,7 @@ A killed sweep goes on from the last checkpoint of the part it was at.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -23,15 +24,14 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgan.config import toml
 from fgan.config.checks import check
-from fgan.config.fields import ConfigError, nearest
-from fgan.config.schema import Config, get, names, replace
-from fgan.config.toml import Place, literal, to_toml
+from fgan.config.fields import ConfigError, nearest, walk
+from fgan.config.schema import Config, get, replace
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.run import sweep_picture
@@ -69,7 +69,7 @@ class Sweep:
             try:
                 check(config)
             except ValueError as error:  # ConfigError or UnknownDivergence
-                fields = ", ".join(f"{name} = {literal(get(config, name))}" for name in self.grid)
+                fields = ", ".join(f"{name} = {toml.literal(get(config, name))}" for name in self.grid)
                 raise ConfigError(f"{self.name}: {fields}: {error}") from None
         if "penalty.weight" in self.grid and not any(config.penalty.names for config in configs):
             raise ConfigError(f"{self.name}: penalty.weight changes nothing without a penalty: set penalty.names")
@@ -77,14 +77,14 @@ class Sweep:
 
     def to_toml(self) -> str:
         """The resolved sweep: every field of the base, and the grid."""
-        grid = [f"{json.dumps(name)} = {literal(tuple(values))}" for name, values in self.grid.items()]
-        return "\n".join([f"members = {self.members}", to_toml(self.base), "[grid]", *grid]) + "\n"
+        grid = [f"{json.dumps(name)} = {toml.literal(tuple(values))}" for name, values in self.grid.items()]
+        return "\n".join([f"members = {self.members}", toml.to_toml(self.base), "[grid]", *grid]) + "\n"
 
 
 def load(path: str | Path) -> Sweep:
     """The Sweep in a TOML file. Raises ConfigError naming file, line and nearest name."""
     name, text = str(path), toml.read(path, folder="configs/sweeps")
-    table, place = toml.parse(text, name), Place(name, text)
+    table, place = toml.parse(text, name), toml.Place(name, text)
     grid, file, members = (table.pop(key, None) for key in ("grid", "config", "members"))
     if not isinstance(grid, Mapping) or not grid:
         raise ConfigError(f'{name}: no table [grid] of lists to combine, such as divergence = ["kl", "js"]')
@@ -94,11 +94,11 @@ def load(path: str | Path) -> Sweep:
         raise ConfigError(f"{place.of('members')}: members = {members!r}: expected a whole number, at least 1")
     below = Config() if file is None else toml.load(Path(path).parent / file)
     base = toml.overlay(below, table, place)
-    return Sweep(base=base, grid=_axes(grid, Place(name, text, "grid.")), members=members or 0, name=name)
+    return Sweep(base=base, grid=_axes(grid, toml.Place(name, text, "grid.")), members=members or 0, name=name)
 
 
-def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
-    known, axes = list(names()), {}
+def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ...]]:
+    known, axes = {name: kind for name, kind, _ in walk(Config())}, {}
     for name, values in leaves(grid):
         at = place.of(name)
         if name not in known:
@@ -107,7 +107,7 @@ def _axes(grid: Mapping[str, Any], place: Place) -> dict[str, tuple[Any, ...]]:
             raise ConfigError(f"{at}: {name} is one for all members: set it outside [grid]")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{at}: {name} = {values!r}: expected a list of one value or more")
-        axes[name] = tuple(toml.typed(name, value, place) for value in values)
+        axes[name] = tuple(place.typed(name, known[name], value) for value in values)
         if len(set(axes[name])) < len(values):
             raise ConfigError(f"{at}: {name} = {values!r}: lists a value twice")
     return axes
@@ -181,7 +181,7 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
     programs = [Program(group[0].config, data[group[0].config.data]) for group in found]
     most = plan.members or (not overwrite and _members_before(Path(directory))) or _fitting(programs)
     resolved = Sweep(base=plan.base, grid=plan.grid, members=most, name=plan.name)
-    contents = f"data_fingerprints = {literal(tuple(d.fingerprint() for d in data.values()))}\n"
+    contents = f"data_fingerprints = {toml.literal(tuple(d.fingerprint() for d in data.values()))}\n"
     work = [(program, part) for i, program in enumerate(programs) for part in parts(found[i], most, i)]
     with (
         RunDirectory.open(directory, contents + resolved.to_toml(), overwrite=overwrite, changeable=CHANGEABLE) as run,
@@ -195,11 +195,9 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
 
 def _members_before(directory: Path) -> int:
     """How many members a part the sweep in `directory` began with; 0 if it holds none."""
-    try:
-        found = tomllib.loads((directory / "config.toml").read_text(encoding="utf-8")).get("members")
-    except (OSError, ValueError):
-        return 0  # opening the directory says what is wrong with it
-    return found if type(found) is int and found > 0 else 0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `open` says what is wrong
+        return max(0, int(tomllib.loads((directory / "config.toml").read_text(encoding="utf-8"))["members"]))
+    return 0
 
 
 def _fitting(programs: Sequence[Program]) -> int:
@@ -219,21 +217,23 @@ class _Running:
 
     def all(self, work: Sequence[tuple[Program, Part]]) -> Outcome:
         ended = {record["part"]: record["rows"] for record in self.run.records("results.jsonl")}
+        self.rows = list(chain(*ended.values()))
         with self.run.recorded(self._progress):
             for program, part in work:
                 self.part = part.name
-                self.rows += ended[part.name] if part.name in ended else self._train(program, part)
+                if part.name not in ended:
+                    self._train(program, part)
                 self.done, self.loop = self.done + program.config.steps, None
             self._write_csv()
         sweep_picture.draw(self.run.path / "results.csv")
         self.run.status("finished", self.done, members=len(self.rows), devices=engines.describe())
-        return Outcome(self.run.path, self.done, sorted(self.rows, key=lambda row: row["line"]))
+        return Outcome(self.run.path, self.done, self.rows)
 
     def _progress(self) -> dict[str, Any]:
         return {"step": self.done + (self.loop.step if self.loop else 0), "part": self.part}
 
-    def _train(self, program: Program, part: Part) -> list[dict[str, Any]]:
-        """The rows of a part, recorded."""
+    def _train(self, program: Program, part: Part) -> None:
+        """Train a part, and record its rows."""
         self.run.status("running", self.done, part=part.name)
         (self.run.path / "parts").mkdir(exist_ok=True)
         members = part.trained(self.grid)
@@ -248,8 +248,8 @@ class _Running:
                 scores = [{"diverged": True}] * part.size
             rows = list(self._rows(part, loop, scores))
         self.run.append({"part": part.name, "rows": rows}, "results.jsonl")
-        self._write_csv(rows)
-        return rows
+        self.rows += rows
+        self._write_csv()
 
     def _rows(self, part: Part, loop: Loop, scores: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """What results.csv says of each member of a part."""
@@ -263,14 +263,14 @@ class _Running:
             fields = {name: get(config, name) for name in self.grid} | {"seed": config.seed}
             yield {"line": line, **fields, **state, "part": part.name, "member": i, **metrics, **flat}
 
-    def _write_csv(self, more: Sequence[dict[str, Any]] = ()) -> None:
+    def _write_csv(self) -> None:
         """results.csv, anew."""
-        rows = sorted([*self.rows, *more], key=lambda row: row["line"])
-        columns = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "line"]
+        self.rows.sort(key=lambda row: row["line"])
+        columns = [name for name in dict.fromkeys(chain(*self.rows)) if name != "line"]
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_csv(row.get(name)) for name in columns] for row in rows)
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _csv(value) for name, value in row.items()} for row in self.rows)
         write_atomic(self.run.path / "results.csv", text.getvalue())
 
 

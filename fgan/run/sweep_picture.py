@@ -97,10 +97,9 @@ def _swept(axis, members: Sequence[dict[str, Any]], across: str, others: list[st
 
 def _scales(axis, x: Sequence[float], y: Sequence[float]) -> None:
     """Logarithms where positive values span more than a factor of 20."""
-    if len(x) > 1 and min(x) > 0 and max(x) > 20 * min(x):
-        axis.set_xscale("log")
-    if y and min(y) > 0 and max(y) > 20 * min(y):
-        axis.set_yscale("log")
+    for values, set_scale in ((x, axis.set_xscale), (y, axis.set_yscale)):
+        if values and min(values) > 0 and max(values) > 20 * min(values):
+            set_scale("log")
 
 
 def _short(value: Any) -> str:

@@ -77,9 +77,16 @@ def train_classifier(
     Raises:
         ValueError: shapes, range or labels other than these, or steps < 1.
     """
-    pixels, targets = _checked(images, labels)
+    pixels, targets = np.asarray(images, np.float32), np.asarray(labels)
+    if pixels.ndim != 2 or targets.shape != pixels.shape[:1] or len(pixels) < 5:
+        raise ValueError(f"need images [n, d] and labels [n] with n >= 5, got {pixels.shape} and {targets.shape}")
+    if not (np.abs(pixels) <= 1).all():
+        raise ValueError("images must be finite and lie in [-1, 1]: scale pixels 0..255 by x / 127.5 - 1")
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
+        raise ValueError(f"labels must be integers from 0 up, got {targets.dtype} from {targets.min()}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    targets = targets.astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(pixels))
     held_out, kept = np.split(order, [len(pixels) // 5])
     network = Network(classes=int(targets.max()) + 1, width=width)
@@ -112,18 +119,6 @@ def class_scores(classifier: Classifier, real: ArrayLike, fake: ArrayLike) -> di
         "recall": recall,
         "mean_confidence": float(classifier.probabilities(fake).max(axis=1).mean()),
     }
-
-
-def _checked(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Images as float32 [n, d] and labels as int32 [n]; ValueError says which of them is not as promised."""
-    pixels, targets = np.asarray(images, np.float32), np.asarray(labels)
-    if pixels.ndim != 2 or targets.shape != pixels.shape[:1] or len(pixels) < 5:
-        raise ValueError(f"need images [n, d] and labels [n] with n >= 5, got {pixels.shape} and {targets.shape}")
-    if not (np.abs(pixels) <= 1).all():
-        raise ValueError("images must be finite and lie in [-1, 1]: scale pixels 0..255 by x / 127.5 - 1")
-    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
-        raise ValueError(f"labels must be integers from 0 up, got {targets.dtype} from {targets.min()}")
-    return pixels, targets.astype(np.int32)
 
 
 @partial(jax.jit, static_argnames="network")

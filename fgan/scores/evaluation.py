@@ -22,17 +22,8 @@ from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model
+from fgan.scores import modes
 from fgan.scores.classifier import class_scores, train_classifier
-from fgan.scores.modes import (
-    ModeScores,
-    SubspaceScores,
-    curve_scores,
-    mean_or_none,
-    mode_scores,
-    perfect_high_quality,
-    perfect_in_subspace,
-    subspace_scores,
-)
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
@@ -104,10 +95,10 @@ def _curve(config: Config, data: Dataset, n: int) -> Score | None:
     curve = data.target
     if not isinstance(curve, Curve):
         return None
-    perfect, entropy = perfect_high_quality(1), curve.entropy()
+    perfect, entropy = modes.perfect_high_quality(1), curve.entropy()
 
     def score(samples, state):
-        s = curve_scores(samples, curve)
+        s = modes.curve_scores(samples, curve)
         return {
             "high_quality": s.high_quality,
             "high_quality_of_perfect": perfect,
@@ -121,7 +112,7 @@ def _curve(config: Config, data: Dataset, n: int) -> Score | None:
     return score
 
 
-def _captured(s: ModeScores | SubspaceScores, of: int, perfect: float) -> dict[str, Any]:
+def _captured(s: modes.ModeScores | modes.SubspaceScores, of: int, perfect: float) -> dict[str, Any]:
     return {
         "modes": s.captured,
         "of_modes": of,
@@ -129,7 +120,7 @@ def _captured(s: ModeScores | SubspaceScores, of: int, perfect: float) -> dict[s
         "high_quality_of_perfect": perfect,
         "mode_kl": s.kl,
         "mode_kl_floor": s.kl_floor,
-        "width_ratio": mean_or_none(s.width_ratio),
+        "width_ratio": modes.mean_or_none(s.width_ratio),
     }
 
 
@@ -138,8 +129,8 @@ def _modes(config: Config, data: Dataset, n: int) -> Score | None:
     target = data.target
     if not isinstance(target, Mixture) or target.dim == 1:
         return None
-    centres, sigma, perfect = np.array(target.means), target.sigmas[0], perfect_high_quality(target.dim)
-    return lambda samples, state: _captured(mode_scores(samples, centres, sigma), len(centres), perfect)
+    centres, sigma, perfect = np.array(target.means), target.sigmas[0], modes.perfect_high_quality(target.dim)
+    return lambda samples, state: _captured(modes.mode_scores(samples, centres, sigma), len(centres), perfect)
 
 
 def _subspaces(config: Config, data: Dataset, n: int) -> Score | None:
@@ -147,12 +138,8 @@ def _subspaces(config: Config, data: Dataset, n: int) -> Score | None:
     law = data.law
     if law is None:
         return None
-    perfect = perfect_in_subspace(law.rank)
-
-    def score(samples, state):
-        return _captured(subspace_scores(samples, law.means, law.bases, law.sigma), law.modes, perfect)
-
-    return score
+    known, perfect = (law.means, law.bases, law.sigma), modes.perfect_in_subspace(law.rank)
+    return lambda samples, state: _captured(modes.subspace_scores(samples, *known), law.modes, perfect)
 
 
 def _exact(config: Config, data: Dataset, n: int) -> Score | None:
