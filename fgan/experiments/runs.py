@@ -123,10 +123,9 @@ def train(
                     started[core] = (run, start(run, core))
             time.sleep(POLL)
             for core, (run, process) in list(started.items()):
-                code = process.poll()
-                if code is not None:
+                if process.poll() is not None:
                     del started[core]
-                    _refuse_failure(run, code)
+                    _refuse_failure(run, process.returncode)
                     finished(run)
             done = sum(run.step for run in runs)
             progress(done, ", ".join(run.config.divergence for run, _ in started.values()))

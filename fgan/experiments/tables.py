@@ -46,16 +46,12 @@ def misses(row: Mapping[str, Any], aims: Mapping[str, Any]) -> list[str]:
     """The aims that some seed of the row does not reach, in words; empty if every seed reaches all."""
     if not row["seeds"]:
         return ["diverged"]
-    missed = [name for name, aim in aims.items() if not all(_reached(name, s[name], aim) for s in row["seeds"])]
-    words = [WORDS.get(name, name.replace("_", " ")) for name in missed]
-    return words + (["skipped steps"] if row["skipped_steps"] else [])
-
-
-def _reached(name: str, value: float | None, aim: Any) -> bool:
-    if value is None:
-        return False
-    low, high = aim if isinstance(aim, Sequence) else (-math.inf, aim) if name in AT_MOST else (aim, math.inf)
-    return low <= value <= high
+    missed = []
+    for name, aim in aims.items():
+        low, high = aim if isinstance(aim, Sequence) else (-math.inf, aim) if name in AT_MOST else (aim, math.inf)
+        if not all(seed[name] is not None and low <= seed[name] <= high for seed in row["seeds"]):
+            missed.append(WORDS.get(name, name.replace("_", " ")))
+    return missed + (["skipped steps"] if row["skipped_steps"] else [])
 
 
 class Column(NamedTuple):

@@ -147,11 +147,6 @@ def dragan(c: CriticValues) -> jax.Array:
     return _unit_slope(c, c.x_p + 0.5 * deviation * c.normal)
 
 
-def none(c: CriticValues) -> jax.Array:
-    """0."""
-    return jnp.zeros((), c.v_p.dtype)
-
-
 PENALTIES: dict[str, PenaltyFunction] = {
     "jsd": jsd,
     "geometric_jsd": geometric_jsd,
@@ -162,7 +157,7 @@ PENALTIES: dict[str, PenaltyFunction] = {
     "r1_r2": r1_r2,
     "wgan_gp": wgan_gp,
     "dragan": dragan,
-    "none": none,
+    "none": lambda c: jnp.zeros((), c.v_p.dtype),
 }
 
 SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
