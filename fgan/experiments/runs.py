@@ -65,10 +65,8 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """The content of its status.json; {} before it has one."""
-        try:
-            return json.loads((self.directory / "status.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+        file = self.directory / "status.json"
+        return json.loads(file.read_text()) if file.exists() else {}
 
     @property
     def step(self) -> int:
@@ -79,22 +77,16 @@ class Run:
         """The file of that ending next to the directory, as in `runs/preset-alpha-0.5-seed0.log`."""
         return self.directory.parent / (self.directory.name + ending)
 
-    def lines(self, file: str) -> list[dict[str, Any]]:
-        """The records of one of its JSON-lines files."""
-        return [json.loads(line) for line in (self.directory / file).read_text().splitlines()]
-
 
 def planned(
     directory: Path, names: Sequence[str], preset: Callable[..., Config], compared: Mapping[str, Sequence[str]]
 ) -> list[Run]:
     """A run of every divergence by `preset(name, variant="preset")`, then of some by the variants in `compared`."""
-    pairs = [("preset", name) for name in names]
-    pairs += [(variant, name) for variant, some in compared.items() for name in names if name in some]
     made = []
-    for variant, name in pairs:
-        config = preset(name, variant=variant)
-        label = Path(RunDirectory.default_name(variant, name, config.seed)).name
-        made.append(Run(config, variant, directory / "runs" / label))
+    for variant, chosen in {"preset": names, **compared}.items():
+        for name in (name for name in names if name in chosen):
+            config = preset(name, variant=variant)
+            made.append(Run(config, variant, directory / RunDirectory.default_name(variant, name, config.seed)))
     return made
 
 
@@ -188,7 +180,8 @@ def fill(
 
 def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     """A finished run in a table: its facts, the `score` of each seed, and the `summary` of the scores in `names`."""
-    skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in run.lines("metrics.jsonl") if "skipped" in r)
+    metrics, timings = map(RunDirectory(run.directory).records, ("metrics.jsonl", "timings.jsonl"))
+    skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in metrics if "skipped" in r)
     facts = {
         "divergence": run.config.divergence,
         "variant": run.variant,
@@ -196,7 +189,7 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
         "steps": run.step,
         "diverged": run.diverged,
         "skipped_steps": float(skipped),
-        "seconds": sum(r["seconds"] for r in run.lines("timings.jsonl") if "seconds" in r),
+        "seconds": sum(r["seconds"] for r in timings if "seconds" in r),
     }
     if run.diverged:
         return facts | {"seeds": []}
