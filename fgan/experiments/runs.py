@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,18 @@ def train(
     for run in runs:
         if run not in waiting:
             finished(run)
-    with signals() as stop, _processes() as (started, cores):
+    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
+    cores = [0] if one_by_one else sorted(os.sched_getaffinity(0))
+    started: dict[int, tuple[Run, subprocess.Popen]] = {}
+    with signals() as stop, ExitStack() as awaited, ExitStack() as stopped:  # at the end all stop, then are awaited
         while waiting or started:
             for core in cores:
                 if waiting and core not in started:
                     run = waiting.pop(0)
-                    started[core] = (run, start(run, core))
+                    process = start(run, core)
+                    started[core] = (run, process)
+                    stopped.callback(process.terminate)
+                    awaited.callback(process.wait)
             time.sleep(POLL)
             for core, (run, process) in list(started.items()):
                 if process.poll() is not None:
@@ -145,20 +151,6 @@ def _refuse_failure(run: Run, code: int) -> None:
         log = run.beside(".log").read_text(errors="replace").strip().splitlines()
         reason = log[-1] if log else "no message"
         raise RunFailed(f"{run.config.divergence}: training stopped with exit code {code}: {reason}")
-
-
-@contextmanager
-def _processes() -> Iterator[tuple[dict[int, tuple[Run, subprocess.Popen]], list[int]]]:
-    """(started processes by core, the cores to use); those that still run at the end are asked to save and stop."""
-    started: dict[int, tuple[Run, subprocess.Popen]] = {}
-    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
-    try:
-        yield started, [0] if one_by_one else sorted(os.sched_getaffinity(0))
-    finally:
-        for _, process in started.values():
-            process.terminate()
-        for _, process in started.values():
-            process.wait()
 
 
 def fill(
