@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgan.experiments.tables import Column, head, lines, misses, number, plus_minus, summary
+from fgan.experiments.tables import Column, lines, misses, number, plus_minus, summary
 
 AIMS = {"modes": 8, "high_quality": 0.96, "kl": 0.005, "width_ratio": [0.9, 1.1]}
 GOOD = {"modes": 8, "high_quality": 0.989, "kl": 1e-4, "width_ratio": 1.0}
@@ -42,8 +42,9 @@ def test_summaries_are_means_with_standard_errors():
 def test_rows_as_text():
     columns = [Column("modes", 12, plus_minus("modes")), Column("HQ %", 14, plus_minus("high_quality", 100, 2))]
     found = row(modes=6) | summary(row(modes=6)["seeds"], ("modes", "high_quality"))
-    text = list(lines([found, found | {"variant": "own"}, row() | {"seeds": []}], columns, 12, AIMS))
-    assert head(columns, 12) == "divergence         modes          HQ %  aims missed"
+    rows = [found, found | {"variant": "own"}, row() | {"seeds": []}]
+    head, *text = lines({"rows": rows, "aims": AIMS}, columns, 12)
+    assert head == "divergence         modes          HQ %  aims missed"
     assert text[0] == f"kl{'7.0 ±1.0':>22}{'98.90 ±0.00':>14}  modes"
     assert text[1].startswith("kl, own") and text[2] == f"kl{'diverged':>22}"
     assert number(None) == "–" and number(0.5, 100, 0) == "50"

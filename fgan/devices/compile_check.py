@@ -25,7 +25,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -60,37 +60,21 @@ class Collective(NamedTuple):
 
 def step_collectives(hlo: str) -> Iterator[Collective]:
     """The collectives in the loops of an optimised program: those of a step."""
-    program = _computations(hlo)
-    for name in _in_loops(program):
-        for line in program[name]:
+    program = dict(re.findall(r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
+    reached: set[str] = set()
+    waiting = re.findall(r"body=%?([\w.-]+)", hlo)
+    while waiting:  # the computations that the bodies of loops reach, each once
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        waiting += [word for word in re.findall(r"%?([\w.-]+)", program[name]) if word in program]
+        for line in program[name].splitlines():
             if match := re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line):
                 scope = re.search(r'op_name="[^"]*?\b([a-z]+)_update\b', line)
                 sizes = [_bytes(*array) for array in re.findall(r"(\w+)\[([\d,]*)\]", match[1])]
                 whole = match[2] == "all-reduce" or not match[3]  # other starts list their operands too
                 yield Collective(match[2], sum(sizes) if whole else max(sizes), scope[1] if scope else "")
-
-
-def _computations(hlo: str) -> dict[str, list[str]]:
-    """The lines of each computation of a program, by name."""
-    program: dict[str, list[str]] = {}
-    for line in hlo.splitlines():
-        if header := re.match(r"(?:ENTRY )?%?([\w.-]+) .*\{$", line):
-            lines = program[header[1]] = []
-        elif line.startswith("  "):
-            lines.append(line)
-    return program
-
-
-def _in_loops(program: Mapping[str, list[str]]) -> list[str]:
-    """The computations that the bodies of loops reach, each once."""
-    bodies = [name for lines in program.values() for line in lines for name in re.findall(r"body=%?([\w.-]+)", line)]
-    reached: dict[str, None] = {}
-    while bodies:
-        name = bodies.pop()
-        if name not in reached:
-            reached[name] = None
-            bodies += [n for line in program[name] for n in re.findall(r"%?([\w.-]+)", line) if n in program]
-    return list(reached)
 
 
 def _bytes(kind: str, shape: str) -> int:

@@ -162,14 +162,10 @@ def lower(chunk: Chunk, arguments: tuple, layout: Layout) -> jax.stages.Lowered:
         return jax.jit(function, in_shardings=inside, out_shardings=outside).lower(*arguments)
     axes = (0, *(None for _ in others))
     mapped = jax.pmap(function, AXIS, in_axes=axes, out_axes=None, devices=layout.devices)
-    own = np.broadcast_to(np.zeros((), rows.dtype), (_own_devices(layout), *rows.shape[1:]))  # what pmap wants here
+    there = layout.devices[0].platform == jax.default_backend()  # and not only described
+    count = sum(d.process_index == jax.process_index() for d in layout.devices) if there else layout.n
+    own = np.broadcast_to(np.zeros((), rows.dtype), (count, *rows.shape[1:]))  # pmap wants this process's slices
     return mapped.lower(own, *others)
-
-
-def _own_devices(layout: Layout) -> int:
-    """How many of the devices belong to this process; all, if they are only described."""
-    own = sum(d.process_index == jax.process_index() for d in layout.devices)
-    return own if layout.devices[0].platform == jax.default_backend() else layout.n
 
 
 def shardings(tree: Any, layout: Layout) -> Any:

@@ -199,15 +199,10 @@ def closed(starts: np.ndarray, paths: np.ndarray) -> float:
     return float(brentq(excess, starts[known][0], starts[known][-1]))
 
 
-def focus(curvature: float, weight: float) -> tuple[float, float]:
-    """(2λ/κ, ρ): where the upper half-plane turns about, and what a half-turn leaves of the distance to it."""
-    return 2.0 * weight / curvature, math.exp(-math.pi * weight / math.sqrt(curvature**2 - weight**2))
-
-
 def crossing(curvature: float, weight: float) -> float:
-    """|θ| at which the cycle of wgan_gp crosses ψ = 0 where c' is the constant κ > λ."""
-    centre, left = focus(curvature, weight)
-    return centre * (1.0 + left) / (1.0 - left)
+    """|θ| = (2λ/κ)(1 + ρ)/(1 − ρ) at which the cycle of wgan_gp crosses ψ = 0 where c' is the constant κ > λ."""
+    left = math.exp(-math.pi * weight / math.sqrt(curvature**2 - weight**2))
+    return 2.0 * weight / curvature * (1.0 + left) / (1.0 - left)
 
 
 def linear(curvature: float, damping: float, start: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -218,11 +213,9 @@ def linear(curvature: float, damping: float, start: np.ndarray, times: np.ndarra
 
 def cycle(curvature: float, weight: float) -> np.ndarray:
     """The closed curve [n, 2] of wgan_gp where c' is the constant κ: a half-turn in ψ ≥ 0 and its mirror image."""
-    centre, _ = focus(curvature, weight)
-    half = math.pi / math.sqrt(curvature**2 - weight**2)
-    from_centre = np.array([-crossing(curvature, weight) - centre, 0.0])
-    upper = linear(curvature, weight, from_centre, np.linspace(0.0, half, SAMPLES))
-    upper += np.array([centre, 0.0])
+    focus = np.array([2.0 * weight / curvature, 0.0])
+    times = np.linspace(0.0, math.pi / math.sqrt(curvature**2 - weight**2), SAMPLES)
+    upper = focus + linear(curvature, weight, [-crossing(curvature, weight), 0.0] - focus, times)
     return np.concatenate([upper, -upper])
 
 
@@ -236,7 +229,6 @@ def measure(d: FDivergence) -> dict[str, Any]:
         jacobians, paths = map(np.asarray, simulate(d, np.tile(weights, (2, 1)), starts, interval))
         cycles = _cycles_of(d, curvature, interval)
     far, near = np.split(paths, 2)
-    times = interval * np.arange(paths.shape[1])
     found: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):
         if name in KINKED:
@@ -248,8 +240,13 @@ def measure(d: FDivergence) -> dict[str, Any]:
             }
         else:
             damping = WEIGHT * STRENGTHS[name](curvature)
-            line = linear(curvature, damping, np.asarray(START), times)
-            facts = _smooth(jacobians[i], near[i], interval, curvature, damping)
+            line = linear(curvature, damping, np.asarray(START), interval * np.arange(paths.shape[1]))
+            eigenvalues = {
+                "predicted": predicted(curvature, damping),
+                "jacobian": ordered(np.linalg.eigvals(jacobians[i])),
+                "flow": rates(near[i], interval),
+            }  # 1 / time
+            facts = {"damping": damping} | {key: [[v.real, v.imag] for v in pair] for key, pair in eigenvalues.items()}
         if d.name in SHOWN and name in COLUMNS:
             shown = {"path": far[i], "predicted_path": line} | ({"path_from_near": near[i]} if name in KINKED else {})
             facts |= {key: np.round(path, 5).tolist() for key, path in shown.items()}
@@ -265,16 +262,6 @@ def _cycles_of(d: FDivergence, curvature: float, interval: float) -> dict[str, f
     weights = WEIGHT * np.repeat([NAMES.index(name) == np.arange(k) for name in KINKED], k, axis=0)
     _, paths = simulate(d, weights, np.tile(starts, (len(KINKED), 1)), interval)
     return {name: closed(guesses, own) for name, own in zip(KINKED, np.split(np.asarray(paths), len(KINKED)))}
-
-
-def _smooth(jacobian, near, interval: float, curvature: float, damping: float) -> dict[str, Any]:
-    """Eigenvalues three ways, as [real, imaginary]; 1 / time."""
-    found = {
-        "predicted": predicted(curvature, damping),
-        "jacobian": ordered(np.linalg.eigvals(jacobian)),
-        "flow": rates(near, interval),
-    }
-    return {"damping": damping} | {key: [[v.real, v.imag] for v in values] for key, values in found.items()}
 
 
 def results(directory: Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -353,18 +340,16 @@ def _cycles(result: dict[str, Any]) -> list[str]:
             f"{facts['radius_from_near']:.2f}"
         )
     left = ", ".join(result["left_out"])
-    lines.append(f"Left out: {left}: f has a kink at or beside u = 1, there is no f''(1), and T is a step.")
-    return lines
+    return [*lines, f"Left out: {left}: f has a kink at or beside u = 1, there is no f''(1), and T is a step."]
 
 
 def picture(path: Path) -> Path:
     """Draw dirac.png beside a dirac.json: (θ, ψ) as they move, the linear prediction and its eigenvalues beside."""
     result = json.loads(path.read_text(encoding="utf-8"))
     rows = [(row, shown) for row in result["rows"] if (shown := [p for p in row["penalties"] if "path" in p])]
-    columns = max(len(shown) for _, shown in rows)
     with plt.rc_context(STYLE):
-        size = (2.35 * columns, 2.85 * len(rows) + 0.9)
-        figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+        size = (2.35 * len(COLUMNS), 2.85 * len(rows) + 0.9)
+        figure, axes = plt.subplots(len(rows), len(COLUMNS), figsize=size, squeeze=False, sharex=True, sharey=True)
         for line, (row, shown) in zip(axes, sorted(rows, key=lambda pair: -pair[0]["curvature"]), strict=True):
             for axis, facts in zip(line, shown, strict=True):
                 _portrait(axis, facts, result["start"])
@@ -400,10 +385,11 @@ def _caption(facts: dict[str, Any]) -> str:
     if facts["predicted"] is None:
         both = facts["cycle"]
         return f"cycle |θ|, measured {both['measured']:.3f}\npredicted (c' = κ) {both['predicted']:.3f}"
-    real, turn = ({key: facts[key][1][i] for key in ("flow", "predicted")} for i in (0, 1))
-    numbers = {key: f"{real[key] + 0.0:.4f} ± {turn[key]:.4f}i".replace("-", "−") for key in real}
-    numbers = {key: text.replace("−0.0000", "0.0000") for key, text in numbers.items()}
-    return f"measured {numbers['flow']}\npredicted {numbers['predicted']}"
+    lines = []
+    for word, key in (("measured", "flow"), ("predicted", "predicted")):
+        real, turn = facts[key][1]
+        lines.append(f"{word} {real:.4f} ± {turn:.4f}i".replace("-", "−").replace("−0.0000", "0.0000"))
+    return "\n".join(lines)
 
 
 def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:

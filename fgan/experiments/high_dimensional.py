@@ -99,20 +99,11 @@ SCORES = ("modes", "high_quality", "kl", "width_ratio", "effective_rank", "off_r
 def score(target: SubspaceMixture, sample: Sampler) -> dict[str, Any]:
     """Scores of a sampler (n, seed) → [n, d] on 10,000 samples.
 
-    Widths and ranks are means over the modes that have them, least and greatest beside; `off_ratio` is the median
-    residual off the subspace over its limit.
+    The rank is a mean over the modes that have one; `off_ratio` is the median residual off the subspace over its limit.
     """
     s = subspace_scores(sample(SAMPLES, 0), target.means, target.bases, target.sigma)
-    widths = s.width_ratio[np.isfinite(s.width_ratio)]
-    return {
-        "modes": s.captured,
-        "high_quality": s.high_quality,
-        "kl": s.kl if np.isfinite(s.kl) else None,
-        "width_ratio": mean_or_none(s.width_ratio),
-        "width_ratios": [float(widths.min()), float(widths.max())] if widths.size else None,
-        "effective_rank": mean_or_none(s.effective_rank),
-        "off_ratio": float(np.median(s.off)) / limits(target)[1],
-    }
+    off = float(np.median(s.off)) / limits(target)[1]
+    return tables.captured(s) | {"effective_rank": mean_or_none(s.effective_rank), "off_ratio": off}
 
 
 def limits(target: SubspaceMixture) -> tuple[float, float]:
@@ -178,9 +169,7 @@ def table(result: dict[str, Any]) -> str:
         f"High quality (HQ): within {inside:.2f} σ of the nearest mean in its subspace, {off:.2f} σ off it; a mode is "
         "captured if it has such a sample.",
         "Width: root-mean-square deviation within the subspace over σ√r. Directions: effective rank of its covariance.",
-        tables.head(COLUMNS, 22),
-        tables.line("perfect sampler", summary([result["perfect"]], SCORES), COLUMNS, 22),
-        *tables.lines(result["rows"], COLUMNS, 22, result["aims"]),
+        *tables.lines(result, COLUMNS, 22, summary([result["perfect"]], SCORES)),
         "",
         f"Published ({result['published']['source']}):",
     ]

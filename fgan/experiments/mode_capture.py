@@ -8,7 +8,6 @@ uniform one; 2,500 samples a trial. The scores here take 50,000, and the width o
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -138,15 +137,9 @@ def score(task: Task, sample: Sampler) -> dict[str, Any]:
     """Scores of a sampler (n, seed) → [n, 2]: on 50,000 samples, and the mean of ten trials of 2,500."""
     target = task.target
     centres, sigma = np.array(target.means), target.sigmas[0]
-    whole = mode_scores(sample(SAMPLES, 0), centres, sigma)
+    whole = tables.captured(mode_scores(sample(SAMPLES, 0), centres, sigma))
     trials = [mode_scores(sample(TRIAL, 1 + i), centres, sigma) for i in range(TRIALS)]
-    widths = whole.width_ratio[np.isfinite(whole.width_ratio)]
-    return {
-        "modes": whole.captured,
-        "high_quality": whole.high_quality,
-        "kl": whole.kl if math.isfinite(whole.kl) else None,
-        "width_ratio": mean_or_none(widths),
-        "width_ratios": [float(widths.min()), float(widths.max())] if widths.size else None,
+    return whole | {
         "trial_modes": float(np.mean([t.captured for t in trials])),
         "trial_high_quality": float(np.mean([t.high_quality for t in trials])),
         "trial_kl": mean_or_none(np.array([t.kl for t in trials])),
@@ -198,8 +191,7 @@ def table(result: dict[str, Any]) -> str:
         f"seeds; {result['samples']:,} samples (trials: {result['trial_samples']:,}).",
         f"A perfect sampler: {100 * result['perfect_high_quality']:.2f} % high quality, width ratio 1, mode KL "
         f"{result['kl_floor']:.5f} (trials: {result['trial_kl_floor']:.4f}).",
-        tables.head(COLUMNS, 28),
-        *tables.lines(result["rows"], COLUMNS, 28, result["aims"]),
+        *tables.lines(result, COLUMNS, 28),
         "",
         f"Published ({task.source}):",
     ]

@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,8 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """The content of its status.json; {} before it has one."""
-        try:
-            return json.loads((self.directory / "status.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+        file = self.directory / "status.json"
+        return json.loads(file.read_text()) if file.exists() else {}
 
     @property
     def step(self) -> int:
@@ -79,22 +77,16 @@ class Run:
         """The file of that ending next to the directory, as in `runs/preset-alpha-0.5-seed0.log`."""
         return self.directory.parent / (self.directory.name + ending)
 
-    def lines(self, file: str) -> list[dict[str, Any]]:
-        """The records of one of its JSON-lines files."""
-        return [json.loads(line) for line in (self.directory / file).read_text().splitlines()]
-
 
 def planned(
     directory: Path, names: Sequence[str], preset: Callable[..., Config], compared: Mapping[str, Sequence[str]]
 ) -> list[Run]:
     """A run of every divergence by `preset(name, variant="preset")`, then of some by the variants in `compared`."""
-    pairs = [("preset", name) for name in names]
-    pairs += [(variant, name) for variant, some in compared.items() for name in names if name in some]
     made = []
-    for variant, name in pairs:
-        config = preset(name, variant=variant)
-        label = Path(RunDirectory.default_name(variant, name, config.seed)).name
-        made.append(Run(config, variant, directory / "runs" / label))
+    for variant, chosen in {"preset": names, **compared}.items():
+        for name in (name for name in names if name in chosen):
+            config = preset(name, variant=variant)
+            made.append(Run(config, variant, directory / RunDirectory.default_name(variant, name, config.seed)))
     return made
 
 
@@ -115,18 +107,23 @@ def train(
     for run in runs:
         if run not in waiting:
             finished(run)
-    with signals() as stop, _processes() as (started, cores):
+    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
+    cores = [0] if one_by_one else sorted(os.sched_getaffinity(0))
+    started: dict[int, tuple[Run, subprocess.Popen]] = {}
+    with signals() as stop, ExitStack() as awaited, ExitStack() as stopped:  # at the end all stop, then are awaited
         while waiting or started:
             for core in cores:
                 if waiting and core not in started:
                     run = waiting.pop(0)
-                    started[core] = (run, start(run, core))
+                    process = start(run, core)
+                    started[core] = (run, process)
+                    stopped.callback(process.terminate)
+                    awaited.callback(process.wait)
             time.sleep(POLL)
             for core, (run, process) in list(started.items()):
-                code = process.poll()
-                if code is not None:
+                if process.poll() is not None:
                     del started[core]
-                    _refuse_failure(run, code)
+                    _refuse_failure(run, process.returncode)
                     finished(run)
             done = sum(run.step for run in runs)
             progress(done, ", ".join(run.config.divergence for run, _ in started.values()))
@@ -156,20 +153,6 @@ def _refuse_failure(run: Run, code: int) -> None:
         raise RunFailed(f"{run.config.divergence}: training stopped with exit code {code}: {reason}")
 
 
-@contextmanager
-def _processes() -> Iterator[tuple[dict[int, tuple[Run, subprocess.Popen]], list[int]]]:
-    """(started processes by core, the cores to use); those that still run at the end are asked to save and stop."""
-    started: dict[int, tuple[Run, subprocess.Popen]] = {}
-    one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
-    try:
-        yield started, [0] if one_by_one else sorted(os.sched_getaffinity(0))
-    finally:
-        for _, process in started.values():
-            process.terminate()
-        for _, process in started.values():
-            process.wait()
-
-
 def fill(
     path: Path, facts: dict[str, Any], runs: Sequence[Run], score: Score, names: Sequence[str], quiet: bool
 ) -> dict[str, Any]:
@@ -189,7 +172,8 @@ def fill(
 
 def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     """A finished run in a table: its facts, the `score` of each seed, and the `summary` of the scores in `names`."""
-    skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in run.lines("metrics.jsonl") if "skipped" in r)
+    metrics, timings = map(RunDirectory(run.directory).records, ("metrics.jsonl", "timings.jsonl"))
+    skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in metrics if "skipped" in r)
     facts = {
         "divergence": run.config.divergence,
         "variant": run.variant,
@@ -197,7 +181,7 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
         "steps": run.step,
         "diverged": run.diverged,
         "skipped_steps": float(skipped),
-        "seconds": sum(r["seconds"] for r in run.lines("timings.jsonl") if "seconds" in r),
+        "seconds": sum(r["seconds"] for r in timings if "seconds" in r),
     }
     if run.diverged:
         return facts | {"seeds": []}

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgan.scores.modes import ModeScores, SubspaceScores, mean_or_none
+
 NAMES = (
     "kl",
     "reverse_kl",
@@ -44,16 +46,12 @@ def misses(row: Mapping[str, Any], aims: Mapping[str, Any]) -> list[str]:
     """The aims that some seed of the row does not reach, in words; empty if every seed reaches all."""
     if not row["seeds"]:
         return ["diverged"]
-    missed = [name for name, aim in aims.items() if not all(_reached(name, s[name], aim) for s in row["seeds"])]
-    words = [WORDS.get(name, name.replace("_", " ")) for name in missed]
-    return words + (["skipped steps"] if row["skipped_steps"] else [])
-
-
-def _reached(name: str, value: float | None, aim: Any) -> bool:
-    if value is None:
-        return False
-    low, high = aim if isinstance(aim, Sequence) else (-math.inf, aim) if name in AT_MOST else (aim, math.inf)
-    return low <= value <= high
+    missed = []
+    for name, aim in aims.items():
+        low, high = aim if isinstance(aim, Sequence) else (-math.inf, aim) if name in AT_MOST else (aim, math.inf)
+        if not all(seed[name] is not None and low <= seed[name] <= high for seed in row["seeds"]):
+            missed.append(WORDS.get(name, name.replace("_", " ")))
+    return missed + (["skipped steps"] if row["skipped_steps"] else [])
 
 
 class Column(NamedTuple):
@@ -79,23 +77,30 @@ def number(value: float | None, factor: float = 1.0, digits: int = 1) -> str:
     return "–" if value is None else f"{factor * value:.{digits}f}"
 
 
-def head(columns: Sequence[Column], width: int) -> str:
-    """The headings, after `width` letters for the rows' names."""
-    return f"{'divergence':<{width}}" + "".join(f"{c.heading:>{c.width}}" for c in columns) + "  aims missed"
+def lines(result: Mapping[str, Any], columns: Sequence[Column], width: int, perfect: Any = None) -> Iterator[str]:
+    """The headings, after `width` letters for names, a `perfect` sampler's row, and all rows with the aims missed."""
 
+    def cells(row):
+        return "".join(f"{c.text(row):>{c.width}}" for c in columns)
 
-def line(name: str, row: Mapping[str, Any], columns: Sequence[Column], width: int) -> str:
-    """A row under its name."""
-    return f"{name:<{width}}" + "".join(f"{c.text(row):>{c.width}}" for c in columns)
-
-
-def lines(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], width: int, aims: Mapping[str, Any]
-) -> Iterator[str]:
-    """The rows of an experiment, each with the aims it missed."""
-    for row in rows:
+    yield f"{'divergence':<{width}}" + "".join(f"{c.heading:>{c.width}}" for c in columns) + "  aims missed"
+    if perfect:
+        yield f"{'perfect sampler':<{width}}{cells(perfect)}"
+    for row in result["rows"]:
         name = row["divergence"] + ("" if row["variant"] == "preset" else f", {row['variant']}")
         if row["seeds"]:
-            yield f"{line(name, row, columns, width)}  {', '.join(misses(row, aims)) or 'none'}"
+            yield f"{name:<{width}}{cells(row)}  {', '.join(misses(row, result['aims'])) or 'none'}"
         else:
             yield f"{name:<{width}}{'diverged':>{columns[0].width}}"
+
+
+def captured(scores: ModeScores | SubspaceScores) -> dict[str, Any]:
+    """How modes were captured, as JSON: the width is a mean over the modes that have one, least and greatest beside."""
+    widths = scores.width_ratio[np.isfinite(scores.width_ratio)]
+    return {
+        "modes": scores.captured,
+        "high_quality": scores.high_quality,
+        "kl": scores.kl if math.isfinite(scores.kl) else None,
+        "width_ratio": mean_or_none(widths),
+        "width_ratios": [float(widths.min()), float(widths.max())] if widths.size else None,
+    }

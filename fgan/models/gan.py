@@ -250,10 +250,27 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     named = divergence(config.divergence)
     trained = divergence(config.critic.divergence or (named if named.smooth else "js"))
     updates = config.steps * config.game.critic_steps
+    g, c = config.generator, config.critic
+    critic_network = CRITICS[c.kind](c, data)
     return FGAN(
         divergence=named,
-        generator=_generator(config, data),
-        critic=_critic(config, data, trained, updates),
+        generator=Generator(
+            network=_in_precision(GENERATORS[g.kind](g, data), config),
+            inputs=g.latent + g.linear,
+            optimizer=optimizer(config.generator_optimizer, config.steps),
+            average=g.average,
+        ),
+        critic=Critic(
+            network=_in_precision(critic_network, config),
+            inputs=data.dim,
+            optimizer=optimizer(config.critic_optimizer, updates),
+            divergence=trained,
+            activation=None if c.activation == "default" else c.activation,
+            bound=BOUNDS[c.bound],
+            output_bound=c.output_bound,
+            out_of_bound_penalty=c.out_of_bound_penalty,
+            takes_noise=bool(getattr(critic_network, "frequencies", 0)),
+        ),
         batch=config.batch,
         objective=objective(config.game.objective, named, trained),
         smoothing=config.game.smoothing,
@@ -263,32 +280,6 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         critic_steps=config.game.critic_steps,
         update=config.game.update,
         replicas=replicas,
-    )
-
-
-def _generator(config: Config, data: Dataset) -> Generator:
-    g = config.generator
-    return Generator(
-        network=_in_precision(GENERATORS[g.kind](g, data), config),
-        inputs=g.latent + g.linear,
-        optimizer=optimizer(config.generator_optimizer, config.steps),
-        average=g.average,
-    )
-
-
-def _critic(config: Config, data: Dataset, trained: FDivergence, updates: int) -> Critic:
-    c = config.critic
-    network = CRITICS[c.kind](c, data)
-    return Critic(
-        network=_in_precision(network, config),
-        inputs=data.dim,
-        optimizer=optimizer(config.critic_optimizer, updates),
-        divergence=trained,
-        activation=None if c.activation == "default" else c.activation,
-        bound=BOUNDS[c.bound],
-        output_bound=c.output_bound,
-        out_of_bound_penalty=c.out_of_bound_penalty,
-        takes_noise=bool(getattr(network, "frequencies", 0)),
     )
 
 

@@ -66,9 +66,6 @@ OBJECTIVES: dict[str, Objective] = {
     "kl_gradient": kl_gradient,
 }
 
-OF_THE_CRITIC = (minimax, alternative)
-"""Objectives that descend the divergence of the critic, whichever the generator's is."""
-
 
 def objective(name: str, divergence: FDivergence, critic: FDivergence) -> Objective:
     """The entry `name` of OBJECTIVES, or `ratio` where that one cannot lead to `divergence`.
@@ -77,5 +74,5 @@ def objective(name: str, divergence: FDivergence, critic: FDivergence) -> Object
     a kink.
     """
     chosen = OBJECTIVES[name]
-    elsewhere = chosen in OF_THE_CRITIC and critic is not divergence
+    elsewhere = chosen in (minimax, alternative) and critic is not divergence
     return ratio if elsewhere or (chosen is kl_gradient and not divergence.smooth) else chosen

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from estimators.divergences.bounds import Expectation, mean
 from estimators.divergences.generator import Activation, ActivationName, FDivergence, derivative
@@ -87,8 +88,7 @@ def first_variation(c: CriticValues) -> jax.Array:
     T and −f*(T) are the first variations of D_f at P and at Q, so this is how fast D_f would fall if both measures
     flowed down it. Nats² per squared unit of x.
     """
-    slopes = square(c.gradient_p), square(c.gradient_q)
-    return _wasserstein_gradient(c, c.activation, c.v_p, c.v_q, *slopes)
+    return _wasserstein_gradient(c, c.activation, c.v_p, c.v_q, square(c.gradient_p), square(c.gradient_q))
 
 
 def jsd(c: CriticValues) -> jax.Array:
@@ -147,11 +147,6 @@ def dragan(c: CriticValues) -> jax.Array:
     return _unit_slope(c, c.x_p + 0.5 * deviation * c.normal)
 
 
-def none(c: CriticValues) -> jax.Array:
-    """0."""
-    return jnp.zeros((), c.v_p.dtype)
-
-
 PENALTIES: dict[str, PenaltyFunction] = {
     "jsd": jsd,
     "geometric_jsd": geometric_jsd,
@@ -162,7 +157,7 @@ PENALTIES: dict[str, PenaltyFunction] = {
     "r1_r2": r1_r2,
     "wgan_gp": wgan_gp,
     "dragan": dragan,
-    "none": none,
+    "none": lambda c: jnp.zeros((), c.v_p.dtype),
 }
 
 SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -200,13 +195,6 @@ def square(gradient: jax.Array) -> jax.Array:
     return jnp.sum(gradient**2, axis=-1)
 
 
-def norm(gradient: jax.Array) -> jax.Array:
-    """‖·‖ of each point's gradient, with gradient 0 instead of NaN at 0: [n, d] → [n]."""
-    squared = square(gradient)
-    positive = squared > 0.0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-
-
 def _wasserstein_gradient(c: CriticValues, activation: Activation, v_p, v_q, slope_p, slope_q) -> jax.Array:
     """E_P‖∇T‖² + E_Q‖∇f*(T)‖², T by `activation` from outputs v [n] whose squared gradients are `slope` [n]."""
     on_p = derivative(activation.output)(v_p) ** 2 * slope_p
@@ -224,5 +212,6 @@ def _at_ratio(c: CriticValues, d: FDivergence) -> jax.Array:
 
 
 def _unit_slope(c: CriticValues, x: jax.Array) -> jax.Array:
-    """E(‖∇ₓv(x)‖ − 1)² at points x [n, d]."""
-    return c.expectation((norm(values_and_gradients(c.critic, x)[1]) - 1.0) ** 2)
+    """E(‖∇ₓv(x)‖ − 1)² at points x [n, d]; where ∇ₓv = 0 its own gradient is 0, not NaN."""
+    slope = optax.safe_norm(values_and_gradients(c.critic, x)[1], 0.0, axis=-1)
+    return c.expectation((slope - 1.0) ** 2)

@@ -45,10 +45,7 @@ def convolve_transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
             jnp.pad(tap, ((0, 0), (s, 1 - s), (t, 1 - t), (0, 0))) for tap, (s, t) in zip(taps, shifts, strict=True)
         )
 
-    def by_compiler(x, kernel):
-        return _compiled(x, kernel[::-1, ::-1], pad=1)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=by_product, default=by_compiler)
+    return jax.lax.platform_dependent(x, kernel, cpu=by_product, default=lambda x, k: _compiled(x, k[::-1, ::-1], 1))
 
 
 def _compiled(x: jax.Array, kernel: jax.Array, pad: int) -> jax.Array:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ def results(directory: Path, *, names: Sequence[str] = NAMES, quiet: bool = Fals
     result["paper"] = table.PAPER
     pair = [divergence(name) for name in ("kl", "reverse_kl")]
     total = len(names) + 2 + len(PLANE_NAMES)
-    with Reporter(total, quiet=quiet, unit="part") as report, _side_by_side() as pool:
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    with Reporter(total, quiet=quiet, unit="part") as report, ExitStack() as stack:
+        stack.callback(pool.shutdown, cancel_futures=True)  # if we are interrupted, what still waits is dropped
         fits = [pool.submit(fit, FGAN_MIXTURE, divergence(name), [START]) for name in names]
         others = [pool.submit(fit, TWO_MODES, d, SIDES, polished=False) for d in pair]
         planar = [(d, pool.submit(fit_plane, RIDGE, d)) for d in map(divergence, PLANE_NAMES)]
@@ -78,16 +80,6 @@ def results(directory: Path, *, names: Sequence[str] = NAMES, quiet: bool = Fals
     result["seconds"] = time.monotonic() - begun
     write(directory, result)
     return result
-
-
-@contextmanager
-def _side_by_side() -> Iterator[ThreadPoolExecutor]:
-    """A pool with a thread for each core we may use; what still waits in it is dropped if we are interrupted."""
-    pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def write(directory: Path, result: dict[str, Any]) -> None:

@@ -27,11 +27,10 @@ def measure(target: Mixture, d: FDivergence, fitted: Fit, seeds: Sequence[int], 
     measured = [
         {"seed": int(seed)} | _measure_one(target, d, fitted, i, optimum["value"]) for i, seed in enumerate(seeds)
     ]
-    middle = _middle(measured)
     smoothed = f"smoothed ratio of a js-trained critic, -1/2 E_Q tanh(l/{SMOOTHING})"
     return {
         "divergence": d.name,
-        **{name: middle[name] for name in NUMBERS},
+        **_middle(measured),
         "optimum": optimum,
         "skipped_steps": float(fitted.skipped.sum()),
         "generator_objective": "minimax" if d.smooth else smoothed,
@@ -40,9 +39,9 @@ def measure(target: Mixture, d: FDivergence, fitted: Fit, seeds: Sequence[int], 
 
 
 def _middle(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The seed with the median excess; those without one, the diverged, count as the worst."""
+    """The numbers of the seed with the median excess; those without one, the diverged, count as the worst."""
     ranked = sorted(measured, key=lambda m: (math.isnan(m["excess"]), m["excess"]))
-    return ranked[(len(ranked) - 1) // 2]
+    return {name: value for name, value in ranked[(len(ranked) - 1) // 2].items() if name != "seed"}
 
 
 def _measure_one(target: Mixture, d: FDivergence, fitted: Fit, i: int, best: float) -> dict[str, float]:
@@ -77,11 +76,14 @@ def measure_plane(target: Mixture, d: FDivergence, fitted: PlaneFit, seeds: Sequ
         return {"seed": int(seed)} | numbers | {"exact": exact, "excess": exact - optimum["value"]}
 
     measured = [one(*seed) for seed in zip(seeds, fitted.mu, fitted.covariance, strict=True)]
-    middle = {key: value for key, value in _middle(measured).items() if key != "seed"}
-    skipped = float(fitted.skipped.sum())
-    start = dict(zip(("mu", "sigma"), PLANE_START, strict=True))
-    facts = {"start": start, "optimum": optimum, "skipped_steps": skipped, "seeds": measured}
-    return {"divergence": d.name} | middle | facts
+    return {
+        "divergence": d.name,
+        **_middle(measured),
+        "start": dict(zip(("mu", "sigma"), PLANE_START, strict=True)),
+        "optimum": optimum,
+        "skipped_steps": float(fitted.skipped.sum()),
+        "seeds": measured,
+    }
 
 
 def cross_table(target: Mixture, rows: Sequence[dict[str, Any]]) -> list[list[float]]:

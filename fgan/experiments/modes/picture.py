@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.stats import norm
 
 from estimators.distributions.examples import MIXTURES, RIDGE
 from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, legend_below, save
@@ -41,9 +41,9 @@ def _ridges(figure, rows) -> None:
         shade = (max(widths) - r["sigma"]) / max(max(widths) - min(widths), 1e-9)
         colour = plt.get_cmap("viridis")(0.85 * shade)
         axis.fill_between(x, target, color=DATA, alpha=0.35, lw=0, label="target (data)")
-        axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, label="learned by the f-GAN")
+        axis.plot(x, norm.pdf(x, r["mu"], r["sigma"]), color=colour, lw=2.6, label="learned by the f-GAN")
         best = r["optimum"]
-        axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), **EXACT, label="exact optimum")
+        axis.plot(x, norm.pdf(x, best["mu"], best["sigma"]), **EXACT, label="exact optimum")
         axis.set(yticks=[], xlim=(x[0], x[-1]), ylim=(0, 0.56))
         axis.spines["left"].set_visible(False)
         axis.text(0.005, 0.42, r["divergence"].replace("_", " "), transform=axis.transAxes, fontsize=10, weight="bold")
@@ -70,9 +70,9 @@ def _two_modes(figure, fits) -> None:
         shown = [r for r in fits if r["divergence"] == name and r["mu"] is not None]
         for colour, style, r in zip(PALETTE, ("-", (0, (4, 3))), shown, strict=False):
             best, start = r["optimum"], r["start"]["mu"]
-            axis.plot(x, _gaussian(x, best["mu"], best["sigma"]), **EXACT, zorder=4)
+            axis.plot(x, norm.pdf(x, best["mu"], best["sigma"]), **EXACT, zorder=4)
             label = f"start μ = {start:+g}: learned μ = {r['mu']:+.2f}, σ = {r['sigma']:.2f}"
-            axis.plot(x, _gaussian(x, r["mu"], r["sigma"]), color=colour, lw=2.6, ls=style, label=label)
+            axis.plot(x, norm.pdf(x, r["mu"], r["sigma"]), color=colour, lw=2.6, ls=style, label=label)
             axis.plot(start, 0.0, marker="^", ms=11, color=colour, mec="white", clip_on=False, zorder=5)
         axis.set(title=titles[name], yticks=[], ylim=(0, 0.48 if name == "kl" else 0.95))
         axis.spines["left"].set_visible(False)
@@ -109,7 +109,3 @@ def _ellipses(mu, covariance) -> np.ndarray:
     angle = np.append(np.linspace(0.0, 2.0 * np.pi, 200), np.nan)
     circles = np.kron([1.0, 2.0], [np.cos(angle), np.sin(angle)])
     return np.array(mu)[:, None] + np.linalg.cholesky(covariance) @ circles
-
-
-def _gaussian(x: np.ndarray, mu: float, sigma: float) -> np.ndarray:
-    return np.exp(-0.5 * ((x - mu) / sigma) ** 2) / (sigma * math.sqrt(2.0 * math.pi))

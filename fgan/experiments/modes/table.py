@@ -14,6 +14,10 @@ NOTES = {
     "neyman": "tanh critic, the others' have silu units.",
 }
 
+SHORT = {"reverse_kl": "rev. kl", "total_variation": "tot. var.", "squared_hellinger": "sq. hell."}
+SHORT |= {"triangular": "triang.", "geometric_js": "geom. js", "alpha(0.5)": "alpha .5"}
+"""Column heads, of at most nine letters, for longer names."""
+
 PAPER: dict[str, Any] = {
     # Nowozin, Cseke, Tomioka 2016, table 4, in its own normalisation: its JS is twice the textbook one.
     "order": ["kl", "reverse_kl", "js", "jeffreys", "pearson"],
@@ -77,7 +81,7 @@ def _missed(names: Sequence[str]) -> str:
 
 def _cross_table(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[str]:
     lines = ["Trained under (row), measured exactly under (column); * the smallest of its column:"]
-    lines.append(" " * 18 + "".join(f"{_short(name):>10}" for name in names))
+    lines.append(" " * 18 + "".join(f"{SHORT.get(name, name):>10}" for name in names))
     least = [min(column) for column in zip(*values, strict=True)]
     for name, row in zip(names, values, strict=True):
         marked = (f"{v:>9.4f}{'*' if v == low else ' '}" for v, low in zip(row, least, strict=True))
@@ -114,12 +118,6 @@ def _ellipse(fitted: dict[str, Any]) -> str:
     angle = math.degrees(math.atan2(directions[1, 1], directions[0, 1])) % 180.0
     centre = " ".join(f"{m:.3f}" for m in fitted["mu"])
     return f"{centre:>15}{long:>7.3f}{short:>7.3f}{angle:>6.0f}°"
-
-
-def _short(name: str) -> str:
-    """A column head of at most nine letters."""
-    words = {"reverse_kl": "rev. kl", "total_variation": "tot. var.", "squared_hellinger": "sq. hell."}
-    return (words | {"triangular": "triang.", "geometric_js": "geom. js", "alpha(0.5)": "alpha .5"}).get(name, name)
 
 
 def _paper(name: str) -> str:
