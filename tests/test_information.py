@@ -7,10 +7,10 @@ import pytest
 
 import estimators as est
 from estimators import information
-from estimators.contract import BadArgument, Scores
-from estimators.critics.early_stopping import Schedule
-from estimators.density_ratio import critic
+from estimators.contract import Scores
+from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
+from estimators.methods import neural
 from estimators.samples.arrays import DataError
 
 RHO = 0.8
@@ -28,7 +28,7 @@ def correlated(seed: int, n: int = N, rho: float = RHO) -> tuple[np.ndarray, np.
 def short():
     """A fifth of the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=4))
+        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4))
         yield
 
 

@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.density_ratio.coordinates import NormalScores
+from estimators.density_ratio.copulas import canonical, degrees_of_freedom, of_pairs, student_copula
 from estimators.density_ratio.references import (
     STEEPEST,
+    NormalScores,
     References,
     additive,
-    canonical,
-    degrees_of_freedom,
     discriminant,
-    of_pairs,
     radial,
     stack,
     student,
-    student_copula,
 )
 
 MEAN = np.array([0.4, -0.2, 0.0])

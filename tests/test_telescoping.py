@@ -8,13 +8,12 @@ from scipy import stats
 
 import estimators as est
 from estimators.contract import Interval, Request
-from estimators.critics.early_stopping import Schedule
-from estimators.density_ratio import critic
-from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.plug_in import HeldOut, plug_in
+from estimators.density_ratio.folds import HeldOut, blocks, cross_fits
+from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.references import NormalScores, Standard
+from estimators.methods import neural
 from estimators.methods.telescoping import Anchors, unbiased
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import blocks, cross_fits
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2
@@ -32,7 +31,7 @@ def far() -> dict[str, est.Estimate]:
     """Gaussians 9 nats apart, by critics trained a tenth of the usual: there is nearly nothing to learn."""
     names = ["kl", "reverse_kl", "jeffreys", "js", "total_variation"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=2))
+        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=2))
         return {e.divergence: e for e in est.estimate(*normals(0), names, method="telescoping")}
 
 

@@ -16,7 +16,7 @@ estimate, which stands in the diagnostics. What cancelling a slower order would 
 widens with the bias, and still misses some where f feels the tails of one set beyond the other (reverse_kl of a narrow
 P against a wide Q is covered in 80 % of draws at n = 1000).
 
-Distances are Euclidean after `coordinates.Whitening`.
+Distances are Euclidean after `whitening.Whitening`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from estimators.contract import Fit, Interval, Request, Scores
-from estimators.density_ratio.coordinates import Whitening
+from estimators.density_ratio.folds import subsample
+from estimators.density_ratio.plug_in import influence_of_means, standard_error
+from estimators.density_ratio.whitening import Whitening
 from estimators.divergences.generator import FDivergence
-from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups, influence_of_means, standard_error, subsample
+from estimators.samples.arrays import DataError, Groups
 
 METHODS = {"knn": "distances to nearest neighbours: no training, for few dimensions"}
 MINIMUM = 20  # rows a side

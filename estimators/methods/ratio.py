@@ -19,10 +19,10 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from estimators.contract import Fit, Request
-from estimators.density_ratio.calibration import logistic
-from estimators.density_ratio.coordinates import Whitening
-from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.samples.folds import CrossFit, blocks, cross_fits, subsample
+from estimators.density_ratio.folds import CrossFit, HeldOut, blocks, cross_fits, subsample
+from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.references import logistic
+from estimators.density_ratio.whitening import Whitening
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
 CENTRES = 50  # kernels at rows of either set

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from estimators.contract import Fit, LogRatio, Request
-from estimators.critics.early_stopping import Fold
-from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.critic import Critic, fit_critics
-from estimators.density_ratio.densities import GaussianDensity, GaussianFit
-from estimators.density_ratio.plug_in import HeldOut, plug_in
+from estimators.density_ratio.folds import CrossFit, HeldOut, Rows, blocks, cross_fits
+from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.references import GaussianDensity, NormalScores, Standard
+from estimators.methods.gaussian import GaussianFit
+from estimators.methods.neural import Critic, Fold, fit_critics
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
 METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
 MOST = 20_000  # rows a side that train, or validate, one critic
