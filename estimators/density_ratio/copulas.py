@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
@@ -34,43 +33,32 @@ HIGHEST_SCORE = 4.0  # normal score beyond which the quantiles of a t copula are
 SUBSAMPLE = 600  # rows that choose the degrees of freedom: with two iterations they distinguish one from the next
 
 
-@dataclass(frozen=True, eq=False)
-class Canonical:
-    """log N(a, b; correlations ρ) − log N(a) N(b) summed over the leading canonical pairs (a, b) of two variables.
+def canonical(joint: np.ndarray, split: int, rank: int | None) -> LogRatio:
+    """log N(a, b; correlations ρ) − log N(a) N(b), summed over canonical pairs (a, b) of rows (x, z) [n, d_x + d_z].
 
-    `to_a` [d_x, k] and `to_b` [d_z, k] map centred coordinates to canonical ones; `correlations` are ρ [k], decreasing;
-    the first variable has `split` coordinates.
-    """
-
-    mean: np.ndarray
-    to_a: np.ndarray
-    to_b: np.ndarray
-    correlations: np.ndarray
-    split: int
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        centred = rows - self.mean
-        a, b = centred[:, : self.split] @ self.to_a, centred[:, self.split :] @ self.to_b
-        rho, left = self.correlations, 1.0 - self.correlations**2
-        return np.sum((rho * a * b - 0.5 * rho**2 * (a**2 + b**2)) / left - 0.5 * np.log(left), axis=1)
-
-
-def canonical(joint: np.ndarray, split: int, rank: int | None) -> Canonical:
-    """The canonical correlations of rows (x, z) [n, d_x + d_z] (Hotelling 1936), the leading `rank` of them.
-
-    Sample correlations are too large by chance, so ρ² is corrected to 1 − (1 − ρ²)(n − 1)/(n − d − 1), not below 0.
+    They are the `rank` leading pairs (Hotelling 1936); the first variable has `split` coordinates. Sample correlations
+    are too large by chance, so ρ² is corrected to 1 − (1 − ρ²)(n − 1)/(n − d − 1), not below 0.
     """
     n, d = joint.shape
     mean = joint.mean(axis=0)
     centred = joint - mean
-    sides = centred[:, :split], centred[:, split:]
-    (u_x, s_x, v_x), (u_z, s_z, v_z) = (np.linalg.svd(side, full_matrices=False) for side in sides)
+    (u_x, s_x, v_x), (u_z, s_z, v_z) = (
+        np.linalg.svd(side, full_matrices=False) for side in np.split(centred, [split], axis=1)
+    )
     keep_x, keep_z = (s > 1e-6 * s[0] for s in (s_x, s_z))
-    left, rho, right = np.linalg.svd(u_x[:, keep_x].T @ u_z[:, keep_z], full_matrices=False)
-    corrected = np.clip(1.0 - (1.0 - rho**2) * (n - 1.0) / max(n - d - 1.0, 1.0), 0.0, 0.9999)[:rank]
+    left, sample, right = np.linalg.svd(u_x[:, keep_x].T @ u_z[:, keep_z], full_matrices=False)
+    corrected = np.clip(1.0 - (1.0 - sample**2) * (n - 1.0) / max(n - d - 1.0, 1.0), 0.0, 0.9999)[:rank]
     to_a = math.sqrt(n) * (v_x[keep_x].T / s_x[keep_x]) @ left[:, :rank]
     to_b = math.sqrt(n) * (v_z[keep_z].T / s_z[keep_z]) @ right.T[:, :rank]
-    return Canonical(mean, to_a, to_b, np.sqrt(corrected), split)
+    rho = np.sqrt(corrected)
+    rest = 1.0 - rho**2
+
+    def log_ratio(rows: np.ndarray) -> np.ndarray:
+        centred = rows - mean
+        a, b = centred[:, :split] @ to_a, centred[:, split:] @ to_b
+        return np.sum((rho * a * b - 0.5 * rho**2 * (a**2 + b**2)) / rest - 0.5 * np.log(rest), axis=1)
+
+    return log_ratio
 
 
 def student_copula(scores: np.ndarray, split: int, df: float, iterations: int = 5) -> LogRatio:

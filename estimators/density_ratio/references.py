@@ -202,25 +202,13 @@ def student(p: np.ndarray, q: np.ndarray) -> LogRatio:
     return lambda rows: in_p(rows) - in_q(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class Additive:
-    """Σ_j g_j(z_j) at rows z [k, d]: [k], each g_j linear between the centres of its bins, where it is `values`[j]."""
+def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: float = SMOOTH[1]) -> LogRatio:
+    """Σ_j g_j(z_j) [k] at rows z [k, d] of normal scores, each g_j the log p_j/q_j of its column, linear between bins.
 
-    values: np.ndarray
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        bins = self.values.shape[1]
-        position = np.clip((rows + WIDEST) * (bins / (2.0 * WIDEST)) - 0.5, 0.0, bins - 1.0)
-        left = np.minimum(position.astype(np.intp), bins - 2)
-        columns = np.arange(rows.shape[1])
-        low, high = self.values[columns, left], self.values[columns, left + 1]
-        return np.sum(low + (position - left) * (high - low), axis=1)
-
-
-def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: float = SMOOTH[1]) -> Additive:
-    """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised,
+    A binomial fit to the counts in bins, second differences penalised,
 
         Σ count_p log σ(g + offset) + count_q log σ(−g − offset) − ½ gᵀ penalty g.
+
     Source: P-splines (Eilers & Marx 1996), of degree zero.
     """
     d = p.shape[1]
@@ -244,7 +232,15 @@ def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: fl
         g = g + np.clip(step, -2.0, 2.0).reshape(g.shape)
         if np.abs(step).max() < 1e-4:
             break
-    return Additive(g)
+
+    def log_ratio(rows: np.ndarray) -> np.ndarray:
+        position = np.clip((rows + WIDEST) * (bins / (2.0 * WIDEST)) - 0.5, 0.0, bins - 1.0)
+        left = np.minimum(position.astype(np.intp), bins - 2)
+        columns = np.arange(d)
+        low, high = g[columns, left], g[columns, left + 1]
+        return np.sum(low + (position - left) * (high - low), axis=1)
+
+    return log_ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +249,7 @@ class Radial:
 
     distance: Callable[[np.ndarray], np.ndarray]
     scores: NormalScores
-    of_score: Additive
+    of_score: LogRatio
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return self.of_score(self.score(rows))

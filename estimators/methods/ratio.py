@@ -12,7 +12,6 @@ for 0.63 at n = 2000, where this gives 0.62), for the least squares are spent wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,8 +78,12 @@ def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) 
     sides = (x, part.train.p), (y, part.train.q), (x, part.validation.p), (y, part.validation.q)
     p, q, other_p, other_q = (rows[subsample(index, MOST, rng)] for rows, index in sides)
     offset = math.log(len(p) / len(q))
+    space = Whitening.fit(p, q)
+    centres = np.concatenate([rng.permutation(space(rows))[:CENTRES] for rows in (p, q)])
+    unit = float(np.median(pdist(centres))) or 1.0  # mostly repeated rows: the unit of whitened rows
     best, chosen = math.inf, None
-    for kernels, width in _kernels(p, q, rng):
+    for width in WIDTHS:
+        kernels = Kernels(space, centres, width * unit)
         phi_p, phi_q, new_p, new_q = (kernels(rows) for rows in (p, q, other_p, other_q))
         origin = [0.0] * phi_p.shape[1]
         for ridge in RIDGES:
@@ -91,12 +94,3 @@ def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) 
                 best, chosen = surprise, KernelRatio(kernels, theta, width, ridge)
     assert chosen is not None
     return chosen
-
-
-def _kernels(p: np.ndarray, q: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[Kernels, float]]:
-    """Kernels of each width, with the width in median distances."""
-    space = Whitening.fit(p, q)
-    centres = np.concatenate([rng.permutation(space(rows))[:CENTRES] for rows in (p, q)])
-    unit = float(np.median(pdist(centres))) or 1.0  # mostly repeated rows: the unit of whitened rows
-    for width in WIDTHS:
-        yield Kernels(space, centres, width * unit), width
