@@ -43,7 +43,6 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
     """Five random blocks of the rows of x and of y, as even as can be; rows of one group stay together.
 
     Args:
-        n, m: rows of x and of y.
         groups: integer labels of the rows of x [n] and of y [m]; one label in both sets is one group.
 
     Raises DataError: fewer than ten rows a side, or groups that do not spread over five blocks with rows of both sets.

@@ -205,22 +205,12 @@ def _agreed(
 
 
 def _value_and_influence(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
-    """(D, its influence on each row) by plug-in, or by the variational bound where f has a kink."""
-    return _average(d, critic) if d.smooth else _bound(d, critic.raw)
-
-
-def _bound(d: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
-    """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
-    t_p, t_q = variational(d, *scores)
-    with np.errstate(over="ignore", invalid="ignore"):  # a critic may be so wrong that its bound is −∞
-        return float(t_p.mean() - t_q.mean()), influence_of_means(t_p, -t_q)
-
-
-def _average(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
-    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q.
+    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q; the bound where f has a kink.
 
     Where that grows with a power of r (pearson), ratios beyond n count as n: n rows hold no evidence of larger ones.
     """
+    if not d.smooth:
+        return _bound(d, critic.raw)
     around = np.stack([_supported(d, critic) + s for s in (-STEP, 0.0, STEP)])
     low, here, high = _perspective(d, around, critic.share)
     slope = (high - low) / (2.0 * STEP)
@@ -277,6 +267,13 @@ def elementwise(function: Callable[..., tuple[jax.Array, ...]], d: FDivergence, 
 
 
 _compiled = jax.jit(lambda function, d, *arguments: function(d, *arguments), static_argnums=(0, 1))
+
+
+def _bound(d: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
+    """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
+    t_p, t_q = variational(d, *scores)
+    with np.errstate(over="ignore", invalid="ignore"):  # a critic may be so wrong that its bound is −∞
+        return float(t_p.mean() - t_q.mean()), influence_of_means(t_p, -t_q)
 
 
 def lower_bound(d: FDivergence, scores: Scores, groups: Groups | None = None) -> tuple[float, float]:

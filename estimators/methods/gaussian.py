@@ -33,7 +33,7 @@ from estimators.samples.arrays import DataError
 METHODS = {"gaussian": "the divergence between the Gaussians fitted to the sets, its bias removed"}
 BLOCKS = 40  # left out in turn, of each set
 UNLIKELY = 1e-3  # p-value of Mardia's test below which a sample set is called not Gaussian
-SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
+SCRAMBLES, POINTS, FEW = 16, 1024, 2  # scrambled Sobol sets of draws, their size, and how many serve the jackknife
 
 
 class GaussianFit(NamedTuple):
@@ -165,33 +165,29 @@ def mardia(rows: np.ndarray, density: GaussianDensity) -> float:
 
 
 def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, seed: int) -> Iterator[GaussianFit]:
-    """The fit without each block of the jackknife, from sums about the whole mean; what remains can be fitted."""
+    """The fit without each random block of the jackknife, from sums about the whole mean; what remains can be fitted.
+
+    Rows of one label are left out together. Raises DataError: fewer than two groups, or a rest that is flat.
+    """
     n, d = rows.shape
+    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
+    groups = group.max() + 1
+    if groups < 2:
+        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
+    number = min(max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), groups)
+    block = (np.random.default_rng(seed).permutation(groups) % number)[group]
     centred = rows - whole.mean
     products = centred.T @ centred
-    for block in jackknife_blocks(n, max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), seed, labels):
-        part, left = centred[block], n - len(block)
+    for k in range(number):
+        part = centred[block == k]
+        left = n - len(part)
         try:
             rest = GaussianFit.from_sums(left, -part.sum(axis=0), products - part.T @ part, whole.mean)
         except np.linalg.LinAlgError:
             left = 0
         if left <= d + 2:
-            raise DataError(f"without {len(block)} of {n} rows the rest are collinear; give more rows or groups")
+            raise DataError(f"without {len(part)} of {n} rows the rest are collinear; give more rows or groups")
         yield rest
-
-
-def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
-    """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
-
-    Raises DataError: fewer than two groups.
-    """
-    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
-    groups = group.max() + 1
-    if groups < 2:
-        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
-    most = min(most, groups)
-    block = (np.random.default_rng(seed).permutation(groups) % most)[group]
-    return [np.flatnonzero(block == k) for k in range(most)]
 
 
 def unbiased_kl(p: GaussianFit, q: GaussianFit) -> float:
@@ -250,19 +246,15 @@ def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: i
 
     The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
     """
-    normal = _normal(len(pairs[0][0].mean), seed)
+    dim = len(pairs[0][0].mean)
+    sobol = (qmc.Sobol(dim, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
+    normal = [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sobol]
     whole = np.stack([log_ratios(*pairs[0], scramble) for scramble in normal])
     few = np.stack([log_ratios(*pair, np.concatenate(normal[:FEW])) for pair in pairs])
     scrambles = np.stack([mixture_average(d, whole) for d in divergences], axis=1)
     values = np.stack([mixture_average(d, few) for d in divergences], axis=1)
     values += scrambles.mean(axis=0) - values[0]
     return values, scrambles.std(axis=0, ddof=1) / math.sqrt(SCRAMBLES)
-
-
-def _normal(d: int, seed: int) -> list[np.ndarray]:
-    """`SCRAMBLES` independently scrambled Sobol sets [`POINTS`, d], as standard normal draws."""
-    sets = (qmc.Sobol(d, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
-    return [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sets]
 
 
 def log_ratios(p: GaussianFit, q: GaussianFit, normal: np.ndarray) -> np.ndarray:

@@ -44,8 +44,7 @@ METHODS = {
 MOST = 25_000  # rows a side that train, or validate, one critic
 CHUNK = 50_000  # rows that go through a critic at once
 RATE = 4e-3  # learning rate of AdamW at the start; it falls to a fiftieth along a cosine
-DECAYS = (1e-2, 1.0)
-"""Weight decay of the two networks of each critic: one free, one held back, since neither suits all samples."""
+DECAYS = (1e-2, 1.0)  # weight decay of the two networks of each critic, the free one and the one held back
 GAIN = 1e-4  # nats of the validation bound that a round must gain to count
 RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
@@ -278,7 +277,7 @@ def fit_folds(key: jax.Array, folds: Fold, objective: Objective, schedule: Sched
     decays = jnp.asarray(DECAYS)
     keys = jax.random.split(key, (len(DECAYS), len(folds.train_p)))
     begin = partial(_begin, objective, schedule)
-    now, best, first = jax.vmap(jax.vmap(begin, in_axes=(None, 0, 0)), in_axes=(0, 0, None))(decays, keys, folds)
+    now, first = jax.vmap(jax.vmap(begin, in_axes=(None, 0, 0)), in_axes=(0, 0, None))(decays, keys, folds)
     nothing = jnp.full((1 + schedule.rounds, *first.shape), jnp.nan)
 
     def going_on(p: Progress):
@@ -296,16 +295,16 @@ def fit_folds(key: jax.Array, folds: Fold, objective: Objective, schedule: Sched
         return Progress(course, since, now, best, value)
 
     course = Course(0, nothing, nothing.at[0].set(first))
-    start = Progress(course, jnp.zeros(first.shape, jnp.int32), now, best, first)
+    start = Progress(course, jnp.zeros(first.shape, jnp.int32), now, now.network, first)
     end = jax.lax.while_loop(going_on, go_on, start)
     return end.best, end.course
 
 
-def _begin(objective: Objective, schedule: Schedule, decay, key, fold: Fold) -> tuple[Trained, Any, jax.Array]:
-    """(a new network, its parameters as the best so far, their validation bound)."""
+def _begin(objective: Objective, schedule: Schedule, decay, key, fold: Fold) -> tuple[Trained, jax.Array]:
+    """(a new network, its validation bound)."""
     network = NETWORK.init(key, fold.train_p[:1])
     start = Trained(network, _optimizer(schedule, decay).init(network), jnp.zeros(()))
-    return start, network, _bound(objective, network, fold.validation_p, fold.validation_q)
+    return start, _bound(objective, network, fold.validation_p, fold.validation_q)
 
 
 def _round(objective: Objective, schedule: Schedule, i, decay, key, fold: Fold, now: Trained, best, best_bound):
@@ -330,13 +329,10 @@ def _round(objective: Objective, schedule: Schedule, i, decay, key, fold: Fold, 
 
 
 def _optimizer(schedule: Schedule, decay) -> optax.GradientTransformation:
+    """AdamW on clipped gradients, under which weights decay, but not biases nor the scale of the reference."""
     rate = optax.cosine_decay_schedule(RATE, schedule.rounds * schedule.round_steps, 0.02)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=decay, mask=_kernels))
-
-
-def _kernels(network):
-    """What decays: the weights, not the biases nor the scale of the reference."""
-    return jax.tree.map(lambda w: w.ndim > 1, network)
+    decaying = partial(jax.tree.map, lambda w: w.ndim > 1)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=decay, mask=decaying))
 
 
 def _outputs(network, rows_p, rows_q) -> tuple[jax.Array, jax.Array]:
