@@ -18,16 +18,16 @@ import jax
 import numpy as np
 from scipy.special import logsumexp
 
-from estimators.contract import Estimate, Interval, Request, Scores, check_settings
-from estimators.density_ratio.critic import JS
-from estimators.density_ratio.plug_in import lower_bound, plug_in
-from estimators.density_ratio.references import of_pairs
+from estimators.contract import Interval, Request, Scores
+from estimators.density_ratio.copulas import of_pairs
+from estimators.density_ratio.folds import Rows, blocks
+from estimators.density_ratio.plug_in import influence_of_means, lower_bound, plug_in, standard_error
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
+from estimators.estimation import Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
-from estimators.samples.arrays import DataError, as_samples
-from estimators.samples.folds import Groups, Rows, blocks, influence_of_means, standard_error
+from estimators.samples.arrays import DataError, Groups, as_samples
 
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
@@ -184,7 +184,7 @@ def mutual_information(
         confidence=confidence,
         groups=made.units,
     )
-    objective = neural.OBJECTIVES.get(method, JS)
+    objective = neural.OBJECTIVES.get(method, neural.JS)
     held_out = neural.cross_fit(request, made.cut, objective, of_pairs(x.shape[1]))
     fit = plug_in(request, held_out)
     interval, overlap = fit.intervals

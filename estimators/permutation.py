@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from estimators.contract import BadArgument, check_settings, numbered
-from estimators.critics.early_stopping import Fold
-from estimators.density_ratio.critic import fit_critics
+from estimators.density_ratio.folds import Rows, blocks, union
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
-from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns
-from estimators.samples.folds import Groups, Rows, blocks, union
+from estimators.estimation import BadArgument, check_settings, numbered
+from estimators.methods.neural import Fold, fit_critics
+from estimators.samples.arrays import DataError, Groups, as_samples, check_pair, constant_columns
 
 
 @dataclass(frozen=True, kw_only=True)

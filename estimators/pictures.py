@@ -1,6 +1,6 @@
 """Pictures of an estimate: the critic on held-out samples, its calibration, and its training.
 
-P is blue and Q is orange throughout. An `estimate` is any object with the attributes of `estimators.contract.Estimate`.
+P is blue and Q is orange throughout. An `estimate` is any object with the attributes of `estimation.Estimate`.
 Matplotlib is imported only when something is drawn.
 """
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from estimators.density_ratio.calibration import basis, calibrate, logistic
+from estimators.density_ratio.plug_in import basis, calibrate
+from estimators.density_ratio.references import logistic
 
 DRAWS = 200
 

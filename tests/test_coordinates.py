@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.density_ratio.coordinates import EDGE, LIMIT, NormalScores, Standard
+from estimators.density_ratio.references import EDGE, LIMIT, NormalScores, Standard
 
 KINDS = [Standard, NormalScores]
 GRID = np.linspace(-60.0, 60.0, 4001)

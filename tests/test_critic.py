@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from estimators.critics.early_stopping import Fold, Schedule
-from estimators.density_ratio import critic
-from estimators.density_ratio.critic import Critic, fit_critics
-from estimators.samples.folds import blocks, cross_fits
+from estimators.density_ratio.folds import blocks, cross_fits
+from estimators.methods import neural
+from estimators.methods.neural import Critic, Fold, Schedule, fit_critics
 
 SIZE = 60
 
@@ -28,7 +27,7 @@ def folds() -> list[Fold]:
 def trained(folds) -> tuple[list[Critic], dict]:
     """A fortieth of the training: these laws hold whatever a critic learned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
+        patch.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
         return fit_critics(folds, 0)
 
 

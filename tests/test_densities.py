@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.density_ratio.densities import GaussianDensity, GaussianFit, StudentDensity
+from estimators.density_ratio.references import GaussianDensity, StudentDensity
+from estimators.methods.gaussian import GaussianFit
 
 MEAN = np.array([0.4, -0.2, 0.0])
 COVARIANCE = np.array([[1.5, 0.3, 0.0], [0.3, 0.8, -0.2], [0.0, -0.2, 1.0]])

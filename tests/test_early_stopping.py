@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estimators.critics.early_stopping import DECAYS, GAIN, Fold, Objective, Schedule, fit_folds
-from estimators.critics.networks import outputs
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
+from estimators.methods.neural import DECAYS, GAIN, Fold, Objective, Schedule, fit_folds, outputs
 
 CRITICS, ROWS, POINTS = 3, 40, 2
 SCHEDULE = Schedule(rounds=30, round_steps=5, batch=16, patience=2)

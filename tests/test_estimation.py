@@ -13,11 +13,11 @@ from scipy import stats
 
 import estimators as est
 from estimators import estimation
-from estimators.contract import BadArgument, Fit, Interval, Request
-from estimators.critics.early_stopping import Schedule
-from estimators.density_ratio import critic
+from estimators.contract import Fit, Interval, Request
 from estimators.divergences.table import UnknownDivergence, functional
+from estimators.estimation import BadArgument
 from estimators.methods import neural, telescoping
+from estimators.methods.neural import Schedule
 from estimators.rooms import names
 from estimators.samples.arrays import DataError
 
@@ -26,7 +26,7 @@ from estimators.samples.arrays import DataError
 def short():
     """A thirtieth of the training, for what holds whatever the critic learned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
+        patch.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
         yield
 
 
@@ -103,7 +103,7 @@ def fits(short) -> dict[tuple[str, str], est.Estimate]:
         return trained[objective]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=8, batch=64))
+        patch.setattr(neural, "SCHEDULE", Schedule(rounds=8, batch=64))
         patch.setattr(neural, "cross_fit", once)
         found = {m: est.estimate(*samples, NAMES, method=m, confidence=0.999) for m in est.METHODS}
     return {(m, e.divergence): e for m, estimates in found.items() for e in estimates}

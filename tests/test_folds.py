@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from estimators.density_ratio.folds import BLOCKS, Rows, blocks, cross_fits
+from estimators.density_ratio.plug_in import influence_of_means, standard_error
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import BLOCKS, Rows, blocks, cross_fits, influence_of_means, standard_error
 
 SIZES = st.integers(2 * BLOCKS, 90)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estimators.contract import Fit, Request
-from estimators.density_ratio.densities import GaussianDensity
+from estimators.density_ratio.references import GaussianDensity
 from estimators.distributions.examples import normal
 from estimators.divergences.families import alpha
 from estimators.divergences.generator import from_generator

@@ -7,10 +7,9 @@ import pytest
 
 import estimators as est
 from estimators import information
-from estimators.contract import BadArgument, Scores
-from estimators.critics.early_stopping import Schedule
-from estimators.density_ratio import critic
-from estimators.density_ratio.plug_in import HeldOut
+from estimators.contract import Scores
+from estimators.density_ratio.folds import HeldOut
+from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
 from estimators.methods import neural
 from estimators.samples.arrays import DataError
@@ -30,7 +29,7 @@ def correlated(seed: int, n: int = N, rho: float = RHO) -> tuple[np.ndarray, np.
 def short():
     """A fifth of the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "SCHEDULE", Schedule(rounds=4, batch=64))
+        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, batch=64))
         yield
 
 

@@ -10,12 +10,11 @@ import pytest
 
 import estimators as est
 from estimators.contract import Fit, Request
-from estimators.critics.early_stopping import DECAYS, Schedule, fit_folds
-from estimators.density_ratio import critic
-from estimators.density_ratio.plug_in import HeldOut, lower_bound
+from estimators.density_ratio.folds import BLOCKS, HeldOut, blocks
+from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
+from estimators.methods.neural import DECAYS, Schedule, fit_folds
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import BLOCKS, blocks
 
 SIZE, DIM = 60, 2
 ROUNDS = 3  # fewer than the patience: every critic is trained as long, whatever the others do
@@ -25,7 +24,7 @@ CRITICS = 2 * BLOCKS
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """A fortieth of the training."""
-    monkeypatch.setattr(critic, "SCHEDULE", Schedule(rounds=ROUNDS, round_steps=10, batch=32))
+    monkeypatch.setattr(neural, "SCHEDULE", Schedule(rounds=ROUNDS, round_steps=10, batch=32))
 
 
 def normals(seed: int, shift: float = 1.0, n: int = SIZE, d: int = DIM):

@@ -5,9 +5,8 @@ import pytest
 
 import estimators as est
 from estimators import permutation
-from estimators.contract import BadArgument
-from estimators.critics.early_stopping import Schedule
-from estimators.density_ratio import critic
+from estimators.estimation import BadArgument
+from estimators.methods import neural
 from estimators.samples.arrays import DataError
 
 
@@ -65,7 +64,7 @@ def test_rows_that_test_train_no_critic(monkeypatch):
 
 
 def test_different_laws_are_told_apart(monkeypatch):
-    monkeypatch.setattr(critic, "SCHEDULE", Schedule(rounds=2))
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=2))
     found = est.permutation_test(*sets(0, 300, 300, shift=0.7), permutations=199)
     assert found.p_value == 1 / 200 and found.statistic > 0.0
 

@@ -8,7 +8,8 @@ import pytest
 from scipy.special import expit
 
 from estimators import pictures
-from estimators.contract import Estimate, Scores
+from estimators.contract import Scores
+from estimators.estimation import Estimate
 
 RNG = np.random.default_rng(0)
 STEPS = np.arange(1, 26) * 80

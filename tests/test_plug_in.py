@@ -10,9 +10,10 @@ from scipy import stats
 from scipy.integrate import quad
 
 import estimators as est
-from estimators.contract import Estimate, Request, Scores
-from estimators.density_ratio.plug_in import STEEPEST, HeldOut, lower_bound, plug_in
-from estimators.samples.folds import Rows
+from estimators.contract import Request, Scores
+from estimators.density_ratio.folds import HeldOut, Rows
+from estimators.density_ratio.plug_in import STEEPEST, lower_bound, plug_in
+from estimators.estimation import Estimate
 
 SUPPORT = (-14.0, 14.0)
 SHIFT = 0.5

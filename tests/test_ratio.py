@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 
 from estimators.contract import Fit, Request
+from estimators.density_ratio.folds import blocks
 from estimators.distributions.examples import normal
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values.quadrature import exact_divergence
 from estimators.methods import ratio
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import blocks
 
 DRAWS = 5
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from estimators.critics.lipschitz import STEEPEST, Contraction
@@ -74,28 +72,3 @@ class MLP(nn.Module):
         waves = factors[None, None] * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
         repeated = jnp.broadcast_to(factors, (x.shape[0], self.frequencies))
         return jnp.concatenate([x, repeated, waves.reshape(x.shape[0], -1)], axis=-1)
-
-
-class RatioNetwork(nn.Module):
-    """A log-ratio [n]: s · reference plus a linear function and a perceptron, which are zero at the start.
-
-    Inputs [n, 1 + points] hold the reference in their first column.
-    """
-
-    @nn.compact
-    def __call__(self, inputs):
-        reference, points = inputs[:, :1], inputs[:, 1:]
-        features = jnp.concatenate([0.5 * jnp.clip(reference, -10.0, 10.0), points], axis=-1)
-        hidden = nn.silu(MLP((64,), "silu", 64)(features))
-        scale = self.param("scale", nn.initializers.ones, (1,))
-        rest = nn.Dense(1, kernel_init=nn.initializers.zeros)(jnp.concatenate([features, hidden], axis=-1))
-        return scale[0] * reference[:, 0] + rest[:, 0]
-
-
-NETWORK = RatioNetwork()
-_apply = jax.jit(jax.vmap(NETWORK.apply, in_axes=(0, None), out_axes=1))
-
-
-def outputs(networks: Any, inputs: np.ndarray) -> np.ndarray:
-    """Each network's log-ratios [rows, networks] in float64; `networks` are parameters stacked on a first axis."""
-    return np.asarray(_apply(networks, inputs), np.float64)

@@ -1,5 +1,5 @@
-"""Density ratios: coordinates, parametric references, calibration, and from log-ratios to divergences with intervals.
+"""Density ratios: folds, parametric references, copulas, whitening, and from log-ratios to divergences with intervals.
 
-Imports samples, critics, distributions, divergences and exact values. Another reference is one more log-ratio in
+Imports samples, divergences and the contract. Another reference is one more log-ratio in
 `references.References.fit`; another way from log-ratios to a divergence is one more file.
 """

@@ -22,7 +22,7 @@ which is valid but more variable (Nguyen, Wainwright & Jordan 2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -30,11 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from estimators.contract import NOTHING, Fit, Interval, LogRatio, Request, Scores
-from estimators.density_ratio.calibration import Logistic, basis, calibrate
+from estimators.contract import Fit, Interval, Request, Scores
+from estimators.density_ratio.folds import HeldOut, Rows
+from estimators.density_ratio.references import Logistic, logistic
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import perspective
-from estimators.samples.folds import CrossFit, Groups, Rows, influence_of_means, side_by_side, standard_error
+from estimators.samples.arrays import Groups
 
 STEEPEST = 25.0  # |log-ratio| up to which float64 holds f*(f'(u)) where no fused form is stated
 STEP = 1e-4  # of a central difference in ℓ
@@ -47,44 +48,6 @@ UNCHANGED = Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3)))  # no calibrat
 SEPARABLE = "separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited"
 TELESCOPING = "telescoping: where the sets do not overlap the value rests on Gaussian references and their critics"
 CHUNK = 8192  # numbers to which a generator is applied at once
-
-
-class HeldOut(NamedTuple):
-    """Log-ratios of samples from critics that did not train on them.
-
-    Attributes:
-        log_p, log_q: log p/q of the samples of P [critics, n] and of Q [critics, m]; critics have independent errors.
-        log_ratio: the mean of all critics.
-        parametric: the held-out blocks, if the log-ratios are to be taken as they are, where sets that hardly overlap
-            could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
-    """
-
-    log_p: np.ndarray
-    log_q: np.ndarray
-    log_ratio: LogRatio | None = None
-    diagnostics: Mapping[str, Any] = NOTHING
-    parametric: list[Rows] | None = None
-
-    @classmethod
-    def of(
-        cls, request: Request, parts: list[CrossFit], critics: Sequence[Callable[..., np.ndarray]], **options: Any
-    ) -> HeldOut:
-        """Each sample's two log-ratios from the critics of its block, called with `options`: critics[c] of parts[c]."""
-        log_p, log_q = np.empty((2, len(request.x))), np.empty((2, len(request.y)))
-
-        def score(c: int) -> None:
-            p, q = parts[c].held_out
-            log_p[c % 2, p] = critics[c](request.x[p], **options)
-            log_q[c % 2, q] = critics[c](request.y[q], **options)
-
-        side_by_side(score, range(len(parts)), max(max(map(len, part.held_out)) for part in parts))
-        return cls(log_p, log_q, lambda points: np.mean([f(points) for f in critics], axis=0))
-
-    def mean(self) -> Scores:
-        return Scores(self.log_p.mean(axis=0), self.log_q.mean(axis=0))
-
-    def each(self) -> list[Scores]:
-        return [Scores(p, q) for p, q in zip(self.log_p, self.log_q, strict=True)]
 
 
 class Calibrated(NamedTuple):
@@ -109,6 +72,23 @@ class Calibrated(NamedTuple):
         log_ratio = phi @ fitted.theta
         surprise = (np.arange(n + m) < n) - expit(log_ratio + math.log(n / m))
         return cls(scores, log_ratio, phi, (surprise[:, None] * phi) @ fitted.covariance * (n + m), n / (n + m))
+
+
+def basis(log_ratio: np.ndarray) -> np.ndarray:
+    """(1, ℓ, 2 log cosh(ℓ/2)) [..., 3]: a shift, a slope, and different slopes where ℓ < 0 and where ℓ > 0.
+
+    Source: beta calibration (Kull, Silva Filho & Flach 2017), its three parameters turned so that one means symmetric.
+    """
+    bend = np.logaddexp(0.0, log_ratio) + np.logaddexp(0.0, -log_ratio) - 2.0 * np.log(2.0)
+    return np.stack([np.ones_like(log_ratio), log_ratio, bend], axis=-1)
+
+
+def calibrate(log_p: np.ndarray, log_q: np.ndarray) -> Logistic:
+    """The model of log p/q on `basis` of a given log-ratio; no change is θ = (0, 1, 0).
+
+    The ridge's weight of one row keeps the bend at 0 where ℓ hardly varies.
+    """
+    return logistic(basis(log_p), basis(log_q), start=(0.0, 1.0, 0.0), ridge=(1e-6, 1e-2, 1.0))
 
 
 def plug_in(request: Request, held_out: HeldOut) -> Fit:
@@ -225,22 +205,12 @@ def _agreed(
 
 
 def _value_and_influence(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
-    """(D, its influence on each row) by plug-in, or by the variational bound where f has a kink."""
-    return _average(d, critic) if d.smooth else _bound(d, critic.raw)
-
-
-def _bound(d: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
-    """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
-    t_p, t_q = variational(d, *scores)
-    with np.errstate(over="ignore", invalid="ignore"):  # a critic may be so wrong that its bound is −∞
-        return float(t_p.mean() - t_q.mean()), influence_of_means(t_p, -t_q)
-
-
-def _average(d: FDivergence, critic: Calibrated) -> tuple[float, np.ndarray]:
-    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q.
+    """E_M[f(r)/(πr + 1 − π)] and its influence on each row, r = e^ℓ, M = πP + (1 − π)Q; the bound where f has a kink.
 
     Where that grows with a power of r (pearson), ratios beyond n count as n: n rows hold no evidence of larger ones.
     """
+    if not d.smooth:
+        return _bound(d, critic.raw)
     around = np.stack([_supported(d, critic) + s for s in (-STEP, 0.0, STEP)])
     low, here, high = _perspective(d, around, critic.share)
     slope = (high - low) / (2.0 * STEP)
@@ -299,6 +269,13 @@ def elementwise(function: Callable[..., tuple[jax.Array, ...]], d: FDivergence, 
 _compiled = jax.jit(lambda function, d, *arguments: function(d, *arguments), static_argnums=(0, 1))
 
 
+def _bound(d: FDivergence, scores: Scores) -> tuple[float, np.ndarray]:
+    """E_P[T] − E_Q[f*(T)] and its influence on each row, T = f'(e^ℓ)."""
+    t_p, t_q = variational(d, *scores)
+    with np.errstate(over="ignore", invalid="ignore"):  # a critic may be so wrong that its bound is −∞
+        return float(t_p.mean() - t_q.mean()), influence_of_means(t_p, -t_q)
+
+
 def lower_bound(d: FDivergence, scores: Scores, groups: Groups | None = None) -> tuple[float, float]:
     """E_P[T] − E_Q[f*(T)] of held-out, uncalibrated log-ratios, and its standard error: at most D_f in expectation."""
     value, influence = _bound(d, scores)
@@ -333,3 +310,25 @@ def _facts(scores: Scores, theta: np.ndarray) -> dict[str, Any]:
         weights = np.exp(logs - logs.max())
         facts[name] = float(weights.sum() ** 2 / (weights**2).sum())
     return facts | {"calibration": theta.tolist()}
+
+
+def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
+    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given.
+
+    A row that belongs to several groups, [rows, k] labels, counts in the sum of each.
+    """
+    centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
+    if groups is not None:
+        columns = [labels.reshape(len(labels), -1) for labels in groups]
+        _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
+        sides = zip(np.split(centred, [n]), columns, strict=True)
+        sums = np.bincount(inverse, np.concatenate([np.repeat(side, c.shape[1]) for side, c in sides]))
+        return math.sqrt(len(sums) / max(len(sums) - 1.0, 1.0) * float(sums @ sums)) / len(influence)
+    p, q = centred[:n], centred[n:]
+    return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
+
+
+def influence_of_means(on_p: np.ndarray, on_q: np.ndarray) -> np.ndarray:
+    """The influence [n + m] of the samples on E_P[a] + E_Q[b], given a on P's samples [n] and b on Q's [m]."""
+    n, m = len(on_p), len(on_q)
+    return np.concatenate([on_p / n, on_q / m]) * (n + m)

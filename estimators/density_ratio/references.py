@@ -6,29 +6,31 @@ additive       Σ_j log p_j/q_j of the columns, each a smoothed histogram (naive
 radial         of the Mahalanobis distance from the pooled mean: exact for elliptical laws with one centre
 stack          the combination of these, in two kinds of coordinates, that fits validation rows best
 
-Exact but for the bins of the histograms. Between the joint law P of two dependent variables and the product Q of its
-marginals the columns say nothing, and instead of `additive` there are
-
-canonical        of a Gaussian dependence, in its leading canonical pairs
-student_copula   of two variables that share one scale, whatever their marginals
+Exact but for the bins of the histograms. Every f-divergence is unchanged by an invertible map common to P and Q, so
+each is fitted in coordinates that suit it: standardised, or normal scores, which undo any increasing map of a column.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import solveh_banded
-from scipy.special import expit, ndtr, stdtrit
+from scipy.linalg import solve_triangular, solveh_banded
+from scipy.special import expit, gammaln, ndtr, ndtri
 
 from estimators.contract import LogRatio
-from estimators.density_ratio.calibration import logistic
-from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.densities import GaussianDensity, StudentDensity
 
-Coordinates = tuple[Standard, NormalScores]
+FARTHEST = 1e6  # standard deviations to which coordinates are clipped; float32 can still square it
+KNOTS = 129  # quantiles between which a normal score interpolates
+EDGE = 3.2  # normal score of the outermost quantiles; the map is linear beyond
+LIMIT = 8.0  # largest normal score; the map is constant beyond
+DEGREES_OF_FREEDOM = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1000.0])
+"""Of the t densities among which a fit chooses, from Cauchy to nearly Gaussian."""
+RIDGE = 1e-6  # added to a covariance, relative to its diagonal, so that columns may depend on each other
+TINY = 1e-12  # least variance of a column to which the ridge is relative
 STEEPEST = 300.0  # |log-ratio| of one reference at most, so that an outlier does not outweigh the rest
 SHRINKAGES = (0.0, 1.0)  # of the quadratic and of the linear discriminant
 WIDE = 64  # columns up to which t laws are fitted
@@ -36,11 +38,149 @@ CHUNK = 2000  # rows evaluated at once: their arrays stay in the processor's cac
 WIDEST = 3.6  # normal score at the edge of the outermost bin of a histogram
 SMOOTH, FINE = (48, 20.0), (144, 0.5)
 """Bins of a column and the weight of their second differences: for smooth densities, and for edges and spikes."""
-RANKS = (1, 2, 4, 8)  # numbers of canonical pairs of which a Gaussian dependence is built; all pairs are tried too
-LARGEST = 10.0  # standard deviations to which coordinates are clipped before a fit, so that no outlier decides it
-COPULA_DEGREES = (1.0, 2.0, 3.0, 5.0, 8.0, 15.0)  # of the t copulas that are tried
-HIGHEST_SCORE = 4.0  # normal score beyond which the quantiles of a t copula are constant
-SUBSAMPLE = 600  # rows that choose the degrees of freedom: with two iterations they distinguish one from the next
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """(x − mean) / standard deviation of the pooled rows, column by column, in float64."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray) -> Standard:
+        pooled = np.concatenate([p, q])
+        deviation = pooled.std(axis=0)
+        return cls(pooled.mean(axis=0), np.where(deviation > 0.0, deviation, 1.0))
+
+    def log_slope(self, rows: np.ndarray) -> np.ndarray:
+        """log |det dz/dx| at each row [k]."""
+        return np.full(len(rows), -np.log(self.deviation).sum())
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return np.clip((rows - self.mean) / self.deviation, -FARTHEST, FARTHEST)
+
+
+@dataclass(frozen=True, eq=False)
+class NormalScores:
+    """Φ⁻¹(F̂(x)) with F̂ the pooled empirical distribution of a column: increasing, piecewise linear, linear beyond.
+
+    For each column `knots` has increasing values and their scores, fewer than `KNOTS` where values repeat.
+    """
+
+    knots: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray) -> NormalScores:
+        pooled = np.concatenate([p, q])
+        outermost = 1.5 / len(pooled)
+        levels = np.unique(np.clip(ndtr(np.linspace(-EDGE, EDGE, KNOTS)), outermost, 1.0 - outermost))
+        quantiles = np.quantile(pooled, levels, axis=0)
+        return cls(tuple(_extended(column, ndtri(levels)) for column in quantiles.T))
+
+    def log_slope(self, rows: np.ndarray) -> np.ndarray:
+        """log |det dz/dx| at each row [k], of the outermost pieces beyond the knots."""
+        total = np.zeros(len(rows))
+        for x, (at, score) in zip(rows.T, self.knots, strict=True):
+            piece = np.clip(np.searchsorted(at, x, side="right") - 1, 0, len(at) - 2)
+            total += np.log(np.diff(score) / np.diff(at))[piece]
+        return total
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(x, *knots) for x, knots in zip(rows.T, self.knots, strict=True)], axis=1)
+
+
+def _extended(values: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Knots without repeated values (which share their mean score), and one on either side where the score ends."""
+    knots, inverse = np.unique(values, return_inverse=True)
+    at = np.bincount(inverse, scores) / np.bincount(inverse)
+    if len(knots) < 2:
+        return np.array([knots[0] - 1.0, knots[0], knots[0] + 1.0]), np.array([at[0] - 1.0, at[0], at[0] + 1.0])
+    c = max(1, len(knots) // 32)
+    slopes = (at[c] - at[0]) / (knots[c] - knots[0]), (at[-1] - at[-1 - c]) / (knots[-1] - knots[-1 - c])
+    below = knots[0] - (at[0] + LIMIT) / slopes[0]
+    above = knots[-1] + (LIMIT - at[-1]) / slopes[1]
+    return np.r_[below, knots, above], np.r_[-LIMIT, at, LIMIT]
+
+
+Coordinates = tuple[Standard, NormalScores]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianDensity:
+    """log N(x; mean, Σ) at rows x [k, d]: [k], as log_peak − ½ ‖W(x − mean)‖² with WᵀW = Σ⁻¹.
+
+    A fitted density, where `distributions.elliptical.Gaussian` is a known distribution: it holds W (`whiten`), so that
+    many rows cost one matrix product, and W and log_peak may be corrected (`GaussianFit.unbiased_density`).
+    """
+
+    mean: np.ndarray
+    whiten: np.ndarray
+    log_peak: float
+
+    @classmethod
+    def of(cls, mean: np.ndarray, covariance: np.ndarray) -> GaussianDensity:
+        """Raises numpy.linalg.LinAlgError where the covariance is singular."""
+        factor = np.linalg.cholesky(covariance)
+        whiten = solve_triangular(factor, np.eye(len(factor)), lower=True)
+        return cls(mean, whiten, float(np.log(np.diag(whiten)).sum() - 0.5 * len(mean) * math.log(2.0 * math.pi)))
+
+    @classmethod
+    def with_ridge(cls, mean: np.ndarray, covariance: np.ndarray) -> GaussianDensity:
+        """The density of a covariance that may be singular."""
+        return cls.of(mean, covariance + RIDGE * np.diag(np.maximum(np.diag(covariance), TINY)))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return self.log_peak - 0.5 * self.square_distance(rows)
+
+    def square_distance(self, rows: np.ndarray) -> np.ndarray:
+        """The squared Mahalanobis distance from the mean, ‖W(x − mean)‖² [k]."""
+        return np.sum(((rows - self.mean) @ self.whiten.T) ** 2, axis=1)
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n points [n, d] of N(mean, Σ)."""
+        return self.mean + np.linalg.solve(self.whiten, rng.standard_normal((len(self.mean), n))).T
+
+
+@dataclass(frozen=True, eq=False)
+class StudentDensity:
+    """log t_ν(x; mean, Σ) at rows x [k, d]: [k], with the Gaussian of the same mean and Σ, the t law's scatter."""
+
+    gaussian: GaussianDensity
+    df: float
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, dfs: np.ndarray = DEGREES_OF_FREEDOM, iterations: int = 7) -> StudentDensity:
+        """Maximum likelihood by ECME, ν one of `dfs`, from a Cauchy law of median and median deviation.
+
+        So an outlier, however far, never weighs on the first fit.
+        Source: Liu & Rubin 1995.
+        """
+        mean = np.median(rows, axis=0)
+        deviation = np.median(np.abs(rows - mean), axis=0)
+        scale = np.where(deviation > 0.0, deviation, rows.std(axis=0) + TINY)
+        gaussian, df = GaussianDensity.of(mean, np.diag(scale**2)), 1.0
+        square = gaussian.square_distance(rows)
+        d = rows.shape[1]
+        for _ in range(iterations):
+            weight = (df + d) / (df + square)
+            mean = weight @ rows / weight.sum()
+            centred = (rows - mean) * np.sqrt(weight / len(rows))[:, None]
+            gaussian = GaussianDensity.with_ridge(mean, centred.T @ centred)
+            square = gaussian.square_distance(rows)
+            tails = [0.5 * (nu + d) * float(np.mean(np.log1p(square / nu))) for nu in dfs]
+            df = float(dfs[np.argmax(_peak_ratio(dfs, d) - tails)])
+        return cls(gaussian, df)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        nu, d = self.df, rows.shape[1]
+        tails = 0.5 * (nu + d) * np.log1p(self.gaussian.square_distance(rows) / nu)
+        return self.gaussian.log_peak + _peak_ratio(nu, d) - tails
+
+
+def _peak_ratio(df: Any, d: int) -> Any:
+    """log of the t density at its mean, less that of the Gaussian of the same scatter."""
+    return gammaln(0.5 * (df + d)) - gammaln(0.5 * df) - 0.5 * d * np.log(0.5 * df)
 
 
 def discriminant(p: np.ndarray, q: np.ndarray, shrinkage: float) -> LogRatio:
@@ -62,25 +202,13 @@ def student(p: np.ndarray, q: np.ndarray) -> LogRatio:
     return lambda rows: in_p(rows) - in_q(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class Additive:
-    """Σ_j g_j(z_j) at rows z [k, d]: [k], each g_j linear between the centres of its bins, where it is `values`[j]."""
+def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: float = SMOOTH[1]) -> LogRatio:
+    """Σ_j g_j(z_j) [k] at rows z [k, d] of normal scores, each g_j the log p_j/q_j of its column, linear between bins.
 
-    values: np.ndarray
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        bins = self.values.shape[1]
-        position = np.clip((rows + WIDEST) * (bins / (2.0 * WIDEST)) - 0.5, 0.0, bins - 1.0)
-        left = np.minimum(position.astype(np.intp), bins - 2)
-        columns = np.arange(rows.shape[1])
-        low, high = self.values[columns, left], self.values[columns, left + 1]
-        return np.sum(low + (position - left) * (high - low), axis=1)
-
-
-def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: float = SMOOTH[1]) -> Additive:
-    """Each column's log p_j/q_j: a binomial fit to counts in bins of a normal score, second differences penalised,
+    A binomial fit to the counts in bins, second differences penalised,
 
         Σ count_p log σ(g + offset) + count_q log σ(−g − offset) − ½ gᵀ penalty g.
+
     Source: P-splines (Eilers & Marx 1996), of degree zero.
     """
     d = p.shape[1]
@@ -104,7 +232,15 @@ def additive(p: np.ndarray, q: np.ndarray, bins: int = SMOOTH[0], smoothness: fl
         g = g + np.clip(step, -2.0, 2.0).reshape(g.shape)
         if np.abs(step).max() < 1e-4:
             break
-    return Additive(g)
+
+    def log_ratio(rows: np.ndarray) -> np.ndarray:
+        position = np.clip((rows + WIDEST) * (bins / (2.0 * WIDEST)) - 0.5, 0.0, bins - 1.0)
+        left = np.minimum(position.astype(np.intp), bins - 2)
+        columns = np.arange(d)
+        low, high = g[columns, left], g[columns, left + 1]
+        return np.sum(low + (position - left) * (high - low), axis=1)
+
+    return log_ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +249,7 @@ class Radial:
 
     distance: Callable[[np.ndarray], np.ndarray]
     scores: NormalScores
-    of_score: Additive
+    of_score: LogRatio
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return self.of_score(self.score(rows))
@@ -173,95 +309,49 @@ class References:
         return np.clip(np.stack(log_ratios, axis=1), -STEEPEST, STEEPEST), points
 
 
+class Logistic(NamedTuple):
+    """A fitted model of log p/q: its coefficients, and the inverse of the penalised information matrix."""
+
+    theta: np.ndarray
+    covariance: np.ndarray
+
+
+def logistic(
+    phi_p: np.ndarray, phi_q: np.ndarray, *, start: Sequence[float], ridge: Sequence[float], iterations: int = 40
+) -> Logistic:
+    """argmin_θ of the logistic loss of log p/q = φ·θ, plus ½ Σ ridge (θ − start)², by damped Newton steps.
+
+    Args:
+        phi_p, phi_q: features of the rows of P [n, k] and of Q [m, k].
+        start: where the iterations begin, and what the ridge draws θ to.
+        ridge: weights of the penalty, in rows.
+    """
+    phi = np.concatenate([phi_p, phi_q])
+    label = np.arange(len(phi)) < len(phi_p)
+    offset = np.log(len(phi_p) / len(phi_q))
+    origin, weight = np.asarray(start, np.float64), np.asarray(ridge, np.float64)
+
+    def loss(theta):
+        eta = phi @ theta + offset
+        return np.logaddexp(0.0, eta).sum() - eta[label].sum() + 0.5 * weight @ (theta - origin) ** 2
+
+    theta, value = origin, loss(origin)
+    for _ in range(iterations):
+        share = expit(phi @ theta + offset)
+        gradient = phi.T @ (share - label) + weight * (theta - origin)
+        hessian = (phi * (share * (1.0 - share))[:, None]).T @ phi + np.diag(weight)
+        step = np.linalg.solve(hessian, gradient)
+        scale = 1.0
+        while (next_value := loss(theta - scale * step)) > value + 1e-9 * abs(value) and scale > 1e-6:
+            scale *= 0.5
+        theta, gain, value = theta - scale * step, value - next_value, next_value
+        if gain < 1e-8 * (1.0 + abs(value)):
+            break
+    return Logistic(theta, np.linalg.inv(hessian))
+
+
 def stack(phi_p: np.ndarray, phi_q: np.ndarray) -> np.ndarray:
     """Weights θ of (1, references): the logistic fit on rows that trained none of them [n, k], [m, k] → [1 + k]."""
     with_one = [np.concatenate([np.ones((len(phi), 1)), phi], axis=1) for phi in (phi_p, phi_q)]
     k = phi_p.shape[1]
     return logistic(*with_one, start=[0.0] + [1.0 / k] * k, ridge=[1e-6] + [3.0] * k).theta
-
-
-@dataclass(frozen=True, eq=False)
-class Canonical:
-    """log N(a, b; correlations ρ) − log N(a) N(b) summed over the leading canonical pairs (a, b) of two variables.
-
-    `to_a` [d_x, k] and `to_b` [d_z, k] map centred coordinates to canonical ones; `correlations` are ρ [k], decreasing;
-    the first variable has `split` coordinates.
-    """
-
-    mean: np.ndarray
-    to_a: np.ndarray
-    to_b: np.ndarray
-    correlations: np.ndarray
-    split: int
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        centred = rows - self.mean
-        a, b = centred[:, : self.split] @ self.to_a, centred[:, self.split :] @ self.to_b
-        rho, left = self.correlations, 1.0 - self.correlations**2
-        return np.sum((rho * a * b - 0.5 * rho**2 * (a**2 + b**2)) / left - 0.5 * np.log(left), axis=1)
-
-
-def canonical(joint: np.ndarray, split: int, rank: int | None) -> Canonical:
-    """The canonical correlations of rows (x, z) [n, d_x + d_z] (Hotelling 1936), the leading `rank` of them.
-
-    Sample correlations are too large by chance, so ρ² is corrected to 1 − (1 − ρ²)(n − 1)/(n − d − 1), not below 0.
-    """
-    n, d = joint.shape
-    mean = joint.mean(axis=0)
-    centred = joint - mean
-    sides = centred[:, :split], centred[:, split:]
-    (u_x, s_x, v_x), (u_z, s_z, v_z) = (np.linalg.svd(side, full_matrices=False) for side in sides)
-    keep_x, keep_z = (s > 1e-6 * s[0] for s in (s_x, s_z))
-    left, rho, right = np.linalg.svd(u_x[:, keep_x].T @ u_z[:, keep_z], full_matrices=False)
-    corrected = np.clip(1.0 - (1.0 - rho**2) * (n - 1.0) / max(n - d - 1.0, 1.0), 0.0, 0.9999)[:rank]
-    to_a = math.sqrt(n) * (v_x[keep_x].T / s_x[keep_x]) @ left[:, :rank]
-    to_b = math.sqrt(n) * (v_z[keep_z].T / s_z[keep_z]) @ right.T[:, :rank]
-    return Canonical(mean, to_a, to_b, np.sqrt(corrected), split)
-
-
-def student_copula(scores: np.ndarray, split: int, df: float, iterations: int = 5) -> LogRatio:
-    """log t_ν(u, w) − log t_ν(u) − log t_ν(w): two variables that share one scale, whatever their marginals.
-
-    u and w are the quantiles of t_ν at the levels of normal scores, of rows (x, z) [n, d_x + d_z].
-    Source: Demarta & McNeil 2005.
-    """
-    levels = np.linspace(-HIGHEST_SCORE, HIGHEST_SCORE, 401)
-    knots = levels, stdtrit(df, ndtr(levels))
-    columns = slice(None), slice(None, split), slice(split, None)
-    u = np.interp(scores, *knots)
-    joint, first, second = (StudentDensity.fit(u[:, c], np.array([df]), iterations) for c in columns)
-
-    def log_ratio(scores: np.ndarray) -> np.ndarray:
-        u = np.interp(scores, *knots)
-        return joint(u) - first(u[:, :split]) - second(u[:, split:])
-
-    return log_ratio
-
-
-def degrees_of_freedom(scores: np.ndarray, split: int) -> float:
-    """The ν of the t copula whose log-ratio is largest on average."""
-    some = scores[:SUBSAMPLE]
-    gains = [float(np.mean(student_copula(some, split, df, 2)(some))) for df in COPULA_DEGREES]
-    return COPULA_DEGREES[int(np.argmax(gains))]
-
-
-def of_pairs(split: int) -> Callable[[np.ndarray, np.ndarray, Coordinates | None], References]:
-    """How to fit `References` for a joint law P and the product Q of its marginals; the first `split` columns are X.
-
-    A single column has the same law under both, so no reference is additive.
-    """
-
-    def fit(p: np.ndarray, q: np.ndarray, coordinates: Coordinates | None = None) -> References:
-        standard, scores = coordinates or (Standard.fit(p, q), NormalScores.fit(p, q))
-        ranks = [r for r in RANKS if r < min(split, p.shape[1] - split)] + [None]
-
-        def of(kind: Standard | NormalScores) -> tuple[LogRatio, ...]:
-            z_p, z_q = (np.clip(kind(rows), -LARGEST, LARGEST) for rows in (p, q))
-            return (discriminant(z_p, z_q, 0.0), radial(z_p, z_q), *(canonical(z_p, split, r) for r in ranks))
-
-        ranked = of(scores)
-        if p.shape[1] <= WIDE:
-            ranked += (student_copula(scores(p), split, degrees_of_freedom(scores(p), split)),)
-        return References(standard, scores, of(standard), ranked, radial(standard(p), standard(q)))
-
-    return fit

@@ -12,28 +12,75 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import ndtri
+from scipy.special import digamma, ndtri
 from scipy.stats import norm, qmc, t
 
 from estimators.contract import Fit, Interval, Request
-from estimators.density_ratio.coordinates import FLAT, Whitening
-from estimators.density_ratio.densities import GaussianDensity, GaussianFit
+from estimators.density_ratio.references import GaussianDensity
+from estimators.density_ratio.whitening import FLAT, Whitening
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values.gaussian import closed_form
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import jackknife_blocks
 
 METHODS = {"gaussian": "the divergence between the Gaussians fitted to the sets, its bias removed"}
 BLOCKS = 40  # left out in turn, of each set
 UNLIKELY = 1e-3  # p-value of Mardia's test below which a sample set is called not Gaussian
-SCRAMBLES, POINTS, FEW = 16, 1024, 2  # quasi-random sets of draws, their size, and how many serve the jackknife
+SCRAMBLES, POINTS, FEW = 16, 1024, 2  # scrambled Sobol sets of draws, their size, and how many serve the jackknife
+
+
+class GaussianFit(NamedTuple):
+    """A Gaussian fitted to n rows: mean [d], unbiased covariance [d, d] and its lower Cholesky factor."""
+
+    n: int
+    mean: np.ndarray
+    covariance: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def from_rows(cls, rows: np.ndarray) -> GaussianFit:
+        """Raises numpy.linalg.LinAlgError where the rows [n, d] lie on a plane."""
+        mean = rows.mean(axis=0)
+        centred = rows - mean  # one array, so that the product is symmetric to the last bit
+        return cls.from_sums(len(rows), np.zeros(len(mean)), centred.T @ centred, mean)
+
+    @classmethod
+    def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> GaussianFit:
+        """The fit to n rows with the sum `total` [d] and the sum of products [d, d] about `origin`.
+
+        So a fit without some of the rows costs only their sums. Raises numpy.linalg.LinAlgError as `from_rows`.
+        """
+        shift = total / n
+        covariance = (products - n * np.outer(shift, shift)) / (n - 1)
+        return cls(n, origin + shift, covariance, np.linalg.cholesky(covariance))
+
+    def log_det(self) -> float:
+        """log |Σ|, unbiased for Gaussian rows."""
+        return float(2.0 * np.log(np.diagonal(self.factor)).sum() - self._log_det_bias())
+
+    def unbiased_density(self) -> GaussianDensity:
+        """A log density that is unbiased at any fixed point, but for the error of the mean; for n > d + 2.
+
+        E[S⁻¹] = (n − 1)/(n − d − 2) Σ⁻¹ for Gaussian rows with sample covariance S.
+        Source: Muirhead 1982, theorem 3.2.12.
+        """
+        n, d = self.n, len(self.mean)
+        plain = GaussianDensity.of(self.mean, self.covariance)
+        shrunk = plain.whiten * np.sqrt((n - d - 2.0) / (n - 1.0))
+        return GaussianDensity(self.mean, shrunk, plain.log_peak + 0.5 * self._log_det_bias())
+
+    def _log_det_bias(self) -> float:
+        """E log |S| − log |Σ| = Σ_j ψ((n − j)/2) + d log(2/(n − 1)), j = 1…d. Source: Muirhead 1982, theorem 3.2.15."""
+        d = len(self.mean)
+        return float(np.sum(digamma(0.5 * (self.n - np.arange(1, d + 1)))) + d * np.log(2.0 / (self.n - 1.0)))
+
 
 Pair = tuple[GaussianFit, GaussianFit]
 
@@ -118,18 +165,28 @@ def mardia(rows: np.ndarray, density: GaussianDensity) -> float:
 
 
 def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, seed: int) -> Iterator[GaussianFit]:
-    """The fit without each block of the jackknife, from sums about the whole mean; what remains can be fitted."""
+    """The fit without each random block of the jackknife, from sums about the whole mean; what remains can be fitted.
+
+    Rows of one label are left out together. Raises DataError: fewer than two groups, or a rest that is flat.
+    """
     n, d = rows.shape
+    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
+    groups = group.max() + 1
+    if groups < 2:
+        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
+    number = min(max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), groups)
+    block = (np.random.default_rng(seed).permutation(groups) % number)[group]
     centred = rows - whole.mean
     products = centred.T @ centred
-    for block in jackknife_blocks(n, max(BLOCKS, math.ceil(n / max(n - d - 3, 1))), seed, labels):
-        part, left = centred[block], n - len(block)
+    for k in range(number):
+        part = centred[block == k]
+        left = n - len(part)
         try:
             rest = GaussianFit.from_sums(left, -part.sum(axis=0), products - part.T @ part, whole.mean)
         except np.linalg.LinAlgError:
             left = 0
         if left <= d + 2:
-            raise DataError(f"without {len(block)} of {n} rows the rest are collinear; give more rows or groups")
+            raise DataError(f"without {len(part)} of {n} rows the rest are collinear; give more rows or groups")
         yield rest
 
 
@@ -189,19 +246,15 @@ def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: i
 
     The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
     """
-    normal = _normal(len(pairs[0][0].mean), seed)
+    dim = len(pairs[0][0].mean)
+    sobol = (qmc.Sobol(dim, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
+    normal = [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sobol]
     whole = np.stack([log_ratios(*pairs[0], scramble) for scramble in normal])
     few = np.stack([log_ratios(*pair, np.concatenate(normal[:FEW])) for pair in pairs])
     scrambles = np.stack([mixture_average(d, whole) for d in divergences], axis=1)
     values = np.stack([mixture_average(d, few) for d in divergences], axis=1)
     values += scrambles.mean(axis=0) - values[0]
     return values, scrambles.std(axis=0, ddof=1) / math.sqrt(SCRAMBLES)
-
-
-def _normal(d: int, seed: int) -> list[np.ndarray]:
-    """`SCRAMBLES` independently scrambled Sobol sets [`POINTS`, d], as standard normal draws."""
-    sets = (qmc.Sobol(d, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
-    return [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sets]
 
 
 def log_ratios(p: GaussianFit, q: GaussianFit, normal: np.ndarray) -> np.ndarray:

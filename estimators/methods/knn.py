@@ -16,7 +16,7 @@ estimate, which stands in the diagnostics. What cancelling a slower order would 
 widens with the bias, and still misses some where f feels the tails of one set beyond the other (reverse_kl of a narrow
 P against a wide Q is covered in 80 % of draws at n = 1000).
 
-Distances are Euclidean after `coordinates.Whitening`.
+Distances are Euclidean after `whitening.Whitening`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from estimators.contract import Fit, Interval, Request, Scores
-from estimators.density_ratio.coordinates import Whitening
+from estimators.density_ratio.folds import subsample
+from estimators.density_ratio.plug_in import influence_of_means, standard_error
+from estimators.density_ratio.whitening import Whitening
 from estimators.divergences.generator import FDivergence
-from estimators.samples.arrays import DataError
-from estimators.samples.folds import Groups, influence_of_means, standard_error, subsample
+from estimators.samples.arrays import DataError, Groups
 
 METHODS = {"knn": "distances to nearest neighbours: no training, for few dimensions"}
 MINIMUM = 20  # rows a side
@@ -49,6 +50,10 @@ EVALUATED = 40_000  # rows a side at which ratios are taken, all rows being neig
 CHUNK = 2**22  # distances computed at once
 MANY_DIMENSIONS = 8
 """Dimensions beyond which the curvature of the densities biases nearest-neighbour ratios by a tenth and more."""
+FAR_APART = (
+    "nearest neighbours lie far apart and the value is biased, mostly downwards (in 20 dimensions by a tenth to a "
+    "half); the interval need not cover that bias, use method='neural'"
+)
 
 
 def estimate(request: Request) -> Fit:
@@ -70,7 +75,8 @@ def estimate(request: Request) -> Fit:
     at_q = p.log_density(q.points[in_q], every) - q.log_density(q.points[in_q], every, q.group[in_q])
     evaluated = None if groups is None else (groups[0][in_p], groups[1][in_q])
     log_p, log_q = (np.clip(at[:, np.isin(every, sizes)], -STEEPEST, STEEPEST) for at in (at_p, at_q))
-    cautions = tuple(filter(None, (_many_dimensions(space.rank), space.flatness(), _coinciding(p, q))))
+    many = f"{space.rank} dimensions: {FAR_APART}" * (space.rank > MANY_DIMENSIONS)
+    cautions = tuple(filter(None, (many, space.flatness(), _coinciding(p, q))))
 
     def interval(d: FDivergence) -> Interval:
         value, error = ensemble(d, log_p, log_q, sizes, space.rank, evaluated)
@@ -192,11 +198,3 @@ def _coinciding(p: Neighbours, q: Neighbours) -> str:
         "suits continuous data with a few repeated rows, not discrete data"
     )
     return text if rows else ""
-
-
-def _many_dimensions(rank: int) -> str:
-    text = (
-        f"{rank} dimensions: nearest neighbours lie far apart and the value is biased, mostly downwards (in 20 "
-        "dimensions by a tenth to a half); the interval need not cover that bias, use method='neural'"
-    )
-    return text if rank > MANY_DIMENSIONS else ""

@@ -12,17 +12,16 @@ for 0.63 at n = 2000, where this gives 0.62), for the least squares are spent wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from estimators.contract import Fit, Request
-from estimators.density_ratio.calibration import logistic
-from estimators.density_ratio.coordinates import Whitening
-from estimators.density_ratio.plug_in import HeldOut, plug_in
-from estimators.samples.folds import CrossFit, blocks, cross_fits, subsample
+from estimators.density_ratio.folds import CrossFit, HeldOut, blocks, cross_fits, subsample
+from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.references import logistic
+from estimators.density_ratio.whitening import Whitening
 
 METHODS = {"ratio": "kernel logistic regression: fast, without a network"}
 CENTRES = 50  # kernels at rows of either set
@@ -79,8 +78,12 @@ def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) 
     sides = (x, part.train.p), (y, part.train.q), (x, part.validation.p), (y, part.validation.q)
     p, q, other_p, other_q = (rows[subsample(index, MOST, rng)] for rows, index in sides)
     offset = math.log(len(p) / len(q))
+    space = Whitening.fit(p, q)
+    centres = np.concatenate([rng.permutation(space(rows))[:CENTRES] for rows in (p, q)])
+    unit = float(np.median(pdist(centres))) or 1.0  # mostly repeated rows: the unit of whitened rows
     best, chosen = math.inf, None
-    for kernels, width in _kernels(p, q, rng):
+    for width in WIDTHS:
+        kernels = Kernels(space, centres, width * unit)
         phi_p, phi_q, new_p, new_q = (kernels(rows) for rows in (p, q, other_p, other_q))
         origin = [0.0] * phi_p.shape[1]
         for ridge in RIDGES:
@@ -91,12 +94,3 @@ def fit(x: np.ndarray, y: np.ndarray, part: CrossFit, rng: np.random.Generator) 
                 best, chosen = surprise, KernelRatio(kernels, theta, width, ridge)
     assert chosen is not None
     return chosen
-
-
-def _kernels(p: np.ndarray, q: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[Kernels, float]]:
-    """Kernels of each width, with the width in median distances."""
-    space = Whitening.fit(p, q)
-    centres = np.concatenate([rng.permutation(space(rows))[:CENTRES] for rows in (p, q)])
-    unit = float(np.median(pdist(centres))) or 1.0  # mostly repeated rows: the unit of whitened rows
-    for width in WIDTHS:
-        yield Kernels(space, centres, width * unit), width

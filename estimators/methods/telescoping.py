@@ -13,17 +13,17 @@ critics trained between each set and draws of its own Gaussian: nearly nothing t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from estimators.contract import Fit, LogRatio, Request
-from estimators.critics.early_stopping import Fold
-from estimators.density_ratio.coordinates import NormalScores, Standard
-from estimators.density_ratio.critic import Critic, fit_critics
-from estimators.density_ratio.densities import GaussianDensity, GaussianFit
-from estimators.density_ratio.plug_in import HeldOut, plug_in
+from estimators.contract import Fit, Request
+from estimators.density_ratio.folds import CrossFit, HeldOut, Rows, blocks, cross_fits
+from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.references import GaussianDensity, NormalScores, Standard
+from estimators.methods.gaussian import GaussianFit
+from estimators.methods.neural import Critic, Fold, fit_critics
 from estimators.samples.arrays import DataError
-from estimators.samples.folds import CrossFit, Rows, blocks, cross_fits
 
 METHODS = {"telescoping": "a sum of log-ratios through a Gaussian near each set, for sets that hardly overlap"}
 MOST = 20_000  # rows a side that train, or validate, one critic
@@ -50,11 +50,6 @@ class Anchors:
         kinds = [kind.fit(p, q) for kind in (Standard, NormalScores)]
         return max((cls(to, unbiased(to(p)), unbiased(to(q))) for to in kinds), key=likelihood)
 
-    def log_ratio(self, rows: np.ndarray) -> np.ndarray:
-        """log p₀/q₀ at rows [k, d]."""
-        z = self.coordinates(rows)
-        return self.p(z) - self.q(z)
-
 
 def unbiased(rows: np.ndarray) -> GaussianDensity:
     """The Gaussian of rows [n, d], its log density unbiased (`GaussianFit.unbiased_density`).
@@ -70,14 +65,10 @@ def unbiased(rows: np.ndarray) -> GaussianDensity:
         raise DataError("columns that depend linearly on others: drop them, or project the samples") from None
 
 
-def _chain(anchors: Anchors, to_p: Critic, to_q: Critic, pad: int) -> LogRatio:
+def _chain(anchors: Anchors, to_p: Critic, to_q: Critic, pad: int, rows: np.ndarray) -> np.ndarray:
     """log p/p₀ + log p₀/q₀ − log q/q₀ at rows [k, d], the outer ones by critics in the anchors' coordinates."""
-
-    def log_ratio(rows: np.ndarray) -> np.ndarray:
-        z = anchors.coordinates(rows)
-        return to_p(z, pad) + anchors.p(z) - anchors.q(z) - to_q(z, pad)
-
-    return log_ratio
+    z = anchors.coordinates(rows)
+    return to_p(z, pad) + anchors.p(z) - anchors.q(z) - to_q(z, pad)
 
 
 def estimate(request: Request) -> Fit:
@@ -98,7 +89,7 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     folds = [fold for anchor, part in made for fold in _against_anchors(x, y, anchor, part, rng)]
     critics, course = fit_critics(folds, request.seed)
     longest = max(max(map(len, block)) for block in cut)
-    chains = [_chain(*links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
+    chains = [partial(_chain, *links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
     coordinates = [type(a.coordinates).__name__ for a in anchors]
     diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count)}
     return HeldOut.of(request, parts, chains)._replace(diagnostics=diagnostics, parametric=cut)
@@ -106,9 +97,9 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
     """Two folds: the samples of P against draws of p₀, those of Q against draws of q₀."""
-    for normal, rows, train, validation in (
+    for normal, rows, *halves in (
         (anchors.p, x, part.train.p, part.validation.p),
         (anchors.q, y, part.train.q, part.validation.q),
     ):
-        real = [anchors.coordinates(rows[index[:MOST]]) for index in (train, validation)]
+        real = [anchors.coordinates(rows[index[:MOST]]) for index in halves]
         yield Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1])))

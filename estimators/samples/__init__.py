@@ -1,4 +1,4 @@
-"""Samples: arrays and their checks, files and their formats, and the folds that cross-fitting cuts the rows into.
+"""Samples: arrays and their checks, files and their formats.
 
 Imports no other room. Another file format is one entry of `files.FORMATS`, with its reader.
 """

@@ -17,6 +17,8 @@ import numpy as np
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
 """Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
+Groups = tuple[np.ndarray, np.ndarray]
+"""A label for each row of x and for each row of y; rows of one label are not independent of each other."""
 REMEDIES = {
     "c": "is complex; stack real and imaginary parts as columns",
     "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
@@ -154,7 +156,7 @@ def row_hashes(values: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def twins(x: Samples, y: Samples) -> tuple[np.ndarray, np.ndarray] | None:
+def twins(x: Samples, y: Samples) -> Groups | None:
     """Labels of the rows of x and of y, the same for equal rows, which keep equal rows in one fold.
 
     None where the sets share no row, or share so many that these are values of a discrete law and no copies.

@@ -1,30 +1,27 @@
-"""Cross-fitting: the five blocks of rows that every cross-fitted method cuts the samples into; and standard errors.
+"""Cross-fitting: the five blocks that the samples are cut into, and log-ratios of rows that their critics never saw.
 
-Samples of one group are not independent: a block holds all or none of them, and the standard error counts them as one.
-For each held-out block, the other four make two pairs. One critic is trained on either pair and validated (stopped
-early, chosen) on the other. So
+Samples of one group are not independent: a block holds all or none of them. For each held-out block, the other four
+make two pairs. One critic is trained on either pair and validated (stopped early, chosen) on the other. So
 
     no reported number rests on a row that trained or chose its critic,
-    the two critics of a block share no training row: their errors are independent, as `density_ratio.plug_in` assumes.
+    the two critics of a block share no training row: their errors are independent, as `plug_in` assumes.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.arrays import DataError
+from estimators.contract import NOTHING, LogRatio, Request, Scores
+from estimators.samples.arrays import DataError, Groups
 
 BLOCKS = 5
 MINIMUM = 2 * BLOCKS  # rows a side
 WORTH_A_THREAD = 10_000  # rows from which threads gain more than they get in each other's way
-
-Groups = tuple[np.ndarray, np.ndarray]
 
 
 class Rows(NamedTuple):
@@ -46,7 +43,6 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
     """Five random blocks of the rows of x and of y, as even as can be; rows of one group stay together.
 
     Args:
-        n, m: rows of x and of y.
         groups: integer labels of the rows of x [n] and of y [m]; one label in both sets is one group.
 
     Raises DataError: fewer than ten rows a side, or groups that do not spread over five blocks with rows of both sets.
@@ -58,7 +54,7 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
         cut_p, cut_q = (np.array_split(rng.permutation(size), BLOCKS) for size in (n, m))
         return [Rows(p, q) for p, q in zip(cut_p, cut_q, strict=True)]
     in_p, in_q = _deal(groups, rng)
-    made = [Rows(p, q) for p, q in zip(_members(in_p, BLOCKS), _members(in_q, BLOCKS), strict=True)]
+    made = [Rows(np.flatnonzero(in_p == k), np.flatnonzero(in_q == k)) for k in range(BLOCKS)]
     if min(min(len(b.p), len(b.q)) for b in made) < 2:
         raise DataError(
             f"the groups do not spread over {BLOCKS} blocks with rows of both sets; use more, smaller groups"
@@ -66,27 +62,9 @@ def blocks(n: int, m: int, seed: int, groups: Groups | None = None) -> list[Rows
     return made
 
 
-def jackknife_blocks(n: int, most: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
-    """At most `most` random blocks that make up n rows, to be left out in turn; rows of one label stay together.
-
-    Raises DataError: fewer than two groups.
-    """
-    _, group = np.unique(np.arange(n) if labels is None else labels, return_inverse=True)
-    groups = group.max() + 1
-    if groups < 2:
-        raise DataError("one group only: nothing can be left out; give at least two groups a set, or none")
-    block = np.random.default_rng(seed).permutation(groups) % min(most, groups)
-    return _members(block[group], min(most, groups))
-
-
 def subsample(index: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """`most` of the rows at random, or all where there are no more."""
     return index if len(index) <= most else rng.choice(index, most, replace=False)
-
-
-def _members(block: np.ndarray, number: int) -> list[np.ndarray]:
-    """The rows of each block, given the block of each row."""
-    return [np.flatnonzero(block == k) for k in range(number)]
 
 
 def _deal(groups: Groups, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -125,23 +103,39 @@ def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) ->
         return list(threads.map(work, items))
 
 
-def standard_error(influence: np.ndarray, n: int, groups: Groups | None = None) -> float:
-    """Of the mean of `influence` [n + m] over draws of both sets, n and m fixed; over draws of groups if given.
+class HeldOut(NamedTuple):
+    """Log-ratios of samples from critics that did not train on them.
 
-    A row that belongs to several groups, [rows, k] labels, counts in the sum of each.
+    Attributes:
+        log_p, log_q: log p/q of the samples of P [critics, n] and of Q [critics, m]; critics have independent errors.
+        log_ratio: the mean of all critics.
+        parametric: the held-out blocks, if the log-ratios are to be taken as they are, where sets that hardly overlap
+            could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
     """
-    centred = influence - np.where(np.arange(len(influence)) < n, influence[:n].mean(), influence[n:].mean())
-    if groups is not None:
-        columns = [labels.reshape(len(labels), -1) for labels in groups]
-        _, inverse = np.unique(np.concatenate([c.ravel() for c in columns]), return_inverse=True)
-        sides = zip(np.split(centred, [n]), columns, strict=True)
-        sums = np.bincount(inverse, np.concatenate([np.repeat(side, c.shape[1]) for side, c in sides]))
-        return math.sqrt(len(sums) / max(len(sums) - 1.0, 1.0) * float(sums @ sums)) / len(influence)
-    p, q = centred[:n], centred[n:]
-    return math.sqrt(float(p @ p) * n / (n - 1.0) + float(q @ q) * len(q) / (len(q) - 1.0)) / len(influence)
 
+    log_p: np.ndarray
+    log_q: np.ndarray
+    log_ratio: LogRatio | None = None
+    diagnostics: Mapping[str, Any] = NOTHING
+    parametric: list[Rows] | None = None
 
-def influence_of_means(on_p: np.ndarray, on_q: np.ndarray) -> np.ndarray:
-    """The influence [n + m] of the samples on E_P[a] + E_Q[b], given a on P's samples [n] and b on Q's [m]."""
-    n, m = len(on_p), len(on_q)
-    return np.concatenate([on_p / n, on_q / m]) * (n + m)
+    @classmethod
+    def of(
+        cls, request: Request, parts: list[CrossFit], critics: Sequence[Callable[..., np.ndarray]], **options: Any
+    ) -> HeldOut:
+        """Each sample's two log-ratios from the critics of its block, called with `options`: critics[c] of parts[c]."""
+        log_p, log_q = np.empty((2, len(request.x))), np.empty((2, len(request.y)))
+
+        def score(c: int) -> None:
+            p, q = parts[c].held_out
+            log_p[c % 2, p] = critics[c](request.x[p], **options)
+            log_q[c % 2, q] = critics[c](request.y[q], **options)
+
+        side_by_side(score, range(len(parts)), max(max(map(len, part.held_out)) for part in parts))
+        return cls(log_p, log_q, lambda points: np.mean([f(points) for f in critics], axis=0))
+
+    def mean(self) -> Scores:
+        return Scores(self.log_p.mean(axis=0), self.log_q.mean(axis=0))
+
+    def each(self) -> list[Scores]:
+        return [Scores(p, q) for p, q in zip(self.log_p, self.log_q, strict=True)]
