@@ -36,6 +36,7 @@ class LocationScale:
     replicas: Replicas = ALONE
     headline = "negative_log_likelihood"
     batches = 1
+    notes = ()
 
     def init(self, key: jax.Array) -> State:
         parameters = {"mean": jax.random.normal(key, (self.dim,)), "log_sigma": jnp.ones(self.dim)}

@@ -9,10 +9,12 @@ import pytest
 from estimators.divergences.generator import SMOOTHING, derivative
 from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.rooms import names
-from fgan.config.schema import Config, Critic, Data, Game, Generator
+from fgan.cli.main import main
+from fgan.config.schema import Config, Critic, Data, Game, Generator, replace
 from fgan.data.sources import load
 from fgan.models.model import build
 from fgan.models.objectives import OBJECTIVES, Outputs, kl_gradient, minimax, objective, ratio
+from fgan.run import pictures
 
 SMOOTH = [name for name in DIVERGENCES if divergence(name).smooth]
 KINKED = {  # f*(f'(e^ℓ)) with the step smoothed to a width s
@@ -116,6 +118,42 @@ def test_the_ratio_takes_over_where_the_critic_has_another_divergence():
     assert [objective(name, kl, js) for name in OBJECTIVES] == [ratio, ratio, ratio, kl_gradient]
     assert [objective(name, tv, js) for name in OBJECTIVES] == [ratio] * 4
     assert objective("minimax", tv, tv) is minimax
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"divergence": "reverse_kl"}, ()),
+        ({"divergence": "kl", "game.objective": "kl_gradient"}, ()),
+        ({"divergence": "reverse_kl", "game.objective": "kl_gradient"}, ("kl", "reverse_kl")),
+        ({"divergence": "neyman", "critic.divergence": "js"}, ("neyman", "js")),
+        ({"divergence": "total_variation"}, ("total_variation", "js")),
+        ({"divergence": "total_variation", "game.objective": "kl_gradient"}, ("total_variation", "js")),
+    ],
+)
+def test_a_model_says_where_generator_and_critic_differ(options, expected):
+    config = replace(Config(), options)
+    notes = build(config, load(config.data)).notes
+    assert notes == (("generator: gradient of {}, critic: {}".format(*expected),) if expected else ())
+
+
+def test_a_run_says_what_trains_what_first_last_and_in_its_pictures(tmp_path, capsys, monkeypatch):
+    titles = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: titles.append(_text(figure)))
+    file = tmp_path / "small.toml"
+    file.write_text('divergence = "reverse_kl"\nsteps = 1\n[log]\nevery = 1\nevaluate = 1\ncheckpoint = 1\n')
+    run = ["train", str(file), "--run", str(tmp_path / "run"), "--game.objective", "kl_gradient"]
+    with pytest.raises(SystemExit) as leaving:
+        main(run)
+    said = "generator: gradient of kl, critic: reverse_kl"
+    shown = capsys.readouterr()
+    assert not leaving.value.code and shown.err.startswith(said) and said in shown.out
+    assert len(titles) == 2 and all(said in title for title in titles)
+
+
+def _text(figure) -> str:
+    """All titles of a figure."""
+    return " ".join([figure.get_suptitle(), *(axis.get_title() for axis in figure.axes)])
 
 
 def test_an_objective_is_one_entry_of_the_table(monkeypatch):

@@ -39,13 +39,13 @@ class MonteCarlo(NamedTuple):
     standard_error: jax.Array | float
 
 
-def defensive(p: Distribution, q: Distribution, d: FDivergence) -> MonteCarlo:
-    """D_f = f(1) + E_M[f̃(r)/(½r + ½)], M = ½(P + Q), r = p/q, from as many draws of P as of Q.
+def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | None = None) -> MonteCarlo:
+    """D_f = f(1) + E_M[f̃(r)/(½r + ½)], M = ½(P + Q), r = p/q, from as many `draws` of P as of Q.
 
     The integrands of bounded divergences are bounded, and no weight p/m or q/m exceeds 2.
     """
     integrand = jax.jit(perspective(d))
-    on_p, on_q = (in_blocks(integrand, ratios) for ratios in _log_ratios(p, q, _draws(p)))
+    on_p, on_q = (in_blocks(integrand, ratios) for ratios in _log_ratios(p, q, draws or _draws(p)))
     value = d.value_at_one + 0.5 * float(on_p.mean() + on_q.mean())
     if math.isinf(value):  # mass of one outside the support of the other: infinite for certain
         return MonteCarlo(value, 0.0)

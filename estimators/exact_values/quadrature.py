@@ -164,9 +164,9 @@ def _axis_rule(low: float, high: float, n: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @lru_cache(maxsize=512)
-def mass(log_density: LogDensity, support: Support = REAL_LINE) -> float:
-    """∫ p dx over `support`, to about 1e-6."""
-    return integrate(lambda x: jnp.exp(log_density(x)), support, tol=1e-6)
+def mass(log_density: LogDensity, support: Support = REAL_LINE, tol: float = 1e-6) -> float:
+    """∫ p dx over `support`, to about `tol`."""
+    return integrate(lambda x: jnp.exp(log_density(x)), support, tol=tol)
 
 
 def exact_divergence(
@@ -193,7 +193,7 @@ def exact_divergence(
     """
     d = divergence(d)
     for name, log_density in (("p", log_p), ("q", log_q)):
-        if not abs((total := mass(log_density, support)) - 1.0) < 1e-4:
+        if not abs((total := mass(log_density, support, max(tol, 1e-6))) - 1.0) < max(tol, 1e-4):
             raise ValueError(
                 f"density {name} integrates to {total:.6g} over {support}, not to 1: normalise it, or give a finite "
                 "support that holds its mass closely, so that no narrow peak falls between the nodes"

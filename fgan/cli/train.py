@@ -68,6 +68,8 @@ class Command(Base):
         if not outcome.leads:
             return
         print(f"run        {outcome.run}")
+        for note in outcome.notes:
+            print(note)
         for scores in outcome.scores:
             for line in _lines(scores):
                 print(line)

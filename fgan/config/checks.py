@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fgan.config.fields import ConfigError, typed, walk
-from fgan.config.schema import Config
+from fgan.config.schema import Config, Generator
 
 
 def check(config: Config) -> Config:
@@ -24,6 +24,7 @@ def broken_rules(c: Config) -> dict[str, object]:
     trained = divergence(c.critic.divergence or c.divergence)  # of the critic, as far as it is named
     needs_ratio = c.game.objective in ("ratio", "kl_gradient") or named.name != "kl"  # not only up to a constant
     donsker_varadhan = c.critic.bound == "donsker_varadhan"
+    flow = c.generator.kind == "flow"
     rules: dict[str, object] = {
         "critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl": (
             donsker_varadhan and trained.name != "kl"
@@ -44,6 +45,14 @@ def broken_rules(c: Config) -> dict[str, object]:
         f"{c.instance_noise.end}": 0.0 < c.instance_noise.start < c.instance_noise.end,
         "parallel.parameters = sharded takes --parallel.engine sharded; pmap holds a copy a device": (
             c.parallel.parameters == "sharded" and c.parallel.engine != "sharded"
+        ),
+        f"generator.linear = {c.generator.linear}: a flow has no noise but its input; set 0, or generator.kind = mlp": (
+            flow and c.generator.linear
+        ),
+        f"generator.start = {c.generator.start}: is for location_scale, and a flow starts at N(0, I); leave it out, or "
+        "set generator.kind = location_scale": flow and c.generator.start != Generator().start,
+        "generator.kind = flow: its density is exact in float32 only; set compute = float32": (
+            flow and c.compute != "float32"
         ),
         "game.critic_steps must be 1 when game.update = simultaneous": (
             c.game.update == "simultaneous" and c.game.critic_steps != 1

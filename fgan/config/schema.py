@@ -52,7 +52,7 @@ class Generator:
 
     kind: Annotated[str, OneOf("fgan.networks.generators:GENERATORS")] = "mlp"
     """location_scale is μ + σz, the generator of the f-GAN paper's one-dimensional example; image doubles a small
-    picture twice by convolutions."""
+    picture twice by convolutions; flow is invertible, so that its density and the exact divergence are known."""
     features: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: Nonlinearity = "relu"
@@ -65,6 +65,8 @@ class Generator:
     linear: Annotated[int, Bound(0)] = 0
     """Further coordinates of the noise, added to the output of an mlp through one linear map. They give all modes the
     same width where the mlp's units saturate."""
+    layers: Annotated[int, Bound(2, below=9)] = 4
+    """Couplings of a flow, each with a conditioner of `features`; its noise has the dimension of the data."""
     average: Share = 0.0
     """Decay of the exponential moving average of the parameters, which `sample` uses; 0 switches it off."""
 

@@ -27,7 +27,7 @@ from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.instance_noise import InstanceNoise, NoiseState, instance_noise
 from fgan.models.model import keep_finite
-from fgan.models.objectives import Objective, Outputs, minimax, objective
+from fgan.models.objectives import Objective, Outputs, descends, minimax, objective
 from fgan.models.penalties import WeightedPenalty, critic_values, weighted
 from fgan.models.players import Critic, Generator, InPrecision, optimizer
 from fgan.networks.critics import CRITICS
@@ -86,6 +86,11 @@ class FGAN:
     def batches(self) -> int:
         """Batches of real samples that a step takes."""
         return self.critic_steps
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What trains what, where the generator does not descend the divergence whose bound trains the critic."""
+        return descends(self.objective, self.divergence, self.critic.divergence)
 
     def init(self, key: jax.Array) -> GANState:
         """Fresh parameters and optimiser states."""
@@ -251,12 +256,12 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     trained = divergence(config.critic.divergence or (named if named.smooth else "js"))
     updates = config.steps * config.game.critic_steps
     g, c = config.generator, config.critic
-    critic_network = CRITICS[c.kind](c, data)
+    generator_network, critic_network = GENERATORS[g.kind](g, data), CRITICS[c.kind](c, data)
     return FGAN(
         divergence=named,
         generator=Generator(
-            network=_in_precision(GENERATORS[g.kind](g, data), config),
-            inputs=g.latent + g.linear,
+            network=_in_precision(generator_network, config),
+            inputs=data.dim if g.kind == "flow" else g.latent + g.linear,
             optimizer=optimizer(config.generator_optimizer, config.steps),
             average=g.average,
         ),

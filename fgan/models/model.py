@@ -23,6 +23,7 @@ class Model(Protocol):
 
     headline: str  # the metric that a progress bar shows
     batches: int  # of real samples that a step takes
+    notes: tuple[str, ...]  # what its users should know of how it trains, a line each
 
     def init(self, key: jax.Array) -> Any:
         """The state before the first step: a pytree of arrays with `skipped`, the steps left out in a row."""

@@ -76,3 +76,9 @@ def objective(name: str, divergence: FDivergence, critic: FDivergence) -> Object
     chosen = OBJECTIVES[name]
     elsewhere = chosen in (minimax, alternative) and critic is not divergence
     return ratio if elsewhere or (chosen is kl_gradient and not divergence.smooth) else chosen
+
+
+def descends(objective: Objective, divergence: FDivergence, critic: FDivergence) -> tuple[str, ...]:
+    """A line on what trains what if the generator descends another divergence than that of its critic, else none."""
+    generator = "kl" if objective is kl_gradient else divergence.name
+    return (f"generator: gradient of {generator}, critic: {critic.name}",) * (generator != critic.name)

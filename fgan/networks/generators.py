@@ -13,6 +13,7 @@ from flax import linen as nn
 from estimators.critics.networks import MLP
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Generator
+from fgan.networks.flows import Flow
 from fgan.networks.images import ImageGenerator, check_images
 
 
@@ -81,6 +82,10 @@ class Bounded(nn.Module):
         return jnp.tanh(MLP(self.features, self.nonlinearity, self.dim)(z))
 
 
+MOST_DIMENSIONS = 8
+"""Of a flow. In more, averages of a steep f have errors too large for the value to serve as exact."""
+
+
 def mlp(generator: Generator, data: Any) -> nn.Module:
     """A multilayer perceptron, `Convolved` where `generator.linear` asks for it, `Bounded` for images."""
     if data.side:
@@ -105,6 +110,17 @@ def image(generator: Generator, data: Any) -> nn.Module:
     return ImageGenerator(data.side, generator.features, generator.nonlinearity)
 
 
+def flow(generator: Generator, data: Any) -> nn.Module:
+    """An invertible map of as many coordinates as the data have, of known density. Raises ConfigError beyond 8."""
+    if data.side or data.dim > MOST_DIMENSIONS:
+        what = "images" if data.side else f"data of {data.dim} dimensions"
+        raise ConfigError(
+            f"generator.kind = flow: its density is exact in 1 to {MOST_DIMENSIONS} dimensions, not for {what}; set "
+            f"generator.kind = {'image' if data.side else 'mlp'}"
+        )
+    return Flow(generator.layers, generator.features, generator.nonlinearity, data.dim)
+
+
 def _refuse_linear(generator: Generator) -> None:
     if generator.linear:
         raise ConfigError(f"generator.linear = {generator.linear}: only an mlp on data that are no images takes it")
@@ -114,5 +130,6 @@ GENERATORS: dict[str, Callable[[Generator, Any], nn.Module]] = {
     "mlp": mlp,
     "location_scale": location_scale,
     "image": image,
+    "flow": flow,
 }
 """kind → (the config's group, the Dataset) → network."""

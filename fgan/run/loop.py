@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     step: int  # of all parts of a sweep together
     scores: list[dict[str, Any]]  # a dict a member: the last scores of a run, the lines of a sweep's results.csv
     leads: bool = True  # whether this process has written them
+    notes: tuple[str, ...] = ()  # of the model: what its users should know of how it trains
 
 
 def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
@@ -68,12 +69,12 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         Reporter(config.steps, quiet=quiet or not leader) as report,
         signals() as stop,
     ):
-        for note in data.notes:
+        for note in (*program.model.notes, *data.notes):
             report.say(note)
         loop = Loop(program, members, run, report)
         loop.run(stop)
         scores = [record["scores"] for record in run.records() if "scores" in record]
-        return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes)
+        return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes, program.model.notes)
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Loop:
             if self.evaluates and self.directory.writes:
                 from fgan.run import pictures  # after the first step: matplotlib takes a second to import
 
-                pictures.training(self.directory.path, self.program.model.headline)
+                pictures.training(self.directory.path, self.program.model.headline, self.program.model.notes)
             self.directory.status("finished", self.step, devices=engines.describe())
 
     def since(self) -> np.ndarray:
@@ -205,7 +206,7 @@ class Loop:
         np.save(folder / f"{self.step:08d}.npy", samples)
         from fgan.run import pictures
 
-        pictures.samples(self.directory.path, self.step)
+        pictures.samples(self.directory.path, self.step, self.program.model.notes)
 
     def _save(self) -> None:
         try:

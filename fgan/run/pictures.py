@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,8 +23,11 @@ from fgan.config.toml import from_toml
 from fgan.run.directory import RunDirectory
 
 
-def training(run: str | Path, metric: str = "bound") -> Path:
-    """Draw figures/training.png of a run: a metric against steps, one line a seed, exact values beside it."""
+def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) -> Path:
+    """Draw figures/training.png of a run: a metric against steps, one line a seed, exact values beside it.
+
+    `notes`, here and in `samples`, are lines under the title.
+    """
     found = RunDirectory.find(run)
     config, records = from_toml(found.config_toml), found.records()
     lines = [r for r in records if metric in r]
@@ -36,23 +40,26 @@ def training(run: str | Path, metric: str = "bound") -> Path:
         seeds[0].set_label(f"{metric} on the batch")
         if scored and "exact" in scored[0]["scores"][0]:
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
-            dots = axis.plot([r["step"] for r in scored], exact, "o", ms=4, color=PALETTE[1])
-            dots[0].set_label("exact divergence")
-            axis.axhline(scored[0]["scores"][0]["optimum"], color=PALETTE[2], ls="--", label="exact optimum")
+            error = np.array([[s.get("exact_standard_error", 0.0) for s in r["scores"]] for r in scored], dtype=float)
+            for i, (value, spread) in enumerate(zip(exact.T, 1.96 * error.T, strict=True)):
+                label = "exact divergence" if i == 0 else None
+                axis.errorbar([r["step"] for r in scored], value, spread, fmt="o", ms=4, color=PALETTE[1], label=label)
+            if (optimum := scored[0]["scores"][0].get("optimum")) is not None:
+                axis.axhline(optimum, color=PALETTE[2], ls="--", label="exact optimum")
         low, high = np.nanpercentile(bounds, [1, 99])
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
-        axis.set(xlabel="step", ylabel="nats", title=f"{config.divergence} on {config.data.name}")
+        axis.set(xlabel="step", ylabel="nats", title="\n".join((f"{config.divergence} on {config.data.name}", *notes)))
         axis.legend()
         return save(figure, found.path / "figures" / "training.png")
 
 
-def samples(run: str | Path, step: int) -> Path:
+def samples(run: str | Path, step: int, notes: Sequence[str] = ()) -> Path:
     """Draw figures/samples-<step>.png of a run, from the samples its evaluation saved."""
     run = Path(run)
     config = from_toml((run / "config.toml").read_text())
     drawn = np.load(run / "samples" / f"{step:08d}.npy", allow_pickle=False)
     facts = json.loads((run / "data.json").read_text())
-    title = f"{config.divergence}, step {step}"
+    title = "\n".join((f"{config.divergence}, step {step}", *notes))
     with plt.rc_context(STYLE):
         if facts["side"]:
             figure = _images(drawn[0], facts["side"], title)

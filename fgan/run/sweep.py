@@ -188,7 +188,8 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
         Reporter(sum(program.config.steps for program, _ in work), quiet=quiet) as report,
         signals() as stop,
     ):
-        for note in dict.fromkeys(note for d in data.values() for note in d.notes):
+        sources = (*(program.model for program in programs), *data.values())
+        for note in dict.fromkeys(note for source in sources for note in source.notes):
             report.say(note)
         return _Running(tuple(plan.grid), run, report, stop).all(work)
 

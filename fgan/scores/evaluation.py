@@ -22,7 +22,8 @@ from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model
-from fgan.scores import modes
+from fgan.networks.generators import GENERATORS
+from fgan.scores import density, modes
 from fgan.scores.classifier import class_scores, train_classifier
 from fgan.scores.precision_recall import precision_recall
 
@@ -159,6 +160,25 @@ def _exact(config: Config, data: Dataset, n: int) -> Score | None:
     return score
 
 
+def _density(config: Config, data: Dataset, n: int) -> Score | None:
+    """The exact divergence of a generator whose density is known, beside what samples are scored by."""
+    if config.model != "fgan" or config.generator.kind != "flow" or data.target is None:
+        return None
+    samples_score = _curve(config, data, n) or _modes(config, data, n) or (lambda samples, state: {})
+    model, target = density.OfModel(GENERATORS["flow"](config.generator, data), data.dim), density.of_data(data)
+    d = divergence(config.divergence)
+
+    def score(samples, state):
+        found = density.exact(target, model(state.average), d)
+        return samples_score(samples, state) | {
+            "exact": found.value if math.isfinite(found.value) else None,
+            "exact_standard_error": found.standard_error,
+            "exact_method": found.method,
+        }
+
+    return score
+
+
 SCORERS: dict[str, Scorer] = {
     "precision_recall": _precision_recall,
     "classes": _classes,
@@ -166,5 +186,6 @@ SCORERS: dict[str, Scorer] = {
     "modes": _modes,
     "subspaces": _subspaces,
     "exact": _exact,
+    "density": _density,
 }
 """Name → scorer. The last that is for such data is used, so that a more specific entry may follow."""

@@ -1,0 +1,139 @@
+"""A flow's map and its density agree, and the exact divergence of a run is that of its density."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import estimators as est
+from estimators.exact_values.monte_carlo import defensive
+from estimators.exact_values.quadrature import PLANE, REAL_LINE, integrate
+from fgan.cli.main import main
+from fgan.config.schema import Config, replace
+from fgan.data.sources import load
+from fgan.networks.flows import BINS, BOUND, Flow, Spline, forward, inverse
+from fgan.run.loop import train
+from fgan.scores import density
+
+
+def trained(dim: int, seed: int = 0, size: float = 0.7):
+    """(flow, parameters): one far from the identity."""
+    flow = Flow(4, (16, 16), "tanh", dim)
+    start = flow.init(jax.random.key(seed), jnp.zeros((1, dim)))
+    leaves, shape = jax.tree.flatten(start)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    moved = [a + size * jax.random.normal(k, a.shape) / math.sqrt(max(a.shape[0], 4)) for a, k in zip(leaves, keys)]
+    return flow, jax.tree.unflatten(shape, moved)
+
+
+def test_a_spline_of_zeros_is_the_identity():
+    x = jnp.linspace(-6.0, 6.0, 101)
+    y, log_slope = forward(Spline.of(jnp.zeros((101, 3 * BINS - 1))), x)
+    np.testing.assert_allclose(y, x, atol=2e-6)
+    np.testing.assert_allclose(log_slope, 0.0, atol=2e-6)
+
+
+def test_a_spline_increases_and_its_inverse_and_slope_are_its_own():
+    with jax.enable_x64(True):
+        x = jnp.linspace(-1.2 * BOUND, 1.2 * BOUND, 4001)
+        raw = jnp.broadcast_to(2.0 * jax.random.normal(jax.random.key(3), (3 * BINS - 1,), jnp.float64), (4001, 23))
+        s = Spline.of(raw)
+        y, log_slope = forward(s, x)
+        assert (jnp.diff(y) > 0.0).all()
+        back, same = inverse(s, y)
+        np.testing.assert_allclose(back, x, atol=1e-9)
+        np.testing.assert_allclose(same, log_slope, atol=1e-7)
+        slope = jax.vmap(jax.grad(lambda v, r: forward(Spline.of(r), v)[0]))(x, raw)
+        np.testing.assert_allclose(jnp.log(slope), log_slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 5])
+def test_density_is_that_of_the_map_by_the_change_of_variable(dim):
+    with jax.enable_x64(True):
+        flow, p = trained(dim)
+        p = jax.tree.map(lambda a: a.astype(jnp.float64), p)
+        z = jax.random.normal(jax.random.key(5), (64, dim), jnp.float64)
+        jacobian = jax.jit(jax.vmap(jax.jacobian(lambda v: flow.apply(p, v[None])[0])))(z)
+        expected = jax.scipy.stats.norm.logpdf(z).sum(1) - jnp.linalg.slogdet(jacobian)[1]
+        np.testing.assert_allclose(flow.apply(p, flow.apply(p, z), method="log_prob"), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_density_integrates_to_one(dim):
+    flow, p = trained(dim, 7, 0.3)
+    law = density.OfModel(flow, dim)(p)
+    total = integrate(lambda x: jnp.exp(law.log_density(x)), REAL_LINE if dim == 1 else PLANE, tol=1e-4)
+    assert total == pytest.approx(1.0, abs=1e-4)
+
+
+def test_exact_divergence_of_two_flows_by_both_ways_agrees():
+    flow, first = trained(2, 0, 0.3)
+    model = density.OfModel(flow, 2)
+    p, q = model(first), model(trained(2, 9, 0.3)[1])
+    d = est.divergence("kl")
+    found, drawn = density.exact(p, q, d), defensive(p, q, d, draws=2**15)
+    assert found.method == "quadrature" and found.value > 0.01
+    assert abs(found.value - drawn.value) < 4.0 * drawn.standard_error
+
+
+FLOW = {
+    "generator.kind": "flow",
+    "generator.features": (16, 16),
+    "generator.nonlinearity": "tanh",
+    "critic.features": (16,),
+    "batch": 64,
+    "steps": 40,
+    "log.every": 20,
+    "log.evaluate": 20,
+    "log.checkpoint": 20,
+    "log.samples": 100,
+}
+
+
+@pytest.mark.parametrize("name", ["mixture_1d", "two_moons"])
+def test_every_evaluation_of_a_flow_has_the_exact_divergence(tmp_path, name):
+    config = replace(Config(), FLOW | {"data.name": name})
+    train(config, tmp_path / "run", quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["scores"][0] for line in lines if "scores" in line]
+    assert len(scores) == 2 and all(s["exact"] > 0.0 for s in scores)
+    assert all((s["exact_standard_error"] > 0.0) == (s["exact_method"] == "monte_carlo") for s in scores)
+    assert (tmp_path / "run" / "figures" / "training.png").exists()
+
+
+def test_at_the_start_a_flow_is_the_standard_normal():
+    config = replace(Config(), {"generator.kind": "flow", "data.name": "mixture_1d"})
+    data = load(config.data)
+    flow = Flow(4, (16,), "tanh", 1)
+    start = flow.init(jax.random.key(0), jnp.zeros((1, 1)))
+    found = density.exact(density.of_data(data), density.OfModel(flow, 1)(start), est.divergence("js"))
+    offset, scale = data.offset[0], data.scale[0]
+    log_q = lambda x: jax.scipy.stats.norm.logpdf((x - offset) / scale) - np.log(scale)  # noqa: E731
+    assert found.value == pytest.approx(
+        est.exact_divergence(data.target.log_prob, log_q, est.divergence("js")), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data.name", "digits"], "images"),
+        (["--data.name", "high_dimensional"], "1200 dimensions"),
+        (["--generator.start", "1", "2"], "location_scale"),
+        (["--generator.linear", "2"], "mlp"),
+        (["--compute", "bfloat16"], "float32"),
+        (["--generator.layers", "9"], "below 9"),
+    ],
+)
+def test_what_a_flow_cannot_be_is_refused_with_the_choice(tmp_path, capsys, options, words):
+    file = tmp_path / "flow.toml"
+    file.write_text('[generator]\nkind = "flow"\n')
+    with pytest.raises(SystemExit) as leaving:
+        main(["train", str(file), "--run", str(tmp_path / "run"), *options])
+    assert leaving.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
