@@ -1,48 +1,81 @@
 """Pairs (P, Q) whose divergences are known, exact wherever the pair has a closed form or reduces to one dimension.
 
 Both splits, "tuning" and "reporting", hold every kind of pair with different parameters: choose settings on the first,
-quote the second. A map that P and Q share changes the samples and no truth. Nats, float64; P before Q.
+quote the second. An invertible map that P and Q share changes the samples and no truth. Nats, float64; P before Q.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from estimators.distributions.elliptical import Distribution
+from estimators.distributions.elliptical import Distribution, Gaussian, StudentT
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES, normal, ring
-from estimators.distributions.mixture import MixtureOf, in_numpy
+from estimators.distributions.mixture import Mixture, MixtureOf, in_numpy
+from estimators.distributions.product import Box, Product
 from estimators.exact_values.truth import Truth, true_divergence
 from estimators.samples.arrays import DataError
-from estimators.tasks.ingredients import (
-    ASINH,
-    CUBE,
-    NORMAL_CDF,
-    Bijection,
-    autoregressive,
-    blocks,
-    cube,
-    embedding,
-    equal_correlation,
-    gaussian,
-    independent,
-    laplace,
-    opposed_gaussians,
-    spiral_of_pairs,
-    student,
-)
 
 BENCHMARKED = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
 """The divergences that are benchmarked on every task."""
 
 Split = Literal["tuning", "reporting"]
+Points = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bijection:
+    """An invertible map of ℝ^d onto its image in ℝ^D, applied to each point."""
+
+    name: str  # the ending of the names of tasks under this map
+    forward: Points
+    inverse: Points
+    dim: int | None = None  # D, where it is not d
+
+
+def spiral(speed: float, planes: Sequence[tuple[int, int]]) -> Bijection:
+    """x → R(speed ‖x‖²) x, R turning every plane (i, j) of disjoint coordinates: it keeps norms and volumes.
+
+    The speed is in radians per unit of ‖x‖², positive from coordinate i towards j.
+    Source: Czyż et al. 2023, where one plane turns.
+    """
+    i, j = (list(axes) for axes in zip(*planes))
+
+    def turn(x, direction):
+        angle = direction * speed * np.sum(x**2, axis=1, keepdims=True)
+        turned = np.array(x, np.float64)
+        turned[:, i] = np.cos(angle) * x[:, i] - np.sin(angle) * x[:, j]
+        turned[:, j] = np.sin(angle) * x[:, i] + np.cos(angle) * x[:, j]
+        return turned
+
+    return Bijection(name="spiral", forward=lambda x: turn(x, 1.0), inverse=lambda x: turn(x, -1.0))
+
+
+def spiral_of_pairs(d: int, speed: float = 1.0) -> Bijection:
+    """The spiral of the planes (0, 1), (2, 3), …, at `speed`/d: the angle does not grow with the dimension."""
+    return spiral(speed / d, [(i, i + 1) for i in range(0, d - 1, 2)])
+
+
+def embedding(d: int, dim: int) -> Bijection:
+    """x → A x with one fixed Gaussian A [dim, d]: densities relative to the subspace, so ratios stay.
+
+    The inverse projects points off the subspace onto it (least squares).
+    """
+    a = np.random.default_rng(dim).standard_normal((dim, d)) / math.sqrt(d)
+    inverse = np.linalg.pinv(a)
+    return Bijection(name="embedded", forward=lambda x: x @ a.T, inverse=lambda z: z @ inverse.T, dim=dim)
+
+
+ASINH = Bijection(name="asinh", forward=np.arcsinh, inverse=np.sinh)
+CUBE = Bijection(name="cube", forward=lambda x: x**3, inverse=np.cbrt)
+NORMAL_CDF = Bijection(name="cdf", forward=special.ndtr, inverse=special.ndtri)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +139,54 @@ class DivergenceTask:
         if name in self.infinite:
             return Truth(math.inf, 0.0, "closed form")
         return true_divergence(self.p, self.q, name)
+
+
+# --- short names for distributions -----------------------------------------------------------------------------------
+def gaussian(d: int, mean: float = 0.0, covariance: float | np.ndarray = 1.0) -> Gaussian:
+    """N((mean, …, mean), covariance), the covariance a matrix or a multiple of I."""
+    scatter = covariance * np.eye(d) if np.ndim(covariance) == 0 else np.asarray(covariance)
+    return Gaussian(location=np.full(d, mean), scatter=scatter)
+
+
+def student(d: int, df: float, mean: float = 0.0, scale: float = 1.0) -> StudentT:
+    """The t distribution at (mean, …, mean) with scatter scale² I."""
+    return StudentT(location=np.full(d, mean), scatter=scale**2 * np.eye(d), df=df)
+
+
+def cube(d: int, low: float, high: float) -> Box:
+    """The uniform distribution on [low, high]^d."""
+    return Box(low=(low,) * d, high=(high,) * d)
+
+
+def equal_correlation(d: int, correlation: float) -> np.ndarray:
+    """The covariance with unit variances and one correlation between all."""
+    return (1.0 - correlation) * np.eye(d) + correlation
+
+
+def autoregressive(d: int, correlation: float) -> np.ndarray:
+    """The covariance with correlations ρ^|i−j|."""
+    return correlation ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+
+
+def blocks(d: int, correlation: float) -> np.ndarray:
+    """The covariance of d/2 independent pairs of one correlation."""
+    return np.kron(np.eye(d // 2), equal_correlation(2, correlation))
+
+
+def opposed_gaussians(d: int, norm: float, sigma: float) -> MixtureOf:
+    """½ N(a, σ² I) + ½ N(−a, σ² I) with ‖a‖ = norm, along the diagonal."""
+    a = np.full(d, norm / math.sqrt(d))
+    return in_numpy(Mixture(weights=(0.5, 0.5), means=(tuple(a.tolist()), tuple((-a).tolist())), sigmas=(sigma, sigma)))
+
+
+def laplace(mean: float = 0.0, scale: float = 1.0):
+    """The Laplace distribution as a generalised normal, whose log density SciPy computes without underflow."""
+    return stats.gennorm(1.0, mean, scale)
+
+
+def independent(d: int, *laws: Any) -> Product:
+    """d independent coordinates of frozen SciPy distributions, which repeat in order."""
+    return Product(marginals=tuple(laws[j % len(laws)] for j in range(d)))
 
 
 _HEAVIER = "p²/q grows without bound in the tails: polynomial or exponential ones of P over Gaussian ones of Q"
