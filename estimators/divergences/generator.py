@@ -250,8 +250,6 @@ def from_generator(
 ) -> FDivergence:
     """An f-divergence made from the user's own generator, usable wherever a name is.
 
-    f', f'', the conjugate (numerical Legendre transform), both limits and the activation are derived from `f`.
-
     Args:
         f: convex on (0, ∞) with f(1) = 0, written with jax.numpy, elementwise.
         value_at_zero, slope_at_infinity: f(0⁺) and f'(∞) where they are known; else estimated numerically.

@@ -112,7 +112,7 @@ def geometric_js(
     convention: gaussian.Convention = "nielsen",
     dual: bool = False,
 ) -> MonteCarlo:
-    """(1 − α) KL(P‖G) + α KL(Q‖G) from log-ratios on samples, as `gaussian.geometric_js` for Gaussians.
+    """`gaussian.geometric_js`, (1 − α) KL(P‖G) + α KL(Q‖G), from log-ratios on samples; its error by the delta method.
 
     At α = ½ it is the extended form, the divergence `geometric_js`, + log BC − (BC − 1), BC = ∫√(pq): so the log-ratio
     of a critic trained under geometric_js gives both. log Z is estimated on the side where e^{·ℓ} has finite variance,
@@ -120,9 +120,6 @@ def geometric_js(
 
     Args:
         ratio_p, ratio_q: log p/q at samples of P [n] and of Q [m], n, m ≥ 2.
-
-    Returns:
-        The value, and its standard error by the delta method.
 
     Raises:
         ValueError: alpha outside [0, 1], an unknown convention, or fewer than two log-ratios on a side.

@@ -196,10 +196,10 @@ _POLE = "p²/q has a pole at 0 that is not integrable"
 
 _KINDS = {"chasm": "covariance"} | dict.fromkeys(("exponential", "gamma", "beta"), "exponential_family")
 
-_TUNING_P = (stats.norm(), laplace(), stats.gamma(2.0), stats.beta(2.0, 2.0))
-_TUNING_Q = (stats.norm(0.4), laplace(0.0, 1.3), stats.gamma(2.0, 0.0, 1.3), stats.beta(1.5, 2.0))
-_REPORTING_P = (stats.norm(), stats.expon(), stats.beta(3.0, 2.0), stats.logistic())
-_REPORTING_Q = (stats.norm(0.0, 1.3), stats.expon(0.0, 1.5), stats.beta(2.0, 2.0), stats.logistic(0.8))
+_GAMMA_P = (stats.norm(), laplace(), stats.gamma(2.0), stats.beta(2.0, 2.0))
+_GAMMA_Q = (stats.norm(0.4), laplace(0.0, 1.3), stats.gamma(2.0, 0.0, 1.3), stats.beta(1.5, 2.0))
+_LOGISTIC_P = (stats.norm(), stats.expon(), stats.beta(3.0, 2.0), stats.logistic())
+_LOGISTIC_Q = (stats.norm(0.0, 1.3), stats.expon(0.0, 1.5), stats.beta(2.0, 2.0), stats.logistic(0.8))
 
 
 def _tasks(
@@ -240,8 +240,8 @@ def _tuning() -> Iterator[DivergenceTask]:
     yield from pair("exponential_d1", independent(1, stats.expon()), independent(1, stats.expon(0.0, 1.4)))
     yield from pair("beta_d2", independent(2, stats.beta(2.0, 5.0)), independent(2, stats.beta(2.0, 3.0)))
     yield from pair("gamma_d5", independent(5, stats.gamma(3.0)), independent(5, stats.gamma(2.0)), embedding(5, 20))
-    yield from pair("product_d5_gamma", independent(5, *_TUNING_P), independent(5, *_TUNING_Q), spiral_of_pairs(5))
-    yield from pair("product_d20_gamma", independent(20, *_TUNING_P), independent(20, *_TUNING_Q))
+    yield from pair("product_d5_gamma", independent(5, *_GAMMA_P), independent(5, *_GAMMA_Q), spiral_of_pairs(5))
+    yield from pair("product_d20_gamma", independent(20, *_GAMMA_P), independent(20, *_GAMMA_Q))
     same = gaussian(5, covariance=autoregressive(5, 0.5))
     yield from pair("null_d5_gaussian", same, same, CUBE)
 
@@ -264,10 +264,8 @@ def _reporting() -> Iterator[DivergenceTask]:
     narrow, wide = gaussian(5), gaussian(5, covariance=9.0)
     yield from pair("mixture_d5", MixtureOf(weights=(0.8, 0.2), components=(narrow, wide)), narrow, pearson=_WIDER)
     yield from pair("mixture_d20_wide", opposed_gaussians(20, 1.5, 1.0), gaussian(20, covariance=1.2**2))
-    deviation = math.sqrt(2.0)
-    yield from pair(
-        "laplace_d1_normal", independent(1, laplace()), independent(1, stats.norm(0.0, deviation)), pearson=_HEAVIER
-    )
+    normal_like = independent(1, stats.norm(0.0, math.sqrt(2.0)))
+    yield from pair("laplace_d1_normal", independent(1, laplace()), normal_like, pearson=_HEAVIER)
     yield from pair("laplace_d5_shift", independent(5, laplace()), independent(5, laplace(0.6)), CUBE)
     yield from pair("student_d1_gaussian", student(1, 5.0), gaussian(1), pearson=_HEAVIER)
     yield from pair("student_d2_scale", student(2, 4.0), student(2, 4.0, scale=1.8))
@@ -278,10 +276,8 @@ def _reporting() -> Iterator[DivergenceTask]:
     yield from pair("gamma_d1", independent(1, stats.gamma(2.0)), independent(1, stats.gamma(4.5)), pearson=_POLE)
     yield from pair("beta_d5", independent(5, stats.beta(2.0, 2.0)), independent(5, stats.beta(3.0, 2.0)))
     yield from pair("exponential_d5", independent(5, stats.expon()), independent(5, stats.expon(0.0, 1.8)), ASINH)
-    yield from pair(
-        "product_d5_logistic", independent(5, *_REPORTING_P), independent(5, *_REPORTING_Q), embedding(5, 20)
-    )
-    yield from pair("product_d20_logistic", independent(20, *_REPORTING_P), independent(20, *_REPORTING_Q))
+    yield from pair("product_d5_logistic", independent(5, *_LOGISTIC_P), independent(5, *_LOGISTIC_Q), embedding(5, 20))
+    yield from pair("product_d20_logistic", independent(20, *_LOGISTIC_P), independent(20, *_LOGISTIC_Q))
     same = student(5, 4.0)
     yield from pair("null_d5_student", same, same, ASINH)
 
