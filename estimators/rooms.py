@@ -47,8 +47,7 @@ class Room(Mapping[str, Callable[..., Any]]):
     @property
     def about(self) -> dict[str, str]:
         """name → one line about it, in the order of the files' names."""
-        found = {name: line for file in self._files() for name, line in _literals(file).get(self.table, {}).items()}
-        return found | {name: line for name, (line, _) in self._added.items()}
+        return {name: line for name, (line, _) in (self._offered() | self._added).items()}
 
     def add(self, name: str, line: str, function: Callable[..., Any]) -> None:
         """Offer another function until the program ends."""
@@ -61,10 +60,8 @@ class Room(Mapping[str, Callable[..., Any]]):
     def __getitem__(self, name: str) -> Callable[..., Any]:
         if name in self._added:
             return self._added[name][1]
-        for file in self._files():
-            if name in _literals(file).get(self.table, {}):
-                return getattr(importlib.import_module(file), self.function)
-        raise KeyError(name)
+        _, file = self._offered()[name]
+        return getattr(importlib.import_module(file), self.function)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.about)
@@ -72,10 +69,11 @@ class Room(Mapping[str, Callable[..., Any]]):
     def __len__(self) -> int:
         return len(self.about)
 
-    def _files(self) -> list[str]:
-        """The modules of the package, by name."""
+    def _offered(self) -> dict[str, tuple[str, Any]]:
+        """name → (one line about it, the module that offers it)."""
         folder = importlib.import_module(self.package).__path__
-        return sorted(f"{self.package}.{module.name}" for module in pkgutil.iter_modules(folder))
+        files = sorted(f"{self.package}.{module.name}" for module in pkgutil.iter_modules(folder))
+        return {name: (line, file) for file in files for name, line in _literals(file).get(self.table, {}).items()}
 
 
 @cache

@@ -73,10 +73,6 @@ def js_weighted(pi: float) -> FDivergence:
         raise ValueError(f"js_weighted({pi:g}): the weight of P must lie strictly between 0 and 1")
     rest, entropy = 1.0 - pi, -pi * math.log(pi)
 
-    def conjugate(t):
-        holds = t < entropy
-        return inside(t, holds, lambda s: -rest * jnp.log((1.0 - pi * jnp.exp(s / pi)) / rest), 0.0)
-
     def surprise(v):  # −log of π e^{T/π}, which is σ(v)^{1/π}
         return softplus(-v) / pi
 
@@ -87,7 +83,7 @@ def js_weighted(pi: float) -> FDivergence:
         formula="π u log u − (1−π+πu) log(1−π+πu)",
         prime=lambda u: pi * (jnp.log(u) - jnp.log(rest + pi * u)),
         second=lambda u: pi * rest / (u * (rest + pi * u)),
-        conjugate=conjugate,
+        conjugate=lambda t: inside(t, t < entropy, lambda s: -rest * jnp.log((1.0 - pi * jnp.exp(s / pi)) / rest), 0.0),
         value_at_zero=-rest * math.log(rest),
         slope_at_infinity=entropy,
         closed=False,

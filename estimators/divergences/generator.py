@@ -182,7 +182,8 @@ def legendre(d: FDivergence) -> Function:
     def widest(t):  # |s| up to which e^s and f(e^s) fit the precision
         return 40.0 if t.dtype == jnp.float32 else 300.0
 
-    def bisect(t):
+    @jax.custom_jvp
+    def log_maximiser(t):
         def halve(_, bracket):
             low, high = bracket
             middle = 0.5 * (low + high)
@@ -191,10 +192,6 @@ def legendre(d: FDivergence) -> Function:
 
         low, high = jax.lax.fori_loop(0, 64, halve, (jnp.full_like(t, -widest(t)), jnp.full_like(t, widest(t))))
         return 0.5 * (low + high)
-
-    @jax.custom_jvp
-    def log_maximiser(t):
-        return bisect(t)
 
     @log_maximiser.defjvp
     def _(primals, tangents):
@@ -206,7 +203,7 @@ def legendre(d: FDivergence) -> Function:
 
     def conjugate(t):
         t = as_float(t)
-        s = log_maximiser(t) if d.smooth else jax.lax.stop_gradient(bisect(t))  # f'' is no help at a kink
+        s = log_maximiser(t) if d.smooth else jax.lax.stop_gradient(log_maximiser(t))  # f'' is no help at a kink
         u = jnp.exp(s)
         value = u * t - d.f(u)
         if math.isfinite(d.value_at_zero):
@@ -233,16 +230,13 @@ def composed_activation(d: FDivergence) -> Activation:
         slope = (d.f(high) - d.f(low)) / (high - low)
         return jnp.clip(slope, None, d.slope_at_infinity)  # rounding must not leave the domain of f*
 
-    def output(v):
-        return d.prime(jnp.exp(log_ratio(v))) if d.smooth else chord(v)
-
     def conjugate(v):
-        if not d.smooth:
-            return d.conjugate(chord(v))
         u = jnp.exp(log_ratio(v))
         return u * d.prime(u) - d.f(u)
 
-    return Activation(output=output, conjugate=conjugate, log_ratio=log_ratio)
+    if not d.smooth:
+        return Activation(output=chord, conjugate=lambda v: d.conjugate(chord(v)), log_ratio=log_ratio)
+    return Activation(output=lambda v: d.prime(jnp.exp(log_ratio(v))), conjugate=conjugate, log_ratio=log_ratio)
 
 
 def from_generator(
@@ -255,8 +249,6 @@ def from_generator(
     smooth: bool = True,
 ) -> FDivergence:
     """An f-divergence made from the user's own generator, usable wherever a name is.
-
-    f', f'', the conjugate (numerical Legendre transform), both limits and the activation are derived from `f`.
 
     Args:
         f: convex on (0, ∞) with f(1) = 0, written with jax.numpy, elementwise.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
 from jax.scipy.special import logsumexp
+from scipy.optimize import OptimizeResult, minimize
 
 from estimators.distributions.mixture import Mixture
 from estimators.divergences.generator import FDivergence
@@ -92,16 +93,14 @@ def best_fit(
     return BestFit(parameters=theta, value=value)
 
 
-Search = Callable[[np.ndarray], "scipy.optimize.OptimizeResult"]
+Search = Callable[[np.ndarray], OptimizeResult]
 
 
 def _nelder_mead(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Search:
     """start → the minimum of Σ weights exp(log_terms(θ))."""
     value = jax.jit(lambda theta: weights @ jnp.exp(log_terms(theta)))
     options = {"xatol": 1e-8, "fatol": 1e-13, "maxiter": 4000, "maxfev": 4000}
-    return lambda start: scipy.optimize.minimize(
-        lambda t: float(value(jnp.asarray(t))), start, method="Nelder-Mead", options=options
-    )
+    return partial(minimize, lambda t: float(value(jnp.asarray(t))), method="Nelder-Mead", options=options)
 
 
 def _bfgs(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Search:
@@ -116,9 +115,7 @@ def _bfgs(log_terms: Callable[[jax.Array], jax.Array], weights: jax.Array) -> Se
         loss, gradient = value(jnp.asarray(theta))
         return float(loss), np.asarray(gradient)
 
-    return lambda start: scipy.optimize.minimize(
-        evaluate, start, method="BFGS", jac=True, options={"gtol": 1e-7, "maxiter": 1000}
-    )
+    return partial(minimize, evaluate, method="BFGS", jac=True, options={"gtol": 1e-7, "maxiter": 1000})
 
 
 def log_gaussian(theta: jax.Array, x: jax.Array) -> jax.Array:
@@ -155,12 +152,11 @@ def best_gaussian_plane(target: Mixture, d: str | FDivergence) -> dict[str, Any]
     """
     mean, covariance = target.mean_and_covariance()
     margin = 8.0 * math.sqrt(np.trace(covariance))
-    low, high = (mean - margin).tolist(), (mean + margin).tolist()
     begin = [(mean, np.linalg.cholesky(0.8 * covariance))]
-    begin += [(np.array(m), 1.5 * s * np.eye(2)) for m, s in zip(target.means, target.sigmas, strict=True)]
+    begin += [(np.array(m), 1.5 * s * np.eye(2)) for m, s in zip(target.means, target.sigmas)]
     starts = [[*m, math.log(root[0, 0]), root[1, 0], math.log(root[1, 1])] for m, root in begin]
-    support = ((low[0], high[0]), (low[1], high[1]))
-    fit = best_fit(target.log_prob, log_gaussian_plane, starts, d, support=support, tol=1e-7)
+    first, second = zip((mean - margin).tolist(), (mean + margin).tolist())
+    fit = best_fit(target.log_prob, log_gaussian_plane, starts, d, support=(first, second), tol=1e-7)
     a, b, c = fit.parameters[2:]
     factor = np.array([[math.exp(a), 0.0], [b, math.exp(c)]])
     return {"mu": fit.parameters[:2].tolist(), "covariance": (factor @ factor.T).tolist(), "value": fit.value}

@@ -22,13 +22,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
-from jax.typing import ArrayLike
 
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import UnknownDivergence, divergence
@@ -37,7 +37,7 @@ Order = float | jax.Array
 Convention = Literal["nielsen", "deasy"]
 
 
-def kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def kl(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """KL(P‖Q) = ½[tr Σq⁻¹Σp − d − log |Σp|/|Σq| + (μp − μq)ᵀ Σq⁻¹ (μp − μq)].
 
     Summed as ½‖z‖² + ½‖R‖² + Σ (rᵢ − log(1 + rᵢ)) with r = diag R: no term is negative.
@@ -45,17 +45,17 @@ def kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike)
     return _kl(*_relative(mean_p, cov_p, mean_q, cov_q))
 
 
-def reverse_kl(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def reverse_kl(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """KL(Q‖P)."""
     return kl(mean_q, cov_q, mean_p, cov_p)
 
 
-def jeffreys(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def jeffreys(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """J(P, Q) = KL(P‖Q) + KL(Q‖P), without a factor ½."""
     return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
 
 
-def renyi(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: Order) -> jax.Array:
+def renyi(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1) = ½α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (2(1 − α)).
 
     Here Δ = μp − μq and Σ_α = αΣq + (1 − α)Σp; α > 0 is not 1, and may be as close to it as float64 gets.
@@ -65,50 +65,43 @@ def renyi(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLi
     return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order) / (order - 1.0)
 
 
-def alpha(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike, alpha: Order) -> jax.Array:
+def alpha(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """(∫ p^α q^{1−α} − 1) / (α(α − 1)), α ∉ {0, 1}: of f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1))."""
     order = _order(alpha, lambda a: math.isfinite(a) and a not in (0.0, 1.0), "use kl for 1 and reverse_kl for 0")
     return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order)) / (order * (order - 1.0))
 
 
-def pearson(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def pearson(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """χ²(P‖Q) = ∫ (p − q)²/q = exp D₂(P‖Q) − 1."""
     return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 2.0))
 
 
-def neyman(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def neyman(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """∫ (p − q)²/p = χ²(Q‖P)."""
     return pearson(mean_q, cov_q, mean_p, cov_p)
 
 
-def bhattacharyya(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def bhattacharyya(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """The coefficient BC = ∫ √(pq) = exp(−½ D_½), between 0 and 1 (at P = Q)."""
     return jnp.exp(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
 
 
-def squared_hellinger(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def squared_hellinger(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """H² = ∫ (√p − √q)² = 2 − 2 BC, between 0 and 2 (no factor ½)."""
     return -2.0 * jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
 
 
-def extended_geometric_js(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def extended_geometric_js(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """¼ J + BC − 1, the f-divergence of f(u) = ¼(u − 1) log u + √u − 1. Source: Nielsen 2025.
 
     It is the geometric Jensen–Shannon divergence at ½ before its mean is normalised.
     """
-    forward, backward = _relative(mean_p, cov_p, mean_q, cov_q), _relative(mean_q, cov_q, mean_p, cov_p)
-    return 0.25 * (_kl(*forward) + _kl(*backward)) + jnp.expm1(_log_moment(*forward, 0.5))
+    pair = mean_p, cov_p, mean_q, cov_q
+    return 0.25 * jeffreys(*pair) + jnp.expm1(_log_moment(*_relative(*pair), 0.5))
 
 
 def geometric_js(
-    mean_p: ArrayLike,
-    cov_p: ArrayLike,
-    mean_q: ArrayLike,
-    cov_q: ArrayLike,
-    alpha: Order = 0.5,
-    *,
-    convention: Convention = "nielsen",
-    dual: bool = False,
+    mean_p, cov_p, mean_q, cov_q, alpha: Order = 0.5, *, convention: Convention = "nielsen", dual: bool = False
 ) -> jax.Array:
     """(1 − α) KL(P‖G) + α KL(Q‖G) with G the normalised geometric mean, 0 ≤ α ≤ 1; `dual` swaps to KL(G‖·).
 
@@ -162,21 +155,19 @@ def closed_form(d: FDivergence) -> Callable[..., jax.Array] | None:
 
     Found by the name of `d`, if that name stands for `d`: a divergence of the user may have any name.
     """
-    try:
-        known = divergence(d.name) is d
-    except UnknownDivergence:
-        known = False
-    if known and (order := re.fullmatch(r"alpha\((.+)\)", d.name)):
-        return partial(alpha, alpha=float(order[1]))
-    return CLOSED_FORMS.get(d.name) if known else None
+    with suppress(UnknownDivergence):
+        if divergence(d.name) is d:
+            order = re.fullmatch(r"alpha\((.+)\)", d.name)
+            return partial(alpha, alpha=float(order[1])) if order else CLOSED_FORMS.get(d.name)
+    return None
 
 
-def total_variation_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
+def total_variation_equal_covariance(mean_p, mean_q, cov) -> jax.Array:
     """½ ∫ |p − q| = 2Φ(δ/2) − 1, δ = ‖L⁻¹(μp − μq)‖; at equal means, where it has a kink, its gradient is set to 0."""
     return jax.scipy.special.erf(_separation(mean_p, mean_q, cov) / math.sqrt(8.0))
 
 
-def js_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
+def js_equal_covariance(mean_p, mean_q, cov) -> jax.Array:
     """Jensen–Shannon divergence in [0, log 2], E[y tanh y − log cosh y] at y = ½δ(½δ + ε), ε ~ N(0, 1).
 
     2y is the log-ratio at a point of P; the integrand is log 2 minus the entropy of the label given that point, with P
@@ -193,7 +184,7 @@ def js_equal_covariance(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) ->
     return jnp.sum(weights * information) / jnp.sum(weights)
 
 
-def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> jax.Array:
+def wasserstein2(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """W₂², the *squared* 2-Wasserstein distance ‖μp − μq‖² + tr(Σp + Σq − 2(Σq^½ Σp Σq^½)^½), in squared data units.
 
     The Bures term is min ‖Lp O − Lq‖² over rotations O, so it is never negative. At the minimum the derivative through
@@ -207,13 +198,13 @@ def wasserstein2(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: 
     return jnp.sum((mean_p - mean_q) ** 2) + jnp.sum((factor_p - factor_q) ** 2)
 
 
-def _relative(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def _relative(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, jax.Array]:
     """(z [d], R), R lower triangular [d, d], its diagonal [d] if both covariances are diagonal."""
     mean_p, factor_p, mean_q, factor_q = _factored(mean_p, cov_p, mean_q, cov_q)
     return _solve(factor_q, mean_p - mean_q), _solve(factor_q, factor_p - factor_q)
 
 
-def _factored(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike) -> tuple[jax.Array, ...]:
+def _factored(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, ...]:
     """(μp, Lp, μq, Lq) in one float type; both factors [d], or both [d, d]."""
     arrays = [jnp.asarray(a) for a in (mean_p, cov_p, mean_q, cov_q)]
     dtype = jnp.result_type(*arrays, jnp.float32)
@@ -272,7 +263,7 @@ def _blend_full(z, r, alpha, outside) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jnp.sum(logs), jnp.sum(_solve(factor, z) ** 2), diverges
 
 
-def _separation(mean_p: ArrayLike, mean_q: ArrayLike, cov: ArrayLike) -> jax.Array:
+def _separation(mean_p, mean_q, cov) -> jax.Array:
     """δ = ‖L⁻¹(μp − μq)‖, with gradient 0 instead of NaN at δ = 0."""
     square = jnp.sum(_relative(mean_p, cov, mean_q, cov)[0] ** 2)
     return jnp.where(square == 0.0, 0.0, jnp.sqrt(jnp.where(square == 0.0, 1.0, square)))

@@ -112,7 +112,7 @@ def geometric_js(
     convention: gaussian.Convention = "nielsen",
     dual: bool = False,
 ) -> MonteCarlo:
-    """(1 − α) KL(P‖G) + α KL(Q‖G) from log-ratios on samples, as `gaussian.geometric_js` for Gaussians.
+    """`gaussian.geometric_js`, (1 − α) KL(P‖G) + α KL(Q‖G), from log-ratios on samples; its error by the delta method.
 
     At α = ½ it is the extended form, the divergence `geometric_js`, + log BC − (BC − 1), BC = ∫√(pq): so the log-ratio
     of a critic trained under geometric_js gives both. log Z is estimated on the side where e^{·ℓ} has finite variance,
@@ -120,9 +120,6 @@ def geometric_js(
 
     Args:
         ratio_p, ratio_q: log p/q at samples of P [n] and of Q [m], n, m ≥ 2.
-
-    Returns:
-        The value, and its standard error by the delta method.
 
     Raises:
         ValueError: alpha outside [0, 1], an unknown convention, or fewer than two log-ratios on a side.
@@ -133,7 +130,11 @@ def geometric_js(
     weight, share = gaussian.geometric_weights(alpha, convention)
     if l_p.ndim != 1 or l_q.ndim != 1 or min(l_p.size, l_q.size) < 2:
         raise ValueError(f"log-ratios of shape {l_p.shape} and {l_q.shape}: both must be [n] with n at least 2")
-    log_z, z_p, z_q = _log_normaliser(l_p, l_q, share)
+    logs_p, logs_q = -share * l_p, (1.0 - share) * l_q
+    log_p, log_q = (logsumexp(logs) - jnp.log(logs.size) for logs in (logs_p, logs_q))
+    from_p = 0.5 if share == 0.5 else float(share < 0.5)
+    log_z = from_p * log_p + (1.0 - from_p) * log_q
+    z_p, z_q = from_p * jnp.exp(logs_p - log_p), (1.0 - from_p) * jnp.exp(logs_q - log_q)  # influence of each sample
     if dual:  # (1 − w) KL(G‖P) + w KL(G‖Q) = (w − s) E_G ℓ − log Z, E_G by importance weights where Z is estimated
         tilt = weight - share  # 0 in Nielsen's convention
         mean = jnp.mean(z_p * l_p) + jnp.mean(z_q * l_q)
@@ -142,12 +143,3 @@ def geometric_js(
         on_p, on_q = (1.0 - weight) * share * l_p, -weight * (1.0 - share) * l_q
         value, on_p, on_q = jnp.mean(on_p) + jnp.mean(on_q) + log_z, on_p + z_p, on_q + z_q
     return MonteCarlo(value, jnp.sqrt(jnp.var(on_p, ddof=1) / on_p.size + jnp.var(on_q, ddof=1) / on_q.size))
-
-
-def _log_normaliser(l_p, l_q, share):
-    """(log Z, its influence on each sample of P, of Q): from P below s = ½, from Q above, half of each at ½."""
-    logs_p, logs_q = -share * l_p, (1.0 - share) * l_q
-    log_p, log_q = (logsumexp(logs) - jnp.log(logs.size) for logs in (logs_p, logs_q))
-    weight = 0.5 if share == 0.5 else float(share < 0.5)
-    influence_p, influence_q = weight * jnp.exp(logs_p - log_p), (1.0 - weight) * jnp.exp(logs_q - log_q)
-    return weight * log_p + (1.0 - weight) * log_q, influence_p, influence_q

@@ -37,9 +37,8 @@ EXTENT = 3.0  # largest |t| of the rule on an axis of the plane, which takes x t
 def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float = 1e-11) -> float:
     """∫ function(x) dx over `support`, in float64, to a checked error.
 
-    On the line: adaptive 16-point Gauss–Legendre panels. An infinite end is mapped to a
-    finite one (x = t/(1 − t²), or x = end ± t/(1 − t)). A panel is halved until its halves agree with it; kinks and
-    narrow peaks only cost more panels.
+    On the line: adaptive 16-point Gauss–Legendre panels. An infinite end is mapped to a finite one (x = t/(1 − t²), or
+    x = end ± t/(1 − t)). A panel is halved until its halves agree; kinks and narrow peaks only cost more panels.
 
     On the plane: the trapezoidal rule in t, x = sinh(½π sinh t) on each axis (tanh on a finite one), its step halved
     until two values agree. It converges geometrically for smooth functions, algebraically across a kink, and is finest
@@ -102,10 +101,9 @@ def _change_of_variable(low: float, high: float):
     """(t → (x, dx/dt), start, stop) taking a finite interval onto (low, high)."""
     if math.isinf(low) and math.isinf(high):
         return lambda t: (t / (1.0 - t * t), (1.0 + t * t) / (1.0 - t * t) ** 2), -1.0, 1.0
-    if math.isinf(high):
-        return lambda t: (low + t / (1.0 - t), 1.0 / (1.0 - t) ** 2), 0.0, 1.0
-    if math.isinf(low):
-        return lambda t: (high - t / (1.0 - t), 1.0 / (1.0 - t) ** 2), 0.0, 1.0
+    if math.isinf(high - low):
+        end, sign = (low, 1.0) if math.isinf(high) else (high, -1.0)
+        return lambda t: (end + sign * t / (1.0 - t), 1.0 / (1.0 - t) ** 2), 0.0, 1.0
     return lambda t: (t, np.ones_like(t)), low, high
 
 

@@ -1,3 +1,3 @@
 """Benchmark tasks: what is sampled, its exact log-ratio, and the truth with which estimates are compared. A task is one
-line of `divergence_tasks` or of `mutual_information_tasks`, a map that changes samples but no truth is one entry of
-`maps`. Imports exact_values, distributions, divergences, and the errors of samples."""
+line of `divergence_tasks` or of `mutual_information_tasks`, whose maps change samples but no truth. Imports
+exact_values, distributions, divergences, and the errors of samples."""

@@ -1,48 +1,81 @@
 """Pairs (P, Q) whose divergences are known, exact wherever the pair has a closed form or reduces to one dimension.
 
 Both splits, "tuning" and "reporting", hold every kind of pair with different parameters: choose settings on the first,
-quote the second. A map that P and Q share changes the samples and no truth. Nats, float64; P before Q.
+quote the second. An invertible map that P and Q share changes the samples and no truth. Nats, float64; P before Q.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from estimators.distributions.elliptical import Distribution
+from estimators.distributions.elliptical import Distribution, Gaussian, StudentT
 from estimators.distributions.examples import FGAN_MIXTURE, TWO_MODES, normal, ring
-from estimators.distributions.mixture import MixtureOf, in_numpy
+from estimators.distributions.mixture import Mixture, MixtureOf, in_numpy
+from estimators.distributions.product import Box, Product
 from estimators.exact_values.truth import Truth, true_divergence
 from estimators.samples.arrays import DataError
-from estimators.tasks.ingredients import (
-    ASINH,
-    CUBE,
-    NORMAL_CDF,
-    Bijection,
-    autoregressive,
-    blocks,
-    cube,
-    embedding,
-    equal_correlation,
-    gaussian,
-    independent,
-    laplace,
-    opposed_gaussians,
-    spiral_of_pairs,
-    student,
-)
 
 BENCHMARKED = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
 """The divergences that are benchmarked on every task."""
 
 Split = Literal["tuning", "reporting"]
+Points = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bijection:
+    """An invertible map of ℝ^d onto its image in ℝ^D, applied to each point."""
+
+    name: str  # the ending of the names of tasks under this map
+    forward: Points
+    inverse: Points
+    dim: int | None = None  # D, where it is not d
+
+
+def spiral(speed: float, planes: Sequence[tuple[int, int]]) -> Bijection:
+    """x → R(speed ‖x‖²) x, R turning every plane (i, j) of disjoint coordinates: it keeps norms and volumes.
+
+    The speed is in radians per unit of ‖x‖², positive from coordinate i towards j.
+    Source: Czyż et al. 2023, where one plane turns.
+    """
+    i, j = (list(axes) for axes in zip(*planes))
+
+    def turn(x, direction):
+        angle = direction * speed * np.sum(x**2, axis=1, keepdims=True)
+        turned = np.array(x, np.float64)
+        turned[:, i] = np.cos(angle) * x[:, i] - np.sin(angle) * x[:, j]
+        turned[:, j] = np.sin(angle) * x[:, i] + np.cos(angle) * x[:, j]
+        return turned
+
+    return Bijection(name="spiral", forward=lambda x: turn(x, 1.0), inverse=lambda x: turn(x, -1.0))
+
+
+def spiral_of_pairs(d: int, speed: float = 1.0) -> Bijection:
+    """The spiral of the planes (0, 1), (2, 3), …, at `speed`/d: the angle does not grow with the dimension."""
+    return spiral(speed / d, [(i, i + 1) for i in range(0, d - 1, 2)])
+
+
+def embedding(d: int, dim: int) -> Bijection:
+    """x → A x with one fixed Gaussian A [dim, d]: densities relative to the subspace, so ratios stay.
+
+    The inverse projects points off the subspace onto it (least squares).
+    """
+    a = np.random.default_rng(dim).standard_normal((dim, d)) / math.sqrt(d)
+    inverse = np.linalg.pinv(a)
+    return Bijection(name="embedded", forward=lambda x: x @ a.T, inverse=lambda z: z @ inverse.T, dim=dim)
+
+
+ASINH = Bijection(name="asinh", forward=np.arcsinh, inverse=np.sinh)
+CUBE = Bijection(name="cube", forward=lambda x: x**3, inverse=np.cbrt)
+NORMAL_CDF = Bijection(name="cdf", forward=special.ndtr, inverse=special.ndtri)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +141,54 @@ class DivergenceTask:
         return true_divergence(self.p, self.q, name)
 
 
+# --- short names for distributions -----------------------------------------------------------------------------------
+def gaussian(d: int, mean: float = 0.0, covariance: float | np.ndarray = 1.0) -> Gaussian:
+    """N((mean, …, mean), covariance), the covariance a matrix or a multiple of I."""
+    scatter = covariance * np.eye(d) if np.ndim(covariance) == 0 else np.asarray(covariance)
+    return Gaussian(location=np.full(d, mean), scatter=scatter)
+
+
+def student(d: int, df: float, mean: float = 0.0, scale: float = 1.0) -> StudentT:
+    """The t distribution at (mean, …, mean) with scatter scale² I."""
+    return StudentT(location=np.full(d, mean), scatter=scale**2 * np.eye(d), df=df)
+
+
+def cube(d: int, low: float, high: float) -> Box:
+    """The uniform distribution on [low, high]^d."""
+    return Box(low=(low,) * d, high=(high,) * d)
+
+
+def equal_correlation(d: int, correlation: float) -> np.ndarray:
+    """The covariance with unit variances and one correlation between all."""
+    return (1.0 - correlation) * np.eye(d) + correlation
+
+
+def autoregressive(d: int, correlation: float) -> np.ndarray:
+    """The covariance with correlations ρ^|i−j|."""
+    return correlation ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+
+
+def blocks(d: int, correlation: float) -> np.ndarray:
+    """The covariance of d/2 independent pairs of one correlation."""
+    return np.kron(np.eye(d // 2), equal_correlation(2, correlation))
+
+
+def opposed_gaussians(d: int, norm: float, sigma: float) -> MixtureOf:
+    """½ N(a, σ² I) + ½ N(−a, σ² I) with ‖a‖ = norm, along the diagonal."""
+    a = np.full(d, norm / math.sqrt(d))
+    return in_numpy(Mixture(weights=(0.5, 0.5), means=(tuple(a.tolist()), tuple((-a).tolist())), sigmas=(sigma, sigma)))
+
+
+def laplace(mean: float = 0.0, scale: float = 1.0):
+    """The Laplace distribution as a generalised normal, whose log density SciPy computes without underflow."""
+    return stats.gennorm(1.0, mean, scale)
+
+
+def independent(d: int, *laws: Any) -> Product:
+    """d independent coordinates of frozen SciPy distributions, which repeat in order."""
+    return Product(marginals=tuple(laws[j % len(laws)] for j in range(d)))
+
+
 _HEAVIER = "p²/q grows without bound in the tails: polynomial or exponential ones of P over Gaussian ones of Q"
 _WIDER = "p²/q grows without bound in the tails: some component of P has over twice every variance of Q"
 _POLE = "p²/q has a pole at 0 that is not integrable"
@@ -115,10 +196,10 @@ _POLE = "p²/q has a pole at 0 that is not integrable"
 
 _KINDS = {"chasm": "covariance"} | dict.fromkeys(("exponential", "gamma", "beta"), "exponential_family")
 
-_TUNING_P = (stats.norm(), laplace(), stats.gamma(2.0), stats.beta(2.0, 2.0))
-_TUNING_Q = (stats.norm(0.4), laplace(0.0, 1.3), stats.gamma(2.0, 0.0, 1.3), stats.beta(1.5, 2.0))
-_REPORTING_P = (stats.norm(), stats.expon(), stats.beta(3.0, 2.0), stats.logistic())
-_REPORTING_Q = (stats.norm(0.0, 1.3), stats.expon(0.0, 1.5), stats.beta(2.0, 2.0), stats.logistic(0.8))
+_GAMMA_P = (stats.norm(), laplace(), stats.gamma(2.0), stats.beta(2.0, 2.0))
+_GAMMA_Q = (stats.norm(0.4), laplace(0.0, 1.3), stats.gamma(2.0, 0.0, 1.3), stats.beta(1.5, 2.0))
+_LOGISTIC_P = (stats.norm(), stats.expon(), stats.beta(3.0, 2.0), stats.logistic())
+_LOGISTIC_Q = (stats.norm(0.0, 1.3), stats.expon(0.0, 1.5), stats.beta(2.0, 2.0), stats.logistic(0.8))
 
 
 def _tasks(
@@ -159,8 +240,8 @@ def _tuning() -> Iterator[DivergenceTask]:
     yield from pair("exponential_d1", independent(1, stats.expon()), independent(1, stats.expon(0.0, 1.4)))
     yield from pair("beta_d2", independent(2, stats.beta(2.0, 5.0)), independent(2, stats.beta(2.0, 3.0)))
     yield from pair("gamma_d5", independent(5, stats.gamma(3.0)), independent(5, stats.gamma(2.0)), embedding(5, 20))
-    yield from pair("product_d5_gamma", independent(5, *_TUNING_P), independent(5, *_TUNING_Q), spiral_of_pairs(5))
-    yield from pair("product_d20_gamma", independent(20, *_TUNING_P), independent(20, *_TUNING_Q))
+    yield from pair("product_d5_gamma", independent(5, *_GAMMA_P), independent(5, *_GAMMA_Q), spiral_of_pairs(5))
+    yield from pair("product_d20_gamma", independent(20, *_GAMMA_P), independent(20, *_GAMMA_Q))
     same = gaussian(5, covariance=autoregressive(5, 0.5))
     yield from pair("null_d5_gaussian", same, same, CUBE)
 
@@ -183,10 +264,8 @@ def _reporting() -> Iterator[DivergenceTask]:
     narrow, wide = gaussian(5), gaussian(5, covariance=9.0)
     yield from pair("mixture_d5", MixtureOf(weights=(0.8, 0.2), components=(narrow, wide)), narrow, pearson=_WIDER)
     yield from pair("mixture_d20_wide", opposed_gaussians(20, 1.5, 1.0), gaussian(20, covariance=1.2**2))
-    deviation = math.sqrt(2.0)
-    yield from pair(
-        "laplace_d1_normal", independent(1, laplace()), independent(1, stats.norm(0.0, deviation)), pearson=_HEAVIER
-    )
+    normal_like = independent(1, stats.norm(0.0, math.sqrt(2.0)))
+    yield from pair("laplace_d1_normal", independent(1, laplace()), normal_like, pearson=_HEAVIER)
     yield from pair("laplace_d5_shift", independent(5, laplace()), independent(5, laplace(0.6)), CUBE)
     yield from pair("student_d1_gaussian", student(1, 5.0), gaussian(1), pearson=_HEAVIER)
     yield from pair("student_d2_scale", student(2, 4.0), student(2, 4.0, scale=1.8))
@@ -197,10 +276,8 @@ def _reporting() -> Iterator[DivergenceTask]:
     yield from pair("gamma_d1", independent(1, stats.gamma(2.0)), independent(1, stats.gamma(4.5)), pearson=_POLE)
     yield from pair("beta_d5", independent(5, stats.beta(2.0, 2.0)), independent(5, stats.beta(3.0, 2.0)))
     yield from pair("exponential_d5", independent(5, stats.expon()), independent(5, stats.expon(0.0, 1.8)), ASINH)
-    yield from pair(
-        "product_d5_logistic", independent(5, *_REPORTING_P), independent(5, *_REPORTING_Q), embedding(5, 20)
-    )
-    yield from pair("product_d20_logistic", independent(20, *_REPORTING_P), independent(20, *_REPORTING_Q))
+    yield from pair("product_d5_logistic", independent(5, *_LOGISTIC_P), independent(5, *_LOGISTIC_Q), embedding(5, 20))
+    yield from pair("product_d20_logistic", independent(20, *_LOGISTIC_P), independent(20, *_LOGISTIC_Q))
     same = student(5, 4.0)
     yield from pair("null_d5_student", same, same, ASINH)
 

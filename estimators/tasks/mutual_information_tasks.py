@@ -14,22 +14,12 @@ from typing import Protocol
 
 import numpy as np
 from scipy import special
+from scipy.optimize import elementwise
 
 from estimators.distributions.elliptical import Distribution, Gaussian
 from estimators.distributions.product import AdditiveNoise
-from estimators.tasks.ingredients import (
-    Points,
-    equal_correlation,
-    gaussian,
-    half_cube,
-    identity,
-    spiral,
-    student,
-    swiss_roll,
-    to_modes,
-    wiggly_x,
-    wiggly_y,
-)
+from estimators.divergences.generator import identity
+from estimators.tasks.divergence_tasks import Points, equal_correlation, gaussian, spiral, student
 
 
 class Joint(Distribution, Protocol):
@@ -85,6 +75,40 @@ def staircase_pairs(
     return x, math.sqrt(-math.expm1(-rate)) * x + math.exp(-0.5 * rate) * noise
 
 
+# --- maps of X or of Z -----------------------------------------------------------------------------------------------
+def half_cube(x: np.ndarray) -> np.ndarray:
+    """sign(x) |x|^{3/2}."""
+    return x * np.sqrt(np.abs(x))
+
+
+def wiggly_x(x: np.ndarray) -> np.ndarray:
+    """An increasing sum of x and sines; `wiggly_y` is another."""
+    return x + 0.4 * np.sin(x) + 0.2 * np.sin(1.7 * x + 1.0) + 0.03 * np.sin(3.3 * x - 2.5)
+
+
+def wiggly_y(x: np.ndarray) -> np.ndarray:
+    """An increasing sum of x and sines."""
+    return x - 0.4 * np.sin(0.4 * x) + 0.17 * np.sin(1.3 * x + 3.5) + 0.02 * np.sin(4.3 * x - 2.5)
+
+
+def swiss_roll(u: np.ndarray) -> np.ndarray:
+    """[0, 1] rolled up in the plane: [n, 1] → [n, 2]."""
+    t = 1.5 * math.pi * (1.0 + 2.0 * u)
+    return np.concatenate([t * np.cos(t), t * np.sin(t)], axis=1) / 21.0
+
+
+def to_modes(weight: float, low: float, high: float) -> Points:
+    """A standard normal coordinate → weight N(low, 1) + (1 − weight) N(high, 1), increasing, by bisection in Φ."""
+
+    def excess(x, z):
+        upper = weight * special.ndtr(low - x) + (1.0 - weight) * special.ndtr(high - x)
+        lower = weight * special.ndtr(x - low) + (1.0 - weight) * special.ndtr(x - high)
+        return np.where(z > 0.0, special.ndtr(-z) - upper, lower - special.ndtr(z))
+
+    return lambda z: elementwise.find_root(excess, (z + low - 1e-9, z + high + 1e-9), args=(z,)).x
+
+
+# --- the forty --------------------------------------------------------------------------------------------------------
 def _two_pairs(d: int) -> np.ndarray:
     """Unit variances, correlation 0.8 between xᵢ and zᵢ for i = 1, 2 only."""
     scatter = np.eye(2 * d)

@@ -3,19 +3,8 @@
 import numpy as np
 import pytest
 
-from estimators.tasks.ingredients import (
-    ASINH,
-    CUBE,
-    NORMAL_CDF,
-    embedding,
-    half_cube,
-    spiral,
-    spiral_of_pairs,
-    swiss_roll,
-    to_modes,
-    wiggly_x,
-    wiggly_y,
-)
+from estimators.tasks.divergence_tasks import ASINH, CUBE, NORMAL_CDF, embedding, spiral, spiral_of_pairs
+from estimators.tasks.mutual_information_tasks import half_cube, swiss_roll, to_modes, wiggly_x, wiggly_y
 
 X = np.random.default_rng(0).normal(size=(50, 3))
 
