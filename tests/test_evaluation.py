@@ -35,6 +35,7 @@ CASES = {
     "exact": known("mixture_1d", generator=LINE),
     "subspaces": (Config(), rows(50, 12, law=LAW)),
     "precision_recall": (Config(), rows(50)),
+    "density": known("two_moons", generator=Generator(kind="flow", features=(4,))),
     "classes": (Config(), rows(50, 64, side=8, labels=np.arange(50) % 2, held_out_labels=np.arange(50) % 2)),
 }
 UNSCORED = {

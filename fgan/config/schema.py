@@ -131,7 +131,8 @@ class InstanceNoise:
     end: Small = 0.005
     """The smallest standard deviation."""
     overlap: tuple[Small, Small] = (0.02, 0.5)
-    """The bound, over f''(1), that the noise is held at while it fades: in the first step and in the last."""
+    """The noise falls while the bound over f''(1) is below this, and waits or rises above it: its value in the first
+    step and in the last."""
     fall: Small = 0.25
     """Share of the steps that it takes to fade if nothing holds it up."""
 
@@ -186,7 +187,7 @@ class Log:
     """What a run writes, and when."""
 
     every: Count = 100
-    """Steps a metrics line, and a compiled call; must divide the others."""
+    """Steps between two lines of metrics, which one compiled call makes; `evaluate` and `checkpoint` are multiples."""
     evaluate: Count = 1000
     """Steps between evaluations and figures."""
     checkpoint: Count = 1000

@@ -40,7 +40,7 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
         seeds[0].set_label(f"{metric} on the batch")
         if scored and "exact" in scored[0]["scores"][0]:
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
-            error = np.array([[s.get("exact_standard_error", 0.0) for s in r["scores"]] for r in scored], dtype=float)
+            error = np.array([[s.get("exact_standard_error") or 0.0 for s in r["scores"]] for r in scored], dtype=float)
             for i, (value, spread) in enumerate(zip(exact.T, 1.96 * error.T, strict=True)):
                 label = "exact divergence" if i == 0 else None
                 axis.errorbar([r["step"] for r in scored], value, spread, fmt="o", ms=4, color=PALETTE[1], label=label)
