@@ -38,6 +38,7 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
         bounds = np.array([r[metric] for r in lines], dtype=float)
         seeds = axis.plot(steps, bounds, color=PALETTE[0], alpha=0.8 if bounds.shape[1] == 1 else 0.45, lw=1)
         seeds[0].set_label(f"{metric} on the batch")
+        exact = np.empty(0)
         if scored and "exact" in scored[0]["scores"][0]:
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
             error = np.array([[s.get("exact_standard_error") or 0.0 for s in r["scores"]] for r in scored], dtype=float)
@@ -47,6 +48,7 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
             if (optimum := scored[0]["scores"][0].get("optimum")) is not None:
                 axis.axhline(optimum, color=PALETTE[2], ls="--", label="exact optimum")
         low, high = np.nanpercentile(bounds, [1, 99])
+        high = max(high, np.nanmax(exact, initial=-math.inf))  # a bound far below the truth is what must be seen
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
         axis.set(xlabel="step", ylabel="nats", title="\n".join((f"{config.divergence} on {config.data.name}", *notes)))
         axis.legend()
