@@ -261,7 +261,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         divergence=named,
         generator=Generator(
             network=_in_precision(generator_network, config),
-            inputs=data.dim if g.kind == "flow" else g.latent + g.linear,
+            inputs=getattr(generator_network, "latent", g.latent + g.linear),
             optimizer=optimizer(config.generator_optimizer, config.steps),
             average=g.average,
         ),

@@ -154,6 +154,11 @@ class Flow(nn.Module):
     nonlinearity: str
     dim: int
 
+    @property
+    def latent(self) -> int:
+        """Dimension of z, which is that of x."""
+        return self.dim
+
     def setup(self) -> None:
         self.conditioners = [
             Conditioner(self.features, self.nonlinearity, moved.size)

@@ -53,17 +53,14 @@ class Law:
 def of_data(data: Dataset) -> Law:
     """The distribution of a known target, as the networks see it."""
     assert data.target is not None
-    target, offset, scale = data.target, data.offset[None], data.scale[None]
+    target, offset, scale, rows = data.target, data.offset[None], data.scale[None], jnp.asarray(data.rows)
 
     @jax.jit
     def density(x: jax.Array) -> jax.Array:
         own = x * scale + offset
         return target.log_prob(own[:, 0] if data.dim == 1 else own) + np.log(data.scale).sum()
 
-    def draw(key: jax.Array, n: int) -> np.ndarray:
-        return (np.asarray(target.sample(key, n), np.float64) - offset) / scale
-
-    return Law(dim=data.dim, density=density, draw=draw)
+    return Law(dim=data.dim, density=density, draw=lambda key, n: data.draw(key, rows, n))
 
 
 class OfModel:

@@ -162,10 +162,13 @@ def _exact(config: Config, data: Dataset, n: int) -> Score | None:
 
 def _density(config: Config, data: Dataset, n: int) -> Score | None:
     """The exact divergence of a generator whose density is known, beside what samples are scored by."""
-    if config.model != "fgan" or config.generator.kind != "flow" or data.target is None:
+    if config.model != "fgan" or data.target is None:
+        return None
+    network = GENERATORS[config.generator.kind](config.generator, data)
+    if not hasattr(network, "log_prob"):
         return None
     samples_score = _curve(config, data, n) or _modes(config, data, n) or (lambda samples, state: {})
-    model, target = density.OfModel(GENERATORS["flow"](config.generator, data), data.dim), density.of_data(data)
+    model, target = density.OfModel(network, data.dim), density.of_data(data)
     d = divergence(config.divergence)
 
     def score(samples, state):
