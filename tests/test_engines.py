@@ -181,7 +181,14 @@ CASES = {
         "penalty": {"names": list(PENALTIES), "weight": 0.1},
     },
     "rows, two critic steps": {"game": {"critic_steps": 2}},
-    "penalties on the generator": {"penalty": {"names": ["jsd", "wgan_gp"], "on": "generator"}},
+    "three generator batches": {
+        "game": {"generator_batches": 3, "update": "simultaneous"},
+        "instance_noise": {"start": 0.5},
+    },
+    "penalties on the generator": {
+        "penalty": {"names": ["jsd", "wgan_gp"], "on": "generator"},
+        "game": {"generator_batches": 2},
+    },
     "another model": {"model": NAME},
 }
 ADAM = {f"{player}_optimizer": {"name": "adam", "b1": 0.5, "learning_rate": 1e-3} for player in ("generator", "critic")}
@@ -203,7 +210,11 @@ MEANS = some("js", "donsker_varadhan")
 LONG = some("every penalty", "penalties on the generator")
 PLANS = {
     "8 by pmap": plan(8, "pmap", cases={name: case for name, case in CASES.items() if name not in LONG}),
-    "8 sharded": plan(8, "sharded", cases=some("total_variation", "rows, two critic steps", "another model")),
+    "8 sharded": plan(
+        8,
+        "sharded",
+        cases=some("total_variation", "rows, two critic steps", "three generator batches", "another model"),
+    ),
     "8 sharded, parameters too": plan(8, "sharded", "sharded", cases=MEANS),
     "Adam on 8": adam(8),
 }

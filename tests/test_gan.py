@@ -246,6 +246,23 @@ def test_each_critic_step_draws_its_own_noise():
 
 
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+def test_more_generator_batches_are_one_larger_batch_for_the_generator_alone(update):
+    """Its step is the mean of those that each batch of z gives alone; the critic's is that of the first of them."""
+    noise = InstanceNoise(start=1e-9, end=1e-9, overlap=(1.0, 1.0), fall=1.0, steps=1)
+    one, three = (plane(generator_batches=k, update=update, rates=(0.1, 0.1), instance_noise=noise) for k in (1, 3))
+    start, batch, drawn = one.init(KEY), real(one), three.noise(KEY)
+    assert drawn.z.shape == (3 * BATCH, one.generator.inputs)
+    parts = jnp.split(drawn.z, 3)
+    fake = drawn.fake or (parts[0],)
+    alone = [one.advance(drawn._replace(z=z, fake=fake), start, batch)[0] for z in parts]
+    together, _ = three.advance(drawn, start, batch)
+    close(together.critic, alone[0].critic, rtol=1e-6)
+    mean = jax.tree.map(lambda *x: sum(x) / 3, *(state.generator for state in alone))
+    close(together.generator, mean, rtol=1e-4, atol=1e-6)
+    assert not same(alone[0].generator, alone[1].generator)
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_non_finite_step_is_left_out_and_counted(update, poison):
     gan = plane("kl", update=update, average=0.9, networks=(MLP((8,), "relu", 2), MLP((8,), "relu")))

@@ -73,6 +73,7 @@ TARGETS: dict[str, Mixture | Curve] = {
     "mixture_1d": FGAN_MIXTURE,
     "two_modes": TWO_MODES,
     "ring": ring(),
+    "wide_ring": ring(sigma=0.15),
     "grid": grid(),
     "two_moons": two_moons(),
     "swiss_roll": swiss_roll(),

@@ -118,6 +118,9 @@ class Game:
     """simultaneous is the paper's single-step method."""
     critic_steps: Count = 1
     """Critic updates a generator update, when alternating."""
+    generator_batches: Count = 1
+    """Batches of generated samples in a generator update. More of them balance modes better, most of all under
+    divergences that weigh samples between modes, such as reverse_kl and neyman."""
 
 
 @dataclass(frozen=True, kw_only=True)

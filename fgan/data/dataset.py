@@ -74,6 +74,12 @@ class Dataset:
         total = self.rows.shape[0]
         return replicas.pick(rows, stratified(key, total, n), total)
 
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """log density of the known target, in the scale the networks see: [n, d] → [n]."""
+        assert self.target is not None
+        own = x * self.scale[None] + self.offset[None]
+        return self.target.log_prob(own[:, 0] if self.dim == 1 else own) + np.log(self.scale).sum()
+
     def reference(self, n: int) -> np.ndarray:
         """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]."""
         chosen = np.random.default_rng(0).permutation(len(self.rows))[:n]

@@ -13,7 +13,7 @@ from estimators.distributions.mixture import Mixture
 from estimators.plot_style import PALETTE, STYLE, save
 from fgan.run.pictures import circle_modes, planar
 
-VARIANTS = {"preset": "", "own": ", own gradient", "plain": ", plain f-GAN"}
+VARIANTS = {"preset": "", "kl_gradient": ", gradient of kl", "plain": ", plain f-GAN"}
 """Variant → what follows the divergence's name; each has a colour of its own."""
 
 

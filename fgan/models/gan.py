@@ -52,7 +52,7 @@ class GANState(NamedTuple):
 class Draws(NamedTuple):
     """The random numbers of a step, less its batch."""
 
-    z: jax.Array  # the generator's, [b, latent]
+    z: jax.Array  # the generator's, [generator_batches·b, latent]
     fake: tuple[jax.Array, ...]  # the critic's, one [b, latent] a critic update; empty where all updates share z
     critic: tuple[jax.Array, ...]  # a key for each of these updates
     generator: jax.Array  # the key of the generator's update
@@ -77,6 +77,7 @@ class FGAN:
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
     critic_steps: int = 1  # critic updates a generator update
+    generator_batches: int = 1  # batches of generated samples in a generator update; the critic sees the first of them
     update: Literal["alternating", "simultaneous"] = "alternating"  # or the paper's single-step simultaneous update
     replicas: Replicas = ALONE
 
@@ -115,12 +116,12 @@ class FGAN:
         fake_keys, c_keys = zip(*(jax.random.split(k) for k in rest))
         latent = self.generator.inputs
         fake = () if self.update == "simultaneous" else tuple(self.normal(k, latent) for k in fake_keys)
-        return Draws(self.normal(z_key, latent), fake, c_keys, g_key)
+        return Draws(self.normal(z_key, latent, self.generator_batches), fake, c_keys, g_key)
 
     def advance(self, noise: Draws, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """`step` with its random numbers given."""
         trained, old = state, state.critic
-        fake = noise.fake or (noise.z,) * self.critic_steps
+        fake = noise.fake or (noise.z[: batch.shape[1]],) * self.critic_steps
         for real, z, key in zip(batch, fake, noise.critic, strict=True):
             trained, metrics = self.critic_update(key, trained, real, self.generate(state.generator, z))
         opponent = old if self.update == "simultaneous" else trained.critic
@@ -162,17 +163,18 @@ class FGAN:
     ) -> tuple[GANState, Metrics]:
         """(`state`, its penalty if it pays one) after one descent of the generator's objective against `critic`.
 
-        z is the noise [b, latent]; real samples x_p [b, d] serve the penalty alone.
+        z is the noise [generator_batches·b, latent]; real samples x_p [b, d] serve the penalty alone.
         """
         q_key, p_key, penalty_key = jax.random.split(key, 3)
 
         def loss(generator):
-            x_q = self.noisy(q_key, state, self.generate(generator, z))
+            x_q = self.noisy(q_key, state, self.generate(generator, z), self.generator_batches)
             value = self.generator_loss(self.raw(critic, x_q, state.instance_noise))
             if self.penalty is None or self.penalty.on != "generator":
                 return value, {}
             noisy_p = self.noisy(p_key, state, x_p)
-            penalty = self.outputs_and_penalty(penalty_key, state, critic, noisy_p, x_q, "generator")[2]
+            as_many = x_q[: len(noisy_p)]
+            penalty = self.outputs_and_penalty(penalty_key, state, critic, noisy_p, as_many, "generator")[2]
             return value + penalty, {"penalty": penalty}
 
         gradient, metrics = jax.grad(loss, has_aux=True)(state.generator)
@@ -240,14 +242,16 @@ class FGAN:
             return self.critic.lower_bound(jax.lax.stop_gradient(v), v, expectation)  # P's term is a constant here
         return expectation(self.cost(v))
 
-    def normal(self, key: jax.Array, dim: int) -> jax.Array:
-        """This device's share of a global batch of N(0, I) in `dim` dimensions."""
+    def normal(self, key: jax.Array, dim: int, batches: int = 1) -> jax.Array:
+        """This device's share of each of so many global batches of N(0, I) in `dim` dimensions, one after another."""
+        if batches > 1:
+            return jnp.concatenate([self.normal(k, dim) for k in jax.random.split(key, batches)])
         return self.replicas.shard(jax.random.normal(key, (self.batch, dim)))
 
-    def noisy(self, key: jax.Array, state: GANState, x: jax.Array) -> jax.Array:
-        """x with the instance noise of this step, if there is any: [b, d] → [b, d]."""
+    def noisy(self, key: jax.Array, state: GANState, x: jax.Array, batches: int = 1) -> jax.Array:
+        """x, so many batches of it, with the instance noise of this step, if there is any: [n, d] → [n, d]."""
         noise = state.instance_noise
-        return x if noise is None else x + noise.standard_deviation * self.normal(key, self.critic.inputs)
+        return x if noise is None else x + noise.standard_deviation * self.normal(key, self.critic.inputs, batches)
 
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
@@ -283,6 +287,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         penalty=weighted(config.penalty, config.steps),
         instance_noise=instance_noise(config.instance_noise, updates),
         critic_steps=config.game.critic_steps,
+        generator_batches=config.game.generator_batches,
         update=config.game.update,
         replicas=replicas,
     )

@@ -52,15 +52,8 @@ class Law:
 
 def of_data(data: Dataset) -> Law:
     """The distribution of a known target, as the networks see it."""
-    assert data.target is not None
-    target, offset, scale, rows = data.target, data.offset[None], data.scale[None], jnp.asarray(data.rows)
-
-    @jax.jit
-    def density(x: jax.Array) -> jax.Array:
-        own = x * scale + offset
-        return target.log_prob(own[:, 0] if data.dim == 1 else own) + np.log(data.scale).sum()
-
-    return Law(dim=data.dim, density=density, draw=lambda key, n: data.draw(key, rows, n))
+    rows = jnp.asarray(data.rows)
+    return Law(dim=data.dim, density=jax.jit(data.log_prob), draw=lambda key, n: data.draw(key, rows, n))
 
 
 class OfModel:
