@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from estimators.distributions.examples import normal
 from estimators.divergences.table import divergence
+from estimators.exact_values.quadrature import exact_divergence
 from fgan.cli.main import main
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Data, Generator, Log, Optimizer, replace
@@ -66,7 +68,7 @@ def test_its_average_is_the_divergence_and_its_slope_the_slope(name):
         np.asarray(a, np.float64) for a in jax.lax.map(averages, jax.random.split(jax.random.key(1), BATCHES))
     )
     step = 0.02
-    exact = {t: density.exact(p, law(along(t)), d).value for t in (-step, 0.0, step)}
+    exact = {t: density.exact(p, law(along(t)), d)[0].value for t in (-step, 0.0, step)}
     slope = (exact[step] - exact[-step]) / (2 * step)
     for found, expected in ((values, exact[0.0]), (slopes, slope)):
         assert found.mean() == pytest.approx(expected, abs=4 * found.std(ddof=1) / BATCHES**0.5 + 1e-3 * abs(expected))
@@ -77,10 +79,7 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path):
     """Two layers of eight bins come close to the mixture: less than half of what js is for a standard normal."""
     straight = train(LINE, tmp_path / "straight", quiet=True)
     assert straight.notes[0].startswith("generator: gradient of js")
-    normal = density.Law(
-        dim=1, density=lambda x: -0.5 * x[:, 0] ** 2 - 0.5 * jnp.log(2 * jnp.pi), draw=lambda k, n: None
-    )
-    start = density.exact(density.of_data(DATA), normal, divergence("js")).value
+    start = exact_divergence(DATA.target.log_prob, normal(0.0, 1.0).log_prob, "js")
     for scores in straight.scores:
         assert 0.0 <= scores["exact"] < 0.5 * start and scores["exact_method"] == "quadrature"
     records = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]

@@ -79,7 +79,7 @@ def test_exact_divergence_of_two_flows_by_both_ways_agrees():
     model = density.OfModel(flow, 1)
     p, q = model(first), model(trained(1, 9)[1])
     d = est.divergence("kl")
-    found, drawn = density.exact(p, q, d), defensive(p, q, d, draws=2**15)
+    (found,), drawn = density.exact(p, q, d), defensive(p, q, d, draws=2**15)
     assert found.method == "quadrature" and found.value > 0.01
     assert abs(found.value - drawn.value) < 4.0 * drawn.standard_error
 
@@ -131,7 +131,7 @@ def test_beyond_the_plane_the_value_comes_with_its_standard_error():
     )
     flow = Flow(2, (4,), "tanh", 3)
     start = density.OfModel(flow, 3)(flow.init(jax.random.key(0), jnp.zeros((1, 3))))
-    found = density.exact(shifted, start, est.divergence("kl"))
+    (found,) = density.exact(shifted, start, est.divergence("kl"))
     assert found.method == "monte_carlo" and 0.0 < found.standard_error < 0.02
     assert abs(found.value - 0.5 * m @ m) < 4.0 * found.standard_error
 
@@ -141,7 +141,7 @@ def test_at_the_start_a_flow_is_the_standard_normal():
     data = load(config.data)
     flow = Flow(4, (16,), "tanh", 1)
     start = flow.init(jax.random.key(0), jnp.zeros((1, 1)))
-    found = density.exact(density.of_data(data), density.OfModel(flow, 1)(start), est.divergence("js"))
+    (found,) = density.exact(density.of_data(data), density.OfModel(flow, 1)(start), est.divergence("js"))
     offset, scale = data.offset[0], data.scale[0]
     log_q = lambda x: jax.scipy.stats.norm.logpdf((x - offset) / scale) - np.log(scale)  # noqa: E731
     assert found.value == pytest.approx(

@@ -173,11 +173,16 @@ class Flow(nn.Module):
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """x at z."""
+        return self.with_log_slope(z)[0]
+
+    def with_log_slope(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(x at z, log |det dx/dz|): [n, d] → ([n, d], [n])."""
+        slopes = jnp.zeros(len(z), z.dtype)
         for layer, conditioner in enumerate(self.conditioners):
             kept, moved = self._split(layer)
-            y, _ = forward(Spline.of(conditioner(z[:, kept])), z[:, moved])
-            z = z.at[:, moved].set(y)
-        return z
+            y, log_slope = forward(Spline.of(conditioner(z[:, kept])), z[:, moved])
+            z, slopes = z.at[:, moved].set(y), slopes + jnp.sum(log_slope, axis=1)
+        return z, slopes
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """log q(x) = log N(z; 0, I) − Σ log dy/dx over all layers, for the z that the flow takes to x: [n, d] → [n]."""
@@ -186,4 +191,9 @@ class Flow(nn.Module):
             kept, moved = self._split(layer)
             y, log_slope = inverse(Spline.of(self.conditioners[layer](x[:, kept])), x[:, moved])
             x, slopes = x.at[:, moved].set(y), slopes + jnp.sum(log_slope, axis=1)
-        return -0.5 * jnp.sum(x**2, axis=1) - 0.5 * self.dim * math.log(2.0 * math.pi) - slopes
+        return standard_normal(x) - slopes
+
+
+def standard_normal(z: jax.Array) -> jax.Array:
+    """log N(z; 0, I): [n, d] → [n]."""
+    return -0.5 * jnp.sum(z**2, axis=1) - 0.5 * z.shape[1] * math.log(2.0 * math.pi)

@@ -172,7 +172,7 @@ def _density(config: Config, data: Dataset, n: int) -> Score | None:
     d = divergence(config.divergence)
 
     def score(samples, state):
-        found = density.exact(target, model(state.average), d)
+        (found,) = density.exact(target, model(state.average), d)
         return samples_score(samples, state) | {
             "exact": found.value if math.isfinite(found.value) else None,
             "exact_standard_error": found.standard_error if math.isfinite(found.standard_error) else None,
