@@ -95,6 +95,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "mixture_1d": example,
     "two_modes": example,
     "ring": example,
+    "wide_ring": example,
     "grid": example,
     "two_moons": example,
     "swiss_roll": example,
