@@ -51,7 +51,7 @@ def small(tmp_path_factory):
     """A table of one divergence by the preset and one variant, barely trained."""
     directory = tmp_path_factory.mktemp("ring")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mode_capture, "COMPARED", {"own": ("neyman",)})
+        patch.setattr(mode_capture, "COMPARED", {"kl_gradient": ("neyman",)})
         patch.setattr(runs, "POLL", 0.1)
         result = mode_capture.results(RING, directory, names=("neyman",), steps=20, seeds=1, quiet=True)
     return directory, result
@@ -60,12 +60,15 @@ def small(tmp_path_factory):
 def test_a_table_is_written_and_drawn(small):
     directory, result = small
     assert json.loads((directory / "ring.json").read_text()) == json.loads(json.dumps(result))
-    assert [(r["divergence"], r["variant"]) for r in result["rows"]] == [("neyman", "preset"), ("neyman", "own")]
+    assert [(r["divergence"], r["variant"]) for r in result["rows"]] == [
+        ("neyman", "preset"),
+        ("neyman", "kl_gradient"),
+    ]
     for r in result["rows"]:
         assert (r["steps"], r["diverged"], r["skipped_steps"], len(r["seeds"])) == (20, False, 0.0, 1)
         assert 0.0 <= r["high_quality"]["mean"] <= 1.0 and r["high_quality"]["standard_error"] is None
     text = mode_capture.table(result)
-    assert all(word in text for word in ("neyman, own", "PacGAN2", "98.89", "js critic", *RING.published))
+    assert all(word in text for word in ("neyman, kl_gradient", "PacGAN2", "98.89", "js critic", *RING.published))
     lost = result["rows"][0] | {"diverged": True, "seeds": []}
     assert "diverged" in mode_capture.table(result | {"rows": [result["rows"][0], lost]})
     for picture in (mode_capture.picture(directory / "ring.json"), plots.film(directory / "ring.json")):
@@ -74,7 +77,7 @@ def test_a_table_is_written_and_drawn(small):
 
 def test_a_finished_table_trains_nothing_again(small, monkeypatch):
     directory, result = small
-    monkeypatch.setattr(mode_capture, "COMPARED", {"own": ("neyman",)})
+    monkeypatch.setattr(mode_capture, "COMPARED", {"kl_gradient": ("neyman",)})
     monkeypatch.setattr(runs, "start", lambda *_: pytest.fail("a finished run was started"))
     options = {"names": ("neyman",), "steps": 20, "seeds": 1, "quiet": True}
     assert mode_capture.results(RING, directory, **options) == result
@@ -99,6 +102,6 @@ def test_two_divergences_capture_every_mode_in_a_minute(tmp_path):
     made: list[Run] = runs.planned(tmp_path, names, short, {})
     runs.train(made)
     for run in made:
-        found = runs.row(run, partial(score, RING), mode_capture.SCORES)
+        found = runs.row(run, runs.of_samples(partial(score, RING)), mode_capture.SCORES)
         assert found["modes"]["mean"] == 8.0 and found["skipped_steps"] == 0.0
         assert found["high_quality"]["mean"] > 0.7 and found["kl"]["mean"] < 0.3

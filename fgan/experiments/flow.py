@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,16 +149,12 @@ def critic_bound(restored: Restored, p: density.Law, q: density.Law) -> tuple[fl
 SCORES = (*NAMES, "own", "bound", "gap")
 
 
-def planned(directory: Path, cells: Sequence[Cell], names: Sequence[str], **options: Any) -> dict[Run, tuple[Cell, str]]:
-    """Every run, and which flow and model it trains."""
-    made = {}
-    for cell in cells:
-        for model in MODELS:
-            for name in names:
-                config = preset(cell, name, model, **options)
-                variant = "-".join((*cell, model))
-                run = Run(config, variant, directory / RunDirectory.default_name(variant, name, config.seed))
-                made[run] = (cell, model)
+def planned(directory: Path, cells: Sequence[Cell], names: Sequence[str], **options: Any) -> list[Run]:
+    """Every run: each flow as an f-GAN, then by direct fit, under each divergence."""
+    made = []
+    for cell, model, name in product(cells, MODELS, names):
+        config, variant = preset(cell, name, model, **options), "-".join((*cell, model))
+        made.append(Run(config, variant, directory / RunDirectory.default_name(variant, name, config.seed)))
     return made
 
 
@@ -170,7 +167,7 @@ def results(
     **options: Any,
 ) -> dict[str, Any]:
     """Train what is missing, write flow.json in `directory` after every run, return what it holds."""
-    made = planned(directory, cells, names, **options)
+    made: list[Run] = planned(directory, cells, names, **options)
     facts = {
         "names": names,
         "cells": cells,
@@ -180,7 +177,7 @@ def results(
         "settings": {model: to_toml(preset(cells[0], "js", model, **options)) for model in MODELS},
         "device": runs.device(),
     }
-    return runs.fill(directory / "flow.json", facts, list(made), score, SCORES, quiet)
+    return runs.fill(directory / "flow.json", facts, made, score, SCORES, quiet)
 
 
 # --- table ------------------------------------------------------------------------------------------------------------

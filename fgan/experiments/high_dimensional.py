@@ -133,7 +133,8 @@ def results(directory: Path, *, names: Sequence[str] = NAMES, quiet: bool = Fals
         "device": runs.device(),
     }
     planned = runs.planned(directory, names, partial(preset, **options), COMPARED)
-    result = runs.fill(directory / f"{NAME}.json", facts, planned, partial(score, target), SCORES, quiet)
+    scored = runs.of_samples(partial(score, target))
+    result = runs.fill(directory / f"{NAME}.json", facts, planned, scored, SCORES, quiet)
     _save_samples(directory, target, planned)
     return result
 

@@ -169,7 +169,9 @@ def results(
         "device": runs.device(),
     }
     planned = runs.planned(directory, names, partial(preset, task, **options), COMPARED)
-    return runs.fill(directory / f"{task.name}.json", facts, planned, partial(score, task), SCORES, quiet)
+    return runs.fill(
+        directory / f"{task.name}.json", facts, planned, runs.of_samples(partial(score, task)), SCORES, quiet
+    )
 
 
 def _trials(row) -> str:

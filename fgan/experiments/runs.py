@@ -34,8 +34,8 @@ POLL = 1.0
 Sampler = Callable[[int, int], np.ndarray]
 """(n, seed) → samples [n, d] in the data's own units."""
 
-Score = Callable[[Sampler], dict[str, Any]]
-"""A sampler → its scores by name."""
+Score = Callable[["Run", int], dict[str, Any]]
+"""(a finished run, which of its seeds) → scores by name."""
 
 
 class RunFailed(RuntimeError):
@@ -185,8 +185,13 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     }
     if run.diverged:
         return facts | {"seeds": []}
-    seeds = [{"seed": run.config.seed + i} | score(sampler(run, i)) for i in range(run.config.seeds)]
+    seeds = [{"seed": run.config.seed + i} | score(run, i) for i in range(run.config.seeds)]
     return facts | {"seeds": seeds, **summary(seeds, names)}
+
+
+def of_samples(score: Callable[[Sampler], dict[str, Any]]) -> Score:
+    """The scores of a run by what `score` says of its sampler."""
+    return lambda run, member: score(sampler(run, member))
 
 
 def sampler(run: Run, member: int = 0) -> Sampler:

@@ -49,8 +49,8 @@ def factor(root: jax.Array) -> jax.Array:
     return jnp.tril(root, -1) + jnp.diag(jnp.exp(jnp.diagonal(root)))
 
 
-SHALLOW = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
-"""A tenth of the usual deviation: what `Convolved` begins with is narrower than the data, whose deviation is 1."""
+NARROW = 0.1
+"""Deviation that z₂ first adds to each coordinate in `Convolved`: narrower than the data, whose deviation is 1."""
 
 
 class Convolved(nn.Module):
@@ -58,6 +58,8 @@ class Convolved(nn.Module):
 
     Where m has steep steps, so that little falls between modes, it is flat within them; A gives them their width, one
     for all modes, on top of what m leaves. `network` is m, `width` the dimension of z₂, the last coordinates of z.
+
+    The learnt numbers are A/√(2/width): of one size whatever the width, so that a step of Adam is one share of them.
     """
 
     network: nn.Module
@@ -66,8 +68,9 @@ class Convolved(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        linear = nn.Dense(self.dim, use_bias=False, kernel_init=SHALLOW)
-        return self.network(z[:, : -self.width]) + linear(z[:, -self.width :])
+        start = nn.initializers.variance_scaling(0.5 * self.width * NARROW**2, "fan_in", "normal")
+        linear = nn.Dense(self.dim, use_bias=False, kernel_init=start)
+        return self.network(z[:, : -self.width]) + math.sqrt(2.0 / self.width) * linear(z[:, -self.width :])
 
 
 class Bounded(nn.Module):
