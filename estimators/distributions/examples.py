@@ -76,6 +76,7 @@ TARGETS: dict[str, Mixture | Curve] = {
     "wide_ring": ring(sigma=0.15),
     "grid": grid(),
     "two_moons": two_moons(),
+    "wide_moons": two_moons(sigma=0.15),
     "swiss_roll": swiss_roll(),
 }
 """Every known target by the name that a config gives it."""

@@ -98,6 +98,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "wide_ring": example,
     "grid": example,
     "two_moons": example,
+    "wide_moons": example,
     "swiss_roll": example,
     "high_dimensional": in_subspaces,
     "digits": digits,

@@ -43,7 +43,7 @@ EXPERIMENTS = {"flow": "a flow of known density under six divergences, measured 
 NAMES = ("pearson", "kl", "squared_hellinger", "js", "total_variation", "reverse_kl")
 """The divergences, from covering to seeking."""
 
-TARGETS = ("wide_ring", "two_moons")
+TARGETS = ("wide_ring", "wide_moons")
 
 CAPACITIES: dict[str, dict[str, Any]] = {
     "small": {"layers": 2, "features": (16,)},
