@@ -19,10 +19,10 @@ from matplotlib.patches import Patch
 
 from benchmarks import summaries
 from benchmarks.ledger import Ledger, Row, plain
-from benchmarks.variants import VARIANTS
+from benchmarks.variants import VARIANTS, configured
 from estimators.plot_style import EXACT, PALETTE, STYLE, save
 from fgan.config.toml import to_toml
-from fgan.experiments.mode_capture import SAMPLES, SCORES, TASKS, preset
+from fgan.experiments.mode_capture import SAMPLES, SCORES, TASKS
 from fgan.experiments.tables import misses, summary
 from fgan.scores.modes import perfect_high_quality
 
@@ -71,7 +71,7 @@ def of_task(name: str, rows: Sequence[Row]) -> dict[str, Any]:
         "aims": task.aims,
         "perfect_high_quality": perfect_high_quality(task.target.dim),
         "kl_floor": task.kl_floor,
-        "settings": to_toml(preset(task, divergences[0], steps=steps, seeds=1)),
+        "settings": to_toml(configured("preset", name, divergences[0], steps=steps)),
         "divergences": divergences,
         "rows": [line(name, v, d, found) for (v, d), found in grouped.items() if found],
     }
