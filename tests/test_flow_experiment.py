@@ -44,8 +44,9 @@ def test_scores_are_exact_and_the_bound_is_below(short):
         assert seed["total_variation"] ** 2 <= 0.5 * min(seed["kl"], seed["reverse_kl"])  # Pinsker
         assert (seed["bound"] is None) == ("direct_fit" in row["variant"])
         if seed["bound"] is not None:
-            assert seed["bound"] - 4.0 * seed["bound_error"] < seed["own"]
-            assert seed["gap"] == pytest.approx((seed["own"] - seed["bound"]) / seed["own"])
+            assert all(seed[b] - 4.0 * seed[f"{b}_error"] < seed["own"] for b in ("bound", "polished"))
+            assert seed["gap"] == pytest.approx((seed["own"] - seed["polished"]) / seed["own"])
+            assert seed["polished"] > seed["bound"]  # after ten steps, a critic has much to learn
 
 
 def test_the_table_says_which_aims_are_missed(short):

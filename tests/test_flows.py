@@ -136,6 +136,24 @@ def test_beyond_the_plane_the_value_comes_with_its_standard_error():
     assert abs(found.value - 0.5 * m @ m) < 4.0 * found.standard_error
 
 
+@pytest.mark.parametrize("width, heavy", [(0.9, False), (0.3, True)])
+def test_a_value_that_a_few_draws_carry_says_so(width, heavy):
+    """pearson of N(0, I) from N(0, w²I) is (w²/√(2w² − 1))^d − 1 where 2w² > 1, and infinite below."""
+
+    def normal(w):
+        return density.Law(
+            dim=3,
+            density=lambda x: jax.scipy.stats.norm.logpdf(x, scale=w).sum(axis=1),
+            draw=lambda key, n: w * np.asarray(jax.random.normal(key, (n, 3))),
+        )
+
+    (found,) = density.exact(normal(1.0), normal(width), est.divergence("pearson"))
+    assert found.method == ("monte_carlo, heavy tail" if heavy else "monte_carlo")
+    if not heavy:
+        truth = (width**2 / math.sqrt(2.0 * width**2 - 1.0)) ** 3 - 1.0
+        assert abs(found.value - truth) < 4.0 * found.standard_error
+
+
 def test_at_the_start_a_flow_is_the_standard_normal():
     config = replace(Config(), {"generator.kind": "flow", "data.name": "mixture_1d"})
     data = load(config.data)

@@ -30,6 +30,9 @@ from estimators.exact_values.quadrature import in_blocks
 
 DRAWS = 2**20  # from each distribution, in up to four dimensions; 4/d times as many in d dimensions
 CHUNK = 2**15  # draws in memory at once
+HEAVY = 0.02
+"""Share of a sum in one term above which the tail counts as heavy: of 2^17 terms whose variance is just infinite (tail
+exponent 2) the largest has about n^{−1/2} = 0.003, at exponent 1.5 n^{−1/3} = 0.02."""
 
 
 class MonteCarlo(NamedTuple):
@@ -37,6 +40,12 @@ class MonteCarlo(NamedTuple):
 
     value: jax.Array | float
     standard_error: jax.Array | float
+    heaviest: float = 0.0  # share of the sum that its largest term has
+
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether so few terms carry the mean that its standard error, and the mean itself, are likely too small."""
+        return self.heaviest > HEAVY
 
 
 def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | None = None) -> MonteCarlo:
@@ -49,7 +58,9 @@ def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | Non
     value = d.value_at_one + 0.5 * float(on_p.mean() + on_q.mean())
     if math.isinf(value):  # mass of one outside the support of the other: infinite for certain
         return MonteCarlo(value, 0.0)
-    return MonteCarlo(value, 0.5 * math.hypot(_standard_error(on_p), _standard_error(on_q)))
+    total = float(on_p.sum() + on_q.sum())
+    heaviest = float(max(on_p.max(), on_q.max())) / total if total > 0.0 else 0.0
+    return MonteCarlo(value, 0.5 * math.hypot(_standard_error(on_p), _standard_error(on_q)), heaviest)
 
 
 def between_gaussians(p: Gaussian, q: Gaussian, d: FDivergence) -> MonteCarlo:

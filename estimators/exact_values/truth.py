@@ -50,7 +50,7 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
         marginals = [_of_marginals(*pair, d) for pair in zip(p.marginals, q.marginals)]
         return Truth(float(SEPARABLE[d.name](np.array(marginals))), 0.0, "quadrature")
     bounded = math.isfinite(d.upper_limit()) and isinstance(p, Gaussian) and isinstance(q, Gaussian)
-    value, error = between_gaussians(p, q, d) if bounded else defensive(p, q, d)  # type: ignore[arg-type]
+    value, error, _ = between_gaussians(p, q, d) if bounded else defensive(p, q, d)  # type: ignore[arg-type]
     return Truth(float(value), float(error), "Monte Carlo")
 
 

@@ -5,12 +5,14 @@ overlapping Gaussians and on two moons. One flow has too little capacity for the
 what is best; one has more. Since the density is known, three things that a GAN hides are numbers here:
 
     trained × measured   each divergence of the model that each divergence trained, by quadrature or Monte Carlo
-    gap                  what the critic's bound lacks to the exact value, while training and at its end
+    gap                  what the critic's bound lacks to the exact value: while training, at its end, and after the
+                         critic alone was trained on against the flow as it is
     excess               the exact value less that of the same flow fitted without a critic (`fgan.models.direct_fit`)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 
 from estimators.distributions.examples import TARGETS as EXAMPLES
 from estimators.divergences.table import divergence
@@ -56,6 +59,7 @@ MODELS = {"fgan": "f-GAN", "direct_fit": "direct fit"}
 SEEDS, STEPS = 3, 5000
 OUTPUT_BOUND = 6.0  # nats of log-ratio: beyond it a flow on these targets has hardly any mass
 EVALUATIONS = 4  # of the exact divergence in a training
+POLISH_STEPS, POLISH_BATCH = 500, 2048  # of the critic alone after the training: some ten seconds of a core
 DRAWS, BLOCKS = 2**16, 16  # points of P and of Q that a critic's bound is measured on, and blocks for its error
 CLOSE = 0.03  # aim of the gap, a share of the exact value
 EXCESS = dict.fromkeys(NAMES, 0.03) | {"js": 0.01, "squared_hellinger": 0.01}  # aims, nats
@@ -135,9 +139,30 @@ def score(run: Run, member: int) -> dict[str, Any]:
     scores = {name: e.value if math.isfinite(e.value) else None for name, e in found.items()}
     errors = {name: e.standard_error if math.isfinite(e.value) else None for name, e in found.items()}
     own = scores[run.config.divergence]
-    bound, bound_error = critic_bound(restored, p, q) if isinstance(restored.model, FGAN) else (None, None)
-    gap = None if bound is None or own is None else (own - bound) / own
-    return scores | {"errors": errors, "own": own, "bound": bound, "bound_error": bound_error, "gap": gap}
+    bounds: dict[str, Any] = dict.fromkeys(("bound", "bound_error", "polished", "polished_error"))
+    if isinstance(restored.model, FGAN):
+        bounds["bound"], bounds["bound_error"] = critic_bound(restored, p, q)
+        bounds["polished"], bounds["polished_error"] = critic_bound(polish(restored), p, q)
+    gap = None if bounds["polished"] is None or own is None else (own - bounds["polished"]) / own
+    return scores | bounds | {"errors": errors, "own": own, "gap": gap}
+
+
+def polish(restored: Restored) -> Restored:
+    """The same with a critic that trained on while the flow stood still: larger batches, a rate that falls to 0."""
+    data, state = load(restored.config.data), restored.state
+    descent = optax.adam(optax.cosine_decay_schedule(restored.config.critic_optimizer.learning_rate, POLISH_STEPS))
+    critic = dataclasses.replace(restored.model.critic, optimizer=descent)  # type: ignore[attr-defined]
+    gan = dataclasses.replace(restored.model, critic=critic, batch=POLISH_BATCH)  # type: ignore[type-var]
+    rows = jnp.asarray(data.rows)
+
+    def step(state, key):
+        p_key, z_key, key = jax.random.split(key, 3)
+        x_q = gan.generate(state.average, gan.normal(z_key, gan.generator.inputs))
+        return gan.critic_update(key, state, data.draw(p_key, rows, POLISH_BATCH), x_q)[0], None
+
+    keys = jax.random.split(jax.random.key(restored.config.seed), POLISH_STEPS)
+    state = state._replace(critic_optimizer=descent.init(state.critic))
+    return restored._replace(state=jax.jit(lambda state: jax.lax.scan(step, state, keys)[0])(state))
 
 
 def critic_bound(restored: Restored, p: density.Law, q: density.Law) -> tuple[float, float]:
@@ -155,7 +180,7 @@ def critic_bound(restored: Restored, p: density.Law, q: density.Law) -> tuple[fl
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(BLOCKS))
 
 
-SCORES = (*NAMES, "own", "bound", "gap")
+SCORES = (*NAMES, "own", "bound", "polished", "gap")
 
 
 def planned(directory: Path, cells: Sequence[Cell], names: Sequence[str], **options: Any) -> list[Run]:
@@ -226,7 +251,7 @@ def _lines(result: dict[str, Any], cell: Sequence[str]) -> Iterator[str]:
         return
     yield f"{Cell(*cell).title}: trained under a row, measured under a column, nats, mean of the seeds"
     heads = "".join(f"{name.replace('squared_', '')[:15]:>17}" for name in names)
-    yield f"{'':<19}{heads}{'bound':>17}{'gap %':>9}{'best fit':>11}{'excess':>10}  aims missed"
+    yield f"{'':<19}{heads}{'bound':>10}{'polished':>10}{'gap %':>7}{'best fit':>10}{'excess':>10}  aims missed"
     own_is_least = least(rows)
     for name in names:
         row, own = rows[name], measured(rows[name], name)
@@ -236,8 +261,9 @@ def _lines(result: dict[str, Any], cell: Sequence[str]) -> Iterator[str]:
         missed = ["gap"] * bool(late) + ["excess"] * (not own - fit <= aims["excess"][name])
         missed += ["own is not least"] * (name not in own_is_least)
         yield (
-            f"{name:<19}{values}{tables.number(row['bound']['mean'], digits=4):>17}{tables.number(gap, 100):>9}"
-            f"{_number(fit):>11}{_number(own - fit):>10}  {', '.join(missed) or 'none'}"
+            f"{name:<19}{values}{tables.number(row['bound']['mean'], digits=4):>10}"
+            f"{tables.number(row['polished']['mean'], digits=4):>10}{tables.number(gap, 100):>7}"
+            f"{_number(fit):>10}{_number(own - fit):>10}  {', '.join(missed) or 'none'}"
         )
     yield f"least under their own training (*): {len(own_is_least)} of {len(names)}, aim {aims['own_is_least']}"
 

@@ -32,7 +32,8 @@ DRAWS = 2**16
 
 
 class Exact(NamedTuple):
-    """A divergence in nats, its standard error (0 by quadrature), and how it was found."""
+    """A divergence in nats, its standard error (0 by quadrature), and how it was found: quadrature, monte_carlo, or
+    'monte_carlo, heavy tail', where a few draws carry the value and both numbers are likely too small."""
 
     value: float
     standard_error: float
@@ -99,7 +100,8 @@ def exact(p: Law, q: Law, *divergences: FDivergence) -> tuple[Exact, ...]:
     for d, value in zip(divergences, rule(log_p, divergences), strict=True):
         if value is None:
             drawn = defensive(p, q, d, draws=DRAWS)
-            found.append(Exact(float(drawn.value), float(drawn.standard_error), "monte_carlo"))
+            method = "monte_carlo, heavy tail" if drawn.heavy_tailed else "monte_carlo"
+            found.append(Exact(float(drawn.value), float(drawn.standard_error), method))
         else:
             found.append(Exact(value, 0.0, "quadrature"))
     return tuple(found)
