@@ -34,14 +34,14 @@ class Variant:
     wrap: Callable[[FGAN], FGAN] | None = None
 
 
-AS_RUN = {"game.objective": "kl_gradient", "game.generator_batches": 1, "critic.output_bound": 2.0}
-"""The preset of the committed runs, where the shipped one has changed since."""
+AS_MEASURED = {"game.objective": "kl_gradient", "game.generator_batches": 1, "critic.output_bound": 2.0}
+"""The preset of 2026-11-22, which the committed runs vary, where the shipped one has changed since."""
 
 
 def configured(variant: str, task: str, divergence: str, *, steps: int, seed: int = 0) -> Config:
     """The training run of a variant."""
     config = preset(TASKS[task], divergence, seeds=1)
-    return with_fields(config, {**AS_RUN, **VARIANTS[variant].fields, "seed": seed, "steps": steps})
+    return with_fields(config, {**AS_MEASURED, **VARIANTS[variant].fields, "seed": seed, "steps": steps})
 
 
 def with_fields(config: Config, fields: Mapping[str, Any]) -> Config:
@@ -83,7 +83,7 @@ def _row(part: str, says: str, *changes: Mapping[str, Any], wrap: Callable[[FGAN
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "preset": _row("", "the preset with the gradient of kl"),
+    "preset": _row("", "the preset of 2026-11-22: gradient of kl, one generator batch, output bound 2"),
     # noise
     "no noise": _row("noise", "no noise, the penalty alone", NO_NOISE),
     "no noise, no penalty": _row("noise", "neither noise nor penalty", NO_NOISE, NO_PENALTY),

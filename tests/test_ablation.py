@@ -13,7 +13,7 @@ import pytest
 from benchmarks import ablation, ablation_report
 from benchmarks.ablation import Settings, config_of, planned_runs
 from benchmarks.ledger import Ledger, Run
-from benchmarks.variants import AS_RUN, ON_GRID, VARIANTS, configured, with_fields
+from benchmarks.variants import AS_MEASURED, ON_GRID, VARIANTS, configured, with_fields
 from estimators.critics import kernel
 from fgan.config import checks, toml
 from fgan.config import schema as config
@@ -40,7 +40,7 @@ def test_every_variant_is_another_run():
     kept = {name: (toml.to_toml(checks.check(run)), VARIANTS[name].wrap) for name, run in runs.items()}
     assert len(set(kept.values())) == len(VARIANTS)
     shipped = {v: preset(TASKS["ring"], "js", variant=v, steps=60, seed=0, seeds=1) for v in ("kl_gradient", "plain")}
-    before = {v: with_fields(run, AS_RUN | {"game.objective": run.game.objective}) for v, run in shipped.items()}
+    before = {v: with_fields(run, AS_MEASURED | {"game.objective": run.game.objective}) for v, run in shipped.items()}
     assert runs["preset"] == before["kl_gradient"]
     plain = before["plain"]
     assert runs["plain"].instance_noise.start == plain.instance_noise.start == 0.0

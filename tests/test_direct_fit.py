@@ -11,10 +11,12 @@ from estimators.distributions.examples import normal
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import exact_divergence
 from fgan.cli.main import main
+from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Data, Generator, Log, Optimizer, replace
 from fgan.config.toml import to_toml
 from fgan.data.sources import load
+from fgan.models.direct_fit import FARTHEST
 from fgan.models.model import build
 from fgan.run.loop import train
 from fgan.run.members import restore
@@ -40,9 +42,8 @@ def fit(name):
 
 
 def nudged(parameters, by):
-    """Another flow: the splines of the first layer bent by `by`."""
-    bent = jax.tree.map(lambda x: x + by * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), parameters)
-    return bent
+    """Another flow: all its splines bent by `by`."""
+    return jax.tree.map(lambda x: x + by * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), parameters)
 
 
 # a divergence of each kind: steep on either side, bounded, with a kink, f(1) ≠ 0
@@ -75,6 +76,16 @@ def test_its_average_is_the_divergence_and_its_slope_the_slope(name):
     assert abs(slope) > 0.01
 
 
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "neyman", "pearson", "total_variation"])
+def test_far_beyond_what_float32_holds_the_pull_is_the_right_way(name):
+    """Where the flow is missing, log q must rise; where the data are, it must not: −f*(f'(r)) falls in r."""
+    model = fit(name)
+    ratios = jnp.asarray([-60.0, -35.0, 0.0, 35.0, 60.0]).clip(-FARTHEST, FARTHEST)
+    slopes = np.asarray(model.slope(ratios) - model.slope(jnp.zeros(())))
+    assert np.isfinite(slopes).all() and (np.diff(slopes) <= 0.0).all()
+    assert slopes[0] > 0.0 == slopes[2] > slopes[-1]
+
+
 def test_it_fits_and_resumes_bit_for_bit(tmp_path):
     """Two layers of eight bins come close to the mixture: less than half of what js is for a standard normal."""
     straight = train(LINE, tmp_path / "straight", quiet=True)
@@ -93,15 +104,17 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"generator.kind": "mlp"}, "generator.kind = flow"),
-        ({"data.name": "digits"}, "generator.kind"),
-        ({"data.name": "high_dimensional"}, "generator.kind"),
+        ({"generator.kind": "mlp"}, "set generator.kind = flow"),
+        ({"generator.kind": "location_scale"}, "set generator.kind = flow"),
+        ({"data.name": "digits"}, "set data.name to one of mixture_1d"),
+        ({"data.name": "high_dimensional", "generator.kind": "mlp"}, "set data.name to one of mixture_1d"),
+        ({"penalty.names": ("r1",)}, "leave penalty.names empty"),
     ],
 )
 def test_it_needs_densities(change, words, tmp_path, capsys):
     config = replace(LINE, change)
     with pytest.raises(ConfigError, match=words):
-        build(config, load(config.data))
+        build(check(config), load(config.data))
     file = tmp_path / "c.toml"
     file.write_text(to_toml(config))
     with pytest.raises(SystemExit) as left:

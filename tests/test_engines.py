@@ -190,6 +190,7 @@ CASES = {
         "game": {"generator_batches": 2},
     },
     "another model": {"model": NAME},
+    "direct fit": {"model": "direct_fit", "generator": {"kind": "flow", "layers": 2, "features": [8]}},
 }
 ADAM = {f"{player}_optimizer": {"name": "adam", "b1": 0.5, "learning_rate": 1e-3} for player in ("generator", "critic")}
 
@@ -213,7 +214,9 @@ PLANS = {
     "8 sharded": plan(
         8,
         "sharded",
-        cases=some("total_variation", "rows, two critic steps", "three generator batches", "another model"),
+        cases=some(
+            "total_variation", "rows, two critic steps", "three generator batches", "another model", "direct fit"
+        ),
     ),
     "8 sharded, parameters too": plan(8, "sharded", "sharded", cases=MEANS),
     "Adam on 8": adam(8),

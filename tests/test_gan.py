@@ -245,9 +245,17 @@ def test_each_critic_step_draws_its_own_noise():
     assert len(bounds) == 2
 
 
+def test_noise_is_another_in_each_generator_batch():
+    gan = plane(generator_batches=3, instance_noise=NOISE)
+    added = gan.noisy(KEY, gan.init(KEY), jnp.zeros((3 * BATCH, 2)), 3)
+    first, second, third = jnp.split(added, 3)
+    assert not same(first, second) and not same(second, third) and not same(first, third)
+    assert float(added.std()) == pytest.approx(NOISE.start, rel=4 / (2 * added.size) ** 0.5)
+
+
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
 def test_more_generator_batches_are_one_larger_batch_for_the_generator_alone(update):
-    """Its step is the mean of those that each batch of z gives alone; the critic's is that of the first of them."""
+    """Its step is the mean of those that each batch of z gives alone; a simultaneous critic sees the first of them."""
     noise = InstanceNoise(start=1e-9, end=1e-9, overlap=(1.0, 1.0), fall=1.0, steps=1)
     one, three = (plane(generator_batches=k, update=update, rates=(0.1, 0.1), instance_noise=noise) for k in (1, 3))
     start, batch, drawn = one.init(KEY), real(one), three.noise(KEY)

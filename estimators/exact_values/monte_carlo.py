@@ -31,8 +31,8 @@ from estimators.exact_values.quadrature import in_blocks
 DRAWS = 2**20  # from each distribution, in up to four dimensions; 4/d times as many in d dimensions
 CHUNK = 2**15  # draws in memory at once
 HEAVY = 0.02
-"""Share of a sum in one term above which the tail counts as heavy: of 2^17 terms whose variance is just infinite (tail
-exponent 2) the largest has about n^{−1/2} = 0.003, at exponent 1.5 n^{−1/3} = 0.02."""
+"""Share of a sum in one term above which the tail counts as heavy. Of n = 2^17 terms the largest has about n^{−1/2} =
+0.003 at tail exponent 2, where the variance becomes infinite, and n^{−1/3} = 0.02 at 1.5. Tails between pass."""
 
 
 class MonteCarlo(NamedTuple):

@@ -54,6 +54,9 @@ def broken_rules(c: Config) -> dict[str, object]:
         "generator.kind = flow: its density is exact in float32 only; set compute = float32": (
             flow and c.compute != "float32"
         ),
+        "model = direct_fit has no critic and no noise: leave penalty.names empty and instance_noise.start 0": (
+            c.model == "direct_fit" and (c.penalty.names or c.instance_noise.start)
+        ),
         "game.critic_steps must be 1 when game.update = simultaneous": (
             c.game.update == "simultaneous" and c.game.critic_steps != 1
         ),

@@ -214,7 +214,7 @@ class Config:
     steps: Annotated[int, Bound(1, below=2**31)] = 10_000  # counted in int32
     """Generator updates."""
     batch: Count = 256
-    """Samples of P and of Q an update, over all devices together."""
+    """Samples of P and of Q a critic update, and of Q in a batch of a generator update, over all devices together."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """What the networks multiply in; parameters, optimisers, losses and means stay in float32."""
     data: Data = field(default_factory=Data)

@@ -5,9 +5,9 @@ overlapping Gaussians and on two moons. One flow has too little capacity for the
 what is best; one has more. Since the density is known, three things that a GAN hides are numbers here:
 
     trained × measured   each divergence of the model that each divergence trained, by quadrature or Monte Carlo
-    gap                  what the critic's bound lacks to the exact value: while training, at its end, and after the
-                         critic alone was trained on against the flow as it is
-    excess               the exact value less that of the same flow fitted without a critic (`fgan.models.direct_fit`)
+    gap                  what the critic's bound lacks to the exact value, after 500 more steps of the critic alone
+    excess               the exact value less the least that the same flow reached by a direct fit, without a critic
+                         (`fgan.models.direct_fit`)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 import optax
 
 from estimators.distributions.examples import TARGETS as EXAMPLES
+from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import in_blocks
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
@@ -35,8 +36,13 @@ from fgan.config.schema import Config, Critic, Data, Game, Generator, Log, Optim
 from fgan.config.toml import to_toml
 from fgan.data.sources import load
 from fgan.experiments import runs, tables
+from fgan.experiments.mode_capture import FIRST_SEED
 from fgan.experiments.runs import Run
+from fgan.models.direct_fit import STEP
 from fgan.models.gan import FGAN
+from fgan.models.model import keep_finite
+from fgan.models.objectives import stepped
+from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.members import Restored, restore
 from fgan.scores import density
@@ -52,8 +58,8 @@ CAPACITIES: dict[str, dict[str, Any]] = {
     "small": {"layers": 2, "features": (4,)},
     "large": {"layers": 4, "features": (32, 32)},
 }
-"""Name → what differs in the generator's config. Two couplings whose splines four units steer leave gaps between modes
-open to all divergences alike: they cannot make the targets of a Gaussian."""
+"""Name → what differs in the generator's config. The small flow cannot represent the targets: under every divergence it
+leaves some mass between their parts."""
 
 MODELS = {"fgan": "f-GAN", "direct_fit": "direct fit"}
 SEEDS, STEPS = 3, 5000
@@ -81,23 +87,34 @@ class Cell(NamedTuple):
 CELLS = tuple(Cell(target, capacity) for target in TARGETS for capacity in CAPACITIES)
 
 
-def preset(cell: Cell, name: str, model: str, *, steps: int = STEPS, seeds: int = SEEDS) -> Config:
-    """The training run of a flow under a divergence, as an f-GAN or as a direct fit.
+def preset(
+    cell: Cell, name: str, model: str, *, steps: int = STEPS, seed: int = FIRST_SEED, seeds: int = SEEDS
+) -> Config:
+    """The training run of a flow under a divergence, as an f-GAN or as a direct fit of twice as many steps.
 
-    The critic is fast: five updates a step, at twice the rate. A flow that outruns its critic collapses onto curves too
-    thin for the critic to see, and the exact divergence rises while the bound falls; octaves of frequencies let the
-    critic see thin curves at all. Four batches of generated samples steady the flow's steps. Normalised weights and an
-    output bound keep the steep divergences from bursting.
+    The critic is fast: five updates a step. A flow that outruns its critic collapses onto curves too thin for the
+    critic to see, and the exact divergence rises while the bound falls; octaves of frequencies let the critic see thin
+    curves at all. Four batches of generated samples steady the flow's steps. Normalised weights and an output bound
+    keep the steep divergences from bursting.
     """
-    direct = model == "direct_fit"
+    every = max(1, steps // 50)
+    shared: dict[str, Any] = {
+        "model": model,
+        "divergence": name,
+        "seed": seed,
+        "seeds": seeds,
+        "batch": 256,
+        "data": Data(name=cell.target),
+        "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[cell.capacity]),
+    }
+    descent = Optimizer(learning_rate=2e-3, b1=0.0, b2=0.99, schedule="cosine")
+    if model == "direct_fit":
+        rate = dataclasses.replace(descent, learning_rate=3e-3)
+        log = Log(every=every, evaluate=2 * every * (steps // every), checkpoint=2 * every * (steps // every))
+        return Config(steps=2 * steps, generator_optimizer=rate, log=log, **shared)
+    evaluate = every * max(1, steps // (EVALUATIONS * every))
     return Config(
-        model=model,
-        divergence=name,
-        seeds=seeds,
         steps=steps,
-        batch=256,
-        data=Data(name=cell.target),
-        generator=Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[cell.capacity]),
         critic=Critic(
             features=(128, 128),
             nonlinearity="silu",
@@ -107,11 +124,10 @@ def preset(cell: Cell, name: str, model: str, *, steps: int = STEPS, seeds: int 
             output_bound=OUTPUT_BOUND,
         ),
         game=Game(critic_steps=5, generator_batches=4, normalise=True),
-        generator_optimizer=Optimizer(
-            learning_rate=1e-3, b1=0.9 if direct else 0.0, b2=0.99, schedule="cosine", final=0.0
-        ),
-        critic_optimizer=Optimizer(learning_rate=2e-3, b1=0.0, b2=0.99, schedule="cosine", final=0.01),
-        log=Log(every=max(1, steps // 50), evaluate=steps if direct else -(-steps // EVALUATIONS), checkpoint=steps),
+        generator_optimizer=descent,
+        critic_optimizer=dataclasses.replace(descent, final=0.01),
+        log=Log(every=every, evaluate=evaluate, checkpoint=evaluate),
+        **shared,
     )
 
 
@@ -132,33 +148,52 @@ def laws(restored: Restored) -> tuple[density.Law, density.Law]:
 
 
 def score(run: Run, member: int) -> dict[str, Any]:
-    """Every divergence of a trained flow from its target, with standard errors, and the bound that its critic gives."""
-    restored = restore(run.directory, member)
+    """`measure` of a seed of a finished run, kept in a file beside the run."""
+    file = run.beside(f"-member{member}.json")
+    if not file.exists():
+        write_atomic(file, json.dumps(measure(restore(run.directory, member)), allow_nan=False) + "\n")
+    return json.loads(file.read_text())
+
+
+def measure(restored: Restored) -> dict[str, Any]:
+    """Of a trained flow: every divergence from its target with its standard error and method, `own` the one that it
+    was trained under; its critic's `bound` on that, the same `polished`, and the `gap` of the latter. Not finite: None.
+    """
     p, q = laws(restored)
     found = dict(zip(NAMES, density.exact(p, q, *map(divergence, NAMES)), strict=True))
-    scores = {name: e.value if math.isfinite(e.value) else None for name, e in found.items()}
-    errors = {name: e.standard_error if math.isfinite(e.value) else None for name, e in found.items()}
-    own = scores[run.config.divergence]
-    bounds: dict[str, Any] = dict.fromkeys(("bound", "bound_error", "polished", "polished_error"))
+    scores = {name: finite(e.value) for name, e in found.items()}
+    kept: dict[str, Any] = {
+        "errors": {name: finite(e.standard_error) for name, e in found.items()},
+        "methods": {name: e.method for name, e in found.items()},
+        "own": scores[restored.config.divergence],
+    }
+    kept |= dict.fromkeys(("bound", "bound_error", "polished", "polished_error", "gap"))
     if isinstance(restored.model, FGAN):
-        bounds["bound"], bounds["bound_error"] = critic_bound(restored, p, q)
-        bounds["polished"], bounds["polished_error"] = critic_bound(polish(restored), p, q)
-    gap = None if bounds["polished"] is None or own is None else (own - bounds["polished"]) / own
-    return scores | bounds | {"errors": errors, "own": own, "gap": gap}
+        kept["bound"], kept["bound_error"] = map(finite, critic_bound(restored, p, q))
+        kept["polished"], kept["polished_error"] = map(finite, critic_bound(polish(restored), p, q))
+        if kept["own"] and kept["polished"] is not None:
+            kept["gap"] = (kept["own"] - kept["polished"]) / kept["own"]
+    return scores | kept
+
+
+def finite(value: float) -> float | None:
+    """`value`, None if it is infinite or NaN."""
+    return value if math.isfinite(value) else None
 
 
 def polish(restored: Restored) -> Restored:
     """The same with a critic that trained on while the flow stood still: larger batches, a rate that falls to 0."""
     data, state = load(restored.config.data), restored.state
     descent = optax.adam(optax.cosine_decay_schedule(restored.config.critic_optimizer.learning_rate, POLISH_STEPS))
-    critic = dataclasses.replace(restored.model.critic, optimizer=descent)  # type: ignore[attr-defined]
-    gan = dataclasses.replace(restored.model, critic=critic, batch=POLISH_BATCH)  # type: ignore[type-var]
+    gan: Any = restored.model
+    gan = dataclasses.replace(gan, critic=dataclasses.replace(gan.critic, optimizer=descent), batch=POLISH_BATCH)
     rows = jnp.asarray(data.rows)
 
     def step(state, key):
         p_key, z_key, key = jax.random.split(key, 3)
         x_q = gan.generate(state.average, gan.normal(z_key, gan.generator.inputs))
-        return gan.critic_update(key, state, data.draw(p_key, rows, POLISH_BATCH), x_q)[0], None
+        new, metrics = gan.critic_update(key, state, data.draw(p_key, rows, POLISH_BATCH), x_q)
+        return keep_finite(state, new, metrics)[0], None
 
     keys = jax.random.split(jax.random.key(restored.config.seed), POLISH_STEPS)
     state = state._replace(critic_optimizer=descent.init(state.critic))
@@ -166,15 +201,22 @@ def polish(restored: Restored) -> Restored:
 
 
 def critic_bound(restored: Restored, p: density.Law, q: density.Law) -> tuple[float, float]:
-    """The bound on the named divergence by the trained critic on fresh samples, and its standard error."""
-    gan, state = restored.model, restored.state
+    """The bound on the named divergence by the trained critic on fresh samples, and its standard error.
+
+    Where f has a kink, the step itself takes the place of the smoothed one that training needs.
+    """
+    gan: Any = restored.model
+    state, d = restored.state, divergence(restored.config.divergence)
     rng = np.random.default_rng(restored.config.seed)
     x_p, x_q = (jnp.asarray(law.sample(rng, DRAWS), jnp.float32) for law in (p, q))
 
     @jax.jit
     def on(x_p, x_q):
         v_p, v_q = gan.outputs(state.critic, x_p), gan.outputs(state.critic, x_q)
-        return gan.lower_bound(v_p, v_q, gan.critic.lower_bound(v_p, v_q))
+        if gan.critic.divergence is d:
+            return gan.critic.lower_bound(v_p, v_q)
+        ratios = (stepped(d, gan.critic.output_activation.log_ratio(v), STEP) for v in (v_p, v_q))
+        return fenchel(d, *ratios, activation="log_ratio")
 
     values = [float(on(*pair)) for pair in zip(jnp.split(x_p, BLOCKS), jnp.split(x_q, BLOCKS), strict=True)]
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(BLOCKS))
@@ -218,54 +260,75 @@ def results(
 
 
 def rows_of(result: dict[str, Any], cell: Sequence[str], model: str) -> dict[str, dict[str, Any]]:
-    """Divergence → the row of a flow trained under it."""
+    """Divergence → the row of a flow trained under it; a row that diverged has no seeds."""
     variant = "-".join((*cell, model))
-    return {row["divergence"]: row for row in result["rows"] if row["variant"] == variant and row["seeds"]}
+    return {row["divergence"]: row for row in result["rows"] if row["variant"] == variant}
 
 
 def measured(row: dict[str, Any], name: str) -> float:
-    """The mean over seeds of a divergence; infinite if it is for one of them."""
+    """The mean over seeds of a divergence; infinite if it is for one of them, or if none was trained."""
     values = [seed[name] for seed in row["seeds"]]
-    return math.inf if None in values else float(np.mean(values))
+    return math.inf if None in values or not values else float(np.mean(values))
 
 
-def best(row: dict[str, Any]) -> float:
-    """The least divergence that a seed of the direct fit ended at."""
-    return min((seed["own"] for seed in row["seeds"] if seed["own"] is not None), default=math.inf)
+def best(row: dict[str, Any] | None) -> float:
+    """The least divergence that a seed of the direct fit ended at; NaN before there is one."""
+    return min((seed["own"] for seed in row["seeds"] if seed["own"] is not None), default=math.nan) if row else math.nan
 
 
 def least(rows: dict[str, dict[str, Any]]) -> list[str]:
     """The divergences that are least for the flow that was trained under them."""
-    return [name for name in rows if measured(rows[name], name) == min(measured(row, name) for row in rows.values())]
+    own = {name: measured(rows[name], name) for name in rows}
+    return [n for n in rows if math.isfinite(own[n]) and own[n] == min(measured(row, n) for row in rows.values())]
+
+
+def missed(row: dict[str, Any], name: str, fit: float, own_is_least: bool, aims: dict[str, Any]) -> list[str]:
+    """The aims that a row does not reach: a gap counts as too wide from two standard errors on."""
+    if not row["seeds"]:
+        return ["diverged"]
+    wide = [
+        seed["gap"] is None or seed["gap"] - 2.0 * seed["polished_error"] / seed["own"] > aims["gap"]
+        for seed in row["seeds"]
+    ]
+    far = not measured(row, name) - fit <= aims["excess"][name]
+    return ["gap"] * any(wide) + ["excess"] * far + ["own is not least"] * (not own_is_least)
 
 
 def table(result: dict[str, Any]) -> str:
     """Trained × measured for each flow, with the bound, the best fit, and what misses its aim, as text."""
-    return "\n\n".join("\n".join(_lines(result, cell)) for cell in result["cells"])
+    return "\n\n".join("\n".join(_lines(result, cell)) for cell in result["cells"] if rows_of(result, cell, "fgan"))
 
 
 def _lines(result: dict[str, Any], cell: Sequence[str]) -> Iterator[str]:
     rows, direct = (rows_of(result, cell, model) for model in MODELS)
-    names, aims = [name for name in result["names"] if name in rows], result["aims"]
-    if not rows:
-        return
+    names = [name for name in result["names"] if name in rows]
     yield f"{Cell(*cell).title}: trained under a row, measured under a column, nats, mean of the seeds"
-    heads = "".join(f"{name.replace('squared_', '')[:15]:>17}" for name in names)
+    heads = "".join(f"{name.replace('squared_', '')[:15]:>16}" for name in names)
     yield f"{'':<19}{heads}{'bound':>10}{'polished':>10}{'gap %':>7}{'best fit':>10}{'excess':>10}  aims missed"
     own_is_least = least(rows)
     for name in names:
-        row, own = rows[name], measured(rows[name], name)
-        values = "".join(f"{_number(measured(row, m)) + ('*' if m == name else ''):>17}" for m in names)
-        gap, fit = row["gap"]["mean"], best(direct[name]) if name in direct else math.nan
-        late = [seed["gap"] for seed in row["seeds"] if seed["gap"] is None or abs(seed["gap"]) > aims["gap"]]
-        missed = ["gap"] * bool(late) + ["excess"] * (not own - fit <= aims["excess"][name])
-        missed += ["own is not least"] * (name not in own_is_least)
+        row, fit = rows[name], best(direct.get(name))
+        short = ", ".join(missed(row, name, fit, name in own_is_least, result["aims"])) or "none"
+        if not row["seeds"]:
+            yield f"{name:<19}{short:>16}"
+            continue
+        values = "".join(f"{_cell(row, m) + ('*' if m == name else ' '):>16}" for m in names)
         yield (
             f"{name:<19}{values}{tables.number(row['bound']['mean'], digits=4):>10}"
-            f"{tables.number(row['polished']['mean'], digits=4):>10}{tables.number(gap, 100):>7}"
-            f"{_number(fit):>10}{_number(own - fit):>10}  {', '.join(missed) or 'none'}"
+            f"{tables.number(row['polished']['mean'], digits=4):>10}{tables.number(row['gap']['mean'], 100):>7}"
+            f"{_number(fit):>10}{_number(measured(row, name) - fit):>10}  {short}"
         )
-    yield f"least under their own training (*): {len(own_is_least)} of {len(names)}, aim {aims['own_is_least']}"
+    yield (
+        f"*: the divergence of the training; least of its column for {len(own_is_least)} of {len(names)}, aim "
+        f"{result['aims']['own_is_least']}. ~: by Monte Carlo; ~~: by one that a few draws carry, likely too small."
+    )
+    yield "best fit: the least of the direct fit's seeds. polished, gap: after more steps of the critic alone."
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    methods = {seed["methods"][name] for seed in row["seeds"]}
+    mark = "" if methods == {"quadrature"} else "~~" if any("heavy" in method for method in methods) else "~"
+    return mark + _number(measured(row, name))
 
 
 def _number(value: float) -> str:
@@ -292,12 +355,11 @@ def picture(path: Path, target: str) -> Path:
             line[0].set_ylabel(name.replace("_", " "), fontsize=10, weight="bold")
             for axis, (cell, model) in zip(line[1:], columns, strict=True):
                 row = rows_of(result, cell, model).get(name)
-                if row is None:
+                if row is None or not row["seeds"]:
                     axis.axis("off")
                     continue
                 _density(axis, np.exp(_model_density(path.parent / row["directory"], side)), truth.max(), box)
-                own = row["seeds"][0]["own"]
-                bound = row["seeds"][0]["bound"]
+                own, bound = (row["seeds"][0][score] for score in ("own", "polished"))
                 words = "exact ∞" if own is None else f"exact {_number(own)}"
                 axis.set_xlabel(words + ("" if bound is None else f", bound {_number(bound)}"), fontsize=8)
         axes[0, 0].set_title("data", fontsize=10, weight="bold")
@@ -356,27 +418,35 @@ def gap_picture(path: Path) -> Path:
             for axis, name in zip(line, names, strict=True):
                 axis.set_title(name.replace("_", " "), fontsize=9, weight="bold")
                 if name in rows:
-                    _gap(axis, RunDirectory(path.parent / rows[name]["directory"]), direct.get(name))
+                    _gap(axis, RunDirectory(path.parent / rows[name]["directory"]), best(direct.get(name)))
             line[0].set_ylabel(f"{cell.title.replace(', ', chr(10))}\nnats", fontsize=8)
         for axis in axes[-1]:
             axis.set_xlabel("step", fontsize=8)
-        legend_below(figure, axes[0, 0])
-        figure.suptitle("The critic's bound and the exact divergence while flows train, first seed", fontsize=11)
+        legend_below(figure, *axes.flat)
+        figure.suptitle(
+            "The critic's bound (mean of the steps between two points) and the exact divergence of the averaged flow, "
+            "while training, first seed",
+            fontsize=11,
+        )
         return save(figure, path.with_name(f"{path.stem}-gap.png"))
 
 
-def _gap(axis, run: RunDirectory, direct: dict[str, Any] | None) -> None:
+def _gap(axis, run: RunDirectory, fit: float) -> None:
+    """One panel. A bound is missing where a step of its interval was left out, an exact value where it is infinite."""
     records = run.records("metrics.jsonl")
     bounds = [(r["step"], r["bound"][0]) for r in records if "bound" in r]
     exact = [(r["step"], r["scores"][0].get("exact")) for r in records if "scores" in r]
-    known = [(step, value) for step, value in exact if value is not None]
-    axis.plot(*zip(*bounds, strict=True), color=PALETTE[0], lw=1.2, label="critic's bound")
-    if known:
-        axis.plot(*zip(*known, strict=True), "o", color=PALETTE[1], ms=4, label="exact divergence of the flow")
-    if direct:
-        axis.axhline(best(direct), **EXACT, label="best fit of this flow, without a critic")
-    values = [value for _, value in bounds + known]
-    axis.set_yscale("log" if min(values) > 0.0 else "linear")
+    styles = ({"color": PALETTE[0], "lw": 1.2}, {"color": PALETTE[1], "ls": "", "marker": "o", "ms": 4})
+    labels = ("critic's bound", "exact divergence")
+    values = []
+    for points, style, label in zip((bounds, exact), styles, labels, strict=True):
+        known = [(step, value) for step, value in points if value is not None]
+        if known:
+            axis.plot(*zip(*known, strict=True), label=label, **style)
+            values += [value for _, value in known]
+    if math.isfinite(fit):
+        axis.axhline(fit, **EXACT, label="least of the direct fits")
+    axis.set_yscale("log" if values and min(values) > 0.0 else "linear")
     axis.tick_params(labelsize=7)
 
 

@@ -1,10 +1,10 @@
 """A generator of known density fitted to a known target by the divergence itself: no critic, so no game.
 
-    D_f(P‖Q) = f(1) + E_M[(q/m) f̃(p/q)],    M = ½(P + Q),    f̃(u) = f(u) − f(1) − f'(1)(u − 1).
+    D_f(P‖Q) = f(1) + E_M[(q/m) f̃(r)],        r = p/q,  M = ½(P + Q),  f̃(u) = f(u) − f(1) − f'(1)(u − 1),
+    ∇D_f     = −E_M[(q/m) f*(f'(r)) ∇log q].
 
-M is held fixed in a step, so that the gradient in q of an average over points of M is that of D_f, without bias and
-with weights q/m ≤ 2 (importance sampling from a defensive mixture, Hesterberg 1995). What it ends at is the best that
-such a generator can do under D_f: the mark for an f-GAN with the same generator.
+Both averages are over points of M, with weights q/m ≤ 2: importance sampling from a defensive mixture (Hesterberg
+1995), without bias. Where the descent ends is the mark for an f-GAN with the same generator.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import optax
 
 from estimators.critics.kernel import ALONE, Metrics, Replicas
+from estimators.distributions.examples import TARGETS
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import divergence
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import keep_finite
+from fgan.models.objectives import stepped
 from fgan.models.players import Generator, optimizer
 from fgan.networks.generators import GENERATORS
 
@@ -30,6 +32,9 @@ MODELS = {"direct_fit": "a flow fitted to a known distribution by the divergence
 
 FARTHEST = 30.0
 """nats; log-ratios beyond count as this. e^60, which pearson may need, is a number in float32."""
+
+STEP = 1e-3
+"""nats; width of the step that stands in for f' where f has a kink: fewer samples fall into it than change a mean."""
 
 
 class FitState(NamedTuple):
@@ -80,11 +85,16 @@ class DirectFit:
     def value(self, parameters: Any, x: jax.Array) -> jax.Array:
         """D_f from points x [2b, d], half of them of P and half of Q, whose gradient is that of D_f: []."""
         d, log_q = self.divergence, self.log_prob(parameters, x)
-        log_ratio = jnp.clip(self.data.log_prob(x) - log_q, -FARTHEST, FARTHEST)
-        moved = jnp.exp(log_q - jax.lax.stop_gradient(log_q))  # 1, with the gradient of log q
-        weight = 2.0 * jax.nn.sigmoid(-jax.lax.stop_gradient(log_ratio)) * moved
+        fixed = jax.lax.stop_gradient(log_q)
+        log_ratio = jnp.clip(self.data.log_prob(x) - fixed, -FARTHEST, FARTHEST)
+        weight = 2.0 * jax.nn.sigmoid(-log_ratio)  # q/m
         excess = d.f(jnp.exp(log_ratio)) - d.value_at_one - d.prime(jnp.ones(())) * jnp.expm1(log_ratio)
-        return d.value_at_one + self.replicas.expectation(weight * excess)
+        pull = self.slope(log_ratio) - self.slope(jnp.zeros(()))  # any constant has a mean of 0; this one steadies it
+        return d.value_at_one + self.replicas.expectation(weight * (excess + pull * (log_q - fixed)))
+
+    def slope(self, log_ratio: jax.Array) -> jax.Array:
+        """−f*(f'(r)), what a point adds to ∂D_f/∂log q in units of q."""
+        return -self.divergence.log_ratio.conjugate(stepped(self.divergence, log_ratio, STEP))
 
     def log_prob(self, parameters: Any, x: jax.Array) -> jax.Array:
         """log q(x): [n, d] → [n]."""
@@ -97,13 +107,16 @@ class DirectFit:
 
 def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> DirectFit:
     """The fit that `config` describes. Raises ConfigError unless both densities are known."""
+    if len(data.rows):  # a known target has none
+        raise ConfigError(
+            f"model = direct_fit: the density of data.name = {data.name} is not known; set data.name to one of "
+            f"{', '.join(TARGETS)}"
+        )
     network = GENERATORS[config.generator.kind](config.generator, data)
     if not hasattr(network, "log_prob"):
         raise ConfigError(
-            f"model = direct_fit: set generator.kind = flow; the density of {config.generator.kind} is not known"
+            f"model = direct_fit: set generator.kind = flow; it does not fit {config.generator.kind} generators"
         )
-    if len(data.rows):  # a known target has none
-        raise ConfigError(f"model = direct_fit: the density of data.name = {data.name} is not known")
     return DirectFit(
         divergence=divergence(config.divergence),
         data=data,

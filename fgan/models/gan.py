@@ -77,7 +77,7 @@ class FGAN:
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
     critic_steps: int = 1  # critic updates a generator update
-    generator_batches: int = 1  # batches of generated samples in a generator update; the critic sees the first of them
+    generator_batches: int = 1  # batches of generated samples in a generator update; a penalty on it sees the first
     update: Literal["alternating", "simultaneous"] = "alternating"  # or the paper's single-step simultaneous update
     replicas: Replicas = ALONE
 

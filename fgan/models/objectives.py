@@ -44,10 +44,13 @@ def ratio(q: Outputs) -> jax.Array:
 
     Where f_G has a kink, a step `smoothing` wide stands in for f_G'.
     """
-    log_ratio, d = q.activation.log_ratio(q.v), q.divergence
-    if not d.smooth:
-        log_ratio = d.kink + SMOOTHING / q.smoothing * (log_ratio - d.kink)
-    return -d.log_ratio.conjugate(log_ratio)
+    d = q.divergence
+    return -d.log_ratio.conjugate(stepped(d, q.activation.log_ratio(q.v), q.smoothing))
+
+
+def stepped(d: FDivergence, log_ratio: jax.Array, width: float) -> jax.Array:
+    """What `d.log_ratio` takes in place of ℓ for a step `width` nats wide at a kink of f; ℓ where there is no kink."""
+    return log_ratio if d.smooth else d.kink + SMOOTHING / width * (log_ratio - d.kink)
 
 
 def kl_gradient(q: Outputs) -> jax.Array:

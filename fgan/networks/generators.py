@@ -59,7 +59,8 @@ class Convolved(nn.Module):
     Where m has steep steps, so that little falls between modes, it is flat within them; A gives them their width, one
     for all modes, on top of what m leaves. `network` is m, `width` the dimension of z₂, the last coordinates of z.
 
-    The learnt numbers are A/√(2/width): of one size whatever the width, so that a step of Adam is one share of them.
+    The learnt numbers are A/√(2/width). Their initial size does not depend on the width, so one step of Adam changes
+    them by the same fraction at every width.
     """
 
     network: nn.Module

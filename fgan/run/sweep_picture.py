@@ -24,7 +24,7 @@ SCORES = {
 }
 """Scores that a sweep's picture shows, the first two that it has, and where a perfect generator's stand.
 
-`exact` is drawn less its optimum, which no two divergences share."""
+`exact` is drawn less its optimum, where that is known; no two divergences share one."""
 
 
 def draw(path: Path) -> Path:
@@ -40,7 +40,7 @@ def draw(path: Path) -> Path:
     numeric = (name for name in fields if all(type(member[name]) in (int, float) for member in members))
     across = next(numeric, fields[0])
     for member in members:
-        if member.get("exact") is not None:
+        if member.get("exact") is not None and member.get("optimum") is not None:
             member["exact"] -= member["optimum"]
     shown = [score for score in SCORES if any(member.get(score) is not None for member in members)][:2] or ["bound"]
     with plt.rc_context(STYLE):
@@ -92,7 +92,8 @@ def _swept(axis, members: Sequence[dict[str, Any]], across: str, others: list[st
     _scales(axis, [at[value] for value in values], [c[score] for c in members if c.get(score) is not None])
     if not numeric:
         axis.set_xticks(range(len(values)), [_short(value) for value in values], rotation=30, ha="right")
-    axis.set(xlabel=across, ylabel="exact − optimum, nats" if score == "exact" else score.replace("_", " "))
+    words = {"exact": "exact − optimum, nats" if perfect else "exact divergence, nats"}
+    axis.set(xlabel=across, ylabel=words.get(score, score.replace("_", " ")))
 
 
 def _scales(axis, x: Sequence[float], y: Sequence[float]) -> None:

@@ -162,7 +162,7 @@ def _exact(config: Config, data: Dataset, n: int) -> Score | None:
 
 def _density(config: Config, data: Dataset, n: int) -> Score | None:
     """The exact divergence of a generator whose density is known, beside what samples are scored by."""
-    if data.target is None:
+    if data.target is None or config.model not in ("fgan", "direct_fit"):
         return None
     network = GENERATORS[config.generator.kind](config.generator, data)
     if not hasattr(network, "log_prob"):
