@@ -46,8 +46,8 @@ def nudged(parameters, by):
     return jax.tree.map(lambda x: x + by * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), parameters)
 
 
-# a divergence of each kind: steep on either side, bounded, with a kink, f(1) ≠ 0
-@pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "total_variation", "gan"])
+# a divergence of each kind: steep, with a kink, f(1) ≠ 0
+@pytest.mark.parametrize("name", ["kl", "total_variation", "gan"])
 def test_its_average_is_the_divergence_and_its_slope_the_slope(name):
     """Over 32 batches, within four standard errors of quadrature and of a central difference of quadratures."""
     model, d = fit(name), divergence(name)

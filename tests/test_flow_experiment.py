@@ -31,6 +31,7 @@ def short(tmp_path_factory):
     return directory, result
 
 
+@pytest.mark.slow
 def test_scores_are_exact_and_the_bound_is_below(short):
     """After ten steps a flow is near N(0, I): both divergences are the same to a few percent, bounds near 0."""
     _, result = short
@@ -92,6 +93,7 @@ def test_the_table_marks_what_is_drawn(method, mark):
     )
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_nothing_is_trained_again(short, monkeypatch, capsys):
     directory, result = short
     monkeypatch.setattr(runs, "start", lambda *_: pytest.fail("a finished run was started"))
