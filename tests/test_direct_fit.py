@@ -105,7 +105,7 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path):
     "change, words",
     [
         ({"generator.kind": "mlp"}, "set generator.kind = flow"),
-        ({"generator.kind": "location_scale"}, "set generator.kind = flow"),
+        ({"generator.kind": "location_scale", "generator.latent": 1}, "set generator.kind = flow"),
         ({"data.name": "digits"}, "set data.name to one of mixture_1d"),
         ({"data.name": "high_dimensional", "generator.kind": "mlp"}, "set data.name to one of mixture_1d"),
         ({"penalty.names": ("r1",)}, "leave penalty.names empty"),

@@ -61,7 +61,7 @@ def start(**fields):
 
 def begun(config):
     # what the state is made of depends on nothing else that the cases change
-    names = ("model", "instance_noise", "generator_optimizer", "critic_optimizer")
+    names = ("model", "generator", "instance_noise", "generator_optimizer", "critic_optimizer")
     return start(**{name: getattr(config, name) for name in names})
 
 
@@ -190,7 +190,7 @@ CASES = {
         "game": {"generator_batches": 2},
     },
     "another model": {"model": NAME},
-    "direct fit": {"model": "direct_fit", "generator": {"kind": "flow", "layers": 2, "features": [8]}},
+    "direct fit": {"model": "direct_fit", "generator": {"kind": "flow", "layers": 2}},
 }
 ADAM = {f"{player}_optimizer": {"name": "adam", "b1": 0.5, "learning_rate": 1e-3} for player in ("generator", "critic")}
 
