@@ -8,7 +8,8 @@ import pytest
 from fgan.config.checks import check
 from fgan.config.toml import to_toml
 from fgan.experiments import flow, runs
-from fgan.experiments.flow import CELLS, EXCESS, MODELS, NAMES, Cell, preset
+from fgan.experiments.flow.table import EXCESS
+from fgan.experiments.flow.training import CELLS, MODELS, NAMES, Cell, preset
 
 SMALL = Cell("wide_ring", "small")
 OPTIONS = {"cells": (SMALL,), "names": ("kl", "total_variation"), "steps": 10, "seeds": 1, "quiet": True}
@@ -63,7 +64,7 @@ def missed_aims(*rows: dict, best: float) -> list[str]:
         {"divergence": n, "variant": "wide_ring-small-direct_fit", "seeds": [{"own": best}]} for n in ("kl", "js")
     ]
     aims = {"own_is_least": 2, "excess": EXCESS, "gap": 0.03}
-    text = flow.table({"rows": [*rows, *direct], "cells": [SMALL], "names": ["kl", "js"], "aims": aims})
+    text = flow.table.text({"rows": [*rows, *direct], "cells": [SMALL], "names": ["kl", "js"], "aims": aims})
     return [line.split("  ")[-1].strip() for line in text.splitlines()[2:4]]
 
 
@@ -83,7 +84,7 @@ def test_the_table_says_which_aims_are_missed():
 @pytest.mark.parametrize("method, mark", [("quadrature", " 0.1000*"), ("monte_carlo", "~0.1000*")])
 def test_the_table_marks_what_is_drawn(method, mark):
     row = made_up(0.1, 0.2, name="kl", method=method)
-    assert mark in flow.table(
+    assert mark in flow.table.text(
         {
             "rows": [row],
             "cells": [SMALL],
@@ -104,4 +105,4 @@ def test_pictures_are_drawn_and_nothing_is_trained_again(short, monkeypatch, cap
     monkeypatch.setattr(flow, "results", lambda directory, *, quiet: result)
     made = flow.reproduce("flow", directory, quiet=True)
     assert [path.name for path in made] == ["flow-wide_ring.png", "flow-gap.png", "flow.json"]
-    assert all(path.stat().st_size > 10_000 for path in made) and flow.table(result) in capsys.readouterr().out
+    assert all(path.stat().st_size > 10_000 for path in made) and flow.table.text(result) in capsys.readouterr().out

@@ -22,12 +22,12 @@ from fgan.networks.flows import standard_normal
 ON_LINE = 1e-6
 """Largest error of an integral on the line, relative to 1 + D_f."""
 
-IN_PLANE, LEAST = 1e-3, 1e-5
-"""Largest change of an integral in the plane when its step is halved: a share of D_f − f(1), and nats. A spline bends
-at its knots, which costs seconds below this."""
+IN_PLANE = 1e-4
+"""Largest change of an integral in the plane when its step is halved, relative to 1 + D_f. A spline bends at its knots,
+which costs seconds below this."""
 
-MASS = 1e-3
-"""Largest error of P's mass in the plane."""
+MASS = 1e-4
+"""Largest error of P's mass that a rule may find."""
 
 EXTENT, POINTS = 9.0, (256, 512, 1024)
 """The square in the plane that holds all but 1e-18 of N(0, I), and the points along a side, at first and at most.
@@ -150,7 +150,8 @@ def from_plane(log_p: LogDensity, divergences: Sequence[FDivergence]) -> list[fl
             with jax.enable_x64(True):
                 inside = log_perspective(d)(jnp.asarray(at_z), standard_normal(jnp.asarray(z)))
             value = area * float(np.exp(inside).sum())
-            if off <= MASS and abs(value - last.get(d, math.inf)) <= IN_PLANE * value + LEAST:  # never where infinite
+            settled = math.isfinite(value) and abs(value - last.get(d, math.inf)) <= IN_PLANE * (1.0 + value)
+            if settled and off <= MASS:
                 found[d] = d.value_at_one + value
             last[d] = value
         if len(found) == len(divergences):
