@@ -49,7 +49,7 @@ def test_asked_to_stop_it_saves_its_runs_and_goes_on(tmp_path, monkeypatch):
     steps, ended = [], []
     train([run], progress=lambda done, text: steps.append((done, text)), finished=ended.append)
     assert run.finished and run.step == 2000 and steps[-1] == (2000, "") and ended == [run]
-    found = runs.row(run, lambda sample: {"size": len(sample(7, 0))}, ("size",))
+    found = runs.row(run, runs.of_samples(lambda sample: {"size": len(sample(7, 0))}), ("size",))
     assert found["size"] == {"mean": 7.0, "standard_error": None} and found["seeds"] == [{"seed": 0, "size": 7}]
     assert (found["steps"], found["diverged"], found["directory"]) == (2000, False, "runs/preset-jeffreys-seed0")
 
