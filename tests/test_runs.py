@@ -54,6 +54,22 @@ def test_asked_to_stop_it_saves_its_runs_and_goes_on(tmp_path, monkeypatch):
     assert (found["steps"], found["diverged"], found["directory"]) == (2000, False, "runs/preset-jeffreys-seed0")
 
 
+def test_a_run_is_scored_once(tmp_path):
+    """And again only if it has trained on since."""
+    (run,) = planned(tmp_path, ("jeffreys",), preset, {})
+    run.directory.mkdir(parents=True)
+    asked = []
+
+    def score(run, member):
+        asked.append(member)
+        return {"value": float(len(asked))}
+
+    for step, expected in ((10, 1.0), (10, 1.0), (20, 2.0)):
+        (run.directory / "status.json").write_text(json.dumps({"step": step}))
+        assert runs.scores(run, 0, score) == {"value": expected}
+    assert runs.scores(run, 1, score) == {"value": 3.0} and asked == [0, 0, 1]
+
+
 def test_a_diverged_run_is_a_row_and_stops_no_other(tmp_path, monkeypatch):
     (run,) = planned(tmp_path, ("neyman",), preset, {})
     run.directory.mkdir(parents=True)

@@ -171,7 +171,7 @@ def fill(
 
 
 def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
-    """A finished run in a table: its facts, the `score` of each seed, and the `summary` of the scores in `names`."""
+    """A finished run in a table: its facts, the scores of each seed, and the `summary` of the scores in `names`."""
     metrics, timings = map(RunDirectory(run.directory).records, ("metrics.jsonl", "timings.jsonl"))
     skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in metrics if "skipped" in r)
     facts = {
@@ -185,8 +185,18 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     }
     if run.diverged:
         return facts | {"seeds": []}
-    seeds = [{"seed": run.config.seed + i} | score(run, i) for i in range(run.config.seeds)]
+    seeds = [{"seed": run.config.seed + i} | scores(run, i, score) for i in range(run.config.seeds)]
     return facts | {"seeds": seeds, **summary(seeds, names)}
+
+
+def scores(run: Run, member: int, score: Score) -> dict[str, Any]:
+    """`score` of a seed of a finished run, kept in a file beside it. Delete that file when `score` itself changes."""
+    file = run.beside(f"-member{member}.json")
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if kept.get("step") != run.step:
+        kept = {"step": run.step, "scores": score(run, member)}
+        write_atomic(file, json.dumps(kept, allow_nan=False) + "\n")
+    return kept["scores"]
 
 
 def of_samples(score: Callable[[Sampler], dict[str, Any]]) -> Score:

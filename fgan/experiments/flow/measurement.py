@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from functools import lru_cache
 from typing import Any
@@ -23,7 +22,6 @@ from fgan.models.direct_fit import STEP
 from fgan.models.gan import FGAN
 from fgan.models.model import keep_finite
 from fgan.models.objectives import stepped
-from fgan.run.checkpoint import write_atomic
 from fgan.run.members import Restored, restore
 from fgan.scores import density
 
@@ -46,11 +44,8 @@ def laws(restored: Restored) -> tuple[density.Law, density.Law]:
 
 
 def score(run: Run, member: int) -> dict[str, Any]:
-    """`measure` of a seed of a finished run, kept in a file beside the run."""
-    file = run.beside(f"-member{member}.json")
-    if not file.exists():
-        write_atomic(file, json.dumps(measure(restore(run.directory, member)), allow_nan=False) + "\n")
-    return json.loads(file.read_text())
+    """`measure` of a seed of a finished run."""
+    return measure(restore(run.directory, member))
 
 
 def measure(restored: Restored) -> dict[str, Any]:
