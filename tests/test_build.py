@@ -61,14 +61,23 @@ def test_the_instance_noise_knows_the_length_of_the_training():
     assert build(BASE, RING).instance_noise is None
 
 
+def test_the_step_of_a_kink_narrows_over_the_training():
+    """Geometrically, from the first width to the last; the generator's cost in a step has the width of that step."""
+    gan = build(replace(BASE, {"divergence": "total_variation", "game.smoothing": (2.0, 0.5)}), RING)
+    v = jnp.linspace(-1.0, 1.0, 5)
+    for step, width in ((0, 2.0), (BASE.steps // 2, 1.0), (BASE.steps, 0.5), (2 * BASE.steps, 0.5)):
+        assert float(gan.smoothing(step)) == pytest.approx(width)
+        np.testing.assert_allclose(gan.cost(v, step), -0.5 * np.tanh(v / width), rtol=1e-5)
+
+
 def test_the_fields_of_the_config_reach_the_gan():
     groups = {
-        "game": Game(objective="alternative", critic_steps=4, smoothing=0.7),
+        "game": Game(objective="alternative", critic_steps=4, smoothing=(0.7, 0.7)),
         "generator": Generator(latent=7, average=0.9),
         "critic": Critic(output_bound=5.0),
     }
     gan = build(replace(BASE, groups | {"batch": 12}), RING)
     assert (gan.objective, gan.update, gan.critic_steps) == (OBJECTIVES["alternative"], "alternating", 4)
-    assert (gan.batches, gan.batch, gan.smoothing) == (4, 12, 0.7)
+    assert (gan.batches, gan.batch, float(gan.smoothing(3))) == (4, 12, pytest.approx(0.7))
     assert (gan.generator.inputs, gan.generator.average) == (7, 0.9)
     assert (gan.critic.inputs, gan.critic.output_bound) == (2, 5.0)

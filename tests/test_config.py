@@ -254,7 +254,7 @@ IMPOSSIBLE = [
     ],
     *[(f"instance_noise.{name}", v) for name in ("end", "fall") for v in (0.0, -1.0, NAN, INF)],
     *[("instance_noise.overlap", v) for v in ((0.0, 0.1), (0.1, -1.0), (NAN, 0.1))],
-    *[("game.smoothing", v) for v in (0.0, -1.0, NAN)],
+    *[("game.smoothing", v) for v in (2.0, (2.0,), (0.0, 0.5), (2.0, -1.0), (2.0, NAN))],
     *[("generator.average", v) for v in (1.0, -0.5, NAN)],
     *[("generator.start", v) for v in ((0.0, 0.0), (0.0, -1.0), (NAN, 1.0), (0.0, NAN), (INF, 1.0), (0.0, INF))],
     *[("log.evaluate", 150), ("log.checkpoint", 250)],

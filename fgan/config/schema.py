@@ -25,6 +25,7 @@ NonNegative = Annotated[float, Bound(0.0)]
 Positive = Annotated[float, Bound(0.0, above=True)]
 Share = Annotated[float, Bound(0.0, below=1.0)]
 Small = Annotated[float, Bound(1e-6)]  # far below any useful value, and its square is no zero in float32
+Width = Annotated[float, Bound(1e-3)]  # nats; narrower steps leave no sample a slope in float32
 Nonlinearity = Annotated[str, OneOf("estimators.critics.networks:NONLINEARITIES")]
 
 
@@ -110,8 +111,9 @@ class Game:
     """What the generator minimises: the bound, the paper's alternative (maximise E_Q[T]), the named divergence
     through the critic's ratio (always so where the critic trains under another divergence), or KL(data‖model) through
     that ratio, which keeps the balance of modes (a divergence with a kink keeps its smoothed ratio)."""
-    smoothing: Annotated[float, Bound(1e-3)] = 0.2
-    """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation."""
+    smoothing: tuple[Width, Width] = (0.2, 0.2)
+    """Width, in nats of log-ratio, of the smoothed step that trains a generator under total_variation: its value in the
+    first step and in the last."""
     normalise: bool = False
     """Divide the critic's loss and penalty by f''(1), the weights of the generator's samples by their batch mean."""
     update: Literal["alternating", "simultaneous"] = "alternating"

@@ -149,7 +149,10 @@ def preset(
             output_bound=2.0 if plain else 1.0,
         ),
         game=Game(
-            objective=OBJECTIVES[variant], normalise=not plain, smoothing=2.0, generator_batches=1 if plain else 4
+            objective=OBJECTIVES[variant],
+            normalise=not plain,
+            smoothing=(2.0, 2.0),
+            generator_batches=1 if plain else 4,
         ),
         penalty=Penalty() if plain else Penalty(names=("roth",), weight=0.1, schedule="annealed"),
         instance_noise=InstanceNoise() if plain else InstanceNoise(start=0.5, overlap=(0.02, 0.6), fall=0.3),

@@ -72,7 +72,8 @@ class FGAN:
     critic: Critic  # the divergence whose bound it climbs may be another
     batch: int  # the global batch size, over all devices
     objective: Objective = minimax  # what the generator minimises, an entry of OBJECTIVES
-    smoothing: float = SMOOTHING  # nats; width of the step that stands in for f' where the divergence has a kink
+    # step → nats; width of the step that stands in for f' where the divergence has a kink
+    smoothing: optax.Schedule = optax.constant_schedule(SMOOTHING)
     normalise: bool = False
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
@@ -169,7 +170,7 @@ class FGAN:
 
         def loss(generator):
             x_q = self.noisy(q_key, state, self.generate(generator, z), self.generator_batches)
-            value = self.generator_loss(self.raw(critic, x_q, state.instance_noise))
+            value = self.generator_loss(self.raw(critic, x_q, state.instance_noise), state.step)
             if self.penalty is None or self.penalty.on != "generator":
                 return value, {}
             noisy_p = self.noisy(p_key, state, x_p)
@@ -228,19 +229,19 @@ class FGAN:
         log_ratio, expectation = self.critic.output_activation.log_ratio, self.replicas.expectation
         return fenchel(self.divergence, log_ratio(v_p), log_ratio(v_q), activation="log_ratio", expectation=expectation)
 
-    def cost(self, v: jax.Array) -> jax.Array:
-        """What the generator pays for each sample, from the critic's outputs on them: [b] → [b]."""
-        return self.objective(Outputs(v, self.critic.output_activation, self.divergence, self.smoothing))
+    def cost(self, v: jax.Array, step: jax.Array | int = 0) -> jax.Array:
+        """What the generator pays for each sample in a step, from the critic's outputs on them: [b] → [b]."""
+        return self.objective(Outputs(v, self.critic.output_activation, self.divergence, self.smoothing(step)))
 
-    def generator_loss(self, raw: jax.Array) -> jax.Array:
+    def generator_loss(self, raw: jax.Array, step: jax.Array | int = 0) -> jax.Array:
         """The generator's objective from the critic's outputs on its samples, before the output bound: [b] → []."""
         expectation, v = self.replicas.expectation, self.critic.bounded(raw)
         if self.normalise:
-            weight = jax.lax.stop_gradient(derivative(self.cost)(v))
+            weight = jax.lax.stop_gradient(derivative(lambda v: self.cost(v, step))(v))
             return -expectation(weight / expectation(weight) * raw)
         if self.objective is minimax and self.critic.bound is not fenchel:
             return self.critic.lower_bound(jax.lax.stop_gradient(v), v, expectation)  # P's term is a constant here
-        return expectation(self.cost(v))
+        return expectation(self.cost(v, step))
 
     def normal(self, key: jax.Array, dim: int, batches: int = 1) -> jax.Array:
         """This device's share of each of so many global batches of N(0, I) in `dim` dimensions, one after another."""
@@ -259,6 +260,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     named = divergence(config.divergence)
     trained = divergence(config.critic.divergence or (named if named.smooth else "js"))
     updates = config.steps * config.game.critic_steps
+    first, last = config.game.smoothing
     g, c = config.generator, config.critic
     generator_network, critic_network = GENERATORS[g.kind](g, data), CRITICS[c.kind](c, data)
     return FGAN(
@@ -282,7 +284,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         ),
         batch=config.batch,
         objective=objective(config.game.objective, named, trained),
-        smoothing=config.game.smoothing,
+        smoothing=optax.exponential_decay(first, config.steps, last / first, end_value=last),
         normalise=config.game.normalise,
         penalty=weighted(config.penalty, config.steps),
         instance_noise=instance_noise(config.instance_noise, updates),

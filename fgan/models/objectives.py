@@ -23,7 +23,7 @@ class Outputs(NamedTuple):
     v: jax.Array  # outputs within their bound, [b]
     activation: Activation  # v → T, f*(T) and ℓ, for the divergence that trains the critic
     divergence: FDivergence  # f_G, the divergence that the generator descends
-    smoothing: float = SMOOTHING  # width in nats of the step that stands in for f_G' where f_G has a kink
+    smoothing: jax.Array | float = SMOOTHING  # width in nats of the step that stands in for f_G' where f_G has a kink
 
 
 Objective = Callable[[Outputs], jax.Array]
@@ -48,7 +48,7 @@ def ratio(q: Outputs) -> jax.Array:
     return -d.log_ratio.conjugate(stepped(d, q.activation.log_ratio(q.v), q.smoothing))
 
 
-def stepped(d: FDivergence, log_ratio: jax.Array, width: float) -> jax.Array:
+def stepped(d: FDivergence, log_ratio: jax.Array, width: jax.Array | float) -> jax.Array:
     """What `d.log_ratio` takes in place of ℓ for a step `width` nats wide at a kink of f; ℓ where there is no kink."""
     return log_ratio if d.smooth else d.kink + SMOOTHING / width * (log_ratio - d.kink)
 
