@@ -159,6 +159,16 @@ def test_a_convolved_generator_is_its_network_plus_gaussian_noise():
         np.testing.assert_allclose(x - network.apply(inner, z), noise @ a, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("width, start", [(2, 0.1), (300, 0.1), (300, 0.4)])
+def test_the_linear_part_starts_at_the_deviation_asked_for(width, start):
+    """Its entries are draws, so the deviation over 600 coordinates is right to five standard errors, 1/√(2·600·w)."""
+    generator = Generator(linear=width, linear_start=start)
+    convolved = GENERATORS["mlp"](generator, dataclasses.replace(RING, dim=600))
+    weights = convolved.init(KEY, jnp.zeros((1, generator.latent + width)))
+    a = np.sqrt(2.0 / width) * weights["params"]["Dense_0"]["kernel"]
+    assert np.sqrt(np.mean(np.sum(a**2, axis=0))) == pytest.approx(start, rel=5 / np.sqrt(1200 * width))
+
+
 def test_in_precision_computes_in_its_type_and_answers_in_that_of_its_inputs():
     network = MLP((8,), "tanh", 3)
     narrow = InPrecision(network, jnp.dtype("bfloat16"))

@@ -66,6 +66,9 @@ class Generator:
     linear: Annotated[int, Bound(0)] = 0
     """Further coordinates of the noise, added to the output of an mlp through one linear map. They give all modes the
     same width where the mlp's units saturate."""
+    linear_start: Positive = 0.1
+    """Deviation that they add to each coordinate at the start. Narrower than the modes; in many dimensions, where a
+    critic hardly sees widths, training changes it little."""
     layers: Annotated[int, Bound(2, below=9)] = 4
     """Couplings of a flow, each with a conditioner of `features`; its noise has the dimension of the data."""
     average: Share = 0.0

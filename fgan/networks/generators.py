@@ -49,10 +49,6 @@ def factor(root: jax.Array) -> jax.Array:
     return jnp.tril(root, -1) + jnp.diag(jnp.exp(jnp.diagonal(root)))
 
 
-NARROW = 0.1
-"""Deviation that z₂ first adds to each coordinate in `Convolved`: narrower than the data, whose deviation is 1."""
-
-
 class Convolved(nn.Module):
     """x = m(z₁) + A z₂ with z = (z₁, z₂): the law of m(z₁) convolved with N(0, AAᵀ), A learnt.
 
@@ -60,17 +56,18 @@ class Convolved(nn.Module):
     for all modes, on top of what m leaves. `network` is m, `width` the dimension of z₂, the last coordinates of z.
 
     The learnt numbers are A/√(2/width). Their initial size does not depend on the width, so one step of Adam changes
-    them by the same fraction at every width.
+    them by the same fraction at every width. At the start A z₂ adds `start` to the deviation of each coordinate.
     """
 
     network: nn.Module
     width: int
     dim: int
+    start: float = 0.1
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        start = nn.initializers.variance_scaling(0.5 * self.width * NARROW**2, "fan_in", "normal")
-        linear = nn.Dense(self.dim, use_bias=False, kernel_init=start)
+        initial = nn.initializers.variance_scaling(0.5 * self.width * self.start**2, "fan_in", "normal")
+        linear = nn.Dense(self.dim, use_bias=False, kernel_init=initial)
         return self.network(z[:, : -self.width]) + math.sqrt(2.0 / self.width) * linear(z[:, -self.width :])
 
 
@@ -96,7 +93,7 @@ def mlp(generator: Generator, data: Any) -> nn.Module:
         _refuse_linear(generator)
         return Bounded(generator.features, generator.nonlinearity, data.dim)
     network = MLP(generator.features, generator.nonlinearity, data.dim, gain=generator.gain)
-    return Convolved(network, generator.linear, data.dim) if generator.linear else network
+    return Convolved(network, generator.linear, data.dim, generator.linear_start) if generator.linear else network
 
 
 def location_scale(generator: Generator, data: Any) -> nn.Module:
