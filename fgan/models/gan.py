@@ -33,6 +33,8 @@ from fgan.models.players import Critic, Generator, InPrecision, optimizer
 from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
 
+STEADY = optax.constant_schedule(SMOOTHING)
+
 MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 
@@ -72,8 +74,7 @@ class FGAN:
     critic: Critic  # the divergence whose bound it climbs may be another
     batch: int  # the global batch size, over all devices
     objective: Objective = minimax  # what the generator minimises, an entry of OBJECTIVES
-    # step → nats; width of the step that stands in for f' where the divergence has a kink
-    smoothing: optax.Schedule = optax.constant_schedule(SMOOTHING)
+    smoothing: optax.Schedule = STEADY  # step → nats, the width of the step that stands in for f' where f has a kink
     normalise: bool = False
     penalty: WeightedPenalty | None = None
     instance_noise: InstanceNoise | None = None
