@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estimators.divergences.table import DIVERGENCES
+from estimators.divergences.table import DIVERGENCES, divergence
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Game, Generator, InstanceNoise, Penalty, replace
 from fgan.data.sources import load
 from fgan.models.model import build
 from fgan.models.objectives import OBJECTIVES
 from fgan.models.penalties import critic_values
+from fgan.models.players import InPrecision
 
 BASE = Config(steps=40, batch=16, generator=Generator(features=(8,)), critic=Critic(features=(8,)))
 RING, LINE = (load(Data(name=name)) for name in ("ring", "mixture_1d"))
@@ -70,14 +71,33 @@ def test_the_step_of_a_kink_narrows_over_the_training():
         np.testing.assert_allclose(gan.cost(v, step), -0.5 * np.tanh(v / width), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name, critic, trained",
+    [
+        ("kl", "", "kl"),
+        ("total_variation", "", "js"),
+        ("hockey_stick(3)", "", "js"),
+        ("total_variation", "tv", "total_variation"),
+        ("kl", "pearson", "pearson"),
+        ("chi2", "pearson", "pearson"),
+        ("alpha(0.3)", "alpha(0.3)", "alpha(0.3)"),
+    ],
+)
+def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(name, critic, trained):
+    gan = build(Config(divergence=name, critic=Critic(divergence=critic)), RING)
+    assert gan.critic.divergence is divergence(trained) and gan.divergence is divergence(name)
+
+
 def test_the_fields_of_the_config_reach_the_gan():
-    groups = {
-        "game": Game(objective="alternative", critic_steps=4, smoothing=(0.7, 0.7)),
-        "generator": Generator(latent=7, average=0.9),
-        "critic": Critic(output_bound=5.0),
-    }
-    gan = build(replace(BASE, groups | {"batch": 12}), RING)
+    game = Game(objective="alternative", critic_steps=4, smoothing=(0.7, 0.7))
+    critic = Critic(output_bound=5.0, out_of_bound_penalty=0.5, activation="paper", frequencies=2)
+    config = Config(game=game, generator=Generator(latent=7, linear=3, average=0.9), critic=critic, batch=12)
+    gan = build(config, RING)
     assert (gan.objective, gan.update, gan.critic_steps) == (OBJECTIVES["alternative"], "alternating", 4)
-    assert (gan.batches, gan.batch, float(gan.smoothing(3))) == (4, 12, pytest.approx(0.7))
-    assert (gan.generator.inputs, gan.generator.average) == (7, 0.9)
-    assert (gan.critic.inputs, gan.critic.output_bound) == (2, 5.0)
+    assert float(gan.smoothing(3)) == pytest.approx(0.7) and gan.batches == 4
+    assert (gan.generator.inputs, gan.generator.average, gan.batch, gan.critic.inputs) == (10, 0.9, 12, 2)
+    assert (gan.critic.output_bound, gan.critic.out_of_bound_penalty, gan.critic.takes_noise) == (5.0, 0.5, True)
+    assert gan.critic.activation == "paper" and gan.penalty is None and gan.instance_noise is None
+    narrow = build(dataclasses.replace(config, compute="bfloat16"), RING)
+    assert isinstance(narrow.critic.network, InPrecision) and narrow.critic.takes_noise
+    assert narrow.generator.network == InPrecision(gan.generator.network, jnp.dtype("bfloat16"))

@@ -17,13 +17,11 @@ from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.generator import derivative
 from estimators.divergences.table import divergence
 from estimators.exact_values.quadrature import exact_bound, exact_divergence
-from fgan.config.schema import Config, Critic, Data, Game, Generator
-from fgan.data.sources import load
 from fgan.models import players
 from fgan.models.gan import FGAN
 from fgan.models.instance_noise import InstanceNoise
-from fgan.models.model import DrawsAhead, build
-from fgan.models.objectives import OBJECTIVES, Outputs, alternative, objective
+from fgan.models.model import DrawsAhead
+from fgan.models.objectives import OBJECTIVES, Outputs, objective
 from fgan.models.penalties import PENALTIES, WeightedPenalty, critic_values
 from fgan.models.players import InPrecision
 from fgan.networks.generators import LocationScale
@@ -471,39 +469,3 @@ def test_a_critic_with_frequencies_takes_the_noise():
     assert not same(noisy, sharp) and same(sharp, gan.outputs(state.critic, x, noise._replace(standard_deviation=0.0)))
     new, metrics = gan.step(KEY, state, real(gan))
     assert all(np.isfinite(v).all() for v in leaves((new, metrics)))
-
-
-# --- from a config ----------------------------------------------------------------------------------------------------
-
-RING = load(Data(name="ring"))
-
-
-@pytest.mark.parametrize(
-    "name, critic, trained",
-    [
-        ("kl", "", "kl"),
-        ("total_variation", "", "js"),
-        ("hockey_stick(3)", "", "js"),
-        ("total_variation", "tv", "total_variation"),
-        ("kl", "pearson", "pearson"),
-        ("chi2", "pearson", "pearson"),
-        ("alpha(0.3)", "alpha(0.3)", "alpha(0.3)"),
-    ],
-)
-def test_the_critic_trains_under_the_named_divergence_or_js_for_a_kinked_one(name, critic, trained):
-    gan = build(Config(divergence=name, critic=Critic(divergence=critic)), RING)
-    assert gan.critic.divergence is divergence(trained) and gan.divergence is divergence(name)
-
-
-def test_the_fields_of_the_config_reach_the_gan():
-    game = Game(objective="alternative", critic_steps=4, smoothing=(0.7, 0.7))
-    critic = Critic(output_bound=5.0, out_of_bound_penalty=0.5, activation="paper", frequencies=2)
-    config = Config(game=game, generator=Generator(latent=7, linear=3, average=0.9), critic=critic, batch=12)
-    gan = build(config, RING)
-    assert (gan.objective, gan.update, gan.critic_steps) == (alternative, "alternating", 4)
-    assert (gan.generator.inputs, gan.generator.average, gan.batch, gan.critic.inputs) == (10, 0.9, 12, 2)
-    assert (gan.critic.output_bound, gan.critic.out_of_bound_penalty, gan.critic.takes_noise) == (5.0, 0.5, True)
-    assert gan.critic.activation == "paper" and gan.penalty is None and gan.instance_noise is None
-    narrow = build(dataclasses.replace(config, compute="bfloat16"), RING)
-    assert isinstance(narrow.critic.network, InPrecision) and narrow.critic.takes_noise
-    assert narrow.generator.network == InPrecision(gan.generator.network, jnp.dtype("bfloat16"))
