@@ -102,7 +102,7 @@ def preset(
             output_bound=2.0 if plain else 1.0,
             out_of_bound_penalty=0.0 if plain else 1.0,
         ),
-        game=Game(objective=objective, normalise=not plain, smoothing=(2.0, 2.0)),
+        game=Game(objective=objective, normalise=not plain, smoothing=(2.0, 0.2)),
         instance_noise=InstanceNoise() if plain else noise,
         generator_optimizer=Optimizer(learning_rate=1e-3, b1=0.0, b2=0.99, schedule="cosine"),
         critic_optimizer=Optimizer(learning_rate=5e-4, b1=0.0, b2=0.99, schedule="cosine", final=0.1),
