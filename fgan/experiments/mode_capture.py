@@ -232,7 +232,10 @@ def table(result: dict[str, Any]) -> str:
     for name, (modes, quality, kl) in task.published.items():
         lines.append(f"{name:<28}{modes:>12.1f}{quality:>18.1f}{tables.number(kl, digits=2):>18}")
     lines += [f"{variant}: {text}." for variant, text in result["variants"].items()]
-    lines.append("total_variation: through the ratio of a js critic, by a step that narrows from 2 to 0.2 nats; all others by their own bound.")
+    lines.append(
+        "total_variation: through the ratio of a js critic, by a step that narrows from 2 to 0.2 nats; all others by "
+        "their own bound."
+    )
     return "\n".join(lines)
 
 
