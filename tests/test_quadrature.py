@@ -94,14 +94,50 @@ def stats_kl(mean_p, sigma_p, mean_q, sigma_q):
 @pytest.mark.parametrize(
     ("log_p", "log_q", "name"),
     [
-        (bell(40.0, 1e-3), NORMAL, "p"),  # a peak between the nodes
         (NORMAL, lambda x: -0.5 * x**2, "q"),  # not normalised
         (bell(-9.0, 1.0), NORMAL, "p"),  # outside the support
     ],
 )
 def test_densities_without_their_mass_are_refused(log_p, log_q, name):
-    with pytest.raises(ValueError, match=f"density {name} integrates to"):
+    """The message says where peaks were found."""
+    with pytest.raises(ValueError, match=rf"density {name} integrates to .* Peaks found there.*\(width"):
         exact_divergence(log_p, log_q, "kl", support=(-INF, INF) if name == "q" else (-6.0, 60.0))
+    with pytest.raises(ValueError, match=r"density p integrates to 0 .* away from 0: none"):
+        exact_divergence(uniform(1e6 + 0.1, 1e6 + 0.2), NORMAL, "kl")
+
+
+def pair(log_density):
+    """Two halves of it, at -50 and at 100."""
+    return lambda x: jnp.logaddexp(log_density(x + 50.0), log_density(x - 100.0)) - LOG2
+
+
+FAR = {
+    **{f"N({m:g}, {s:g})": (bell(m, s), bell(m + s, 2 * s), None) for m, s in ((100.0, 1.0), (1e6, 1.0), (0.0, 1e-6))},
+    "far and narrow": (bell(-3e4, 1e-3), bell(-3e4 + 1e-3, 2e-3), None),
+    "between the nodes": (bell(40.0, 1e-3), bell(40.001, 2e-3), (-6.0, 60.0)),
+    "half a line": (bell(300.0, 0.1), bell(300.1, 0.2), (1.0, INF)),
+    "two narrow peaks": (pair(bell(0.0, 1e-4)), pair(bell(1e-4, 2e-4)), None),
+    "heavy tails": (
+        lambda x: cauchy((x - 1e5) * 10) + math.log(10),
+        lambda x: cauchy((x - 1e5) * 5) + math.log(5),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_mass_is_found_far_from_zero_and_in_narrow_peaks(case):
+    """An affine map of both changes nothing: the value is that of N(0, 1) and N(1, 4), or of two Cauchy densities."""
+    log_p, log_q, support = FAR[case]
+    expected = math.log(9.0 / 8.0) if case == "heavy tails" else stats_kl(0.0, 1.0, 1.0, 2.0)
+    given = {} if support is None else {"support": support}
+    assert exact_divergence(log_p, log_q, "kl", **given) == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_narrow_density_inside_a_wide_one():
+    expected = math.log(1e6) - 0.5 + 0.5e-12
+    assert exact_divergence(bell(0.0, 1e-6), NORMAL, "kl") == pytest.approx(expected, rel=1e-10)
+    assert exact_divergence(NORMAL, bell(100.0, 1e-4), "js") == pytest.approx(LOG2, rel=1e-9)
 
 
 # --- closed forms ----------------------------------------------------------------------------------------------------
@@ -336,9 +372,19 @@ def test_integrate_over_the_plane_refuses(monkeypatch):
     monkeypatch.setattr("estimators.exact_values.quadrature.FINEST", 256)
     with pytest.raises(ValueError, match="does not settle"):
         integrate(lambda x: jnp.where(x[:, 0] > 0.3, 1.0, 0.0), ((0.0, 1.0), (0.0, 1.0)))
-    peak = Gaussian(location=np.array([2.0, 0.0]), scatter=1e-8 * np.eye(2))  # between the nodes
-    with pytest.raises(ValueError, match="density p integrates to 0"):
-        exact_divergence(peak.log_prob, WIDE.log_prob, "kl", PLANE)
+    with pytest.raises(ValueError, match=r"density p integrates to 2.*Peaks found there"):
+        exact_divergence(lambda x: WIDE.log_prob(x) + LOG2, WIDE.log_prob, "kl", PLANE)
+
+
+def test_mass_is_found_in_the_plane():
+    """Far from the origin and narrow: as N(0, C) and N(e₁, 4C), by the affine map."""
+    at, root = np.array([3e4, -2.0]), 1e-2 * np.array([[1.0, 0.0], [0.5, 0.8]])
+    log_p, log_q = (
+        Gaussian(location=at + shift * root[:, 0], scatter=scale**2 * root @ root.T).log_prob
+        for shift, scale in ((0.0, 1.0), (1.0, 2.0))
+    )
+    expected = 2.0 * math.log(2.0) + 0.5 * (2.0 / 4.0 + 1.0 / 4.0 - 2.0)
+    assert exact_divergence(log_p, log_q, "kl", PLANE, tol=1e-7) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["kl", "pearson", "neyman", "squared_hellinger"])

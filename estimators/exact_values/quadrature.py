@@ -7,8 +7,8 @@ generators are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import divergence
+from estimators.exact_values.peaks import LARGEST, Frame, peaks
 
 Integrand = Callable[..., jax.typing.ArrayLike]  # float64 [n], or [n, 2] on the plane → float64 [n]
 LogDensity = Callable[[jax.Array], jax.Array]  # the same, written with jax.numpy or numpy; −inf outside its support
@@ -34,7 +35,9 @@ COARSEST, FINEST = 64, 2048  # points along an axis of the plane, at first and a
 EXTENT = 3.0  # largest |t| of the rule on an axis of the plane, which takes x to 3·10⁶
 
 
-def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float = 1e-11) -> float:
+def integrate(
+    function: Integrand, support: Support = REAL_LINE, *, tol: float = 1e-11, edges: Sequence[float] = ()
+) -> float:
     """∫ function(x) dx over `support`, in float64, to a checked error.
 
     On the line: adaptive 16-point Gauss–Legendre panels. An infinite end is mapped to a finite one (x = t/(1 − t²), or
@@ -49,6 +52,7 @@ def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float =
     Args:
         support: an interval, or a pair of intervals; ends may be infinite, but on the plane both of an axis or none.
         tol: absolute error aimed at, relative to 1 + |integral|.
+        edges: points of the line where further panels end, as around a narrow peak.
 
     Raises:
         ValueError: an empty support, an integrand that is NaN, or on the plane one that never settles.
@@ -58,7 +62,7 @@ def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float =
     if np.ndim(support) == 2:
         return _integrate_plane(function, support, tol)  # type: ignore[arg-type]
     low, high = _ends(support)  # type: ignore[arg-type]
-    change, start, stop = _change_of_variable(low, high)
+    change, inverse, start, stop = _change_of_variable(low, high)
 
     def panels(a, b):
         t = 0.5 * (b + a)[:, None] + 0.5 * (b - a)[:, None] * NODES
@@ -68,8 +72,8 @@ def integrate(function: Integrand, support: Support = REAL_LINE, *, tol: float =
             raise ValueError(f"the integrand is NaN at x = {x[np.isnan(values)][0]:g}")
         return (values.reshape(t.shape) @ WEIGHTS) * 0.5 * (b - a)
 
-    edges = np.linspace(start, stop, PANELS + 1)
-    a, b = edges[:-1], edges[1:]
+    at = np.union1d(np.linspace(start, stop, PANELS + 1), inverse(np.asarray(edges, float)))
+    a, b = at[:-1], at[1:]
     whole, total, unsettled = panels(a, b), 0.0, []
     for _ in range(DEPTH):
         if not np.isfinite(whole).all():
@@ -98,13 +102,15 @@ def _ends(line: Interval) -> Interval:
 
 
 def _change_of_variable(low: float, high: float):
-    """(t → (x, dx/dt), start, stop) taking a finite interval onto (low, high)."""
+    """(t → (x, dx/dt), x → t, start, stop) taking a finite interval onto (low, high)."""
     if math.isinf(low) and math.isinf(high):
-        return lambda t: (t / (1.0 - t * t), (1.0 + t * t) / (1.0 - t * t) ** 2), -1.0, 1.0
+        there = lambda t: (t / (1.0 - t * t), (1.0 + t * t) / (1.0 - t * t) ** 2)  # noqa: E731
+        return there, lambda x: 2.0 * x / (1.0 + np.sqrt(1.0 + 4.0 * x * x)), -1.0, 1.0
     if math.isinf(high - low):
         end, sign = (low, 1.0) if math.isinf(high) else (high, -1.0)
-        return lambda t: (end + sign * t / (1.0 - t), 1.0 / (1.0 - t) ** 2), 0.0, 1.0
-    return lambda t: (t, np.ones_like(t)), low, high
+        there = lambda t: (end + sign * t / (1.0 - t), 1.0 / (1.0 - t) ** 2)  # noqa: E731
+        return there, lambda x: np.abs(x - end) / (1.0 + np.abs(x - end)), 0.0, 1.0
+    return lambda t: (t, np.ones_like(t)), lambda x: x, low, high
 
 
 def in_blocks(function: Integrand, x: np.ndarray) -> np.ndarray:
@@ -164,7 +170,11 @@ def _axis_rule(low: float, high: float, n: int) -> tuple[np.ndarray, np.ndarray]
 @lru_cache(maxsize=512)
 def mass(log_density: LogDensity, support: Support = REAL_LINE, tol: float = 1e-6) -> float:
     """∫ p dx over `support`, to about `tol`."""
-    return integrate(lambda x: jnp.exp(log_density(x)), support, tol=tol)
+    return integrate(_exp_of(log_density), support, tol=tol)
+
+
+def _exp_of(log_density: LogDensity) -> Integrand:
+    return lambda x: jnp.exp(log_density(x))
 
 
 def exact_divergence(
@@ -190,18 +200,48 @@ def exact_divergence(
     0.5
     """
     d = divergence(d)
-    for name, log_density in (("p", log_p), ("q", log_q)):
-        if not abs((total := mass(log_density, support, max(tol, 1e-6))) - 1.0) < max(tol, 1e-4):
-            raise ValueError(
-                f"density {name} integrates to {total:.6g} over {support}, not to 1: normalise it, or give a finite "
-                "support that holds its mass closely, so that no narrow peak falls between the nodes"
-            )
+    normalised = all(has_mass(mass(log_density, support, max(tol, 1e-6)), tol) for log_density in (log_p, log_q))
+    value = _divergence(log_p, log_q, d, support, tol) if normalised else math.inf
+    if math.isfinite(value) or (normalised and np.ndim(support) == 2):
+        return value
+    frame, missing = _frame(log_p, log_q, support, tol)  # far from 0 mass is missed, and integrals may never settle
+    if not missing:
+        there = frame.density(log_p), frame.density(log_q), d, frame.support(support)
+        return _divergence(*there, tol, frame.edges)
+    if normalised:
+        return value
+    raise ValueError(missing)
+
+
+def _divergence(log_p, log_q, d: FDivergence, support: Support, tol: float, edges: Sequence[float] = ()) -> float:
     log_integrand = log_perspective(d)
 
     def integrand(x):
         return jnp.exp(log_integrand(jnp.asarray(log_p(x)), jnp.asarray(log_q(x))))
 
-    return d.value_at_one + integrate(integrand, support, tol=tol)
+    return d.value_at_one + integrate(integrand, support, tol=tol, edges=edges)
+
+
+def has_mass(total: float, tol: float) -> bool:
+    """Whether a density of that integral counts as normalised."""
+    return abs(total - 1.0) < max(tol, 1e-4)
+
+
+def _frame(log_p: LogDensity, log_q: LogDensity, support: Support, tol: float) -> tuple[Frame, str]:
+    """(the frame of the peaks of both, which density still has no mass of 1 in it and where it was looked for)."""
+    found = {name: peaks(partial(in_blocks, density), support) for name, density in (("p", log_p), ("q", log_q))}
+    frame = Frame.around([peak for each in found.values() for peak in each], support)
+    for name, log_density in (("p", log_p), ("q", log_q)):
+        there = _exp_of(frame.density(log_density)), frame.support(support)
+        total = integrate(*there, tol=max(tol, 1e-6), edges=frame.edges)
+        if not has_mass(total, tol):
+            seen = ", ".join(peak.words for peak in found[name]) or "none"
+            return frame, (
+                f"density {name} integrates to {total:.6g} over {support}, not to 1. Peaks found there, from points "
+                f"at every power of two up to {2.0**LARGEST:.0g} away from 0: {seen}. Normalise it, or give a finite "
+                "support that holds its mass closely"
+            )
+    return frame, ""
 
 
 def exact_bound(
