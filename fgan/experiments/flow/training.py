@@ -38,7 +38,7 @@ class Cell(NamedTuple):
         return f"{self.target.replace('_', ' ')}, {self.capacity} flow"
 
 
-CELLS = tuple(Cell(target, capacity) for target in TARGETS for capacity in CAPACITIES)
+CELLS = tuple(Cell(target, capacity) for capacity in CAPACITIES for target in TARGETS)
 
 
 def preset(
@@ -61,7 +61,7 @@ def preset(
         "data": Data(name=cell.target),
         "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[cell.capacity]),
     }
-    descent = Optimizer(learning_rate=2e-3, b1=0.0, b2=0.99, schedule="cosine")
+    descent = Optimizer(learning_rate=5e-3, b1=0.0, b2=0.99, schedule="cosine")
     if model == "direct_fit":
         rate = dataclasses.replace(descent, learning_rate=3e-3)
         log = Log(every=every, evaluate=2 * every * (steps // every), checkpoint=2 * every * (steps // every))
