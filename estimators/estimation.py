@@ -29,6 +29,7 @@ def estimate(
     confidence: float = 0.95,
     nan_policy: str = "raise",
     groups: tuple[Any, Any] | None = None,
+    decimals: int | None = None,
 ) -> Any:
     """Estimates of D(P‖Q) in nats from samples x ~ P and y ~ Q.
 
@@ -41,6 +42,7 @@ def estimate(
         groups: a label a row of x and a label a row of y, whole numbers or text; rows of one label are not independent
             of each other: they stay in one fold and count as one in the standard error. By default rows that
             occur in both sets do.
+        decimals: round both sets to so many digits after the point first, as where they were stored with different.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -56,6 +58,8 @@ def estimate(
     check_settings(seed, confidence, method, list(METHODS))
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
+    if decimals is not None:
+        p, q = (side.rounded(decimals) for side in (p, q))
     labels = twins(p, q) if groups is None else numbered(groups, p, q)
     notes = (*p.notes, *q.notes, *check_pair(p, q))
     columns = constant_columns(p.values, q.values)

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from scipy.special import logsumexp
 
-from estimators.contract import Interval, Request, Scores
+from estimators.contract import Fit, Interval, Request, Scores
+from estimators.density_ratio import entropies
 from estimators.density_ratio.copulas import of_pairs
 from estimators.density_ratio.folds import Rows, blocks
 from estimators.density_ratio.plug_in import influence_of_means, lower_bound, plug_in, standard_error
@@ -27,7 +28,7 @@ from estimators.divergences.table import DIVERGENCES
 from estimators.estimation import Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
-from estimators.samples.arrays import DataError, Groups, as_samples
+from estimators.samples.arrays import DataError, Groups, as_samples, discrete, row_hashes
 
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
@@ -92,7 +93,8 @@ BOUNDS: dict[str, Bound] = {
     ),
 }
 INFORMATION = ("auto", "js", *BOUNDS)
-"""Ways of estimating mutual information; auto is js, or telescoping where joint and product hardly overlap."""
+"""Ways of estimating mutual information; auto is counts for discrete x and z, else js, or telescoping where joint and
+product hardly overlap."""
 
 
 class Pairs(NamedTuple):
@@ -147,7 +149,7 @@ def _checked(
         if constant := int(np.sum(~varying)):
             notes.append(f"{constant} constant columns of {s.name} left out: they carry no information")
         if not varying.any():
-            raise DataError("every column of one set is constant: nothing depends on it, the mutual information is 0")
+            notes.append(f"{s.name} is constant: nothing depends on it")
         rows.append(values[:, varying])
     return rows[0], rows[1], labels, notes
 
@@ -174,18 +176,34 @@ def mutual_information(
     """
     check_settings(seed, confidence, method, INFORMATION)
     x, z, labels, notes = _checked(x, z, nan_policy, groups)
-    made = pairs(x, z, CANDIDATES - 1 if method == "infonce" else PARTNERS, seed, labels)
-    request = Request(
-        x=made.joint,
-        y=made.product,
-        divergences=[DIVERGENCES["kl"], DIVERGENCES["js"]],
-        method="js",
-        seed=seed,
-        confidence=confidence,
-        groups=made.units,
-    )
+    divergences = [DIVERGENCES["kl"], DIVERGENCES["js"]]
+    request = Request(x=x, y=z, divergences=divergences, method=method, seed=seed, confidence=confidence, groups=None)
+    if not (x.shape[1] and z.shape[1]):
+        fit = Fit("exact", [Interval(0.0, 0.0, 0.0, 0.0)])
+    elif method == "auto" and discrete(x) and discrete(z):
+        fit = _counted(request, labels)
+    else:
+        fit, request = _by_critics(request, labels)
+    dim = x.shape[1] + z.shape[1]
+    return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
+
+
+def _counted(request: Request, labels: np.ndarray | None) -> Fit:
+    """From the shares of the values of x and of z, both discrete."""
+    x, z = (np.unique(row_hashes(rows), return_inverse=True)[1] for rows in (request.x, request.y))
+    interval = entropies.information(x, z, request.quantile, labels)
+    words = " and ".join(map(str, interval.diagnostics["values"][:2]))
+    why = f"auto chose counts: x and z have {words} values, so they are discrete"
+    return Fit("counts", [interval], diagnostics={"choice": why})
+
+
+def _by_critics(request: Request, labels: np.ndarray | None) -> tuple[Fit, Request]:
+    """From critics between joint and product, and the request that these answered; x and z are those of `request`."""
+    method, width = request.method, request.x.shape[1]
+    made = pairs(request.x, request.y, CANDIDATES - 1 if method == "infonce" else PARTNERS, request.seed, labels)
+    request = dataclasses.replace(request, x=made.joint, y=made.product, method="js", groups=made.units)
     objective = neural.OBJECTIVES.get(method, neural.JS)
-    held_out = neural.cross_fit(request, made.cut, objective, of_pairs(x.shape[1]))
+    held_out = neural.cross_fit(request, made.cut, objective, of_pairs(width))
     fit = plug_in(request, held_out)
     interval, overlap = fit.intervals
     bounds = {name: bound.value(held_out.mean(), made.units) for name, bound in BOUNDS.items()}
@@ -203,5 +221,4 @@ def mutual_information(
             asked = dataclasses.replace(request, method="telescoping", divergences=request.divergences[:1])
             fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
             (interval,) = fit.intervals
-    fit = fit._replace(diagnostics={**fit.diagnostics, **diagnostics})
-    return Estimate.of("mutual_information", interval, fit, request, dim=made.joint.shape[1], notes=notes)
+    return fit._replace(intervals=[interval], diagnostics={**fit.diagnostics, **diagnostics}), request

@@ -1,4 +1,5 @@
-"""The method that chooses: `neural`, or `telescoping` where no classifier can measure how far apart the sets are."""
+"""The method that chooses: `counts` for values of a discrete law; else `neural`, or `telescoping` where no classifier
+can measure how far apart the sets are."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from typing import NamedTuple
 
 from estimators.contract import Fit, Request
 from estimators.divergences.table import DIVERGENCES
-from estimators.methods import neural, telescoping
+from estimators.methods import counts, neural, telescoping
+from estimators.samples.arrays import discrete
 
-METHODS = {"auto": "neural, or telescoping where the sets hardly overlap; says which and why"}
+METHODS = {"auto": "counts for discrete values, else neural, or telescoping for sets far apart; says which and why"}
 FAR = 0.9
 """Share of its maximum, log 2, from which on the Jensen–Shannon divergence says only that the sets are far apart."""
 
@@ -22,7 +24,11 @@ class Choice(NamedTuple):
 
 
 def estimate(request: Request) -> Fit:
-    """The fit of `neural`, or of `telescoping` where it finds the sets hardly overlap; with the reason."""
+    """The fit of `counts`, of `neural`, or of `telescoping` where that finds the sets far apart; with the reason."""
+    if discrete(request.x, request.y):
+        fit = counts.estimate(dataclasses.replace(request, method="counts"))
+        rows, values = len(request.x) + len(request.y), fit.diagnostics["values"]
+        return fit._replace(diagnostics={**fit.diagnostics, "choice": counted(rows, values)})
     js = DIVERGENCES["js"]
     asked = [*request.divergences, js]
     fit = neural.estimate(dataclasses.replace(request, method="neural", divergences=asked))
@@ -33,6 +39,11 @@ def estimate(request: Request) -> Fit:
     else:
         fit = fit._replace(intervals=intervals)
     return fit._replace(diagnostics={**fit.diagnostics, "choice": choice.why})
+
+
+def counted(rows: int, values: int) -> str:
+    """Why `counts` was chosen."""
+    return f"auto chose counts: {rows} rows have {values} values, so they are those of a discrete law"
 
 
 def choose(js: float, n: int, dim: int, near: str = "neural") -> Choice:

@@ -6,6 +6,7 @@ and from 0 in arrays. The content of files passes the same checks: `estimators.s
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from estimators.samples.columns import decimals, grids
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
 """Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
+REPEATS = 5.0
+"""Rows a value from which on repeated rows count as values of a discrete law. With fewer, shares say little."""
 Groups = tuple[np.ndarray, np.ndarray]
 """A label for each row of x and for each row of y; rows of one label are not independent of each other."""
 REMEDIES = {
@@ -47,6 +52,11 @@ class Samples:
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     kept: np.ndarray | None = None
+
+    def rounded(self, digits: int) -> Samples:
+        """The same to so many digits after the point."""
+        note = f"{self.name}: rounded to {digits} decimals"
+        return dataclasses.replace(self, values=np.round(self.values, digits), notes=(*self.notes, note))
 
     def aligned(self, labels: Any) -> np.ndarray:
         """The labels of the rows kept, of `labels`, one a row of the input. Raises DataError for another number."""
@@ -100,7 +110,8 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     if x.shape and y.shape and x.shape != y.shape:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
-    return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values))
+    rounded = grids(x.values, y.values, (x.name, y.name))
+    return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
 
 
 class ConstantColumns(NamedTuple):
@@ -156,13 +167,22 @@ def row_hashes(values: np.ndarray) -> np.ndarray:
     return hashes
 
 
+def discrete(*sets: np.ndarray) -> bool:
+    """Whether the rows of all `sets` [n, d] are values of a discrete law: with few decimals in every column, and each
+    there `REPEATS` times on average. Copies of measurements are not."""
+    pooled = np.concatenate(sets)
+    if len(pooled) < REPEATS * len(np.unique(row_hashes(pooled))):
+        return False
+    return all(decimals(column) is not None for column in pooled.T)
+
+
 def twins(x: Samples, y: Samples) -> Groups | None:
     """Labels of the rows of x and of y, the same for equal rows, which keep equal rows in one fold.
 
     None where the sets share no row, or share so many that these are values of a discrete law and no copies.
     """
     p, q = row_hashes(x.values), row_hashes(y.values)
-    if not np.isin(p, q).any():
+    if not np.isin(p, q).any() or discrete(x.values, y.values):
         return None
     distinct, labels = np.unique(np.concatenate([p, q]), return_inverse=True)
     return (labels[: len(p)], labels[len(p) :]) if 2 * len(distinct) >= min(len(p), len(q)) else None
@@ -170,13 +190,14 @@ def twins(x: Samples, y: Samples) -> Groups | None:
 
 def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
     p, q = row_hashes(x.values), row_hashes(y.values)
-    for name, hashes in (x.name, p), (y.name, q):
+    values_repeat = discrete(x.values, y.values)  # as they must, in independent rows
+    for name, hashes in () if values_repeat else ((x.name, p), (y.name, q)):
         if repeated := len(hashes) - len(np.unique(hashes)):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
     if np.array_equal(np.sort(p), np.sort(q)):
         order = "" if np.array_equal(p, q) else ", in another order"
         yield f"{x.name} and {y.name} have the same content{order}: every divergence between them is 0"
-    elif shared := np.isin(p, q).sum():
+    elif not values_repeat and (shared := np.isin(p, q).sum()):
         yield f"{shared} of {len(p)} rows of {x.name} also occur in {y.name}: the sets are not independent"
 
 

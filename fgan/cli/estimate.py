@@ -40,6 +40,8 @@ class Command(Base):
     """Which array of an .npz file to read."""
     nan_policy: Literal["raise", "omit"] = "raise"
     """What to do with rows that hold NaN or inf."""
+    round: int | None = None
+    """Round both sets to so many digits after the point first."""
     flatten: bool = False
     """Flatten image stacks to rows."""
     groups_p: Annotated[str | None, arg(metavar="FILE")] = None
@@ -59,7 +61,7 @@ class Command(Base):
         )
         divergences = "all" if self.divergences == ("all",) else list(self.divergences)
         options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
-        estimates = estimate(p, q, divergences, **options)
+        estimates = estimate(p, q, divergences, decimals=self.round, **options)
         sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
         if self.json:
             print(json.dumps({"estimates": [e.as_json() for e in estimates]} | sizes, allow_nan=False))
