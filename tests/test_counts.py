@@ -48,17 +48,17 @@ def test_shares_are_plugged_into_the_sum(d):
 
 @pytest.fixture(scope="module")
 def repeated():
-    """40 fits of laws far apart, of equal ones, and of ones with many rare values."""
+    """24 fits of laws far apart, of equal ones, and of ones with many rare values."""
     laws = {"apart": (UP, DOWN, 2000), "equal": (UP, UP, 500), "rare": (RARE, RARE**1.2, 2000)}
     return {
-        name: (truths(p, q), [fit(*draw(p, q, seed, n)).intervals for seed in range(40)])
+        name: (truths(p, q), [fit(*draw(p, q, seed, n)).intervals for seed in range(24)])
         for name, (p, q, n) in laws.items()
     }
 
 
 @pytest.mark.parametrize("law", ["apart", "equal", "rare"])
 def test_intervals_cover_the_truth(repeated, law):
-    """Of 240 intervals of 95 % nine in ten, and of each divergence four in five."""
+    """Of 144 intervals of 95 % nine in ten, and of each divergence four in five."""
     truth, found = repeated[law]
     held = np.array([[e.low <= t <= e.high for t, e in zip(truth, intervals)] for intervals in found])
     assert held.mean() >= 0.9 and held.mean(axis=0).min() >= 0.8
