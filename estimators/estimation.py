@@ -13,6 +13,7 @@ from estimators.contract import METHODS, Fit, Interval, LogRatio, Request, Score
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
 from estimators.samples.arrays import ConstantColumns, Groups, Samples, as_samples, check_pair, constant_columns, twins
+from estimators.samples.series import caution, time_blocks
 
 
 class BadArgument(ValueError):
@@ -30,6 +31,7 @@ def estimate(
     nan_policy: str = "raise",
     groups: tuple[Any, Any] | None = None,
     decimals: int | None = None,
+    dependence: str | None = None,
 ) -> Any:
     """Estimates of D(P‖Q) in nats from samples x ~ P and y ~ Q.
 
@@ -43,6 +45,8 @@ def estimate(
             of each other: they stay in one fold and count as one in the standard error. By default rows that
             occur in both sets do.
         decimals: round both sets to so many digits after the point first, as where they were stored with different.
+        dependence: "time" where rows are in the order of time and neighbours depend on each other: stretches of two
+            correlation times are groups. A warning says where it looks so.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -60,8 +64,8 @@ def estimate(
     q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
     if decimals is not None:
         p, q = (side.rounded(decimals) for side in (p, q))
-    labels = twins(p, q) if groups is None else numbered(groups, p, q)
-    notes = (*p.notes, *q.notes, *check_pair(p, q))
+    labels = labelled(p, q, groups, dependence)
+    notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, labels))
     columns = constant_columns(p.values, q.values)
     varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
     request = Request(
@@ -96,6 +100,26 @@ def check_settings(seed: int, confidence: float, method: str | None = None, meth
         raise BadArgument(f"confidence = {confidence}: must lie strictly between 0 and 1")
     if not 0 <= seed < 2**32:
         raise BadArgument(f"seed = {seed}: must be a whole number from 0 to 2^32 - 1")
+
+
+def labelled(p: Samples, q: Samples, groups: Any, dependence: str | None) -> Groups | None:
+    """The groups of the rows that the user gave, or asked for; by default equal rows of both sets are one.
+
+    Raises BadArgument, DataError.
+    """
+    if dependence not in (None, "time"):
+        raise BadArgument(f"dependence = {dependence!r}: choose 'time' or None")
+    if dependence and groups is not None:
+        raise BadArgument("dependence and groups both say which rows belong together; give one of them")
+    if dependence:
+        first, second = time_blocks(p.values), time_blocks(q.values)
+        return first, second + first[-1] + 1
+    return twins(p, q) if groups is None else numbered(groups, p, q)
+
+
+def cautions(p: Samples, q: Samples, groups: Groups | None) -> tuple[str, ...]:
+    """Warnings of rows that depend on their neighbours and belong to no group."""
+    return tuple(filter(None, () if groups else (caution(side.values, side.name) for side in (p, q))))
 
 
 def numbered(groups: Any, p: Samples, q: Samples) -> Groups:

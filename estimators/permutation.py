@@ -1,5 +1,8 @@
 """Are P and Q the same? A test of D_f = 0 that is exact in finite samples, whatever the critic learned.
 
+Rows that occur in both sets, or again in one, are copies unless the law is discrete: copies are left out, for they say
+nothing of a difference and cannot be relabelled alone.
+
 Three fifths of the rows train two critics, each validated on the other's rows. On the rest, which they never saw, the
 statistic is the variational bound of their mean. Under P = Q the labels of those rows are exchangeable, so the rank of
 the statistic among its values under random relabellings is uniform: p ≤ α has probability at most α for every n.
@@ -7,7 +10,7 @@ the statistic among its values under random relabellings is uniform: p ≤ α ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,19 @@ from estimators.density_ratio.folds import Rows, blocks, union
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
-from estimators.estimation import BadArgument, check_settings, numbered
+from estimators.estimation import BadArgument, cautions, check_settings, labelled
 from estimators.methods.neural import Fold, fit_critics
-from estimators.samples.arrays import DataError, Groups, as_samples, check_pair, constant_columns
+from estimators.samples.arrays import (
+    DataError,
+    Groups,
+    Samples,
+    as_samples,
+    check_pair,
+    constant_columns,
+    discrete,
+    own_rows,
+    same_content,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +42,16 @@ class PermutationTest:
         p_value: (1 + relabellings with a statistic at least as large) / (1 + relabellings).
         statistic: the held-out bound on D_f on the n_p + n_q rows that test, nats.
         null: its values under the relabellings.
+        warnings: what limits the test, in plain language.
     """
 
     divergence: str
     p_value: float
     statistic: float
-    null: np.ndarray
+    null: np.ndarray = field(repr=False)
     n_p: int
     n_q: int
+    warnings: tuple[str, ...] = ()
 
 
 def permutation_test(
@@ -48,11 +63,13 @@ def permutation_test(
     permutations: int = 999,
     nan_policy: str = "raise",
     groups: tuple[Any, Any] | None = None,
+    dependence: str | None = None,
 ) -> PermutationTest:
     """A test of D_f(P‖Q) = 0, exact for every number of samples.
 
     Args:
-        x, y, nan_policy, groups: as in `estimate`; here a group holds rows of one set only, relabelled together.
+        x, y, nan_policy, groups, dependence: as in `estimate`; here a group holds rows of one set only, which are
+            relabelled together.
         divergence: whose held-out bound is the statistic.
         permutations: relabellings; p is at least 1/(permutations + 1).
 
@@ -64,10 +81,19 @@ def permutation_test(
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
     p, q = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y")))
-    check_pair(p, q)
-    labels = None if groups is None else numbered(groups, p, q)
+    notes = [*p.notes, *q.notes, *check_pair(p, q)]
+    if same_content(p.values, q.values):
+        n, m, null = len(p.values), len(q.values), np.zeros(permutations)
+        return PermutationTest(
+            divergence=d.name, p_value=1.0, statistic=0.0, null=null, n_p=n, n_q=m, warnings=tuple(notes)
+        )
+    labels = None if groups is None and dependence is None else labelled(p, q, groups, dependence)
     if labels is not None and np.intersect1d(*labels).size:
         raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
+    notes += cautions(p, q, labels)
+    if labels is None and not discrete(p.values, q.values):
+        p, q, left_out = without_copies(p, q)
+        notes += left_out
     varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
     if not len(varying):
         raise DataError("every column is constant and equal in both sets: there is nothing to test")
@@ -79,11 +105,24 @@ def permutation_test(
     return PermutationTest(
         divergence=d.name,
         p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
-        statistic=values[0],
+        statistic=float(values[0]),
         null=values[1:],
         n_p=len(log_p),
         n_q=len(log_q),
+        warnings=tuple(notes),
     )
+
+
+def without_copies(p: Samples, q: Samples) -> tuple[Samples, Samples, list[str]]:
+    """The sets without rows of the other and without repeated rows, and what was left out, in words."""
+    kept = own_rows(p.values, q.values)
+    words = [
+        f"{side.name}: {int((~own).sum())} of {len(own)} rows left out, which repeat another or occur in both sets"
+        for side, own in zip((p, q), kept, strict=True)
+        if not own.all()
+    ]
+    first, second = (replace(side, values=side.values[own]) for side, own in zip((p, q), kept, strict=True))
+    return first, second, words
 
 
 def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:

@@ -167,12 +167,18 @@ def estimated(scores: Scores | None = None, **diagnostics) -> est.Estimate:
 
 def test_estimate_prints_what_the_library_finds(fgan, pair, answer):
     asked = answer(estimated(), estimated(lower_bound=0.375))
-    said = fgan("estimate", *pair, "-d", "kl", "js", "--seed", 3, "--round", 1, "--json")
+    said = fgan("estimate", *pair, "-d", "kl", "js", "--seed", 3, "--round", 1, "--dependence", "time", "--json")
     printed = strict_json(said.out)
     assert said.code == 0 and said.err == "" and said.out.count("\n") == 1
     found = [estimated(), estimated(lower_bound=0.375)]
     (((p, q, names), options),) = asked
-    assert names == ["kl", "js"] and options == {"method": "auto", "seed": 3, "confidence": 0.95, "decimals": 1}
+    assert names == ["kl", "js"] and options == {
+        "method": "auto",
+        "seed": 3,
+        "confidence": 0.95,
+        "decimals": 1,
+        "dependence": "time",
+    }
     np.testing.assert_array_equal([p.values, q.values], [np.load(file) for file in pair])
     assert printed == {"estimates": [e.as_json() for e in found], "n_p": 40, "n_q": 40, "dim": 2}
     assert all(set(KEYS) <= set(e) for e in printed["estimates"])

@@ -100,11 +100,11 @@ def test_the_compared_divergences_are_in_the_table():
 @pytest.mark.slow
 def test_two_divergences_capture_every_mode_by_their_own_gradient_in_a_minute(tmp_path):
     """reverse_kl and neyman, which weigh samples between modes most: a short preset run, scored on 50,000 samples."""
-    names, short = ("reverse_kl", "neyman"), partial(preset, RING, steps=2500, seeds=1)
+    names, short = ("reverse_kl", "neyman"), partial(preset, RING, steps=1500, seeds=1)
     assert not any(build(short(name), load_data(short(name).data)).notes for name in names)
     made: list[Run] = runs.planned(tmp_path, names, short, {})
     runs.train(made)
     for run in made:
         found = runs.row(run, runs.of_samples(partial(score, RING)), mode_capture.SCORES)
         assert found["modes"]["mean"] == 8.0 and found["skipped_steps"] == 0.0
-        assert found["high_quality"]["mean"] > 0.7 and found["kl"]["mean"] < 0.3
+        assert found["high_quality"]["mean"] > 0.7 and found["kl"]["mean"] < 0.05

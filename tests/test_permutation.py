@@ -70,14 +70,20 @@ def test_different_laws_are_told_apart(monkeypatch):
 
 
 def test_groups_are_relabelled_whole(fixed):
-    """Rows repeated eight times are no more evidence than once: with groups the size holds, without it is lost."""
+    """Rows measured eight times are no more evidence than once: with groups the size holds, without it is lost."""
     draws, copies = 120, 8
     labels = np.repeat(np.arange(15), copies), 100 + np.repeat(np.arange(15), copies)
 
     def share(groups):
         p = [
             est.permutation_test(
-                *(np.repeat(rows, copies, axis=0) for rows in sets(s, 15, 15)), seed=s, permutations=39, groups=groups
+                *(
+                    np.repeat(rows, copies, axis=0) + 1e-6 * np.random.default_rng(s).normal(size=(120, 2))
+                    for rows in sets(s, 15, 15)
+                ),
+                seed=s,
+                permutations=39,
+                groups=groups,
             ).p_value
             for s in range(draws)
         ]
@@ -102,4 +108,32 @@ def test_what_cannot_be_asked_is_refused(options, error, reason):
 
 def test_constant_columns_leave_nothing_to_test():
     with pytest.raises(DataError, match="nothing to test"):
-        est.permutation_test(np.ones((20, 2)), np.ones((20, 2)))
+        est.permutation_test(np.ones((20, 2)), np.ones((25, 2)))
+
+
+def test_the_same_sets_are_no_evidence_and_both_say_so():
+    x, _ = sets(2)
+    for other in (x.copy(), x[::-1]):
+        found = est.permutation_test(x, other, permutations=19)
+        assert (found.p_value, found.statistic, len(found.null)) == (1.0, 0.0, 19)
+        assert any("same content" in w for w in found.warnings) and "array" not in repr(found)
+
+
+def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
+    """The size is that of the rows left, whatever was shared; without it every test rejects from some share on."""
+    draws, p = 200, []
+    for seed in range(draws):
+        x, y = sets(seed, 80, 80)
+        y[:40] = x[:40]
+        y[70:] = y[69]
+        p.append(est.permutation_test(x, y, seed=seed, permutations=39))
+    share, error = np.mean([t.p_value <= 0.05 + 1e-12 for t in p]), np.sqrt(0.05 * 0.95 / draws)
+    assert abs(share - 0.05) < 3.5 * error
+    assert p[0].n_p == 16 and p[0].n_q == 12  # two fifths of 40 and of 30
+    assert any("50 of 80 rows left out" in w for w in p[0].warnings)
+
+
+def test_codes_keep_their_repetitions(fixed):
+    rng = np.random.default_rng(0)
+    found = est.permutation_test(rng.integers(0, 4, (60, 1)), rng.integers(0, 4, (60, 1)), permutations=19)
+    assert found.n_p == 24 and not any("left out" in w or "independent" in w for w in found.warnings)

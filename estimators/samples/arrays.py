@@ -114,6 +114,23 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
 
 
+def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of x [n] and of y [m] are the first of their kind in their set and absent from the other, bool."""
+    hashes = row_hashes(x), row_hashes(y)
+
+    def own(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        first = np.zeros(len(one), bool)
+        first[np.unique(one, return_index=True)[1]] = True
+        return first & ~np.isin(one, other)
+
+    return own(*hashes), own(*reversed(hashes))
+
+
+def same_content(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether x [n, d] and y [m, d] have the same rows, in any order."""
+    return np.array_equal(np.sort(row_hashes(x)), np.sort(row_hashes(y)))
+
+
 class ConstantColumns(NamedTuple):
     """Indices of the columns constant in both sets, with equal or different values, or in one set only."""
 

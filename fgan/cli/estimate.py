@@ -44,6 +44,8 @@ class Command(Base):
     """Round both sets to so many digits after the point first."""
     flatten: bool = False
     """Flatten image stacks to rows."""
+    dependence: Literal["time"] | None = None
+    """Rows are in the order of time and depend on their neighbours."""
     groups_p: Annotated[str | None, arg(metavar="FILE")] = None
     """Labels of P's rows, one number or word a row: rows that share one are not independent."""
     groups_q: Annotated[str | None, arg(metavar="FILE")] = None
@@ -61,7 +63,7 @@ class Command(Base):
         )
         divergences = "all" if self.divergences == ("all",) else list(self.divergences)
         options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
-        estimates = estimate(p, q, divergences, decimals=self.round, **options)
+        estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
         sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
         if self.json:
             print(json.dumps({"estimates": [e.as_json() for e in estimates]} | sizes, allow_nan=False))

@@ -1,0 +1,60 @@
+"""Rows in the order of time: whether neighbours depend on each other, and blocks that hardly do.
+
+Rows of a stationary series carry as much as n/τ independent ones, τ = 1 + 2 Σ_k ρ_k with ρ_k the autocorrelation at lag
+k. It is that of ranks here, which no monotone change of a column alters, and the sum stops at the first lag beyond 5 τ
+(Sokal 1997, Monte Carlo methods in statistical mechanics, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+WINDOW = 5.0  # in τ; Sokal's choice for correlations that fall exponentially
+FALSE_ALARM = 1e-4  # share of samples of independent rows that are called dependent
+FEWEST = 10  # blocks of a sample, so that each of five folds has two
+LENGTH = 2.0  # of a block, in τ: neighbouring blocks of AR(1) rows then share a tenth of their variance
+
+
+def correlation_time(values: np.ndarray) -> float:
+    """τ of the column of values [n, d] in which neighbours depend most, in rows; 1 where none shows any dependence."""
+    n, d = values.shape
+    if n < 2 * FEWEST:
+        return 1.0
+    limit = float(ndtri(1.0 - 0.5 * FALSE_ALARM / d)) / math.sqrt(n)
+    return max((_time(column, limit) for column in values.T), default=1.0)
+
+
+def _time(column: np.ndarray, limit: float) -> float:
+    n = len(column)
+    ranks = rankdata(column)
+    ranks -= ranks.mean()
+    if not ranks.any() or not float(ranks[1:] @ ranks[:-1]) > limit * float(ranks @ ranks):
+        return 1.0
+    spectrum = np.abs(np.fft.rfft(ranks, 2 * n)) ** 2
+    correlations = np.fft.irfft(spectrum)[:n]
+    times = 2.0 * np.cumsum(correlations / correlations[0]) - 1.0
+    settled = np.flatnonzero(np.arange(n) >= WINDOW * times)
+    return float(max(times[settled[0]], 1.0)) if len(settled) else 0.5 * n
+
+
+def time_blocks(values: np.ndarray) -> np.ndarray:
+    """The number of each row's block [n]: stretches of `LENGTH` correlation times, at least `FEWEST` of them."""
+    n = len(values)
+    length = min(math.ceil(LENGTH * correlation_time(values)), max(n // FEWEST, 1))
+    return np.minimum(np.arange(n) // length, max(n // length - 1, 0))
+
+
+def caution(values: np.ndarray, name: str) -> str:
+    """A warning where neighbouring rows depend on each other; "" where they do not."""
+    time = correlation_time(values)
+    if time == 1.0:
+        return ""
+    return (
+        f"{name}: neighbouring rows resemble each other, so that {len(values)} rows may carry as much as "
+        f"{len(values) / time:.0f} independent ones and the interval is too narrow; if they are a series, ask with "
+        "dependence='time' (--dependence time) or give groups; if they were only sorted, shuffle them"
+    )
