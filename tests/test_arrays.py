@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns
+from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns, discrete, twins
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -250,3 +250,34 @@ def test_stacks_equal_only_when_flattened_are_refused():
     x, y = (as_samples(a, name=n, flatten=True) for a, n in ((IMAGES, "p"), (IMAGES.swapaxes(1, 2), "q")))
     refusal(lambda: check_pair(x, y), "(2, 3)", "(3, 2)")
     check_pair(x, as_samples(IMAGES.reshape(5, 6) + 1.0))
+
+
+# ------------------------------------------------------------------------------------------------ copies, atoms, codes
+
+
+def labels_of(x, y):
+    found = twins(*(as_samples(side, name=name) for side, name in ((x, "x"), (y, "y"))))
+    return None if found is None else np.concatenate(found)
+
+
+def test_copies_share_a_label_and_atoms_do_not():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 2)), rng.normal(size=(300, 2))
+    assert labels_of(x, y) is None
+    x[10:13], y[5] = x[9], x[20]
+    labels = labels_of(x, y)
+    assert len(np.unique(labels)) == 600 - 4 and len(set(labels[9:13])) == 1 and labels[20] == labels[305]
+    x[50:90], y[100:150] = 0.0, (-999.0, 3.7)
+    assert len(np.unique(labels_of(x, y))) == 600 - 4  # each row of an atom for itself
+    only_atoms = np.where(rng.random((300, 1)) < 0.5, 0.0, rng.normal(size=(300, 1)))
+    assert labels_of(only_atoms, rng.normal(size=(300, 1))) is None
+
+
+def test_repeated_values_are_discrete_where_both_sets_have_them_or_they_are_short():
+    rng = np.random.default_rng(1)
+    levels = rng.normal(size=8)
+    x, y = (levels[rng.integers(0, 8, 100)][:, None] for _ in range(2))
+    assert discrete(x, y) and labels_of(x, y) is None
+    copies = rng.normal(size=(20, 1))[rng.integers(0, 20, 100)]
+    assert not discrete(copies, x) and not discrete(copies) and discrete(np.round(copies, 1))
+    assert len(np.unique(labels_of(copies, rng.normal(size=(100, 1))))) == 100 + len(np.unique(copies))

@@ -11,15 +11,20 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.columns import decimals, grids
+from estimators.samples.columns import decimals, grids, written
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
 """Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
+ATOM = 0.01
+"""Share of all rows from which on a value with few decimals is an atom of the law. Copies are rarely so many."""
+FEWEST_GROUPS = 10
+"""Groups of copies a set, so that each of five folds has two; with fewer every row stands for itself."""
 REPEATS = 5.0
 """Rows a value from which on repeated rows count as values of a discrete law. With fewer, shares say little."""
 Groups = tuple[np.ndarray, np.ndarray]
@@ -185,24 +190,38 @@ def row_hashes(values: np.ndarray) -> np.ndarray:
 
 
 def discrete(*sets: np.ndarray) -> bool:
-    """Whether the rows of all `sets` [n, d] are values of a discrete law: with few decimals in every column, and each
-    there `REPEATS` times on average. Copies of measurements are not."""
+    """Whether the rows of all `sets` [n, d] are values of a discrete law: each there `REPEATS` times on average, and
+    either with few decimals in every column or, most of them, in every set. Copies of measurements are not."""
     pooled = np.concatenate(sets)
-    if len(pooled) < REPEATS * len(np.unique(row_hashes(pooled))):
+    of_sets = [np.unique(row_hashes(rows)) for rows in sets]
+    distinct = reduce(np.union1d, of_sets)
+    if len(pooled) < REPEATS * len(distinct):
         return False
-    return all(decimals(column) is not None for column in pooled.T)
+    everywhere = reduce(np.intersect1d, of_sets) if len(sets) > 1 else distinct[:0]
+    return all(decimals(column) is not None for column in pooled.T) or 2 * len(everywhere) > len(distinct)
 
 
 def twins(x: Samples, y: Samples) -> Groups | None:
-    """Labels of the rows of x and of y, the same for equal rows, which keep equal rows in one fold.
+    """Labels of the rows of x and of y, the same for copies of one row, which keep these in one fold; None without any.
 
-    None where the sets share no row, or share so many that these are values of a discrete law and no copies.
+    Equal rows are copies, in one set or in both, unless the law is discrete or the row an atom: a value with few
+    decimals that `ATOM` of all rows have, such as 0 or a limit of the scale. Rows at an atom are no sign of each other.
     """
     p, q = row_hashes(x.values), row_hashes(y.values)
-    if not np.isin(p, q).any() or discrete(x.values, y.values):
+    distinct, first, labels, counts = np.unique(
+        np.concatenate([p, q]), return_index=True, return_inverse=True, return_counts=True
+    )
+    if counts.max() == 1 or discrete(x.values, y.values):
         return None
-    distinct, labels = np.unique(np.concatenate([p, q]), return_inverse=True)
-    return (labels[: len(p)], labels[len(p) :]) if 2 * len(distinct) >= min(len(p), len(q)) else None
+    rows = len(labels)
+    often = np.flatnonzero(counts >= max(ATOM * rows, 3))
+    pooled = np.concatenate([x.values, y.values])
+    atoms = often[written(pooled[first[often]]).all(axis=1)]
+    alone = np.isin(labels, atoms)
+    labels = np.where(alone, len(distinct) + np.arange(rows), labels)
+    groups = labels[: len(p)], labels[len(p) :]
+    spread = min(len(np.unique(side)) for side in groups) >= FEWEST_GROUPS
+    return groups if spread and len(np.unique(labels)) < rows else None
 
 
 def _repetitions(x: Samples, y: Samples) -> Iterator[str]:

@@ -30,6 +30,14 @@ def decimals(column: np.ndarray) -> int | None:
     return None
 
 
+def written(values: np.ndarray) -> np.ndarray:
+    """Which numbers have at most `MOST_DECIMALS` digits after the point, as 0, 3.7 or −999 have: bool, as `values`."""
+    narrow = values.astype(np.float32)
+    return (np.round(values, MOST_DECIMALS) == values) | (
+        (narrow == values) & (np.round(values, MOST_DECIMALS).astype(np.float32) == narrow)
+    )
+
+
 def grids(x: np.ndarray, y: np.ndarray, names: tuple[str, str]) -> Iterator[str]:
     """Warnings of columns that one set holds to fewer decimals than the other."""
     for j, (p, q) in enumerate(zip(x.T, y.T, strict=True)):
