@@ -39,6 +39,7 @@ BIAS = 3.0, 0.6
 """Most and least of the bias, in Δ. The true one was 0.63 to 2.66 Δ wherever there was any: Zipf's laws of 300 values,
 200 values of two shares, equal laws, 600 to 20,000 rows; 2.41 Δ is that of a bias like 1/√N."""
 DRAWS = 400  # of the bootstrap: the error of an error is 1/√800, 4 %
+MOST, FEWEST_DRAWS = 4_000_000, 40  # numbers of all draws, 32 MB; and draws where there are very many values
 HALF = 0.5  # rows that a missing value counts for where one without any would make D_f infinite (Jeffreys' prior)
 FEWEST = 2.0  # rows a value: with fewer most values occur once, and shares say nothing
 SPLITS = 16  # into halves; to first order the mean of two is D̂ itself, whatever the split
@@ -63,14 +64,15 @@ def estimate(request: Request) -> Fit:
     at_p, at_q = np.split(place, [len(keys[0])])
     cells = Cells(*(np.bincount(at, minlength=len(values)).astype(float) for at in (at_p, at_q)))
     rng, order = np.random.default_rng(request.seed), np.lexsort(cells)  # other names of the values draw the same
-    drawn = Cells(*(rng.multinomial(int(s.sum()), s[order] / s.sum(), DRAWS).astype(float) for s in cells))
+    draws = max(min(DRAWS, MOST // len(values)), FEWEST_DRAWS)
+    drawn = Cells(*(rng.multinomial(int(s.sum()), s[order] / s.sum(), draws).astype(float) for s in cells))
     halves = split(Cells(*(s[order] for s in cells)), rng)
     log_ratios = np.log(np.maximum(cells.n, HALF) / len(at_p)) - np.log(np.maximum(cells.m, HALF) / len(at_q))
 
     def log_ratio(points: np.ndarray) -> np.ndarray:
-        found = np.searchsorted(values, hashes := row_hashes(np.ascontiguousarray(points, np.float64)))
-        known = values[np.minimum(found, len(values) - 1)] == hashes
-        return np.where(known, log_ratios[np.minimum(found, len(values) - 1)], math.log(len(at_q) / len(at_p)))
+        hashes = row_hashes(np.ascontiguousarray(points, np.float64))
+        at = np.minimum(np.searchsorted(values, hashes), len(values) - 1)
+        return np.where(values[at] == hashes, log_ratios[at], math.log(len(at_q) / len(at_p)))
 
     def interval(d: FDivergence) -> Interval:
         tangents = influence(d, log_ratios)
