@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from fgan.config.checks import check
@@ -92,6 +93,15 @@ def test_the_table_marks_what_is_drawn(method, mark):
             "aims": {"own_is_least": 1, "excess": EXCESS, "gap": 1},
         }
     )
+
+
+@pytest.mark.parametrize("target", flow.TARGETS)
+def test_the_grid_of_a_picture_holds_the_target(target):
+    """Its densities there add up to the mass of 1."""
+    points, (left, right, bottom, top) = flow.picture._axes(target)
+    cell = (right - left) * (top - bottom) / (flow.picture.DOTS - 1) ** 2
+    assert np.exp(flow.picture._target_density(target)(points)).sum() * cell == pytest.approx(1.0, abs=0.02)
+    assert (points.min(0) == (left, bottom)).all() and (points.max(0) == (right, top)).all()
 
 
 @pytest.mark.slow

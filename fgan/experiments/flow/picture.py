@@ -57,13 +57,13 @@ def densities(path: Path, target: str) -> Path:
 
 
 def _axes(target: str) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """(the grid [DOTS², 2] that a density is drawn on, its box), in the target's own units."""
+    """(the grid [DOTS², 2] of a picture, its box: left, right, bottom, top), in the target's own units."""
     drawn = np.asarray(EXAMPLES[target].sample(jax.random.key(0), 4096))
     low, high = drawn.min(0), drawn.max(0)
     margin = 0.15 * (high - low).max()
-    (a, b), (c, d) = zip(low - margin, high + margin, strict=True)
-    x = np.stack(np.meshgrid(np.linspace(a, c, DOTS), np.linspace(b, d, DOTS)), axis=-1)
-    return x.reshape(-1, 2), (a, c, b, d)
+    (left, bottom), (right, top) = low - margin, high + margin
+    x = np.stack(np.meshgrid(np.linspace(left, right, DOTS), np.linspace(bottom, top, DOTS)), axis=-1)
+    return x.reshape(-1, 2), (left, right, bottom, top)
 
 
 def _on_grid(log_density: Any, points: np.ndarray) -> np.ndarray:
