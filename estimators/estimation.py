@@ -12,7 +12,16 @@ import numpy as np
 from estimators.contract import METHODS, Fit, Interval, LogRatio, Request, Scores
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
-from estimators.samples.arrays import ConstantColumns, Groups, Samples, as_samples, check_pair, constant_columns, twins
+from estimators.samples.arrays import (
+    ConstantColumns,
+    Groups,
+    Samples,
+    as_samples,
+    check_pair,
+    constant_columns,
+    matched,
+    twins,
+)
 from estimators.samples.series import caution, time_blocks
 
 
@@ -36,7 +45,7 @@ def estimate(
     """Estimates of D(P‖Q) in nats from samples x ~ P and y ~ Q.
 
     Args:
-        x, y: [n, d] and [m, d]; NumPy, JAX, or anything with `__array__`.
+        x, y: [n, d] and [m, d]; NumPy, JAX, or anything with `__array__`. Data frames are matched by column names.
         divergence: a name, an FDivergence, `renyi(α)`, a list of these, or "all". One fit serves them all.
         method: a name in `METHODS`.
         confidence: level of the intervals.
@@ -61,7 +70,7 @@ def estimate(
         raise BadArgument("no divergence asked for; name one, several, or all")
     check_settings(seed, confidence, method, list(METHODS))
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
-    q = y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy)
+    q = matched(p, y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy))
     if decimals is not None:
         p, q = (side.rounded(decimals) for side in (p, q))
     labels = labelled(p, q, groups, dependence)

@@ -29,6 +29,7 @@ from estimators.samples.arrays import (
     check_pair,
     constant_columns,
     discrete,
+    matched,
     own_rows,
     same_content,
 )
@@ -81,6 +82,7 @@ def permutation_test(
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
     p, q = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y")))
+    q = matched(p, q)
     notes = [*p.notes, *q.notes, *check_pair(p, q)]
     if same_content(p.values, q.values):
         n, m, null = len(p.values), len(q.values), np.zeros(permutations)

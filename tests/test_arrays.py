@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns, discrete, twins
+from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns, discrete, matched, twins
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -281,3 +281,20 @@ def test_repeated_values_are_discrete_where_both_sets_have_them_or_they_are_shor
     copies = rng.normal(size=(20, 1))[rng.integers(0, 20, 100)]
     assert not discrete(copies, x) and not discrete(copies) and discrete(np.round(copies, 1))
     assert len(np.unique(labels_of(copies, rng.normal(size=(100, 1))))) == 100 + len(np.unique(copies))
+
+
+# ------------------------------------------------------------------------------------------------ names of columns
+
+
+def test_columns_are_matched_by_name():
+    x, y = FRAME, FRAME[["c", "a", "b"]]
+    p, q = as_samples(x, name="x"), as_samples(y, name="y")
+    there = matched(p, q)
+    np.testing.assert_array_equal(there.values, POINTS)
+    assert there.notes == ("y: columns put in the order of x, by name",) and there.columns == ("a", "b", "c")
+    assert matched(p, as_samples(POINTS)).notes == () and matched(p, p) is p
+    refusal(lambda: matched(p, as_samples(y.rename(columns={"a": "age"}), name="y")), "column age", "x has a instead")
+    one, other = (as_samples(FRAME[[c]], name=c) for c in "ab")
+    assert matched(one, other).notes[-1] == "a holds a, b b"
+    twice = as_samples(FRAME.set_axis(["a", "a", "b"], axis=1))
+    assert twice.columns == () and as_samples(FRAME.set_axis([0, 1, 2], axis=1)).columns == ()

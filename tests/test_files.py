@@ -504,3 +504,16 @@ def test_unreadable_file(put, monkeypatch):
 
     monkeypatch.setattr("builtins.open", deny)
     refusal(lambda: read_samples(path), "a.npy", "Permission denied")
+
+
+def test_names_of_columns_are_kept(put):
+    """Of a header and of Parquet; an index has none left, counted names are none."""
+    assert read_samples(put("a.csv", csv_of(POINTS, header="age, income ,size\n"))).columns == ("age", "income", "size")
+    assert read_samples(put("b.csv", csv_of(POINTS))).columns == ()
+    numbered = np.column_stack([np.arange(len(POINTS)), POINTS])
+    assert read_samples(put("c.csv", csv_of(numbered, header=",age,income,size\n"))).columns == (
+        "age",
+        "income",
+        "size",
+    )
+    assert read_samples(put("d.csv", csv_of(POINTS, header="0,1,2\n"))).columns == ()

@@ -50,6 +50,7 @@ class Samples:
         notes: what was done to the input.
         shape: of one sample before flattening, () if nothing was flattened.
         kept: which rows of the input these are [rows of the input] bool, None for all of them.
+        columns: the names of the columns, () where they have none, or one twice.
     """
 
     values: np.ndarray
@@ -57,6 +58,7 @@ class Samples:
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     kept: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
 
     def rounded(self, digits: int) -> Samples:
         """The same to so many digits after the point."""
@@ -74,12 +76,13 @@ class Samples:
 
 class Raw(NamedTuple):
     """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
-    index of its first row in the larger array of which it is a slice."""
+    index of its first row in the larger array of which it is a slice, and the names of its columns."""
 
     array: np.ndarray
     notes: tuple[str, ...] = ()
     lines: np.ndarray | None = None
     first: int = 0
+    columns: tuple[str, ...] = ()
 
 
 def as_samples(
@@ -99,7 +102,7 @@ def as_samples(
     if isinstance(array, Samples):
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
-        raw = Raw(_to_numpy(array))
+        raw = Raw(_to_numpy(array), columns=_names(array))
     return checked(raw, name, nan_policy, minimum, flatten)
 
 
@@ -117,6 +120,27 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
     rounded = grids(x.values, y.values, (x.name, y.name))
     return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
+
+
+def matched(x: Samples, y: Samples) -> Samples:
+    """y with its columns in the order of those of x, where both have names.
+
+    Raises DataError: of several columns some have a name that the other set does not know.
+    """
+    if not (x.columns and y.columns) or x.columns == y.columns or len(x.columns) != len(y.columns):
+        return y
+    if len(x.columns) == 1:
+        return dataclasses.replace(y, notes=(*y.notes, f"{x.name} holds {x.columns[0]}, {y.name} {y.columns[0]}"))
+    if unknown := [name for name in y.columns if name not in x.columns]:
+        lacking = next(name for name in x.columns if name not in y.columns)
+        raise DataError(
+            f"{y.name} has a column {printable(unknown[0])}, {x.name} has {printable(lacking)} instead: columns are "
+            "matched by name; rename them, or give both sets without names"
+        )
+    order = [y.columns.index(name) for name in x.columns]
+    note = f"{y.name}: columns put in the order of {x.name}, by name"
+    values = np.ascontiguousarray(y.values[:, order])
+    return dataclasses.replace(y, values=values, columns=x.columns, notes=(*y.notes, note))
 
 
 def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -255,6 +279,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def _names(array: Any) -> tuple[str, ...]:
+    """The names of a data frame's columns, () where there are none or they are numbers."""
+    columns = tuple(getattr(array, "columns", ()))
+    return tuple(map(str, columns)) if any(isinstance(name, str) for name in columns) else ()
+
+
 def _to_numpy(array: Any) -> np.ndarray:
     """The NumPy array of an array-like; masked and NA become NaN."""
     if hasattr(array, "detach"):  # torch refuses __array__ under gradients, on accelerators and for bfloat16
@@ -306,7 +336,9 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
             raise DataError(f"{count}, of dimension {values.shape[1]}; at least {minimum} are needed")
     shape = array.shape[1:] if array.ndim > 2 else ()
     notes = [f"{name}: {note}" for note in (*notes, *dropped)]
-    return Samples(values=values, name=name, notes=tuple(notes), shape=shape, kept=kept if dropped else None)
+    columns = raw.columns if len(set(raw.columns)) == values.shape[1] == len(raw.columns) else ()
+    kept_rows = kept if dropped else None
+    return Samples(values=values, name=name, notes=tuple(notes), shape=shape, kept=kept_rows, columns=columns)
 
 
 def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[str]]:

@@ -139,7 +139,9 @@ def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) 
     if not np.array_equal(values[:, 0], values[0, 0] + np.arange(len(values))):
         return samples
     notes = (*samples.notes, f"{name}: the first column counts the rows: taken for an index and dropped")
-    return replace(samples, values=np.ascontiguousarray(samples.values[:, 1:]), notes=notes)
+    return replace(
+        samples, values=np.ascontiguousarray(samples.values[:, 1:]), notes=notes, columns=samples.columns[1:]
+    )
 
 
 def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({})) -> tuple[str, Raw]:

@@ -130,7 +130,8 @@ def read_parquet(source: Source) -> Raw:
     except pa.ArrowException as error:
         raise ValueError(error) from error
     notes = ("dropped the index written by pandas",) if len(kept) < len(fields) else ()
-    return Raw(np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0)), notes)
+    names = tuple(fields[i].name for i in kept)
+    return Raw(np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0)), notes, columns=names)
 
 
 def _take(source: Source, count: int, offset: int = 0) -> bytes:
@@ -237,9 +238,10 @@ def _table(rows: Iterator[Cells], comma: bool) -> Raw:
         values.extend(numbers)  # type: ignore[arg-type]
         lines.append(line)
     notes = ("decimal commas read as points",) if comma else ()
-    if header and "0" in first[0][1]:
-        notes = (*notes, "first row 0, 1, … taken for column names")
-    return Raw(np.array(values).reshape(len(lines), width), notes, np.array(lines))
+    names = tuple(cell.strip() for cell in first[0][1]) if header else ()
+    if "0" in names:
+        notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
+    return Raw(np.array(values).reshape(len(lines), width), notes, np.array(lines), columns=names)
 
 
 def _number(cell: str, comma: bool) -> float | None:
