@@ -22,7 +22,7 @@ from estimators.samples.arrays import (
     matched,
     twins,
 )
-from estimators.samples.series import caution, time_blocks
+from estimators.samples.series import block_length, caution, time_blocks, too_short
 
 
 class BadArgument(ValueError):
@@ -72,9 +72,13 @@ def estimate(
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
     q = matched(p, y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy))
     if decimals is not None:
+        if not -15 <= decimals <= 15:
+            raise BadArgument(f"decimals = {decimals}: must be a whole number from -15 to 15")
         p, q = (side.rounded(decimals) for side in (p, q))
+    notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, groups, dependence))
     labels = labelled(p, q, groups, dependence)
-    notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, labels))
+    if labels is None and method != "counts":
+        labels = twins(p, q)
     columns = constant_columns(p.values, q.values)
     varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
     request = Request(
@@ -112,7 +116,7 @@ def check_settings(seed: int, confidence: float, method: str | None = None, meth
 
 
 def labelled(p: Samples, q: Samples, groups: Any, dependence: str | None) -> Groups | None:
-    """The groups of the rows that the user gave, or asked for; by default equal rows of both sets are one.
+    """The groups of the rows that the user gave, or asked for by their order in time.
 
     Raises BadArgument, DataError.
     """
@@ -121,14 +125,20 @@ def labelled(p: Samples, q: Samples, groups: Any, dependence: str | None) -> Gro
     if dependence and groups is not None:
         raise BadArgument("dependence and groups both say which rows belong together; give one of them")
     if dependence:
-        first, second = time_blocks(p.values), time_blocks(q.values)
+        length = block_length(p.values, q.values)
+        first, second = (time_blocks(len(side.values), length) for side in (p, q))
         return first, second + first[-1] + 1
-    return twins(p, q) if groups is None else numbered(groups, p, q)
+    return None if groups is None else numbered(groups, p, q)
 
 
-def cautions(p: Samples, q: Samples, groups: Groups | None) -> tuple[str, ...]:
-    """Warnings of rows that depend on their neighbours and belong to no group."""
-    return tuple(filter(None, () if groups else (caution(side.values, side.name) for side in (p, q))))
+def cautions(p: Samples, q: Samples, groups: Any, dependence: str | None) -> tuple[str, ...]:
+    """Warnings of rows that depend on their neighbours, where the user gave no groups or their blocks are too short."""
+    if groups is not None:
+        return ()
+    if dependence:
+        length = block_length(p.values, q.values)
+        return tuple(filter(None, (too_short(side.values, length, side.name) for side in (p, q))))
+    return tuple(filter(None, (caution(side.values, side.name) for side in (p, q))))
 
 
 def numbered(groups: Any, p: Samples, q: Samples) -> Groups:

@@ -28,7 +28,7 @@ from estimators.divergences.table import DIVERGENCES
 from estimators.estimation import Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
-from estimators.samples.arrays import DataError, Groups, as_samples, discrete, row_hashes
+from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, as_samples, discrete, row_hashes
 
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
@@ -136,6 +136,8 @@ def _checked(
     if len(kept[0]) != len(kept[1]):
         raise DataError(f"x has {len(kept[0])} rows and z {len(kept[1])}: rows are pairs, so give as many of each")
     both = kept[0] & kept[1]
+    if both.sum() < 2:
+        raise DataError(f"{int(both.sum())} pairs without missing values; at least 2 are needed")
     labels = None
     if groups is not None:
         given = np.asarray(groups)
@@ -179,7 +181,7 @@ def mutual_information(
     divergences = [DIVERGENCES["kl"], DIVERGENCES["js"]]
     request = Request(x=x, y=z, divergences=divergences, method=method, seed=seed, confidence=confidence, groups=None)
     if not (x.shape[1] and z.shape[1]):
-        fit = Fit("exact", [Interval(0.0, 0.0, 0.0, 0.0)])
+        fit = Fit("exact", [_of_a_constant(request)])
     elif method == "auto" and discrete(x) and discrete(z):
         fit = _counted(request, labels)
     else:
@@ -188,8 +190,17 @@ def mutual_information(
     return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
 
 
+def _of_a_constant(request: Request) -> Interval:
+    """0, and at most the entropy of what n rows need not have shown: h(s) + s log n, s = −log(1 − confidence)/n."""
+    n = len(request.x)
+    s = min(-math.log1p(-request.confidence) / n, 0.5)
+    return Interval(0.0, 0.0, -s * math.log(s) - (1.0 - s) * math.log1p(-s) + s * math.log(n), 0.0)
+
+
 def _counted(request: Request, labels: np.ndarray | None) -> Fit:
     """From the shares of the values of x and of z, both discrete."""
+    if labels is not None and len(np.unique(labels)) < FEWEST_GROUPS:
+        raise DataError(f"an interval needs {FEWEST_GROUPS} groups; use more, smaller groups")
     x, z = (np.unique(row_hashes(rows), return_inverse=True)[1] for rows in (request.x, request.y))
     interval = entropies.information(x, z, request.quantile, labels)
     words = " and ".join(map(str, interval.diagnostics["values"][:2]))

@@ -1,7 +1,7 @@
 """Are P and Q the same? A test of D_f = 0 that is exact in finite samples, whatever the critic learned.
 
-Rows that occur in both sets, or again in one, are copies unless the law is discrete: copies are left out, for they say
-nothing of a difference and cannot be relabelled alone.
+Rows of full precision that occur in both sets, or again in one, are copies. They are left out, for they say nothing of
+a difference and cannot be relabelled alone.
 
 Three fifths of the rows train two critics, each validated on the other's rows. On the rest, which they never saw, the
 statistic is the variational bound of their mean. Under P = Q the labels of those rows are exchangeable, so the rank of
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.density_ratio.folds import Rows, blocks, union
+from estimators.density_ratio.folds import MINIMUM, Rows, blocks, union
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
@@ -89,10 +89,10 @@ def permutation_test(
         return PermutationTest(
             divergence=d.name, p_value=1.0, statistic=0.0, null=null, n_p=n, n_q=m, warnings=tuple(notes)
         )
-    labels = None if groups is None and dependence is None else labelled(p, q, groups, dependence)
+    labels = labelled(p, q, groups, dependence)
     if labels is not None and np.intersect1d(*labels).size:
         raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
-    notes += cautions(p, q, labels)
+    notes += cautions(p, q, groups, dependence)
     if labels is None and not discrete(p.values, q.values):
         p, q, left_out = without_copies(p, q)
         notes += left_out
@@ -123,6 +123,8 @@ def without_copies(p: Samples, q: Samples) -> tuple[Samples, Samples, list[str]]
         for side, own in zip((p, q), kept, strict=True)
         if not own.all()
     ]
+    if words and min(own.sum() for own in kept) < MINIMUM:
+        raise DataError(f"{'; '.join(words)}: {MINIMUM} a side are needed")
     first, second = (replace(side, values=side.values[own]) for side, own in zip((p, q), kept, strict=True))
     return first, second, words
 

@@ -133,6 +133,24 @@ def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
     assert any("50 of 80 rows left out" in w for w in p[0].warnings)
 
 
+def test_atoms_and_rounded_numbers_stay_in_the_test(fixed):
+    """Equal values of independent draws are no copies: nothing is left out, and the size holds with unequal sets."""
+    draws, p = 200, []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        x, y = (np.where(rng.random((k, 1)) < 0.3, 0.0, np.round(rng.normal(size=(k, 1)), 2)) for k in (60, 300))
+        p.append(est.permutation_test(x, y, seed=seed, permutations=39))
+    error = np.sqrt(0.05 * 0.95 / draws)
+    assert np.mean([t.p_value <= 0.05 + 1e-12 for t in p]) < 0.05 + 3.5 * error
+    assert not any("left out" in w for t in p for w in t.warnings)
+
+
+def test_too_few_rows_beside_copies_are_refused():
+    x, y = sets(3)
+    with pytest.raises(DataError, match="60 of 60 rows left out"):
+        est.permutation_test(x, np.concatenate([x, y]))
+
+
 def test_codes_keep_their_repetitions(fixed):
     rng = np.random.default_rng(0)
     found = est.permutation_test(rng.integers(0, 4, (60, 1)), rng.integers(0, 4, (60, 1)), permutations=19)

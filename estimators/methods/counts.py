@@ -32,7 +32,7 @@ from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio.plug_in import influence_of_means, standard_error
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
-from estimators.samples.arrays import DataError, row_hashes
+from estimators.samples.arrays import FEWEST_GROUPS, DataError, row_hashes
 
 METHODS = {"counts": "shares of the values themselves: for categories, codes and counts"}
 BIAS = 3.0, 0.6
@@ -61,11 +61,16 @@ def estimate(request: Request) -> Fit:
     values, place = np.unique(np.concatenate(keys), return_inverse=True)
     if len(place) < FEWEST * len(values):
         raise DataError(f"{len(place)} rows have {len(values)} values: counts needs values that repeat, as codes do")
+    if request.groups is not None and min(len(np.unique(g)) for g in request.groups) < FEWEST_GROUPS:
+        raise DataError(f"an interval needs {FEWEST_GROUPS} groups a set; use more, smaller groups")
     at_p, at_q = np.split(place, [len(keys[0])])
     cells = Cells(*(np.bincount(at, minlength=len(values)).astype(float) for at in (at_p, at_q)))
     rng, order = np.random.default_rng(request.seed), np.lexsort(cells)  # other names of the values draw the same
     draws = max(min(DRAWS, MOST // len(values)), FEWEST_DRAWS)
-    drawn = Cells(*(rng.multinomial(int(s.sum()), s[order] / s.sum(), draws).astype(float) for s in cells))
+    likely = [np.maximum(s[order], HALF) for s in cells]  # a share of 0 has an error too
+    drawn = Cells(
+        *(rng.multinomial(int(s.sum()), t / t.sum(), draws) * 1.0 for s, t in zip(cells, likely, strict=True))
+    )
     halves = split(Cells(*(s[order] for s in cells)), rng)
     log_ratios = np.log(np.maximum(cells.n, HALF) / len(at_p)) - np.log(np.maximum(cells.m, HALF) / len(at_q))
 

@@ -23,6 +23,7 @@ LOST = 1e-6
 """Gap between neighbouring float64 numbers, in standard deviations of a column, from which digits count as lost."""
 ATOM = 0.01
 """Share of all rows from which on a value with few decimals is an atom of the law. Copies are rarely so many."""
+FEWEST_AT_ATOM = 10  # rows: a few copies of one row are no atom in a small sample
 FEWEST_GROUPS = 10
 """Groups of copies a set, so that each of five folds has two; with fewer every row stands for itself."""
 REPEATS = 5.0
@@ -144,7 +145,10 @@ def matched(x: Samples, y: Samples) -> Samples:
 
 
 def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows of x [n] and of y [m] are the first of their kind in their set and absent from the other, bool."""
+    """Which rows of x [n] and y [m] are no copies, bool: the first of their kind in their set, absent from the other.
+
+    A row with few decimals in every column, as prices have, may repeat in independent draws: it is no copy.
+    """
     hashes = row_hashes(x), row_hashes(y)
 
     def own(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -152,7 +156,8 @@ def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first[np.unique(one, return_index=True)[1]] = True
         return first & ~np.isin(one, other)
 
-    return own(*hashes), own(*reversed(hashes))
+    kept = own(*hashes), own(*reversed(hashes))
+    return tuple(k | written(rows).all(axis=1) for k, rows in zip(kept, (x, y), strict=True))  # type: ignore[return-value]
 
 
 def same_content(x: np.ndarray, y: np.ndarray) -> bool:
@@ -238,7 +243,7 @@ def twins(x: Samples, y: Samples) -> Groups | None:
     if counts.max() == 1 or discrete(x.values, y.values):
         return None
     rows = len(labels)
-    often = np.flatnonzero(counts >= max(ATOM * rows, 3))
+    often = np.flatnonzero(counts >= max(ATOM * rows, FEWEST_AT_ATOM))
     pooled = np.concatenate([x.values, y.values])
     atoms = often[written(pooled[first[often]]).all(axis=1)]
     alone = np.isin(labels, atoms)
@@ -254,7 +259,7 @@ def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
     for name, hashes in () if values_repeat else ((x.name, p), (y.name, q)):
         if repeated := len(hashes) - len(np.unique(hashes)):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
-    if np.array_equal(np.sort(p), np.sort(q)):
+    if np.array_equal(np.sort(p), np.sort(q)) and (np.array_equal(p, q) or not values_repeat):
         order = "" if np.array_equal(p, q) else ", in another order"
         yield f"{x.name} and {y.name} have the same content{order}: every divergence between them is 0"
     elif not values_repeat and (shared := np.isin(p, q).sum()):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 MOST_DECIMALS = 6  # a float32 holds 7 digits: numbers that need more were not written down by hand, nor counted
-FINE = 1e-3  # gap between neighbouring numbers of the type, in units of the last digit, from which on all are on a grid
+FINE = 1e-3  # chance of so few digits, for want of more in the type, up to which they count
 LEVELS = 10  # fewest values of a column whose grid is spoken of
 
 
@@ -23,19 +24,24 @@ def decimals(column: np.ndarray) -> int | None:
         values = narrow
     gap = float(np.spacing(np.abs(values).max()))
     for digits in range(MOST_DECIMALS + 1):
-        if gap * 10**digits > FINE:
+        chance = gap * 10**digits  # that a number has so few digits because its type holds no more
+        if chance >= 1.0:
             return None
         if np.array_equal(np.round(values.astype(np.float64), digits).astype(values.dtype), values):
-            return digits
+            return digits if len(values) * math.log(chance) < math.log(FINE) else None
     return None
 
 
 def written(values: np.ndarray) -> np.ndarray:
     """Which numbers have at most `MOST_DECIMALS` digits after the point, as 0, 3.7 or −999 have: bool, as `values`."""
     narrow = values.astype(np.float32)
-    return (np.round(values, MOST_DECIMALS) == values) | (
-        (narrow == values) & (np.round(values, MOST_DECIMALS).astype(np.float32) == narrow)
-    )
+    single = narrow == values
+    gap = np.where(single, np.spacing(np.abs(narrow)).astype(np.float64), np.spacing(np.abs(values)))
+    found = np.zeros(values.shape, bool)
+    for digits in range(MOST_DECIMALS + 1):
+        near = np.round(values, digits)
+        found |= (gap * 10**digits <= FINE) & np.where(single, near.astype(np.float32) == narrow, near == values)
+    return found
 
 
 def grids(x: np.ndarray, y: np.ndarray, names: tuple[str, str]) -> Iterator[str]:

@@ -41,10 +41,14 @@ def _time(column: np.ndarray, limit: float) -> float:
     return float(max(times[settled[0]], 1.0)) if len(settled) else 0.5 * n
 
 
-def time_blocks(values: np.ndarray) -> np.ndarray:
-    """The number of each row's block [n]: stretches of `LENGTH` correlation times, at least `FEWEST` of them."""
-    n = len(values)
-    length = min(math.ceil(LENGTH * correlation_time(values)), max(n // FEWEST, 1))
+def block_length(*sets: np.ndarray) -> int:
+    """`LENGTH` correlation times of the sets, the larger, in rows; at most what leaves each set `FEWEST` blocks."""
+    wanted = math.ceil(LENGTH * max(map(correlation_time, sets)))
+    return max(min(wanted, min(map(len, sets)) // FEWEST), 1)
+
+
+def time_blocks(n: int, length: int) -> np.ndarray:
+    """The number of each row's block [n], stretches of `length` rows; the last may be longer."""
     return np.minimum(np.arange(n) // length, max(n // length - 1, 0))
 
 
@@ -55,6 +59,17 @@ def caution(values: np.ndarray, name: str) -> str:
         return ""
     return (
         f"{name}: neighbouring rows resemble each other, so that {len(values)} rows may carry as much as "
-        f"{len(values) / time:.0f} independent ones and the interval is too narrow; if they are a series, ask with "
+        f"{len(values) / time:.0f} independent ones, and more looks certain than is; if they are a series, ask with "
         "dependence='time' (--dependence time) or give groups; if they were only sorted, shuffle them"
+    )
+
+
+def too_short(values: np.ndarray, length: int, name: str) -> str:
+    """A warning where blocks of `length` rows are shorter than they should be; "" where they are not."""
+    time = correlation_time(values)
+    if LENGTH * time <= length + 1.0:
+        return ""
+    return (
+        f"{name}: a series of {len(values)} rows that depend on each other over some {time:.0f} is too short for "
+        f"blocks that do not; with those of {length} rows, {FEWEST} or more, more looks certain than is"
     )
