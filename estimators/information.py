@@ -25,10 +25,11 @@ from estimators.density_ratio.folds import Rows, blocks
 from estimators.density_ratio.plug_in import influence_of_means, lower_bound, plug_in, standard_error
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
-from estimators.estimation import Estimate, check_settings
+from estimators.estimation import BadArgument, Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
 from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, as_samples, discrete, row_hashes
+from estimators.samples.series import block_length, caution, time_blocks
 
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
@@ -165,6 +166,7 @@ def mutual_information(
     confidence: float = 0.95,
     nan_policy: str = "raise",
     groups: Any = None,
+    dependence: str | None = None,
 ) -> Estimate:
     """I(X; Z) in nats from n pairs: rows of x [n, d_x] and z [n, d_z], the divergence KL of joint from product.
 
@@ -172,12 +174,20 @@ def mutual_information(
         method: a name in `INFORMATION`.
         confidence, nan_policy: as in `estimate`; a pair is omitted if its x or its z holds NaN or inf.
         groups: a label a pair; pairs of one label are not independent of each other.
+        dependence: "time" where pairs are in the order of time: stretches of them are groups, as in `estimate`.
 
     Raises:
         DataError, ValueError: both ValueErrors, saying what to change.
     """
     check_settings(seed, confidence, method, INFORMATION)
     x, z, labels, notes = _checked(x, z, nan_policy, groups)
+    if dependence is not None:
+        if dependence != "time" or groups is not None:
+            raise BadArgument(f"dependence = {dependence!r}: choose 'time', without groups, or None")
+        labels = time_blocks(len(x), block_length(np.concatenate([x, z], axis=1)))
+    elif groups is None:  # where only one is a series, pairs of it with the other are as good as independent
+        found = [caution(rows, name) for rows, name in ((x, "x"), (z, "z"))]
+        notes += found if all(found) else []
     divergences = [DIVERGENCES["kl"], DIVERGENCES["js"]]
     request = Request(x=x, y=z, divergences=divergences, method=method, seed=seed, confidence=confidence, groups=None)
     if not (x.shape[1] and z.shape[1]):

@@ -87,6 +87,17 @@ def test_two_stretches_of_one_series_are_told_to_depend_and_intervals_in_time_ho
         est.estimate(x, y, "js", dependence="space")
 
 
+def test_two_independent_series_have_no_information_in_time(short):
+    x, z = ar(10, 1500, 0.97), ar(11, 1500, 0.97)
+    assert sum("independent ones" in w for w in est.mutual_information(x, z).warnings) == 2
+    held = est.mutual_information(x, z, dependence="time")
+    assert held.low <= 0.0 <= held.high and not any("independent ones" in w for w in held.warnings)
+    alone = est.mutual_information(np.round(x), np.random.default_rng(0).integers(0, 3, 1500))
+    assert not any("independent ones" in w for w in alone.warnings)  # one series beside independent rows
+    with pytest.raises(BadArgument, match="without groups"):
+        est.mutual_information(x, z, dependence="time", groups=np.arange(1500))
+
+
 @pytest.mark.slow
 def test_in_time_intervals_cover_zero_and_tests_reject_no_more_than_they_may():
     """AR(1) with 0.98: four pairs of one law; without `dependence` every test rejects."""

@@ -22,7 +22,7 @@ LENGTH = 2.0  # of a block, in τ: neighbouring blocks of AR(1) rows then share 
 def correlation_time(values: np.ndarray) -> float:
     """τ of the column of values [n, d] in which neighbours depend most, in rows; 1 where none shows any dependence."""
     n, d = values.shape
-    if n < 2 * FEWEST:
+    if n < 2 * FEWEST or not d:
         return 1.0
     limit = float(ndtri(1.0 - 0.5 * FALSE_ALARM / d)) / math.sqrt(n)
     return max((_time(column, limit) for column in values.T), default=1.0)
