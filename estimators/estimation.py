@@ -51,8 +51,8 @@ def estimate(
         confidence: level of the intervals.
         nan_policy: raise, or omit rows that hold NaN or inf.
         groups: a label a row of x and a label a row of y, whole numbers or text; rows of one label are not independent
-            of each other: they stay in one fold and count as one in the standard error. By default rows that
-            occur in both sets do.
+            of each other: they stay in one fold and count as one in the standard error. By default copies of a row
+            do, in one set or in both.
         decimals: round both sets to so many digits after the point first, as where they were stored with different.
         dependence: "time" where rows are in the order of time and neighbours depend on each other: stretches of two
             correlation times are groups. A warning says where it looks so.

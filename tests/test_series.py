@@ -10,7 +10,7 @@ from estimators.estimation import BadArgument
 from estimators.methods import neural
 from estimators.samples.series import (
     FALSE_ALARM,
-    FEWEST,
+    FEWEST_GROUPS,
     block_length,
     caution,
     correlation_time,
@@ -60,7 +60,7 @@ def test_blocks_are_stretches_of_two_correlation_times():
     sizes = np.bincount(time_blocks(20_000, length))
     assert sizes[0] == sizes[:-1].min() == length <= sizes[-1] < 2 * length
     short = ar(2, 200, 0.98)
-    assert block_length(rows, short) == 200 // FEWEST and "too short" in too_short(short, 20, "x")
+    assert block_length(rows, short) == 200 // FEWEST_GROUPS and "too short" in too_short(short, 20, "x")
     assert np.array_equal(time_blocks(5, block_length(ar(3, 60, 0.0))), [0, 0, 1, 1, 1])
 
 

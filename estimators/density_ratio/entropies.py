@@ -1,7 +1,7 @@
 """Entropies and mutual information of discrete laws from counts, in nats.
 
 The entropy of the shares themselves is too small by about (values − 1)/2n, more where many values are rare. Two
-corrections that fail on different sides:
+corrections, which fail on different sides for even laws and may fail on one for uneven ones:
 
     grassberger    log n − Σ_i (n_i/n) G(n_i),  G(n) = ψ(n) + ½(−1)ⁿ (ψ((n + 1)/2) − ψ(n/2))       (Grassberger 2003)
     chao_shen      −Σ_i C p_i log(C p_i) / (1 − (1 − C p_i)ⁿ),  C = 1 − f₁/n, f₁ values that occur once

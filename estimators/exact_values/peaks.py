@@ -87,8 +87,8 @@ def peaks(log_density: Callable[[np.ndarray], np.ndarray], support: Any) -> list
     shape = tuple(map(len, axes))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(ends))
     heights = values(grid).reshape(shape)
-    starts = grid.reshape(*shape, -1)[_is_highest_around(heights)]
-    starts = starts[np.argsort(-heights[_is_highest_around(heights)], kind="stable")][:MOST_PEAKS]
+    highest = _is_highest_around(heights)
+    starts = grid.reshape(*shape, -1)[highest][np.argsort(-heights[highest], kind="stable")][:MOST_PEAKS]
     made: list[Peak] = []
     for start in starts:
         at = _climb(values, start)

@@ -200,7 +200,7 @@ def exact_divergence(
     0.5
     """
     d = divergence(d)
-    normalised = all(has_mass(mass(log_density, support, max(tol, 1e-6)), tol) for log_density in (log_p, log_q))
+    normalised = all(_has_mass(mass(log_density, support, max(tol, 1e-6)), tol) for log_density in (log_p, log_q))
     value = _divergence(log_p, log_q, d, support, tol) if normalised else math.inf
     if math.isfinite(value) or (normalised and np.ndim(support) == 2):
         return value
@@ -222,7 +222,7 @@ def _divergence(log_p, log_q, d: FDivergence, support: Support, tol: float, edge
     return d.value_at_one + integrate(integrand, support, tol=tol, edges=edges)
 
 
-def has_mass(total: float, tol: float) -> bool:
+def _has_mass(total: float, tol: float) -> bool:
     """Whether a density of that integral counts as normalised."""
     return abs(total - 1.0) < max(tol, 1e-4)
 
@@ -234,7 +234,7 @@ def _frame(log_p: LogDensity, log_q: LogDensity, support: Support, tol: float) -
     for name, log_density in (("p", log_p), ("q", log_q)):
         there = _exp_of(frame.density(log_density)), frame.support(support)
         total = integrate(*there, tol=max(tol, 1e-6), edges=frame.edges)
-        if not has_mass(total, tol):
+        if not _has_mass(total, tol):
             seen = ", ".join(peak.words for peak in found[name]) or "none"
             return frame, (
                 f"density {name} integrates to {total:.6g} over {support}, not to 1. Peaks found there, from points "

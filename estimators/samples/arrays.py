@@ -259,7 +259,7 @@ def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
     for name, hashes in () if values_repeat else ((x.name, p), (y.name, q)):
         if repeated := len(hashes) - len(np.unique(hashes)):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
-    if np.array_equal(np.sort(p), np.sort(q)) and (np.array_equal(p, q) or not values_repeat):
+    if same_content(x.values, y.values) and (np.array_equal(p, q) or not values_repeat):
         order = "" if np.array_equal(p, q) else ", in another order"
         yield f"{x.name} and {y.name} have the same content{order}: every divergence between them is 0"
     elif not values_repeat and (shared := np.isin(p, q).sum()):

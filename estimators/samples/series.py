@@ -13,16 +13,17 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from estimators.samples.arrays import FEWEST_GROUPS
+
 WINDOW = 5.0  # in τ; Sokal's choice for correlations that fall exponentially
 FALSE_ALARM = 1e-4  # share of samples of independent rows that are called dependent
-FEWEST = 10  # blocks of a sample, so that each of five folds has two
 LENGTH = 2.0  # of a block, in τ: neighbouring blocks of AR(1) rows then share a tenth of their variance
 
 
 def correlation_time(values: np.ndarray) -> float:
     """τ of the column of values [n, d] in which neighbours depend most, in rows; 1 where none shows any dependence."""
     n, d = values.shape
-    if n < 2 * FEWEST or not d:
+    if n < 2 * FEWEST_GROUPS or not d:
         return 1.0
     limit = float(ndtri(1.0 - 0.5 * FALSE_ALARM / d)) / math.sqrt(n)
     return max((_time(column, limit) for column in values.T), default=1.0)
@@ -42,9 +43,9 @@ def _time(column: np.ndarray, limit: float) -> float:
 
 
 def block_length(*sets: np.ndarray) -> int:
-    """`LENGTH` correlation times of the sets, the larger, in rows; at most what leaves each set `FEWEST` blocks."""
+    """`LENGTH` correlation times of the sets, the larger, in rows; at most what leaves each `FEWEST_GROUPS` blocks."""
     wanted = math.ceil(LENGTH * max(map(correlation_time, sets)))
-    return max(min(wanted, min(map(len, sets)) // FEWEST), 1)
+    return max(min(wanted, min(map(len, sets)) // FEWEST_GROUPS), 1)
 
 
 def time_blocks(n: int, length: int) -> np.ndarray:
@@ -71,5 +72,5 @@ def too_short(values: np.ndarray, length: int, name: str) -> str:
         return ""
     return (
         f"{name}: a series of {len(values)} rows that depend on each other over some {time:.0f} is too short for "
-        f"blocks that do not; with those of {length} rows, {FEWEST} or more, more looks certain than is"
+        f"blocks that do not; with those of {length} rows, {FEWEST_GROUPS} or more, more looks certain than is"
     )
