@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,13 +78,15 @@ class Samples:
 
 class Raw(NamedTuple):
     """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
-    index of its first row in the larger array of which it is a slice, and the names of its columns."""
+    index of its first row in the larger array of which it is a slice, the names of its columns, and the categories of
+    each column that holds codes 0, 1, … for them."""
 
     array: np.ndarray
     notes: tuple[str, ...] = ()
     lines: np.ndarray | None = None
     first: int = 0
     columns: tuple[str, ...] = ()
+    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
 
 
 def as_samples(
