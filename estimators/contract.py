@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from estimators.rooms import Room
-from estimators.samples.arrays import Groups
+from estimators.samples.arrays import DataError, Groups
 
 if TYPE_CHECKING:
     from estimators.divergences.generator import FDivergence
@@ -36,6 +36,7 @@ class Request:
         method: the name in `METHODS` that the user chose; a file that offers several tells them apart by it.
         groups: labels of the samples of P [n] and of Q [m], or [n, k] where a sample belongs to k groups. Samples of
             one group are not independent of each other. All are independent if None.
+        categories: the columns that hold codes of categories, whose order and distances mean nothing.
     """
 
     x: np.ndarray
@@ -45,6 +46,15 @@ class Request:
     seed: int = 0
     confidence: float = 0.95
     groups: Groups | None = None
+    categories: tuple[int, ...] = ()
+
+    def require_numbers(self) -> None:
+        """Raise DataError where a column holds categories, for methods that know numbers only."""
+        if self.categories:
+            raise DataError(
+                f"column {self.categories[0]} holds categories, but method {self.method!r} takes numbers only; choose "
+                "auto, neural or counts, or drop the column"
+            )
 
     @property
     def quantile(self) -> float:

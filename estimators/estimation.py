@@ -70,7 +70,7 @@ def estimate(
         raise BadArgument("no divergence asked for; name one, several, or all")
     check_settings(seed, confidence, method, list(METHODS))
     p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
-    q = matched(p, y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy))
+    p, q = matched(p, y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy))
     if decimals is not None:
         if not -15 <= decimals <= 15:
             raise BadArgument(f"decimals = {decimals}: must be a whole number from -15 to 15")
@@ -89,6 +89,7 @@ def estimate(
         seed=seed,
         confidence=confidence,
         groups=labels,
+        categories=tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist()),
     )
     if (apart := _apart(columns, p.values, q.values)) or not len(varying):
         reason = apart or "every column is constant and equal in both sets"

@@ -20,7 +20,7 @@ from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
 from estimators.estimation import BadArgument, cautions, check_settings, labelled
-from estimators.methods.neural import Fold, fit_critics
+from estimators.methods.neural import Fold, fit_critics, references
 from estimators.samples.arrays import (
     DataError,
     Groups,
@@ -81,8 +81,7 @@ def permutation_test(
     check_settings(seed, 0.95)
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
-    p, q = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y")))
-    q = matched(p, q)
+    p, q = matched(*(as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y"))))
     notes = [*p.notes, *q.notes, *check_pair(p, q)]
     if same_content(p.values, q.values):
         n, m, null = len(p.values), len(q.values), np.zeros(permutations)
@@ -99,7 +98,8 @@ def permutation_test(
     varying = np.setdiff1d(np.arange(p.values.shape[1]), constant_columns(p.values, q.values).equal)
     if not len(varying):
         raise DataError("every column is constant and equal in both sets: there is nothing to test")
-    log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels)
+    categories = tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist())
+    log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels, categories)
     units = np.arange(len(log_p) + len(log_q))  # what is relabelled together: a row, or a group
     if labels is not None:
         _, units = np.unique(np.concatenate([labels[0][testing.p], labels[1][testing.q]]), return_inverse=True)
@@ -129,7 +129,9 @@ def without_copies(p: Samples, q: Samples) -> tuple[Samples, Samples, list[str]]
     return first, second, words
 
 
-def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, Rows]:
+def _held_out(
+    x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None, categories: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, Rows]:
     """The mean critic's log-ratios of the testing rows of x and of y, and which rows these are: two fifths of all."""
     a, b, c, d, e = blocks(len(x), len(y), seed, groups)
     testing = union(a, b)
@@ -139,7 +141,8 @@ def _held_out(x: np.ndarray, y: np.ndarray, seed: int, groups: Groups | None) ->
     else:  # a group must not be cut: the fifth block joins the rows that test
         testing = union(testing, e)
     one, other = ((x[rows.p], y[rows.q]) for rows in (c, d))
-    critics, _ = fit_critics([Fold(*one, *other), Fold(*other, *one)], seed)
+    folds, fit = [Fold(*one, *other), Fold(*other, *one)], references(x, y, categories)
+    critics, _ = fit_critics(folds, seed, fit_references=fit)
     log_p, log_q = (np.mean([f(rows) for f in critics], axis=0) for rows in (x[testing.p], y[testing.q]))
     return log_p, log_q, testing
 

@@ -34,7 +34,7 @@ def estimate(request: Request) -> Fit:
     fit = neural.estimate(dataclasses.replace(request, method="neural", divergences=asked))
     *intervals, overlap = fit.intervals
     choice = choose(overlap.value, min(len(request.x), len(request.y)), request.x.shape[1])
-    if choice.method == "telescoping":
+    if choice.method == "telescoping" and not request.categories:
         fit = telescoping.estimate(dataclasses.replace(request, method="telescoping"))
     else:
         fit = fit._replace(intervals=intervals)

@@ -92,6 +92,7 @@ def estimate(request: Request) -> Fit:
 
     Raises DataError: a set with no more rows than dimensions + 2, or flat in a direction in which the other varies.
     """
+    request.require_numbers()
     x, y, grouped = request.x, request.y, request.groups is not None
     space = Whitening.fit(x, y)
     u, v = space(x), space(y)

@@ -63,6 +63,7 @@ def estimate(request: Request) -> Fit:
 
     Raises DataError: fewer than `MINIMUM` rows a side, or in one set outside its largest group.
     """
+    request.require_numbers()
     x, y, groups = request.x, request.y, request.groups
     space = Whitening.fit(x, y)
     labels = groups or (None, None)

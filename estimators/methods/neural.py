@@ -31,6 +31,7 @@ from estimators.contract import Fit, Request, Scores
 from estimators.critics.kernel import steps
 from estimators.critics.networks import MLP
 from estimators.density_ratio.folds import HeldOut, Rows, blocks, cross_fits, side_by_side, subsample
+from estimators.density_ratio.mixed import MixedReferences, of_categories
 from estimators.density_ratio.plug_in import lower_bound, plug_in
 from estimators.density_ratio.references import Coordinates, References, stack
 from estimators.divergences.bounds import BOUNDS
@@ -48,7 +49,7 @@ DECAYS = (1e-2, 1.0)  # weight decay of the two networks of each critic, the fre
 GAIN = 1e-4  # nats of the validation bound that a round must gain to count
 RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
-FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References]
+FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References | MixedReferences]
 
 
 class Objective(NamedTuple):
@@ -92,10 +93,11 @@ def estimate(request: Request) -> Fit:
 
 
 def cross_fit(
-    request: Request, cut: list[Rows], objective: Objective = JS, fit_references: FitReferences = References.fit
+    request: Request, cut: list[Rows], objective: Objective = JS, fit_references: FitReferences | None = None
 ) -> HeldOut:
     """Log-ratios of every row from the two critics of its block in `cut`, which never saw it."""
     x, y = request.x, request.y
+    fit_references = fit_references or references(x, y, request.categories)
     rng = np.random.default_rng(request.seed)
     parts = cross_fits(cut)
     rows = {
@@ -108,6 +110,11 @@ def cross_fit(
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in held_out.each()]
     gap = float(np.mean(diagnostics["trained_bound"]) - np.mean(bounds))
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
+
+
+def references(x: np.ndarray, y: np.ndarray, categories: tuple[int, ...] = ()) -> FitReferences:
+    """How to fit references to rows of these sets, whose columns `categories` hold codes."""
+    return of_categories(np.concatenate([x, y]), categories) if categories else References.fit
 
 
 def fit_critics(
@@ -137,7 +144,7 @@ class TrainingHalf(NamedTuple):
     At each half of the rows they are those of references fitted to the other half, as at held-out rows.
     """
 
-    references: References
+    references: References | MixedReferences
     at_p: tuple[np.ndarray, np.ndarray]
     at_q: tuple[np.ndarray, np.ndarray]
 
@@ -164,7 +171,7 @@ class TrainingHalf(NamedTuple):
 class Features(NamedTuple):
     """Rows [k, d] → inputs [k, 1 + points] of a network: the stacked references, and the points."""
 
-    references: References
+    references: References | MixedReferences
     weights: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:

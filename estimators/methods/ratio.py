@@ -61,6 +61,7 @@ def estimate(request: Request) -> Fit:
 
     Raises DataError: fewer than ten rows a side, or groups that do not spread.
     """
+    request.require_numbers()
     return plug_in(request, cross_fit(request))
 
 

@@ -76,6 +76,7 @@ def estimate(request: Request) -> Fit:
 
     Raises DataError: fewer than ten rows a side, or fewer than d + 3 in two fifths of either.
     """
+    request.require_numbers()
     return plug_in(request, cross_fit(request, blocks(len(request.x), len(request.y), request.seed, request.groups)))
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from estimators.samples.categories import coded
 from estimators.samples.columns import decimals, grids, written
+from estimators.samples.errors import DataError, printable
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
@@ -38,10 +40,6 @@ REMEDIES = {
 }
 
 
-class DataError(ValueError):
-    """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
     """A checked sample set.
@@ -53,6 +51,7 @@ class Samples:
         shape: of one sample before flattening, () if nothing was flattened.
         kept: which rows of the input these are [rows of the input] bool, None for all of them.
         columns: the names of the columns, () where they have none, or one twice.
+        levels: the categories of each column that holds codes for them: codes 0, 1, … count these.
     """
 
     values: np.ndarray
@@ -61,11 +60,18 @@ class Samples:
     shape: tuple[int, ...] = ()
     kept: np.ndarray | None = None
     columns: tuple[str, ...] = ()
+    levels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def rounded(self, digits: int) -> Samples:
-        """The same to so many digits after the point."""
+        """The same, numbers to so many digits after the point."""
         note = f"{self.name}: rounded to {digits} decimals"
-        return dataclasses.replace(self, values=np.round(self.values, digits), notes=(*self.notes, note))
+        values = np.round(self.values, digits)
+        values[:, list(self.levels)] = self.values[:, list(self.levels)]
+        return dataclasses.replace(self, values=values, notes=(*self.notes, note))
+
+    def called(self, column: int) -> str:
+        """How messages call a column."""
+        return f"column {column} ({printable(self.columns[column])})" if self.columns else f"column {column}"
 
     def aligned(self, labels: Any) -> np.ndarray:
         """The labels of the rows kept, of `labels`, one a row of the input. Raises DataError for another number."""
@@ -106,7 +112,7 @@ def as_samples(
     if isinstance(array, Samples):
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
-        raw = Raw(_to_numpy(array), columns=_names(array))
+        raw = _raw(array)
     return checked(raw, name, nan_policy, minimum, flatten)
 
 
@@ -126,11 +132,16 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
 
 
-def matched(x: Samples, y: Samples) -> Samples:
-    """y with its columns in the order of those of x, where both have names.
+def matched(x: Samples, y: Samples) -> tuple[Samples, Samples]:
+    """Both sets with the columns of y in the order of those of x, by name, and with the same codes for categories.
 
-    Raises DataError: of several columns some have a name that the other set does not know.
+    Raises DataError: of several columns some have a name that the other set does not know, or one set has categories
+    where the other has numbers.
     """
+    return common_levels(x, _in_order(x, y))
+
+
+def _in_order(x: Samples, y: Samples) -> Samples:
     if not (x.columns and y.columns) or x.columns == y.columns or len(x.columns) != len(y.columns):
         return y
     if len(x.columns) == 1:
@@ -144,7 +155,31 @@ def matched(x: Samples, y: Samples) -> Samples:
     order = [y.columns.index(name) for name in x.columns]
     note = f"{y.name}: columns put in the order of {x.name}, by name"
     values = np.ascontiguousarray(y.values[:, order])
-    return dataclasses.replace(y, values=values, columns=x.columns, notes=(*y.notes, note))
+    levels = {j: y.levels[k] for j, k in enumerate(order) if k in y.levels}
+    return dataclasses.replace(y, values=values, columns=x.columns, levels=levels, notes=(*y.notes, note))
+
+
+def common_levels(x: Samples, y: Samples) -> tuple[Samples, Samples]:
+    """Both sets with one code for each category. Raises DataError: categories in one set, numbers in the other."""
+    if x.values.shape[1] != y.values.shape[1] or x.levels == y.levels:
+        return x, y
+    for j in sorted(set(x.levels) ^ set(y.levels)):
+        texts, numbers = (x, y) if j in x.levels else (y, x)
+        raise DataError(
+            f"{texts.called(j)} holds categories in {texts.name} and numbers in {numbers.name}; name it in "
+            "categorical= (--categorical) if its numbers are codes"
+        )
+    union = {j: tuple(sorted({*x.levels[j], *y.levels[j]})) for j in x.levels}
+    return _recoded(x, union), _recoded(y, union)
+
+
+def _recoded(samples: Samples, levels: Mapping[int, tuple[str, ...]]) -> Samples:
+    values = samples.values.copy()
+    for j, names in levels.items():
+        codes = {name: code for code, name in enumerate(names)}
+        places = np.array([codes[name] for name in samples.levels[j]], np.float64)
+        values[:, j] = places[values[:, j].astype(np.intp)]
+    return dataclasses.replace(samples, values=values, levels=levels)
 
 
 def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,31 +317,48 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
         raise DataError(f"{name}: {what}: {printable(message)}; check it or save it again") from error
 
 
-def printable(text: str) -> str:
-    """`text`, with every character escaped that could control a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _names(array: Any) -> tuple[str, ...]:
-    """The names of a data frame's columns, () where there are none or they are numbers."""
-    columns = tuple(getattr(array, "columns", ()))
-    return tuple(map(str, columns)) if any(isinstance(name, str) for name in columns) else ()
-
-
-def _to_numpy(array: Any) -> np.ndarray:
-    """The NumPy array of an array-like; masked and NA become NaN."""
+def _raw(array: Any) -> Raw:
+    """The table of an array-like: of a data frame with its names, of text with its categories; masked and NA are NaN."""
     if hasattr(array, "detach"):  # torch refuses __array__ under gradients, on accelerators and for bfloat16
         array = array.detach().cpu()
         array = array.float() if "bfloat16" in str(array.dtype) else array
-    if type(array).__module__.partition(".")[0] == "pandas":
-        dtypes = list(array.dtypes) if array.ndim == 2 else [array.dtype]
-        if strange := [f"{d} in column {j}" for j, d in enumerate(dtypes) if getattr(d, "kind", "O") not in "biuf"]:
-            raise DataError(f"{len(strange)} columns are not numbers, first {strange[0]}; drop or convert them")
-        if len(set(dtypes)) > 1 or not all(isinstance(d, np.dtype) for d in dtypes):
-            return array.to_numpy(dtype=np.float64, na_value=np.nan)
+    if hasattr(array, "columns") and hasattr(array, "shape"):
+        return _of_frame(array)
     if np.ma.is_masked(array):
-        return np.where(np.ma.getmaskarray(array), np.nan, _float64(array.data))
-    return np.asarray(array)
+        return Raw(np.where(np.ma.getmaskarray(array), np.nan, _float64(array.data)))
+    plain = np.asarray(array)
+    if plain.dtype.kind in "OUTM" and plain.size and plain.ndim in (1, 2):
+        return _of_columns(list(plain.reshape(len(plain), -1).T), (), len(plain))
+    return Raw(plain)
+
+
+def _of_frame(frame: Any) -> Raw:
+    """The columns of a data frame, with their names unless these are numbers."""
+    names = tuple(frame.columns)
+    at = frame.iloc if hasattr(frame, "iloc") else None
+    columns = [np.asarray(frame[name] if at is None else at[:, j]) for j, name in enumerate(names)]
+    if columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
+        raw = Raw(np.stack(columns, axis=1))
+    else:
+        raw = _of_columns(columns, tuple(map(str, names)), len(frame))
+    return raw._replace(columns=tuple(map(str, names)) if any(isinstance(name, str) for name in names) else ())
+
+
+def _of_columns(columns: Sequence[np.ndarray], names: tuple[str, ...], rows: int) -> Raw:
+    """Columns of any type, [rows] each, as numbers. Raises DataError: one that is neither numbers nor categories."""
+    values, levels, notes = [], {}, []
+    for j, column in enumerate(columns):
+        called = f"column {j} ({printable(names[j])})" if names else f"column {j}"
+        try:
+            numbers, found, what = coded(column)
+        except DataError as error:
+            raise DataError(f"{called} {error}") from None
+        values.append(numbers)
+        notes += [f"{called} holds {what}"] if what else []
+        if found:
+            levels[j] = found
+    array = np.stack(values, axis=1) if values else np.empty((rows, 0))
+    return Raw(array, tuple(notes), levels=levels)
 
 
 def require_numbers(dtype: np.dtype) -> None:
@@ -345,8 +397,15 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
     shape = array.shape[1:] if array.ndim > 2 else ()
     notes = [f"{name}: {note}" for note in (*notes, *dropped)]
     columns = raw.columns if len(set(raw.columns)) == values.shape[1] == len(raw.columns) else ()
-    kept_rows = kept if dropped else None
-    return Samples(values=values, name=name, notes=tuple(notes), shape=shape, kept=kept_rows, columns=columns)
+    return Samples(
+        values=values,
+        name=name,
+        notes=tuple(notes),
+        shape=shape,
+        kept=kept if dropped else None,
+        columns=columns,
+        levels=raw.levels,
+    )
 
 
 def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[str]]:
