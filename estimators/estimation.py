@@ -22,7 +22,9 @@ from estimators.samples.arrays import (
     matched,
     twins,
 )
+from estimators.samples.planes import apart, equations
 from estimators.samples.series import block_length, caution, time_blocks, too_short
+from estimators.unseen import allowed_for
 
 
 class BadArgument(ValueError):
@@ -81,6 +83,10 @@ def estimate(
         labels = twins(p, q)
     columns = constant_columns(p.values, q.values)
     varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
+    reason = _apart(columns, p.values, q.values) or apart(p.values, q.values)
+    for equation in equations(np.concatenate([p.values, q.values])[:, varying], varying):
+        notes += (f"{equation}, in both sets: left out, which changes no divergence",)
+        varying = varying[varying != equation.column]
     request = Request(
         x=p.values[:, varying],
         y=q.values[:, varying],
@@ -91,12 +97,13 @@ def estimate(
         groups=labels,
         categories=tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist()),
     )
-    if (apart := _apart(columns, p.values, q.values)) or not len(varying):
-        reason = apart or "every column is constant and equal in both sets"
-        values = (d.upper_limit() if apart else d.value_at_one for d in request.divergences)
+    if reason or not len(varying):
+        values = [d.upper_limit() if reason else d.value_at_one for d in request.divergences]
+        reason = reason or "every column is constant and equal in both sets"
         fit = Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
     else:
         fit = METHODS[method](request)
+        fit = fit if fit.method == "counts" else allowed_for(fit, request)
     if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
         fit = fit._replace(log_ratio=lambda points: narrow(points[:, varying]))
     results = [

@@ -141,7 +141,7 @@ def _interval(
     bound, bound_error = lower_bound(d, raw, groups)
     return interval._replace(
         warnings=(*filter(None, common), *_cautions(d, interval, n, rows, part), *own),
-        diagnostics={"lower_bound": bound, "lower_bound_standard_error": bound_error},
+        diagnostics={"lower_bound": max(bound, d.value_at_one), "lower_bound_standard_error": bound_error},
     )
 
 

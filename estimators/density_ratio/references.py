@@ -4,6 +4,7 @@ discriminant   of two fitted Gaussians, covariances shrunk to the pooled one (Fr
 student        of two fitted multivariate t laws: as the discriminant, where tails are heavy in either set
 additive       Σ_j log p_j/q_j of the columns, each a smoothed histogram (naive Bayes): exact for products
 radial         of the Mahalanobis distance from the pooled mean: exact for elliptical laws with one centre
+boxes          of the shares outside the box that either set fills: exact for uniform laws on boxes
 stack          the combination of these, in two kinds of coordinates, that fits validation rows best
 
 Exact but for the bins of the histograms. Every f-divergence is unchanged by an invertible map common to P and Q, so
@@ -36,6 +37,7 @@ SHRINKAGES = (0.0, 1.0)  # of the quadratic and of the linear discriminant
 WIDE = 64  # columns up to which t laws are fitted
 CHUNK = 2000  # rows evaluated at once: their arrays stay in the processor's cache
 WIDEST = 3.6  # normal score at the edge of the outermost bin of a histogram
+HALF = 0.5  # rows that a region counts for in advance (Jeffreys' prior)
 SMOOTH, FINE = (48, 20.0), (144, 0.5)
 """Bins of a column and the weight of their second differences: for smooth densities, and for edges and spikes."""
 
@@ -273,6 +275,48 @@ def radial(p: np.ndarray, q: np.ndarray) -> Radial:
 
 
 @dataclass(frozen=True, eq=False)
+class Boxes:
+    """log p/q of four regions: inside both sets' boxes, outside one or the other, outside both. For supports that end.
+
+    A box is what a training set spans in each column. Its own share outside is that of rows which, left out, would lie
+    outside the box of the others.
+    """
+
+    ends: tuple[np.ndarray, np.ndarray]  # [2, d] of P and of Q
+    log_ratios: np.ndarray  # [outside P's, outside Q's]
+
+    @classmethod
+    def fit(cls, p: np.ndarray, q: np.ndarray) -> Boxes:
+        ends = [np.stack([rows.min(axis=0), rows.max(axis=0)]) for rows in (p, q)]
+        own = [len(_extreme(rows)) for rows in (p, q)]
+        other = [_outside(p, ends[1]).sum(), _outside(q, ends[0]).sum()]
+        rows = np.array([len(p), len(q)]) + 2.0 * HALF
+        outside_p, outside_q = (np.array(counts) + HALF for counts in ((own[0], other[1]), (other[0], own[1])))
+        inside = np.log(rows - np.array(other) - HALF)
+        ratios = [[inside, np.log(outside_q)], [np.log(outside_p), np.zeros(2)]]
+        size = np.log(rows)
+        return cls(tuple(ends), np.array([[np.subtract(*(at - size)) if at.any() else 0.0 for at in r] for r in ratios]))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        outside = [_outside(rows, ends).astype(np.intp) for ends in self.ends]
+        return self.log_ratios[outside[0], outside[1]]
+
+
+def _outside(rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    return ((rows < ends[0]) | (rows > ends[1])).any(axis=1)
+
+
+def _extreme(rows: np.ndarray) -> set[int]:
+    """The rows that alone hold the least or the greatest value of a column."""
+    found = set()
+    for order in (rows, -rows):
+        two = np.argpartition(order, 1, axis=0)[:2]
+        least, next_least = np.take_along_axis(order, two, axis=0)
+        found |= set(two[0][least < next_least].tolist())
+    return found
+
+
+@dataclass(frozen=True, eq=False)
 class References:
     """Several log-ratios fitted to one set of training rows: rows [k, d] → ([k, references], points [k, d + 1]).
 
@@ -294,7 +338,7 @@ class References:
         heavy_tailed = (student(*z),) if p.shape[1] <= WIDE else ()
         gaussian = [[discriminant(*rows, shrinkage) for shrinkage in SHRINKAGES] for rows in (z, s)]
         histograms = (additive(*s, *bins) for bins in (SMOOTH, FINE))
-        of_standard: tuple[LogRatio, ...] = (*gaussian[0], *heavy_tailed, centre)
+        of_standard: tuple[LogRatio, ...] = (*gaussian[0], *heavy_tailed, centre, Boxes.fit(*z))
         of_scores: tuple[LogRatio, ...] = (*gaussian[1], *histograms, radial(*s))
         return cls(standard, scores, of_standard, of_scores, centre)
 

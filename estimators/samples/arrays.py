@@ -129,7 +129,7 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
     rounded = grids(x.values, y.values, (x.name, y.name))
-    return (*_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
+    return (*_few_rows(x, y), *_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
 
 
 def matched(x: Samples, y: Samples) -> tuple[Samples, Samples]:
@@ -230,6 +230,15 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
         if len(columns):
             more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
             yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
+
+
+def _few_rows(x: Samples, y: Samples) -> Iterator[str]:
+    rows, columns = max(len(x.values), len(y.values)), x.values.shape[1]
+    if rows < columns:
+        yield (
+            f"{columns} columns, but {len(x.values)} rows of {x.name} and {len(y.values)} of {y.name}: if each column is "
+            "a sample, transpose both; else there is too little to learn, and what critics miss is not in the interval"
+        )
 
 
 def _lost_digits(x: np.ndarray, y: np.ndarray) -> Iterator[str]:

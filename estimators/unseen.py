@@ -1,0 +1,120 @@
+"""Where one set has rows and the other cannot be expected to have any: no interval of an unbounded divergence ends there.
+
+KL(P‖Q) is infinite as soon as P has mass where Q has none. Critics cannot know: between samples there is always a ratio
+that fits. Three kinds of regions are looked for, which a sample can show:
+
+- a category, of a column of categories, that one set never shows;
+- an atom, a value that many rows of one set share, and no row of the other;
+- what lies beyond a hard end of the other set, such as that of a uniform law.
+
+There the interval of a divergence that may be infinite has no upper end, and its lower one is certified: D_f is at least
+that of the region's two shares (data processing), the smallest in one set and the largest in the other that the samples
+allow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from estimators.contract import Fit, Interval, Request
+from estimators.divergences.generator import FDivergence
+from estimators.methods.counts import of_shares
+from estimators.samples.arrays import ATOM, FEWEST_AT_ATOM
+
+EXPECTED = 10.0  # rows of an atom in the other set, were it as large there: e⁻¹⁰ is the chance of none
+SHORTEST, DEEPEST = 20, 8  # rows of the shortest stretch at an end, and the share 1/8 of all rows of the longest
+BENT = 0.6  # −index of extreme values from which on an end is hard: 1 for a uniform law, ½ for a triangle, 0 for a normal
+BEYOND = 10.0  # mean gaps of the rows at an end that other rows must lie beyond it: e⁻¹⁰ is the chance of equal laws
+FEWEST_BEYOND = 5
+
+
+class Region(NamedTuple):
+    """Rows of one set, bool, where the other has none, and why, in words."""
+
+    rows: np.ndarray
+    why: str
+
+
+def regions(own: np.ndarray, other: np.ndarray, request: Request, names: tuple[str, str]) -> Iterator[Region]:
+    """The regions of rows `own` [n, d] that `other` [m, d] lacks; `names` of both."""
+    for j, (mine, theirs) in enumerate(zip(own.T, other.T, strict=True)):
+        if j in request.categories:
+            if (lacking := ~np.isin(mine, theirs)).any():
+                words = f"{int(lacking.sum())} rows of {names[0]} have a category of column {j} that {names[1]} lacks"
+                yield Region(lacking, words)
+            continue
+        values, counts = np.unique(mine, return_counts=True)
+        share = np.maximum(ATOM, EXPECTED / len(theirs))
+        atoms = values[(counts >= np.maximum(share * len(mine), FEWEST_AT_ATOM))]
+        for value in atoms[~np.isin(atoms, theirs)]:
+            at = mine == value
+            words = f"{int(at.sum())} rows of {names[0]} have the value {value:.6g} in column {j}, which {names[1]} lacks"
+            yield Region(at, words)
+        for sign, side in ((1.0, "above"), (-1.0, "below")):
+            end = hard_end(sign * theirs)
+            beyond = sign * mine > end
+            if beyond.sum() >= FEWEST_BEYOND:
+                words = f"{int(beyond.sum())} rows of {names[0]} lie {side} {sign * end:.6g}, where {names[1]} seems to end"
+                yield Region(beyond, f"{words} (column {j})")
+
+
+def hard_end(values: np.ndarray) -> float:
+    """The value beyond which a law that ends abruptly has no rows, by its sample [m]; inf where it does not seem to.
+
+    At an end of index −γ the largest 2k rows span 2^γ times what the largest k do. A normal law of 100 to 10,000 rows
+    seemed to end in 0.3 to 3 % of samples, a t law in 1 % or fewer, a uniform one in 74 % at 100 rows, in all from 1,000 on.
+    """
+    m = len(values)
+    ordered = np.sort(values)[::-1]
+    stretches = [k for k in SHORTEST * 2 ** np.arange(30) if DEEPEST * k <= m] or [m // DEEPEST]
+    for k in stretches:
+        near, far = ordered[0] - ordered[k - 1], ordered[0] - ordered[2 * k - 1]
+        if k >= SHORTEST // 2 and near > 0.0 and math.log2(far / near) > BENT + 1.0 / math.sqrt(k):
+            return float(ordered[0] + BEYOND * near / k)
+    return math.inf
+
+
+def allowed_for(fit: Fit, request: Request) -> Fit:
+    """`fit` with intervals that allow for what the samples do not show of each other."""
+    names = ("x", "y"), ("y", "x")
+    found = [
+        list(regions(own, other, request, of))
+        for own, other, of in zip((request.x, request.y), (request.y, request.x), names, strict=True)
+    ]
+    if not any(found):
+        return fit
+    pairs = zip(request.divergences, fit.intervals, strict=True)
+    return fit._replace(intervals=[_widened(d, interval, found, request) for d, interval in pairs])
+
+
+def _widened(d: FDivergence, interval: Interval, found: list[list[Region]], request: Request) -> Interval:
+    infinite = math.isinf(d.slope_at_infinity), math.isinf(d.value_at_zero)
+    least, reasons = d.value_at_one, []
+    for i in (0, 1):
+        if infinite[i] and found[i]:
+            least = max(least, certified(d, np.any([r.rows for r in found[i]], axis=0), i, request))
+            reasons += [r.why for r in found[i]]
+    if not reasons:
+        return interval
+    listed = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
+    why = f"{listed}: if it cannot have any there, {d.name} is infinite, so the interval has no upper end"
+    return interval._replace(value=max(interval.value, least), low=least, high=math.inf, warnings=(*interval.warnings, why))
+
+
+def certified(d: FDivergence, rows: np.ndarray, side: int, request: Request) -> float:
+    """D_f of the shares of a region that one set has (side 0: x) and the other lacks, each at its end of confidence."""
+    sizes = [len(np.unique(labels[:, 0] if labels.ndim > 1 else labels)) for labels in request.groups or ()]
+    n, m = sizes or (len(request.x), len(request.y))
+    own, other = (n, m) if side == 0 else (m, n)
+    share, z = float(rows.mean()), request.quantile
+    centre, spread = share + z * z / (2 * own), math.sqrt(share * (1.0 - share) / own + (z / (2 * own)) ** 2)
+    smallest = (centre - z * spread) / (1.0 + z * z / own)  # Wilson 1927
+    largest = min(-math.log1p(-request.confidence) / other, 1.0)  # of a region without rows
+    if smallest <= largest:
+        return d.value_at_one
+    p, q = (np.array([s, 1.0 - s]) for s in (smallest, largest))
+    return float(of_shares(d, *((p, q) if side == 0 else (q, p))))
