@@ -29,6 +29,8 @@ from estimators.estimation import BadArgument, Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
 from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, as_samples, discrete, row_hashes
+from estimators.samples.columns import written
+from estimators.samples.functions import Relation, dependent_columns, predicted_information, relation
 from estimators.samples.series import block_length, caution, time_blocks
 
 PARTNERS = 4  # rows of Q that each x meets
@@ -131,7 +133,8 @@ def pairs(x: np.ndarray, z: np.ndarray, partners: int, seed: int, groups: np.nda
 def _checked(
     x: Any, z: Any, nan_policy: str, groups: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[str]]:
-    """(x, z, labels, warnings) of the pairs without missing values, in the columns that vary. Raises DataError."""
+    """(x, z, labels, warnings) of the pairs without missing values, in the columns that vary and do not follow linearly
+    from the others of their side. Raises DataError."""
     first, second = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (z, "z")))
     kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (first, second)]
     if len(kept[0]) != len(kept[1]):
@@ -153,7 +156,11 @@ def _checked(
             notes.append(f"{constant} constant columns of {s.name} left out: they carry no information")
         if not varying.any():
             notes.append(f"{s.name} is constant: nothing depends on it")
-        rows.append(values[:, varying])
+        values, names = values[:, varying], np.flatnonzero(varying)
+        if len(dependent := dependent_columns(values)):
+            which = ", ".join(map(str, names[dependent][:5])) + (", …" if len(dependent) > 5 else "")
+            notes.append(f"{s.name}: left out columns that follow linearly from others: {which} (counting from 0)")
+        rows.append(np.delete(values, dependent, axis=1))
     return rows[0], rows[1], labels, notes
 
 
@@ -186,18 +193,42 @@ def mutual_information(
             raise BadArgument(f"dependence = {dependence!r}: choose 'time', without groups, or None")
         labels = time_blocks(len(x), block_length(np.concatenate([x, z], axis=1)))
     elif groups is None:  # where only one is a series, pairs of it with the other are as good as independent
-        found = [caution(rows, name) for rows, name in ((x, "x"), (z, "z"))]
-        notes += found if all(found) else []
+        series = [caution(rows, name) for rows, name in ((x, "x"), (z, "z"))]
+        notes += series if all(series) else []
+        labels, repeated = _copies(x, z)
+        notes += [repeated] if repeated else []
     divergences = [DIVERGENCES["kl"], DIVERGENCES["js"]]
     request = Request(x=x, y=z, divergences=divergences, method=method, seed=seed, confidence=confidence, groups=None)
     if not (x.shape[1] and z.shape[1]):
         fit = Fit("exact", [_of_a_constant(request)])
     elif method == "auto" and discrete(x) and discrete(z):
         fit = _counted(request, labels)
+    elif (found := relation(x, z)) and found.exact:
+        reason = f"{found.words}: the information of continuous variables is then infinite"
+        fit = Fit("exact", [Interval(math.inf, math.inf, math.inf, 0.0, (reason,))])
     else:
-        fit, request = _by_critics(request, labels)
+        fit, request = _by_critics(request, labels, found)
     dim = x.shape[1] + z.shape[1]
     return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
+
+
+def _copies(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Labels of the pairs, the same for copies of one, and a warning that counts these; (None, "") without any.
+
+    Equal pairs are copies if their x, or their z, occurs in no other pair; if for some both do, all are values of a
+    law. Rows of few decimals repeat by chance.
+    """
+    joint = np.concatenate([x, z], axis=1)
+    (_, labels, of_pair), *sides = (
+        np.unique(row_hashes(v), return_inverse=True, return_counts=True) for v in (joint, x, z)
+    )
+    alone = written(joint).all(axis=1) | (of_pair[labels] == 1)
+    elsewhere = of_pair[labels] < np.minimum(*(counts[inverse] for _, inverse, counts in sides))
+    labels = np.where(alone, len(of_pair) + np.arange(len(x)), labels)
+    own = len(np.unique(labels))
+    if alone.all() or np.any(elsewhere & ~alone) or own < FEWEST_GROUPS:
+        return None, ""
+    return labels, f"{len(x) - own} of {len(x)} pairs repeat an earlier pair: copies count as one in the interval"
 
 
 def _of_a_constant(request: Request) -> Interval:
@@ -218,9 +249,13 @@ def _counted(request: Request, labels: np.ndarray | None) -> Fit:
     return Fit("counts", [interval], diagnostics={"choice": why})
 
 
-def _by_critics(request: Request, labels: np.ndarray | None) -> tuple[Fit, Request]:
-    """From critics between joint and product, and the request that these answered; x and z are those of `request`."""
-    method, width = request.method, request.x.shape[1]
+def _by_critics(request: Request, labels: np.ndarray | None, suspected: Relation | None) -> tuple[Fit, Request]:
+    """From critics between joint and product, and the request that these answered; x and z are those of `request`.
+
+    The interval has no upper end where the rows cannot tell a relation `suspected` from an exact one, or where
+    predictions from neighbours, which then are the value, show more information than the critics.
+    """
+    method, width, sides = request.method, request.x.shape[1], (request.x, request.y)
     made = pairs(request.x, request.y, CANDIDATES - 1 if method == "infonce" else PARTNERS, request.seed, labels)
     request = dataclasses.replace(request, x=made.joint, y=made.product, method="js", groups=made.units)
     objective = neural.OBJECTIVES.get(method, neural.JS)
@@ -235,11 +270,28 @@ def _by_critics(request: Request, labels: np.ndarray | None) -> tuple[Fit, Reque
         around = Interval.around(*bounds[method], request.quantile, -math.inf, math.inf)
         interval = around._replace(warnings=cautions, diagnostics=interval.diagnostics)
         fit = fit._replace(method=method)
-    if method == "auto":
+    if suspected:
+        n = len(made.joint)
+        words = f"{suspected.words} as far as {n} rows can tell; if exactly, and these are continuous, I is infinite"
+        interval = _open(interval, words, high=interval.high if method in BOUNDS else math.inf)
+    elif method == "auto":
         choice = choose(overlap.value, len(made.joint), made.joint.shape[1], near="js")
         diagnostics["choice"] = choice.why
         if choice.method == "telescoping":
             asked = dataclasses.replace(request, method="telescoping", divergences=request.divergences[:1])
-            fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
-            (interval,) = fit.intervals
+            try:
+                fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
+                (interval,) = fit.intervals
+            except DataError as error:  # no Gaussian fits columns that all but depend on each other
+                interval = _open(interval, f"js where telescoping is needed, which failed: {error}")
+    if method not in BOUNDS:
+        least, which = predicted_information(*sides)
+        if least > (interval.value if suspected else interval.high):
+            words = f"neighbours predict more than the critics found: {which} with at least {least:.2f} nats"
+            interval = _open(interval, words)._replace(value=least)
     return fit._replace(intervals=[interval], diagnostics={**fit.diagnostics, **diagnostics}), request
+
+
+def _open(interval: Interval, caution: str, high: float = math.inf) -> Interval:
+    """`interval` up to `high`, with a warning that says why."""
+    return interval._replace(high=high, warnings=(*interval.warnings, caution))

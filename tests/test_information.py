@@ -12,6 +12,7 @@ from estimators.density_ratio.folds import HeldOut
 from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
 from estimators.methods import neural
+from estimators.methods.auto import Choice
 from estimators.samples.arrays import DataError
 
 RHO = 0.8
@@ -23,6 +24,13 @@ def correlated(seed: int, n: int = N, rho: float = RHO) -> tuple[np.ndarray, np.
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 2))
     return x, rho * x + math.sqrt(1.0 - rho**2) * rng.normal(size=(n, 2))
+
+
+def untrained(request, *_) -> HeldOut:
+    """In place of critics: log-ratios of Gaussian noise."""
+    rng = np.random.default_rng(0)
+    log_p, log_q = (rng.normal(shift, 1.0, (2, len(rows))) for shift, rows in ((0.5, request.x), (-0.5, request.y)))
+    return HeldOut(log_p, log_q, lambda points: points.sum(axis=1), {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,6 +115,60 @@ def test_independent_pairs_have_none():
     assert e.low <= 0.0 <= e.high and abs(e.value) < 0.02
 
 
+# --- functions and copies ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["auto", "nwj"])
+def test_functions_of_each_other_have_infinite_information(method):
+    x, z = correlated(0, 100)
+    e = est.mutual_information(x, np.column_stack([z, x.sum(axis=1)]), method=method)
+    assert (e.value, e.low, e.high, e.method) == (math.inf, math.inf, math.inf, "exact")
+    assert any("x columns 0, 1 and z column 2" in w for w in e.warnings)
+
+
+@pytest.mark.parametrize("method, high", [("auto", math.inf), ("js", math.inf), ("nwj", None)])
+def test_what_looks_like_a_function_leaves_the_upper_end_open(monkeypatch, method, high):
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, _ = correlated(0, 300)
+    e = est.mutual_information(x[:, :1], x[:, :1] ** 3, method=method)
+    assert e.low < e.value < math.inf and (e.high == high or (high is None and e.high < math.inf))
+    assert any("as far as 300 rows can tell" in w for w in e.warnings)
+
+
+def test_predictions_correct_critics_that_found_too_little(monkeypatch):
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, z = correlated(0, 300)
+    e = est.mutual_information(x[:, :1], np.sin(x[:, :1]) + 0.003 * z[:, 1:])
+    assert 4.0 < e.value < e.high == math.inf
+    assert any("z column 0 follows from x column 0 with at least" in w for w in e.warnings)
+
+
+def test_where_no_gaussian_fits_the_upper_end_is_open(monkeypatch):
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    monkeypatch.setattr(information, "choose", lambda *_, **__: Choice("telescoping", "the sets are far apart"))
+    x, z = correlated(0, 60)
+    e = est.mutual_information(np.column_stack([x, x[:, 0] + 1e-10 * z[:, 1]]), z)
+    assert e.high == math.inf and any("columns that depend linearly" in w for w in e.warnings)
+
+
+def test_columns_that_follow_from_others_of_their_side_are_left_out():
+    x, z = correlated(0, 60)
+    kept, other, _, notes = information._checked(x, np.column_stack([z, z[:, 0] - z[:, 1]]), "raise", None)
+    assert kept.shape == other.shape == (60, 2)
+    assert notes == ["z: left out columns that follow linearly from others: 2 (counting from 0)"]
+
+
+def test_copies_of_pairs_share_a_group():
+    x, z = correlated(0, 60)
+    labels, words = information._copies(np.repeat(x, 2, axis=0), np.repeat(z, 2, axis=0))
+    assert labels is not None
+    np.testing.assert_array_equal(labels[::2], labels[1::2])
+    assert len(np.unique(labels)) == 60 and words.startswith("60 of 120 pairs")
+    levels = np.round(x), np.round(z)
+    for sides in ((x, z), levels, tuple(side / 3.0 for side in levels)):  # values of a law repeat; they are no copies
+        assert information._copies(*sides) == (None, "")
+
+
 # --- bounds from known scores -----------------------------------------------------------------------------------------
 
 
@@ -165,11 +227,6 @@ def test_what_cannot_be_asked_is_refused(x, z, options, error, reason):
 
 def test_a_pair_with_nan_is_dropped_whole(monkeypatch):
     seen = []
-
-    def untrained(request, *_):
-        rng = np.random.default_rng(0)
-        log_p, log_q = (rng.normal(shift, 1.0, (2, len(rows))) for shift, rows in ((0.5, request.x), (-0.5, request.y)))
-        return HeldOut(log_p, log_q, lambda points: points.sum(axis=1), {})
 
     def record(x, z, *rest):
         seen.append((x, z))
