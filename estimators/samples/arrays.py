@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from estimators.samples.columns import decimals, grids, written
+from estimators.samples.raw import DataError, Raw, printable
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
@@ -36,10 +36,6 @@ REMEDIES = {
     "O": "holds Python objects, perhaps pickled, which are never loaded; save an array of numbers",
     "V": "is structured or of unknown type; save one plain array (bfloat16 as float32)",
 }
-
-
-class DataError(ValueError):
-    """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,19 +70,6 @@ class Samples:
         if labels.shape != (rows,):
             raise DataError(f"{self.name}: {rows} rows, but labels of shape {labels.shape}; give one label a row")
         return labels if self.kept is None else labels[self.kept]
-
-
-class Raw(NamedTuple):
-    """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
-    index of its first row in the larger array of which it is a slice, the names of its columns, and the categories of
-    each column that holds codes 0, 1, … for them."""
-
-    array: np.ndarray
-    notes: tuple[str, ...] = ()
-    lines: np.ndarray | None = None
-    first: int = 0
-    columns: tuple[str, ...] = ()
-    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
 
 
 def as_samples(
@@ -282,11 +265,6 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
         raise DataError(f"{name}: {what}: {printable(message)}; check it or save it again") from error
 
 
-def printable(text: str) -> str:
-    """`text`, with every character escaped that could control a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _names(array: Any) -> tuple[str, ...]:
     """The names of a data frame's columns, () where there are none or they are numbers."""
     columns = tuple(getattr(array, "columns", ()))
@@ -366,6 +344,7 @@ def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[
         if not omit or remedy is not clean:
             row = int(rows.argmax())
             column = int(bad[row].argmax())
+            column = raw.places[column] if raw.places else column
             where = f"row {raw.first + row}, column {column} (counting from 0)"
             where = where if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
             raise DataError(f"{counted} hold {what}, the first at {where}; {remedy}")

@@ -1,0 +1,400 @@
+"""Tables as text, and labels, one a line.
+
+Encoding, delimiter, decimal sign and header are found in the content. What can be read in two ways is refused.
+A table of plain numbers is read at once. If that fails, all its cells are surveyed, and it is read again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import math
+import re
+from array import array as packed
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+
+import numpy as np
+
+from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, find, label, meaning
+from estimators.samples.raw import DataError, Raw
+from estimators.samples.readers import CHUNK, Source
+
+MAX_LINE = 2**24  # characters
+MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
+SAMPLE = 1000  # lines that settle the delimiter: among so many decimals some begin with 0 after the sign
+DELIMITERS = "\t;|, "  # the first wins a tie; a blank stands for any number of them
+ALONE = "\x1f"  # the delimiter of a single column: text never holds it
+TYPOGRAPHY = str.maketrans({"\xa0": " ", "\u202f": " ", "’": "'", "−": "-"})
+_NUMBER = r"[+-]?(?:(?:(?:\d+|[1-9]\d{0,2}(?P<by>[%s])\d{3}(?:(?P=by)\d{3})*)(?:%s)?|%s)(?:e[+-]?\d+)?|inf|infinity)"
+POINT = re.compile(_NUMBER % (",' ", r"\.\d*", r"\.\d+"), re.IGNORECASE)
+COMMA = re.compile(_NUMBER % (".' ", r",\d+", r",\d+"), re.IGNORECASE)
+"""Numbers with a decimal point, or a decimal comma, and thousands separators."""
+
+WORDS = ("word", "flag", "date")
+"""Kinds of cells that hold no number."""
+
+Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
+Convert = Callable[[list[str]], list[float | None]]
+
+
+def read_text(source: Source) -> Raw:
+    """A table of numbers, of categories and of dates."""
+    # a byte outside the encoding stands in a header, where it does no harm, or in a cell that is refused
+    with _decoded(source, "replace") as stream:
+        table = Table(stream)
+        with suppress(DataError):
+            return _plain(table)
+        return _surveyed(table, source)
+
+
+def read_words(source: Source) -> Raw:
+    """One label a line, quoted or not."""
+    words = []
+    with _decoded(source, "strict") as text:
+        for line, row in list(_rows(_lines(text))):
+            if len(row) != 1 or not row[0].strip():
+                raise DataError(f"row {line} has {len(row)} cells, or is blank; write one label a row")
+            words.append(row[0].strip())
+    return Raw(np.array(words, str))
+
+
+def _decoded(source: Source, errors: str) -> io.TextIOWrapper:
+    """The text in a stream: UTF-8, or UTF-16 by its mark or by the zero bytes of its first letter."""
+    start = source.stream.read(2)
+    source.stream.seek(0)
+    unmarked = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
+    encoding = unmarked.get(tuple(byte == 0 for byte in start), "utf-8-sig")  # type: ignore[call-overload]
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    return io.TextIOWrapper(source.stream, encoding=encoding, errors=errors, newline="")
+
+
+def _rows(lines: Iterator[str], **dialect) -> Iterator[Cells]:
+    reader = csv.reader(lines, strict=True, **dialect)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"row {reader.line_num}: {error}; check the quotes there") from error
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of `text`; one without end is refused before it fills the memory."""
+    for number in itertools.count(1):
+        line = text.readline(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise DataError(f"row {number} is longer than {MAX_LINE} characters; not a table of numbers")
+        if not line:
+            return
+        yield line
+
+
+class Table:
+    """A table as text, which may be read several times: its delimiter, and whether the decimal sign of its first lines
+    is a comma."""
+
+    def __init__(self, stream: io.TextIOWrapper):
+        self._stream = stream
+        self.comments = False
+        head = stream.read(CHUNK)
+        lines = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip() and line[0] != "#"]
+        lines = lines[:-1] if len(head) == CHUNK and len(lines) > 1 else lines
+        self.delimiter = delimiter_of(lines[:SAMPLE])
+        kinds = Counter(kind(cell) for _, row in itertools.islice(self._sound(), SAMPLE) for cell in row)
+        self.comma = kinds["comma"] > kinds["point"]
+
+    def _sound(self) -> Iterator[Cells]:
+        """The rows up to the first that is broken."""
+        with suppress(DataError):
+            yield from self.rows()
+
+    def rows(self) -> Iterator[Cells]:
+        """The rows that are neither blank nor comments, from the first on."""
+        self._stream.seek(0)
+        for line, row in _rows(self._uncommented(), delimiter=self.delimiter, skipinitialspace=True):
+            if len(row) > 1 or (row and row[0].strip()):
+                yield line, row
+
+    def _uncommented(self) -> Iterator[str]:
+        """The lines, with comments blank, so that the others keep their numbers."""
+        runs = re.compile(r"[ \t]+") if self.delimiter == " " else None
+        for line in _lines(self._stream):
+            if line[0] == "#":
+                self.comments = True
+                line = "\n"
+            yield line if runs is None else runs.sub(" ", line.strip()) + "\n"
+
+
+def delimiter_of(lines: Sequence[str]) -> str:
+    """The delimiter that gives lines the same number of cells, the most of them numbers.
+
+    Raises DataError: lines hold one number each, or one on each side of a delimiter, and nothing tells which.
+    """
+    shares = {d: share for d in DELIMITERS if (share := _share(lines, d, many=True)) is not None}
+    shares = {d: share for d, share in shares.items() if d != " " or share > 0.0}
+    best = max(shares, key=lambda d: shares[d], default=None)
+    if best is None or shares[best] == 1.0:
+        if _share(lines, ALONE, many=False) == 1.0 and not (len(lines) > 1 and "," in lines[0] and _is_text(lines[0])):
+            return ALONE if best is None or _is_one_number(lines, best) else best
+    if best is None:  # of unequal lines
+        return max(DELIMITERS[:-1], key=lambda d: sum(d in re.sub(r'"[^"]*"', "", line) for line in lines))
+    return best
+
+
+def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
+    """The share of numbers and missing cells below a first line, None if lines differ in their number of cells, or have
+    one though there should be `many`."""
+    runs = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines] if delimiter == " " else lines
+    try:
+        rows = list(csv.reader(runs, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # which is told with its row when the table is read
+        return None
+    below = rows[1:] or rows
+    widths = {len(row) for row in below}
+    width = max(widths, default=0)
+    if len(widths) != 1 or (width == 1) == many or not (len(rows[0]) == width or 1 < len(rows[0]) == width - 1):
+        return None
+    cells = [cell for row in below for cell in row]
+    return sum(kind(cell) not in WORDS for cell in cells) / len(cells)
+
+
+def _is_text(line: str) -> bool:
+    return kind(line) == "word" and all(kind(cell) == "word" for cell in line.split(","))
+
+
+def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether lines that hold numbers around a `delimiter`, a comma or blank, hold one number each."""
+    if delimiter not in ", " or any('"' in line for line in lines):
+        return False
+    if any(_is_text(line.replace(delimiter, ",")) for line in lines[:1]):
+        return False  # a header with several names
+    if any(re.search(rf"{delimiter}0\d|^\s*-0+{delimiter}", line) for line in lines):
+        return True
+    ends = [line.strip().rpartition(delimiter)[2] for line in lines]
+    if len({len(end) for end in ends}) > 1 and any(len(end) > 1 and end[-1] == "0" for end in ends):
+        return False  # decimals have equally many digits, or do not end in 0
+    name = {",": "comma", " ": "blank"}[delimiter]
+    raise DataError(
+        f"row 1: {lines[0].strip()[:40]!r} is one number or several: nothing tells whether the {name} separates columns; "
+        f"write a header, with a name for each column, or other separators"
+    )
+
+
+def kind(cell: str) -> str:
+    """What a cell holds: nothing ("missing"), a number without or with a decimal "point" or "comma" ("whole" without),
+    one with a comma or point that may be a decimal sign or separate thousands ("comma?", "point?"), a "flag", a "date",
+    or a "word"."""
+    cell = cell.strip().translate(TYPOGRAPHY)
+    if cell.lower() in MISSING:
+        return "missing"
+    point, comma = POINT.fullmatch(cell), COMMA.fullmatch(cell)
+    if point and comma:
+        return "comma?" if "," in cell else "point?" if "." in cell else "whole"
+    if point or comma:
+        return "point" if point else "comma"
+    return "flag" if cell.lower() in FLAGS else "date" if ISO.fullmatch(cell) else "word"
+
+
+class Numbers:
+    """The numbers in the cells of a row. A number with thousands separators is none, unless they are allowed.
+
+    Attributes:
+        separated: whether one had such separators.
+    """
+
+    def __init__(self, comma: bool, thousands: bool):
+        self._comma, self._pattern, self._thousands = comma, COMMA if comma else POINT, thousands
+        self.separated = False
+
+    def __call__(self, row: list[str]) -> list[float | None]:
+        if not self._comma and "_" not in "".join(row):  # 1_000, which float takes, is text
+            with suppress(ValueError):
+                return list(map(float, row))
+        return [self.cell(cell) for cell in row]
+
+    def cell(self, cell: str) -> float | None:
+        """The number in a cell, NaN if it is missing, None if it is text."""
+        cell = cell.strip()
+        if cell.lower() in MISSING:
+            return math.nan
+        cell = cell.translate(TYPOGRAPHY)
+        found = self._pattern.fullmatch(cell)
+        if not found or (found["by"] and not self._thousands):
+            return None
+        if found["by"]:
+            self.separated, cell = True, cell.replace(found["by"], "")
+        return float(cell.replace(",", "."))
+
+    def notes(self) -> Iterator[str]:
+        if self._comma:
+            yield "decimal commas read as points"
+        if self.separated:
+            yield "thousands separators removed"
+
+
+def _plain(table: Table) -> Raw:
+    """A table of numbers without thousands separators."""
+    numbers = Numbers(table.comma, thousands=False)
+    first = [row for _, row in itertools.islice(table.rows(), 2)]
+    header = first[0] if _is_header(first, numbers) else None
+    values, lines = _parse(table.rows(), header, numbers)
+    return _finished(table, header, values, lines, tuple(numbers.notes()))
+
+
+def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers below a header [n, d], and the line of each row [n]."""
+    values, lines, width = packed("d"), packed("q"), 0
+    top = next(rows, (0, []))[1] if header is not None else []
+    for line, row in rows:
+        if len(row) != width:
+            shorter = 1 < len(top) == len(row) - 1  # a header without a name for the index
+            if lines or (header is not None and len(top) != len(row) and not shorter):
+                have = f"row {line} has {len(row)} cells, the first row {len(top) or width}"
+                raise DataError(f"{have}; make the rows equally long")
+            width = len(row)
+        numbers = convert(row)
+        if None in numbers:
+            column = numbers.index(None)
+            raise DataError(f"row {line}, column {column + 1}: {row[column][:40]!r} is not a number; correct it")
+        values.extend(numbers)  # type: ignore[arg-type]
+        lines.append(line)
+    return np.array(values).reshape(len(lines), width or len(top)), np.array(lines, np.int64)
+
+
+def _finished(
+    table: Table,
+    header: list[str] | None,
+    values: np.ndarray,
+    lines: np.ndarray,
+    notes: tuple[str, ...],
+    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
+) -> Raw:
+    """The table with the names of its columns, without an empty last one."""
+    width = values.shape[1]
+    empty = width > 1 and len(lines) > 0 and bool(np.isnan(values[:, -1]).all())
+    names = _names(header, width, empty)
+    if table.comments:
+        notes = (*notes, "lines that begin with # taken for comments")
+    if empty and not (names and names[-1]):
+        values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
+    if "0" in names:
+        notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
+    return Raw(values, notes, lines, columns=names, levels=levels)
+
+
+def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]:
+    """The names of `width` columns: a header may lack that of an index, or of an `empty` last column."""
+    names = tuple(cell.strip() for cell in header or ())
+    if len(names) == width - 1 > 0:
+        return (*names, "") if empty else ("", *names)
+    return names
+
+
+def _is_header(rows: list[list[str]], numbers: Numbers) -> bool:
+    """Whether the first row is text without a number, or pandas' names 0, 1, … above a row not all of digits."""
+    first = [numbers.cell(cell) for cell in rows[0]] if rows else []
+    if len(rows) < 2 or None in first:
+        return None in first and all(number is None or math.isnan(number) for number in first)
+    names = rows[0] if rows[0][0].strip() else rows[0][1:]
+    digits = all(cell.strip().lstrip("+-").isdigit() for cell in rows[1])
+    return names == [str(j) for j in range(len(names))] != [] and not (digits and names is rows[0])
+
+
+class Survey:
+    """All cells of a table: the first row, and for each column the kinds of the others, the first number that has two
+    readings, and whether the first cell occurs again."""
+
+    def __init__(self, table: Table):
+        rows = table.rows()
+        self.first = next(rows, (0, []))[1]
+        second = next(rows, (0, []))
+        self.top, self._second = [kind(cell) for cell in self.first], second[1]
+        width = len(second[1]) or len(self.first)
+        self.kinds: list[Counter[str]] = [Counter() for _ in range(width)]
+        self.doubtful: dict[int, str] = {}
+        again = [False] * width
+        first = [*self.first, *[""] * (width - len(self.first))]
+        for line, row in itertools.chain([second], rows):
+            for j, cell in enumerate(row[:width]):
+                what = kind(cell)
+                self.kinds[j][what] += 1
+                again[j] |= cell == first[j]
+                if what == "comma?":
+                    self.doubtful.setdefault(j, f"row {line}, column {j + 1}: {cell.strip()[:40]!r}")
+        self._unique = [not found for found in again]
+
+    def is_text(self, j: int) -> bool:
+        """Whether more than half of the cells of a column are words, dates, true or false."""
+        words = sum(self.kinds[j][what] for what in WORDS)
+        return 2 * words > self.kinds[j].total() - self.kinds[j]["missing"]
+
+    def header(self) -> list[str] | None:
+        """The first row, if it is words above other things, or words of which none occurs again below.
+
+        Raises DataError: it may be either, for it holds numbers beside such words.
+        """
+        if _is_header([self.first, self._second], Numbers(False, False)) and set(self.top) <= {"whole", "missing"}:
+            return self.first  # the names 0, 1, … that pandas gives
+        names = [j for j, what in enumerate(self.top) if what == "word"]
+        if not names or len(self.first) != len(self.kinds):
+            return self.first if names else None
+        unique = all(self._unique[j] for j in names) and all(self.is_text(j) for j in names)
+        if set(self.top) <= {"word", "missing"}:
+            return self.first if unique or any(self.kinds[j].most_common(1)[0][0] != "word" for j in names) else None
+        if unique and all(len(self.kinds[j]) == 1 for j in names) and set(self.top) <= {"word", "missing", "whole"}:
+            raise DataError(
+                f"row 1: {self.first[names[0]][:40]!r} occurs only there, beside numbers: data or the name of a column? "
+                "write a header in which no name is a number"
+            )
+        return None
+
+    def comma(self, columns: Sequence[int]) -> bool:
+        """Whether the decimal sign of some columns is a comma. Raises DataError: it may be one, or separate thousands."""
+        counts = sum((self.kinds[j] for j in columns), Counter[str]())
+        if counts["comma"] == counts["point"] and (
+            doubtful := [self.doubtful[j] for j in columns if j in self.doubtful]
+        ):
+            raise DataError(
+                f"{doubtful[0]} may have a decimal comma or a thousands separator; write decimal points only"
+            )
+        return counts["comma"] > counts["point"]
+
+
+def _surveyed(table: Table, source: Source) -> Raw:
+    """A table that is not all plain numbers."""
+    survey = Survey(table)
+    header, width = survey.header(), len(survey.kinds)
+    names = _names(header, width, set(survey.kinds[-1:][0]) == {"missing"} if width else False)
+    ignored, forced = (set(find(wanted, names, width, 1)) for wanted in (source.drop, source.categorical))
+    words = {j: Words() for j in range(width) if j not in ignored and (j in forced or survey.is_text(j))}
+    numeric = [j for j in range(width) if j not in ignored | words.keys()]
+    numbers = Numbers(survey.comma(numeric), thousands=True)
+
+    def convert(row: list[str]) -> list[float | None]:
+        return [words[j](c) if j in words else 0.0 if j in ignored else numbers.cell(c) for j, c in enumerate(row)]
+
+    values, lines = _parse(table.rows(), header, convert)
+    levels, notes = {}, list(numbers.notes())
+    for j, found in words.items():
+        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(found) == len(values) and j not in forced:
+            continue  # codes that all differ, as those of an index do
+        column = label(j, names, 1)
+        values[:, j], categories, note = meaning(
+            list(found), values[:, j], lambda row, column=column: f"row {lines[row]}, {column}", j in forced
+        )
+        levels |= {j: categories} if categories else {}
+        notes.append(f"{column} holds {note}")
+    return _finished(table, header, values, lines, tuple(notes), levels)
+
+
+class Words(dict[str, float]):
+    """A code for each word of a column, in the order of their first occurrence."""
+
+    def __call__(self, cell: str) -> float:
+        word = cell.strip()
+        return math.nan if word.lower() in MISSING else self.setdefault(word, float(len(self)))
