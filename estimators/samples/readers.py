@@ -31,7 +31,7 @@ IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 class Source(NamedTuple):
-    """A stream, its bytes (None inside gzip), its bytes on disk, the array asked for, the columns that the person drops,
+    """A stream, its bytes (None inside gzip), its bytes on disk, the array asked for, the columns that a person drops,
     and those taken as categories."""
 
     stream: IO[bytes]
@@ -125,7 +125,8 @@ def read_parquet(source: Source) -> Raw:
         ignored, forced = (find(wanted, names, len(names), 0) for wanted in (source.drop, source.categorical))
         texts = [f.name for f in kept if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         file = pq.ParquetFile(source.stream, read_dictionary=texts)
-        columns, notes, levels = [], ["dropped the index written by pandas"] if len(kept) < len(schema) else [], {}
+        levels: dict[int, tuple[str, ...]] = {}
+        columns, notes = [], ["dropped the index written by pandas"] if len(kept) < len(schema) else []
         for j, field in enumerate(kept):
             if j in ignored:
                 columns.append(np.zeros(file.metadata.num_rows))

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, find, label, meaning
+from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, label, meaning
 from estimators.samples.raw import DataError, Raw
 from estimators.samples.readers import CHUNK, Source
 
@@ -67,10 +67,10 @@ def _decoded(source: Source, errors: str) -> io.TextIOWrapper:
     """The text in a stream: UTF-8, or UTF-16 by its mark or by the zero bytes of its first letter."""
     start = source.stream.read(2)
     source.stream.seek(0)
-    unmarked = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
-    encoding = unmarked.get(tuple(byte == 0 for byte in start), "utf-8-sig")  # type: ignore[call-overload]
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         encoding = "utf-16"
+    else:
+        encoding = {0: "utf-16-be", 1: "utf-16-le", -1: "utf-8-sig"}[start.find(0)]
     return io.TextIOWrapper(source.stream, encoding=encoding, errors=errors, newline="")
 
 
@@ -83,14 +83,20 @@ def _rows(lines: Iterator[str], **dialect) -> Iterator[Cells]:
         raise DataError(f"row {reader.line_num}: {error}; check the quotes there") from error
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of `text`; one without end is refused before it fills the memory."""
+def _lines(text: io.TextIOWrapper, comments: set[int] | None = None) -> Iterator[str]:
+    """The lines of `text`; one without end is refused before it fills the memory.
+
+    Lines that begin with # become blank, and their numbers go to `comments`, where that is given.
+    """
     for number in itertools.count(1):
         line = text.readline(MAX_LINE)
         if len(line) == MAX_LINE:
             raise DataError(f"row {number} is longer than {MAX_LINE} characters; not a table of numbers")
         if not line:
             return
+        if line[0] == "#" and comments is not None:
+            comments.add(number)
+            line = "\n"
         yield line
 
 
@@ -100,7 +106,7 @@ class Table:
 
     def __init__(self, stream: io.TextIOWrapper):
         self._stream = stream
-        self.comments = False
+        self.comments: set[int] = set()
         head = stream.read(CHUNK)
         lines = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip() and line[0] != "#"]
         lines = lines[:-1] if len(head) == CHUNK and len(lines) > 1 else lines
@@ -116,18 +122,15 @@ class Table:
     def rows(self) -> Iterator[Cells]:
         """The rows that are neither blank nor comments, from the first on."""
         self._stream.seek(0)
-        for line, row in _rows(self._uncommented(), delimiter=self.delimiter, skipinitialspace=True):
+        lines = _lines(self._stream, self.comments)
+        lines = map(_single_blanks, lines) if self.delimiter == " " else lines
+        for line, row in _rows(lines, delimiter=self.delimiter, skipinitialspace=True):
             if len(row) > 1 or (row and row[0].strip()):
                 yield line, row
 
-    def _uncommented(self) -> Iterator[str]:
-        """The lines, with comments blank, so that the others keep their numbers."""
-        runs = re.compile(r"[ \t]+") if self.delimiter == " " else None
-        for line in _lines(self._stream):
-            if line[0] == "#":
-                self.comments = True
-                line = "\n"
-            yield line if runs is None else runs.sub(" ", line.strip()) + "\n"
+
+def _single_blanks(line: str) -> str:
+    return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
@@ -138,9 +141,9 @@ def delimiter_of(lines: Sequence[str]) -> str:
     shares = {d: share for d in DELIMITERS if (share := _share(lines, d, many=True)) is not None}
     shares = {d: share for d, share in shares.items() if d != " " or share > 0.0}
     best = max(shares, key=lambda d: shares[d], default=None)
-    if best is None or shares[best] == 1.0:
-        if _share(lines, ALONE, many=False) == 1.0 and not (len(lines) > 1 and "," in lines[0] and _is_text(lines[0])):
-            return ALONE if best is None or _is_one_number(lines, best) else best
+    several = bool(lines) and kind(lines[0]) == "word" and (best or ",") in lines[0]  # names, or no number
+    if (best is None or shares[best] == 1.0) and not several and _share(lines, ALONE, many=False) == 1.0:
+        return ALONE if best is None or _is_one_number(lines, best) else best
     if best is None:  # of unequal lines
         return max(DELIMITERS[:-1], key=lambda d: sum(d in re.sub(r'"[^"]*"', "", line) for line in lines))
     return best
@@ -149,9 +152,9 @@ def delimiter_of(lines: Sequence[str]) -> str:
 def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
     """The share of numbers and missing cells below a first line, None if lines differ in their number of cells, or have
     one though there should be `many`."""
-    runs = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines] if delimiter == " " else lines
+    lines = [_single_blanks(line) for line in lines] if delimiter == " " else lines
     try:
-        rows = list(csv.reader(runs, delimiter=delimiter, skipinitialspace=True))
+        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     except csv.Error:  # which is told with its row when the table is read
         return None
     below = rows[1:] or rows
@@ -163,16 +166,10 @@ def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
     return sum(kind(cell) not in WORDS for cell in cells) / len(cells)
 
 
-def _is_text(line: str) -> bool:
-    return kind(line) == "word" and all(kind(cell) == "word" for cell in line.split(","))
-
-
 def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
     """Whether lines that hold numbers around a `delimiter`, a comma or blank, hold one number each."""
     if delimiter not in ", " or any('"' in line for line in lines):
         return False
-    if any(_is_text(line.replace(delimiter, ",")) for line in lines[:1]):
-        return False  # a header with several names
     if any(re.search(rf"{delimiter}0\d|^\s*-0+{delimiter}", line) for line in lines):
         return True
     ends = [line.strip().rpartition(delimiter)[2] for line in lines]
@@ -180,8 +177,8 @@ def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
         return False  # decimals have equally many digits, or do not end in 0
     name = {",": "comma", " ": "blank"}[delimiter]
     raise DataError(
-        f"row 1: {lines[0].strip()[:40]!r} is one number or several: nothing tells whether the {name} separates columns; "
-        f"write a header, with a name for each column, or other separators"
+        f"row 1: {lines[0].strip()[:40]!r} is one number or several, for nothing tells whether the {name} separates "
+        "columns; write a header, with a name for each column, or other separators"
     )
 
 
@@ -213,8 +210,10 @@ class Numbers:
 
     def __call__(self, row: list[str]) -> list[float | None]:
         if not self._comma and "_" not in "".join(row):  # 1_000, which float takes, is text
-            with suppress(ValueError):
+            try:
                 return list(map(float, row))
+            except ValueError:
+                pass
         return [self.cell(cell) for cell in row]
 
     def cell(self, cell: str) -> float | None:
@@ -279,7 +278,7 @@ def _finished(
     empty = width > 1 and len(lines) > 0 and bool(np.isnan(values[:, -1]).all())
     names = _names(header, width, empty)
     if table.comments:
-        notes = (*notes, "lines that begin with # taken for comments")
+        notes = (*notes, f"{len(table.comments)} lines that begin with # taken for comments")
     if empty and not (names and names[-1]):
         values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
     if "0" in names:
@@ -333,32 +332,41 @@ class Survey:
         words = sum(self.kinds[j][what] for what in WORDS)
         return 2 * words > self.kinds[j].total() - self.kinds[j]["missing"]
 
-    def header(self) -> list[str] | None:
+    def header(self, drop: Sequence[str]) -> list[str] | None:
         """The first row, if it is words above other things, or words of which none occurs again below.
+
+        A column to `drop`, by number, does not count.
 
         Raises DataError: it may be either, for it holds numbers beside such words.
         """
-        if _is_header([self.first, self._second], Numbers(False, False)) and set(self.top) <= {"whole", "missing"}:
-            return self.first  # the names 0, 1, … that pandas gives
-        names = [j for j, what in enumerate(self.top) if what == "word"]
-        if not names or len(self.first) != len(self.kinds):
-            return self.first if names else None
-        unique = all(self._unique[j] for j in names) and all(self.is_text(j) for j in names)
-        if set(self.top) <= {"word", "missing"}:
-            return self.first if unique or any(self.kinds[j].most_common(1)[0][0] != "word" for j in names) else None
-        if unique and all(len(self.kinds[j]) == 1 for j in names) and set(self.top) <= {"word", "missing", "whole"}:
-            raise DataError(
-                f"row 1: {self.first[names[0]][:40]!r} occurs only there, beside numbers: data or the name of a column? "
-                "write a header in which no name is a number"
-            )
+        names = [j for j, what in enumerate(self.top) if what == "word" and str(j + 1) not in drop]
+        if self._is_named(names):
+            return self.first
+        for kinds, what in zip(self.kinds, self.top):
+            kinds[what] += 1
         return None
 
+    def _is_named(self, words: list[int]) -> bool:
+        unique = bool(words) and all(self._unique[j] and self.is_text(j) for j in words)
+        if set(self.top) <= {"word", "missing"}:
+            above = any(self.kinds[j].most_common(1)[0][0] != "word" for j in words if self.kinds[j])
+            return unique or above or len(self.first) != len(self.kinds)
+        numbered = set(self.top) <= {"word", "missing", "whole"}
+        if numbered and unique and all(set(self.kinds[j]) <= {"word", "missing"} for j in words):
+            raise DataError(
+                f"row 1: {self.first[words[0]][:40]!r} occurs only there, beside numbers: in a header, or in data? "
+                "write a header without numbers"
+            )
+        return not words and _is_header([self.first, self._second], Numbers(comma=False, thousands=False))
+
     def comma(self, columns: Sequence[int]) -> bool:
-        """Whether the decimal sign of some columns is a comma. Raises DataError: it may be one, or separate thousands."""
+        """Whether the decimal sign of some columns is a comma.
+
+        Raises DataError: it may be one, or separate thousands.
+        """
         counts = sum((self.kinds[j] for j in columns), Counter[str]())
-        if counts["comma"] == counts["point"] and (
-            doubtful := [self.doubtful[j] for j in columns if j in self.doubtful]
-        ):
+        doubtful = [self.doubtful[j] for j in columns if j in self.doubtful]
+        if doubtful and counts["comma"] == counts["point"]:
             raise DataError(
                 f"{doubtful[0]} may have a decimal comma or a thousands separator; write decimal points only"
             )
@@ -368,7 +376,7 @@ class Survey:
 def _surveyed(table: Table, source: Source) -> Raw:
     """A table that is not all plain numbers."""
     survey = Survey(table)
-    header, width = survey.header(), len(survey.kinds)
+    header, width = survey.header(source.drop), len(survey.kinds)
     names = _names(header, width, set(survey.kinds[-1:][0]) == {"missing"} if width else False)
     ignored, forced = (set(find(wanted, names, width, 1)) for wanted in (source.drop, source.categorical))
     words = {j: Words() for j in range(width) if j not in ignored and (j in forced or survey.is_text(j))}
@@ -379,17 +387,21 @@ def _surveyed(table: Table, source: Source) -> Raw:
         return [words[j](c) if j in words else 0.0 if j in ignored else numbers.cell(c) for j, c in enumerate(row)]
 
     values, lines = _parse(table.rows(), header, convert)
-    levels, notes = {}, list(numbers.notes())
+    levels: dict[int, tuple[str, ...]] = {}
+    notes = list(numbers.notes())
     for j, found in words.items():
         if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(found) == len(values) and j not in forced:
             continue  # codes that all differ, as those of an index do
         column = label(j, names, 1)
-        values[:, j], categories, note = meaning(
-            list(found), values[:, j], lambda row, column=column: f"row {lines[row]}, {column}", j in forced
-        )
+        where = _where(lines, column)
+        values[:, j], categories, note = meaning(list(found), values[:, j], where, j in forced)
         levels |= {j: categories} if categories else {}
         notes.append(f"{column} holds {note}")
     return _finished(table, header, values, lines, tuple(notes), levels)
+
+
+def _where(lines: np.ndarray, column: str) -> Where:
+    return lambda row: f"row {lines[row]}, {column}"
 
 
 class Words(dict[str, float]):
