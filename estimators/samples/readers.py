@@ -158,7 +158,7 @@ def _parquet_column(column: Any, name: str, forced: bool) -> Meaning:
     array = (
         (column if pa.types.is_dictionary(kind) else column.dictionary_encode()).unify_dictionaries().combine_chunks()
     )
-    codes = array.indices.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    codes = array.indices.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
     found, codes[np.isfinite(codes)] = np.unique(codes[np.isfinite(codes)], return_inverse=True)
     words = [str(word) for word in array.dictionary.take(pa.array(found.astype(np.int64))).to_pylist()]
     return meaning(words, codes, lambda row: f"row {row}, column {name!r}", forced)

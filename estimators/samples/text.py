@@ -25,7 +25,7 @@ from estimators.samples.raw import DataError, Raw
 from estimators.samples.readers import CHUNK, Source
 
 MAX_LINE = 2**24  # characters
-MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
+MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?", "."))
 SAMPLE = 1000  # lines that settle the delimiter: among so many decimals some begin with 0 after the sign
 DELIMITERS = "\t;|, "  # the first wins a tie; a blank stands for any number of them
 ALONE = "\x1f"  # the delimiter of a single column: text never holds it
@@ -150,8 +150,10 @@ def delimiter_of(lines: Sequence[str]) -> str:
 
 
 def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
-    """The share of numbers and missing cells below a first line, None if lines differ in their number of cells, or have
-    one though there should be `many`."""
+    """The share of numbers and missing cells below a first line; where commas delimit, no number holds blanks.
+
+    None if lines differ in their number of cells, or have one though there should be `many`.
+    """
     lines = [_single_blanks(line) for line in lines] if delimiter == " " else lines
     try:
         rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
@@ -163,7 +165,9 @@ def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
     if len(widths) != 1 or (width == 1) == many or not (len(rows[0]) == width or 1 < len(rows[0]) == width - 1):
         return None
     cells = [cell for row in below for cell in row]
-    return sum(kind(cell) not in WORDS for cell in cells) / len(cells)
+    return sum(kind(cell) not in WORDS and not (delimiter == "," and " " in cell.strip()) for cell in cells) / len(
+        cells
+    )
 
 
 def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
@@ -240,7 +244,7 @@ def _plain(table: Table) -> Raw:
     """A table of numbers without thousands separators."""
     numbers = Numbers(table.comma, thousands=False)
     first = [row for _, row in itertools.islice(table.rows(), 2)]
-    header = first[0] if _is_header(first, numbers) else None
+    header = first[0] if _is_header(first) else None
     values, lines = _parse(table.rows(), header, numbers)
     return _finished(table, header, values, lines, tuple(numbers.notes()))
 
@@ -294,11 +298,11 @@ def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]
     return names
 
 
-def _is_header(rows: list[list[str]], numbers: Numbers) -> bool:
+def _is_header(rows: list[list[str]]) -> bool:
     """Whether the first row is text without a number, or pandas' names 0, 1, … above a row not all of digits."""
-    first = [numbers.cell(cell) for cell in rows[0]] if rows else []
-    if len(rows) < 2 or None in first:
-        return None in first and all(number is None or math.isnan(number) for number in first)
+    kinds = {kind(cell) for cell in rows[0]} if rows else set()
+    if kinds & set(WORDS) or len(rows) < 2:
+        return "word" in kinds and kinds <= {*WORDS, "missing"}
     names = rows[0] if rows[0][0].strip() else rows[0][1:]
     digits = all(cell.strip().lstrip("+-").isdigit() for cell in rows[1])
     return names == [str(j) for j in range(len(names))] != [] and not (digits and names is rows[0])
@@ -348,8 +352,9 @@ class Survey:
 
     def _is_named(self, words: list[int]) -> bool:
         unique = bool(words) and all(self._unique[j] and self.is_text(j) for j in words)
-        if set(self.top) <= {"word", "missing"}:
-            above = any(self.kinds[j].most_common(1)[0][0] != "word" for j in words if self.kinds[j])
+        if "word" in self.top and set(self.top) <= {*WORDS, "missing"}:
+            above = any(not self.is_text(j) for j, what in enumerate(self.top) if what in WORDS)
+            above |= any(self.kinds[j].most_common(1)[0][0] != "word" for j in words if self.kinds[j])
             return unique or above or len(self.first) != len(self.kinds)
         numbered = set(self.top) <= {"word", "missing", "whole"}
         if numbered and unique and all(set(self.kinds[j]) <= {"word", "missing"} for j in words):
@@ -357,7 +362,7 @@ class Survey:
                 f"row 1: {self.first[words[0]][:40]!r} occurs only there, beside numbers: in a header, or in data? "
                 "write a header without numbers"
             )
-        return not words and _is_header([self.first, self._second], Numbers(comma=False, thousands=False))
+        return not words and _is_header([self.first, self._second])
 
     def comma(self, columns: Sequence[int]) -> bool:
         """Whether the decimal sign of some columns is a comma.
