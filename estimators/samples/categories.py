@@ -107,8 +107,9 @@ def find(wanted: Sequence[str], names: Sequence[str], width: int, start: int) ->
 
 
 def label(j: int, names: Sequence[str], start: int) -> str:
-    """How messages call a column."""
-    return f"column {j + start}" + (f" ({printable(names[j])})" if names and names[j] else "")
+    """How messages call a column: by its number in text, where `start` is 1, else by its name if it has one."""
+    name = printable(names[j]) if names else ""
+    return f"column {name if name and not start else j + start}" + (f" ({name})" if name and start else "")
 
 
 def without(raw: Raw, dropped: Sequence[int], note: str) -> Raw:

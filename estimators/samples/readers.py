@@ -26,6 +26,7 @@ from estimators.samples.raw import DataError, Raw, printable
 CHUNK = 2**20  # bytes read at once
 FREE_EXPANSION = 2**24  # bytes that any file may unpack to
 MAX_RATIO, MAX_EXPANSION = 200, 2**32  # beyond these, a limit relative to its size on disk, and one in bytes
+INDEX_LEVEL = re.compile(r"__index_level_\d+__")  # names that pandas gives to an index
 MAX_NPY_HEADER, MAX_AXES = 10_000, 32  # bytes, and axes of an array: NumPy's own limits
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -120,24 +121,24 @@ def read_parquet(source: Source) -> Raw:
         packed = sum(file.metadata.row_group(i).total_byte_size for i in groups)  # of texts: they stay packed
         _refuse_bomb(source, max(8 * file.metadata.num_rows * len(schema), packed))
         index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
-        kept = [f for f in schema if f.name not in index and not re.fullmatch(r"__index_level_\d+__", f.name)]
-        names = tuple(f.name for f in kept)
+        kept = [i for i, f in enumerate(schema) if f.name not in index and not INDEX_LEVEL.fullmatch(f.name)]
+        names = tuple(schema[i].name for i in kept)
         ignored, forced = (find(wanted, names, len(names), 0) for wanted in (source.drop, source.categorical))
-        texts = [f.name for f in kept if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-        file = pq.ParquetFile(source.stream, read_dictionary=texts)
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+        table = pq.ParquetFile(source.stream, read_dictionary=texts).read()
         levels: dict[int, tuple[str, ...]] = {}
         columns, notes = [], ["dropped the index written by pandas"] if len(kept) < len(schema) else []
-        for j, field in enumerate(kept):
+        for j, i in enumerate(kept):
             if j in ignored:
-                columns.append(np.zeros(file.metadata.num_rows))
+                columns.append(np.zeros(table.num_rows))
                 continue
-            values, categories, note = _parquet_column(file.read([field.name]).column(0), field.name, j in forced)
+            values, categories, note = _parquet_column(table.column(i), names[j], j in forced)
             columns.append(values)
             levels |= {j: categories} if categories else {}
-            notes += [f"column {printable(field.name)} holds {note}"] if note else []
+            notes += [f"column {printable(names[j])} holds {note}"] if note else []
     except pa.ArrowException as error:
         raise ValueError(error) from error
-    array = np.stack(columns, axis=1) if columns else np.empty((file.metadata.num_rows, 0))
+    array = np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
     return Raw(array, tuple(notes), columns=names, levels=levels)
 
 
