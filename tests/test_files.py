@@ -306,6 +306,8 @@ def test_headers_in_other_encodings_do_no_harm(put):
         ("\n\n", ["(0, 0)"]),
         ("1,2\n3,4\x00\n", ["binary"]),
         ("1,5\n2,5\n3,5\n", ["row 1: '1,5'", "one number or several", "header"]),
+        ("1,05,3,25\n2,50,-0,75\n", ["row 1", "decimal commas between commas"]),
+        ("x,s\n1,05,a\n2,50,b\n7,5,a\n", ["row 2 has 3 cells, the first row 2 names", "decimal commas"]),
         ("100 200\n300 400\n", ["row 1: '100 200'", "one number or several", "header"]),
         ("x\n1,234\n2,345\n", ["row 2, column 1: '1,234'", "thousands", "decimal points"]),
         ('a,b\n"1,5",2.5\n"3,5",4.5\n', ["row 2, column 1: '1,5'"]),

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, label, meaning
+from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, is_index, label, meaning
 from estimators.samples.raw import DataError, Raw
 from estimators.samples.readers import CHUNK, Source
 
@@ -34,6 +34,8 @@ _NUMBER = r"[+-]?(?:(?:(?:\d+|[1-9]\d{0,2}(?P<by>[%s])\d{3}(?:(?P=by)\d{3})*)(?:
 POINT = re.compile(_NUMBER % (",' ", r"\.\d*", r"\.\d+"), re.IGNORECASE)
 COMMA = re.compile(_NUMBER % (".' ", r",\d+", r",\d+"), re.IGNORECASE)
 """Numbers with a decimal point, or a decimal comma, and thousands separators."""
+PAIRS = re.compile(r"[+-]?\d+,\d+(, ?[+-]?\d+,\d+)+")  # two or more numbers, each with a decimal comma
+ZEROS = re.compile(r",0\d|(^|[^\d])-0,")  # as decimals have, but no whole numbers
 
 WORDS = ("word", "flag", "date")
 """Kinds of cells that hold no number."""
@@ -144,6 +146,8 @@ def delimiter_of(lines: Sequence[str]) -> str:
     several = bool(lines) and kind(lines[0]) == "word" and (best or ",") in lines[0]  # names, or no number
     if (best is None or shares[best] == 1.0) and not several and _share(lines, ALONE, many=False) == 1.0:
         return ALONE if best is None or _is_one_number(lines, best) else best
+    if best == "," and all(PAIRS.fullmatch(line.strip()) for line in lines) and re.search(ZEROS, "\n".join(lines)):
+        raise DataError(f"row 1: {lines[0][:40]!r} holds decimal commas between commas; separate columns by ; or tabs")
     if best is None:  # of unequal lines
         return max(DELIMITERS[:-1], key=lambda d: sum(d in re.sub(r'"[^"]*"', "", line) for line in lines))
     return best
@@ -174,7 +178,7 @@ def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
     """Whether lines that hold numbers around a `delimiter`, a comma or blank, hold one number each."""
     if delimiter not in ", " or any('"' in line for line in lines):
         return False
-    if any(re.search(rf"{delimiter}0\d|^\s*-0+{delimiter}", line) for line in lines):
+    if re.search(ZEROS, "\n".join(lines).replace(delimiter, ",")):
         return True
     ends = [line.strip().rpartition(delimiter)[2] for line in lines]
     if len({len(end) for end in ends}) > 1 and any(len(end) > 1 and end[-1] == "0" for end in ends):
@@ -186,11 +190,16 @@ def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
     )
 
 
+def _plain_type(cell: str) -> str:
+    cell = cell.strip()
+    return cell if cell.isascii() else cell.translate(TYPOGRAPHY)
+
+
 def kind(cell: str) -> str:
     """What a cell holds: nothing ("missing"), a number without or with a decimal "point" or "comma" ("whole" without),
     one with a comma or point that may be a decimal sign or separate thousands ("comma?", "point?"), a "flag", a "date",
     or a "word"."""
-    cell = cell.strip().translate(TYPOGRAPHY)
+    cell = _plain_type(cell)
     if cell.lower() in MISSING:
         return "missing"
     point, comma = POINT.fullmatch(cell), COMMA.fullmatch(cell)
@@ -222,10 +231,9 @@ class Numbers:
 
     def cell(self, cell: str) -> float | None:
         """The number in a cell, NaN if it is missing, None if it is text."""
-        cell = cell.strip()
+        cell = _plain_type(cell)
         if cell.lower() in MISSING:
             return math.nan
-        cell = cell.translate(TYPOGRAPHY)
         found = self._pattern.fullmatch(cell)
         if not found or (found["by"] and not self._thousands):
             return None
@@ -281,6 +289,9 @@ def _finished(
     width = values.shape[1]
     empty = width > 1 and len(lines) > 0 and bool(np.isnan(values[:, -1]).all())
     names = _names(header, width, empty)
+    if header and len(header) < width and not empty and not is_index(values[:, 0], None):
+        have = f"row {lines[0]} has {width} cells, the first row {len(header)} names"
+        raise DataError(f"{have}; name each column, and separate numbers with decimal commas by ; or tabs")
     if table.comments:
         notes = (*notes, f"{len(table.comments)} lines that begin with # taken for comments")
     if empty and not (names and names[-1]):
