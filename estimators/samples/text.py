@@ -21,7 +21,7 @@ from types import MappingProxyType
 import numpy as np
 
 from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, is_index, label, meaning
-from estimators.samples.raw import DataError, Raw
+from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, Source
 
 MAX_LINE = 2**24  # characters
@@ -82,7 +82,7 @@ def _rows(lines: Iterator[str], **dialect) -> Iterator[Cells]:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        raise DataError(f"row {reader.line_num}: {error}; check the quotes there") from error
+        raise DataError(f"row {reader.line_num}: {printable(str(error))}; check the quotes there") from error
 
 
 def _lines(text: io.TextIOWrapper, comments: set[int] | None = None) -> Iterator[str]:
@@ -263,10 +263,8 @@ def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) ->
     top = next(rows, (0, []))[1] if header is not None else []
     for line, row in rows:
         if len(row) != width:
-            shorter = 1 < len(top) == len(row) - 1  # a header without a name for the index
-            if lines or (header is not None and len(top) != len(row) and not shorter):
-                have = f"row {line} has {len(row)} cells, the first row {len(top) or width}"
-                raise DataError(f"{have}; make the rows equally long")
+            if lines or (header is not None and not _fits(top, row)):
+                raise _ragged(line, row, len(top) or width)
             width = len(row)
         numbers = convert(row)
         if None in numbers:
@@ -275,6 +273,15 @@ def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) ->
         values.extend(numbers)  # type: ignore[arg-type]
         lines.append(line)
     return np.array(values).reshape(len(lines), width or len(top)), np.array(lines, np.int64)
+
+
+def _fits(first: list[str], second: list[str]) -> bool:
+    """Whether rows are equally long, or the first is a header without a name for the index."""
+    return len(first) == len(second) or 1 < len(first) == len(second) - 1
+
+
+def _ragged(line: int, row: list[str], first: int) -> DataError:
+    return DataError(f"row {line} has {len(row)} cells, the first row {first}; make the rows equally long")
 
 
 def _finished(
@@ -326,15 +333,19 @@ class Survey:
     def __init__(self, table: Table):
         rows = table.rows()
         self.first = next(rows, (0, []))[1]
-        second = next(rows, (0, []))
-        self.top, self._second = [kind(cell) for cell in self.first], second[1]
-        width = len(second[1]) or len(self.first)
+        below = list(itertools.islice(rows, 1))
+        self._second = below[0][1] if below else self.first
+        if not _fits(self.first, self._second):
+            raise _ragged(*below[0], len(self.first))
+        width = len(self._second)
+        self.top = [kind(cell) for cell in self.first]
         self.kinds: list[Counter[str]] = [Counter() for _ in range(width)]
         self.doubtful: dict[int, str] = {}
-        again = [False] * width
-        first = [*self.first, *[""] * (width - len(self.first))]
-        for line, row in itertools.chain([second], rows):
-            for j, cell in enumerate(row[:width]):
+        again, first = [False] * width, [*self.first, ""][:width]
+        for line, row in itertools.chain(below, rows):
+            if len(row) != width:
+                raise _ragged(line, row, width)
+            for j, cell in enumerate(row):
                 what = kind(cell)
                 self.kinds[j][what] += 1
                 again[j] |= cell == first[j]
