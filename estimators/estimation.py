@@ -43,6 +43,8 @@ def estimate(
     groups: tuple[Any, Any] | None = None,
     decimals: int | None = None,
     dependence: str | None = None,
+    drop: Sequence[Any] = (),
+    categorical: Sequence[Any] = (),
 ) -> Any:
     """Estimates of D(P‖Q) in nats from samples x ~ P and y ~ Q.
 
@@ -58,6 +60,8 @@ def estimate(
         decimals: round both sets to so many digits after the point first, as where they were stored with different.
         dependence: "time" where rows are in the order of time and neighbours depend on each other: stretches of two
             correlation times are groups. A warning says where it looks so.
+        drop, categorical: columns to leave out, and columns whose numbers are names of categories: by name, or where
+            they have none by number, from 0. Columns of words are categories anyway.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -71,8 +75,8 @@ def estimate(
     if not asked:
         raise BadArgument("no divergence asked for; name one, several, or all")
     check_settings(seed, confidence, method, list(METHODS))
-    p = x if isinstance(x, Samples) else as_samples(x, name="x", nan_policy=nan_policy)
-    p, q = matched(p, y if isinstance(y, Samples) else as_samples(y, name="y", nan_policy=nan_policy))
+    options: dict[str, Any] = {"nan_policy": nan_policy, "drop": drop, "categorical": categorical}
+    p, q = matched(*(as_samples(given, name=name, **options) for given, name in ((x, "x"), (y, "y"))))
     if decimals is not None:
         if not -15 <= decimals <= 15:
             raise BadArgument(f"decimals = {decimals}: must be a whole number from -15 to 15")

@@ -27,7 +27,9 @@ from estimators.samples.arrays import ATOM, FEWEST_AT_ATOM
 
 EXPECTED = 10.0  # rows of an atom in the other set, were it as large there: e⁻¹⁰ is the chance of none
 SHORTEST, DEEPEST = 20, 8  # rows of the shortest stretch at an end, and the share 1/8 of all rows of the longest
-BENT = 0.6  # −index of extreme values from which on an end is hard: 1 for a uniform law, ½ for a triangle, 0 for a normal
+BENT = (
+    0.6  # −index of extreme values from which on an end is hard: 1 for a uniform law, ½ for a triangle, 0 for a normal
+)
 BEYOND = 10.0  # mean gaps of the rows at an end that other rows must lie beyond it: e⁻¹⁰ is the chance of equal laws
 FEWEST_BEYOND = 5
 
@@ -52,13 +54,17 @@ def regions(own: np.ndarray, other: np.ndarray, request: Request, names: tuple[s
         atoms = values[(counts >= np.maximum(share * len(mine), FEWEST_AT_ATOM))]
         for value in atoms[~np.isin(atoms, theirs)]:
             at = mine == value
-            words = f"{int(at.sum())} rows of {names[0]} have the value {value:.6g} in column {j}, which {names[1]} lacks"
+            words = (
+                f"{int(at.sum())} rows of {names[0]} have the value {value:.6g} in column {j}, which {names[1]} lacks"
+            )
             yield Region(at, words)
         for sign, side in ((1.0, "above"), (-1.0, "below")):
             end = hard_end(sign * theirs)
             beyond = sign * mine > end
             if beyond.sum() >= FEWEST_BEYOND:
-                words = f"{int(beyond.sum())} rows of {names[0]} lie {side} {sign * end:.6g}, where {names[1]} seems to end"
+                words = (
+                    f"{int(beyond.sum())} rows of {names[0]} lie {side} {sign * end:.6g}, where {names[1]} seems to end"
+                )
                 yield Region(beyond, f"{words} (column {j})")
 
 
@@ -102,7 +108,9 @@ def _widened(d: FDivergence, interval: Interval, found: list[list[Region]], requ
         return interval
     listed = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
     why = f"{listed}: if it cannot have any there, {d.name} is infinite, so the interval has no upper end"
-    return interval._replace(value=max(interval.value, least), low=least, high=math.inf, warnings=(*interval.warnings, why))
+    return interval._replace(
+        value=max(interval.value, least), low=least, high=math.inf, warnings=(*interval.warnings, why)
+    )
 
 
 def certified(d: FDivergence, rows: np.ndarray, side: int, request: Request) -> float:

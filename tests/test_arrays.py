@@ -42,10 +42,10 @@ def refusal(action, *fragments):
         (np.ones((1, 3)), ["only 1 samples", "at least 2"]),
         (np.ones((4, 2, 2)), ["(4, 2, 2)", "--flatten"]),
         (np.ones((3, 2), complex), ["complex128", "real and imaginary"]),
-        (np.array([[object()], [1]]), ["column 0", "type object"]),
+        (np.array([[object()], [1]]), ["row 0, column 0 is of type object"]),
         (np.array([[None], [1]]), ["1 of 2 rows", "NaN"]),
-        (np.array([f"name {i}" for i in range(30)]), ["column 0", "30 different texts"]),
-        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column 1 (b)", "type dict"]),
+        (np.array([f"name {i}" for i in range(30)]), ["row 0, column 0", "30 of 30 cells"]),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column b is of type dict"]),
         (np.zeros(3, [("a", float), ("b", int)]), ["structured"]),
         (np.array([b"ab", b"cd"], "V2"), ["|V2"]),
         ([[1.0, 2.0], [3.0]], ["cannot be read"]),
@@ -94,12 +94,12 @@ def test_every_layout_gives_the_same_bytes(array):
         (np.array([[2**63 - 1], [-(2**63)]]), [[2.0**63], [-(2.0**63)]], "2^53"),
         (pd.Series([1, 2]), [[1], [2]], "int64 cast"),
         (pd.Series([1.5, 2.0]), [[1.5], [2]], "dimension 1"),
-        (np.array(["1", "-2.5"]), [[1], [-2.5]], "taken as numbers"),
+        (np.array(["1", "-2.5"]), [[1], [-2.5]], "the numbers they stand for"),
         (np.array(["b", "a", "b"], np.dtypes.StringDType()), [[1], [0], [1]], "column 0 holds text: taken as 2 cat"),
         (np.array(["1970-01-02", "1970-01-03T12"], "M8[h]"), [[1], [2.5]], "days since 1970-01-01"),
         (pd.Series(pd.to_datetime(["1970-01-02", "1969-12-31"])), [[1], [-1]], "days"),
-        (np.array([[True, 1.5], [False, 2]], object), [[1, 1.5], [0, 2]], "taken as numbers"),
-        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column 1 (s) holds text"),
+        (np.array([[True, 1.5], [False, 2]], object), [[1, 1.5], [0, 2]], "the numbers they stand for"),
+        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column s holds text"),
     ],
 )
 def test_what_was_done_to_the_input_is_noted(array, expected, note):
@@ -191,9 +191,15 @@ def test_any_array_is_finite_or_a_data_error(array, order, policy, flatten, back
     try:
         values = as_samples(array, nan_policy=policy, flatten=flatten).values
     except DataError:
-        usable = array.dtype.kind in "biufUM" and len(array.shape) in ((1, 2, 3, 4) if flatten else (1, 2)) and array.size
+        usable = (
+            array.dtype.kind in "biufUM" and len(array.shape) in ((1, 2, 3, 4) if flatten else (1, 2)) and array.size
+        )
         with np.errstate(over="ignore"):
-            bad = not usable or array.dtype.kind in "UM" or not (np.abs(array.astype(np.float64)) <= np.finfo(np.float32).max).all()
+            bad = (
+                not usable
+                or array.dtype.kind in "UM"
+                or not (np.abs(array.astype(np.float64)) <= np.finfo(np.float32).max).all()
+            )
         assert bad or len(array) < 2
     else:
         assert values.ndim == 2 and len(values) >= 2 and np.isfinite(values.astype(np.float32)).all()
@@ -225,7 +231,11 @@ AT = np.array([1.0, 0.0, 1.0])  # empties column 1
         (POINTS * AT + 3, OTHER * AT, [["column 1", "different values", "KL is infinite"]]),
         (POINTS * AT, OTHER, [["constant in p.npy only", "not absolutely continuous"]]),
         (POINTS, OTHER * AT, [["constant in q.npy only", "not absolutely continuous"]]),
-        (np.eye(3, 90), 2 * np.eye(4, 90), [["column 3 ", "p.npy only"], ["and 81 more", "equal"]]),
+        (
+            np.eye(3, 90),
+            2 * np.eye(4, 90),
+            [["column 3 ", "p.npy only"], ["and 81 more", "equal"], ["90 columns", "3 rows", "transpose both"]],
+        ),
     ],
 )
 def test_pairs_are_described(x, y, fragments):

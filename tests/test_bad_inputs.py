@@ -42,6 +42,7 @@ METHODS = estimation.METHODS
 RNG = np.random.default_rng(0)
 GOOD, OTHER = RNG.normal(size=(20, 2)), RNG.normal(size=(20, 2)) + 1.0
 ROUNDED = "rounded differently"  # whole numbers beside full precision
+WHOLE = np.arange(40).reshape(20, 2) % 23  # on no line
 STACK = RNG.normal(size=(20, 4, 3))
 
 
@@ -147,9 +148,9 @@ CASES = [
     accepted(16, "repeated", np.vstack([GOOD, GOOD[:3]]), "3 of 23 rows repeat", sizes=(23, 20, 2)),
     accepted(16, "shared", GOOD, "4 of 20 rows", "not independent", q=np.vstack([OTHER[:16], GOOD[:4]])),
     accepted(19, "unequal", GOOD, q=RNG.normal(size=(500, 2)), sizes=(20, 500, 2)),
-    accepted(20, "integers", np.arange(40).reshape(20, 2), "int64 cast to float64", ROUNDED),
-    accepted(20, "bytes", np.arange(40, dtype=np.uint8).reshape(20, 2), "uint8 cast to float64, not rescaled", ROUNDED),
-    accepted(20, "truth", GOOD > 0, "bool cast", "rows repeat"),
+    accepted(20, "integers", WHOLE, "int64 cast to float64", ROUNDED),
+    accepted(20, "bytes", WHOLE.astype(np.uint8), "uint8 cast to float64, not rescaled", ROUNDED),
+    accepted(20, "truth", GOOD > 0, "bool cast", "rows repeat", "no upper end"),
     accepted(21, "half precision", GOOD.astype(np.float16)),
     refused(21, "bfloat16", npy_header("'|V2'", shape="(20, 2)", body=bytes(80)), "|V2", "bfloat16 as float32"),
     refused(23, "complex", GOOD + 1j, "complex128", "stack real and imaginary parts"),
@@ -170,7 +171,7 @@ CASES = [
         27, "decimal commas", CSV.replace(b",", b";").replace(b".", b","), "decimal commas read as points", name="p.csv"
     ),
     refused(27, "word", text("1,2", "3,four"), "row 2, column 2: 'four' is not a number", name="p.csv"),
-    refused(27, "ragged", text("1,2", "3"), "row 2 has 1 cells, the first row 2", name="p.csv"),
+    refused(27, "ragged", text("a,b", "1,2", "3"), "row 3 has 1 cells, the first row 2", name="p.csv"),
     accepted(28, "index", FRAME.to_csv().encode(), "taken for an index and dropped", name="p.csv"),
     refused(29, "short .npy", npy(GOOD)[:-8], "truncated: expected 448 bytes, have 440"),
     refused(29, "short .npz", npz(x=npy(GOOD))[:-8], "truncated", name="p.npz"),

@@ -15,7 +15,9 @@ import numpy as np
 from estimators.density_ratio.references import Coordinates, References
 from estimators.samples.arrays import row_hashes
 
-MOST = 16  # categories of a column that get an indicator: as many inputs as the perceptron has to a quarter of its units
+MOST = (
+    16  # categories of a column that get an indicator: as many inputs as the perceptron has to a quarter of its units
+)
 RARE = 0.02  # share of all rows below which a category gets none: fifty rows of it in 2,500
 HALF = 0.5  # rows that each category counts for in advance (Jeffreys' prior)
 

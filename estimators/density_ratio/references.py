@@ -295,7 +295,9 @@ class Boxes:
         inside = np.log(rows - np.array(other) - HALF)
         ratios = [[inside, np.log(outside_q)], [np.log(outside_p), np.zeros(2)]]
         size = np.log(rows)
-        return cls(tuple(ends), np.array([[np.subtract(*(at - size)) if at.any() else 0.0 for at in r] for r in ratios]))
+        return cls(
+            tuple(ends), np.array([[np.subtract(*(at - size)) if at.any() else 0.0 for at in r] for r in ratios])
+        )
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         outside = [_outside(rows, ends).astype(np.intp) for ends in self.ends]

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.categories import coded
+from estimators.samples.categories import select
 from estimators.samples.columns import decimals, grids, written
-from estimators.samples.errors import DataError, printable
+from estimators.samples.objects import of_columns, of_frame
+from estimators.samples.raw import DataError, Raw, printable
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 LOST = 1e-6
@@ -82,21 +82,15 @@ class Samples:
         return labels if self.kept is None else labels[self.kept]
 
 
-class Raw(NamedTuple):
-    """An array as it was read, with notes on what was done to it, the line of each row in a text file [n], and the
-    index of its first row in the larger array of which it is a slice, the names of its columns, and the categories of
-    each column that holds codes 0, 1, … for them."""
-
-    array: np.ndarray
-    notes: tuple[str, ...] = ()
-    lines: np.ndarray | None = None
-    first: int = 0
-    columns: tuple[str, ...] = ()
-    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
-
-
 def as_samples(
-    array: Any, *, name: str = "x", nan_policy: str = "raise", minimum: int = 2, flatten: bool = False
+    array: Any,
+    *,
+    name: str = "x",
+    nan_policy: str = "raise",
+    minimum: int = 2,
+    flatten: bool = False,
+    drop: Sequence[Any] = (),
+    categorical: Sequence[Any] = (),
 ) -> Samples:
     """Checked samples [n, d] of an array: NumPy, masked, JAX, torch, pandas, nested lists, anything with `__array__`.
 
@@ -104,6 +98,10 @@ def as_samples(
         array: [n, d]; [n] is n samples of dimension 1 (noted); more axes need `flatten`. A `Samples` passes through.
         nan_policy: "raise", or "omit" to drop rows with NaN (masked, NA) and infinite values, counted in the notes.
         minimum: fewest samples accepted, after dropping.
+        drop, categorical: columns to leave out, and columns whose numbers are names of categories: by name, or where
+            they have none by number, from 0.
+
+    Words and categories become codes, dates days since 1970-01-01, with a note.
 
     Raises:
         DataError: the array is no set of samples.
@@ -112,7 +110,8 @@ def as_samples(
     if isinstance(array, Samples):
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
-        raw = _raw(array)
+        names = [tuple(map(str, wanted)) for wanted in (drop, categorical)]
+        raw = select(_raw(array, *names), *names)
     return checked(raw, name, nan_policy, minimum, flatten)
 
 
@@ -326,48 +325,20 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
         raise DataError(f"{name}: {what}: {printable(message)}; check it or save it again") from error
 
 
-def _raw(array: Any) -> Raw:
-    """The table of an array-like: of a data frame with its names, of text with its categories; masked and NA are NaN."""
+def _raw(array: Any, drop: Sequence[str], categorical: Sequence[str]) -> Raw:
+    """The table of an array-like; masked and NA are NaN."""
     if hasattr(array, "detach"):  # torch refuses __array__ under gradients, on accelerators and for bfloat16
         array = array.detach().cpu()
         array = array.float() if "bfloat16" in str(array.dtype) else array
     if hasattr(array, "columns") and hasattr(array, "shape"):
-        return _of_frame(array)
+        return of_frame(array, drop, categorical)
     if np.ma.is_masked(array):
         return Raw(np.where(np.ma.getmaskarray(array), np.nan, _float64(array.data)))
     plain = np.asarray(array)
     if plain.dtype.kind in "OUTM" and plain.size and plain.ndim in (1, 2):
-        return _of_columns(list(plain.reshape(len(plain), -1).T), (), len(plain))
+        columns = list(plain.reshape(len(plain), -1).T)
+        return of_columns(columns, (), len(plain), drop, categorical)
     return Raw(plain)
-
-
-def _of_frame(frame: Any) -> Raw:
-    """The columns of a data frame, with their names unless these are numbers."""
-    names = tuple(frame.columns)
-    at = frame.iloc if hasattr(frame, "iloc") else None
-    columns = [np.asarray(frame[name] if at is None else at[:, j]) for j, name in enumerate(names)]
-    if columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
-        raw = Raw(np.stack(columns, axis=1))
-    else:
-        raw = _of_columns(columns, tuple(map(str, names)), len(frame))
-    return raw._replace(columns=tuple(map(str, names)) if any(isinstance(name, str) for name in names) else ())
-
-
-def _of_columns(columns: Sequence[np.ndarray], names: tuple[str, ...], rows: int) -> Raw:
-    """Columns of any type, [rows] each, as numbers. Raises DataError: one that is neither numbers nor categories."""
-    values, levels, notes = [], {}, []
-    for j, column in enumerate(columns):
-        called = f"column {j} ({printable(names[j])})" if names else f"column {j}"
-        try:
-            numbers, found, what = coded(column)
-        except DataError as error:
-            raise DataError(f"{called} {error}") from None
-        values.append(numbers)
-        notes += [f"{called} holds {what}"] if what else []
-        if found:
-            levels[j] = found
-    array = np.stack(values, axis=1) if values else np.empty((rows, 0))
-    return Raw(array, tuple(notes), levels=levels)
 
 
 def require_numbers(dtype: np.dtype) -> None:
@@ -434,6 +405,7 @@ def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[
         if not omit or remedy is not clean:
             row = int(rows.argmax())
             column = int(bad[row].argmax())
+            column = raw.places[column] if raw.places else column
             where = f"row {raw.first + row}, column {column} (counting from 0)"
             where = where if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
             raise DataError(f"{counted} hold {what}, the first at {where}; {remedy}")

@@ -1,70 +1,151 @@
-"""Columns that hold no numbers: text and categories as codes, dates as days, numbers and truth values as such.
+"""Columns that hold no numbers: categories, true and false, dates. Columns that a person drops or takes as categories.
 
-A code is a name: the order of codes and their distances mean nothing, so every method that takes codes treats them so.
+Words of a column come as codes 0, 1, … in the order of their first occurrence, NaN where a cell is missing.
 """
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from estimators.samples.errors import DataError, printable
+from estimators.samples.raw import DataError, Raw, printable
 
-IDENTIFIER, FEW = 0.5, 20
-"""Share of rows with text of their own, among more than so many values, from which on a column is an identifier: its
-values would hardly occur twice in either set, and say nothing about a law."""
-KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)  # types that cells may have; no other
-DATES = "dates: taken as days since 1970-01-01"
+FEW = 20  # different words that always pass for categories, if one repeats: more than forms and surveys offer
+FLAGS = {"false": 0.0, "true": 1.0}
+ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?")
+NUMBERED_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4})")
+INDEX_NAMES = re.compile(r"|index|unnamed: 0|__index_level_\d+__", re.IGNORECASE)
+"""Names of a first column that say it is an index: none, and those that pandas gives."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Where = Callable[[int], str]
+"""How messages call a cell of the column, by the index of its row."""
+Meaning = tuple[np.ndarray, tuple[str, ...], str]
+"""The numbers of a column, its categories if it holds codes, and what was done to it, in words."""
 
 
-def coded(cells: np.ndarray) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """(values, categories, what they were) of a column [n] of any type: values are float64, NaN where missing.
+def meaning(words: Sequence[str], codes: np.ndarray, where: Where, forced: bool = False) -> Meaning:
+    """What a column of `words` [k] holds, of which each row has one, by `codes` [n]; `forced` makes it categories.
 
-    Categories are the names of the codes 0, 1, …, sorted; () where values are numbers or days since 1970-01-01.
-    Raises DataError: objects of other types, or text that hardly repeats.
+    Raises DataError: days that may be months, or a column whose cells hardly repeat, as names of persons do.
     """
-    if cells.dtype.kind in "biuf":
-        return cells.astype(np.float64), (), ""
-    if cells.dtype.kind == "M":
-        return _days(cells), (), DATES
-    cells = cells.astype(object)
-    missing = np.array([_missing(cell) for cell in cells], bool)
-    present, values, levels, what = cells[~missing], np.full(len(cells), np.nan), (), ""
-    if strange := [type(cell).__name__ for cell in present if not isinstance(cell, KNOWN)]:
-        raise DataError(f"holds objects of type {printable(strange[0])}: neither numbers, text nor dates; drop it")
-    if all(isinstance(cell, date) for cell in present):
-        values[~missing], what = _days(np.array(present, "M8[us]")), DATES
-    elif (numbers := _numbers(present)) is not None:
-        values[~missing], what = numbers, "numbers as objects: taken as numbers"
-    else:
-        names, values[~missing] = np.unique(present.astype(str), return_inverse=True)
-        levels, what = tuple(map(str, names)), f"text: taken as {len(names)} categories"
-        if len(levels) > max(FEW, IDENTIFIER * len(present)):
-            raise DataError(f"holds {len(levels)} different texts in {len(present)} rows, as names have; drop it")
-    return values, levels, what
+
+    def place(code: int) -> str:
+        return f"{where(int(np.argmax(codes == code)))}: {printable(words[code][:40])!r}"
+
+    if not forced and words:
+        flags = [FLAGS.get(word.lower()) for word in words]
+        if None not in flags:
+            return _each(flags, codes), (), "true and false: taken as 1 and 0"  # type: ignore[arg-type]
+        if (days := _days(words, place)) is not None:
+            return _each(days, codes), (), "dates: taken as days since 1970-01-01"
+        rows = int(np.isfinite(codes).sum())
+        if len(words) == rows or len(words) > max(FEW, rows / 2):
+            counted = f"{len(words)} of {rows} cells of its column differ, as identifiers do"
+            raise DataError(f"{place(0)} is not a number, and {counted}; correct it or drop the column (--drop NAME)")
+    levels = tuple(sorted(words))
+    ranks = {word: float(rank) for rank, word in enumerate(levels)}
+    return _each([ranks[word] for word in words], codes), levels, f"text: taken as {len(levels)} categories"
 
 
-def _numbers(cells: np.ndarray) -> np.ndarray | None:
-    """The numbers that objects or texts stand for, None if one stands for none (1_000, which float takes, is text)."""
-    if any(isinstance(cell, date) or (isinstance(cell, str) and "_" in cell) for cell in cells):
+def _each(values: Sequence[float], codes: np.ndarray) -> np.ndarray:
+    """The value of each row, by its code; NaN where that is missing."""
+    table = np.append(np.asarray(values, float), np.nan)
+    return table[np.where(np.isnan(codes), len(values), codes).astype(np.intp)]
+
+
+def _days(words: Sequence[str], place: Where) -> list[float] | None:
+    """Days since 1970 of words that are dates, None if few are.
+
+    Raises DataError: most are dates, but not all, or days and months cannot be told apart.
+    """
+    numbered = [NUMBERED_DAY.fullmatch(word) for word in words]
+    dates = [bool(found or ISO.fullmatch(word)) for found, word in zip(numbered, words)]
+    if 2 * sum(dates) <= len(words):
         return None
+    if not all(dates):
+        raise DataError(f"{place(dates.index(False))} is no date, as most cells of its column are; correct it")
+    fields = [(int(m[1]), int(m[3]), int(m[4])) for m in numbered if m]
+    day_first, month_first = any(a > 12 for a, _, _ in fields), any(b > 12 for _, b, _ in fields)
+    if fields and (day_first == month_first or len(fields) < len(words)):
+        example = next(code for code, found in enumerate(numbered) if found)
+        raise DataError(f"{place(example)} may begin with the day or the month; write dates as 2024-02-01")
+    iso = [f"{y:04}-{b:02}-{a:02}" if day_first else f"{y:04}-{a:02}-{b:02}" for a, b, y in fields] or words
+    return [_moment(word, place, code) for code, word in enumerate(iso)]
+
+
+def _moment(word: str, place: Where, code: int) -> float:
+    """Days since 1970 of an ISO date or time; one without a zone is in UTC."""
     try:
-        return np.array([float(cell) for cell in cells])
-    except ValueError:
-        return None
+        moment = datetime.fromisoformat(word)
+    except ValueError as error:
+        raise DataError(f"{place(code)} is no date; correct it") from error
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - EPOCH) / timedelta(days=1)
 
 
-def _days(times: np.ndarray) -> np.ndarray:
-    return np.where(np.isnat(times), np.nan, times.astype("M8[us]").astype(np.float64) / 86_400e6)
+def is_index(values: np.ndarray, name: str | None) -> bool:
+    """Whether a first column [n] of a table is a row index: it counts the rows, as independent draws never do, or has
+    the `name` of an index (None without a header) above whole numbers that all differ."""
+    if len(values) < 3 or not np.isfinite(values).all() or np.any(values % 1):
+        return False
+    named = name is not None and INDEX_NAMES.fullmatch(name.strip()) is not None
+    return bool(np.all(np.diff(values) == 1)) or (named and len(np.unique(values)) == len(values))
 
 
-def _missing(cell: Any) -> bool:
-    """None, NaN, NaT and pandas' NA: what does not equal itself, or will not say."""
-    try:
-        return cell is None or bool(cell != cell)
-    except (TypeError, ValueError):
-        return True
+def find(wanted: Sequence[str], names: Sequence[str], width: int, start: int) -> list[int]:
+    """The columns that are `wanted`, by name, or where they have no names by number, counted from `start`.
+
+    Raises DataError: there is none of that name.
+    """
+    known = list(names) or [str(j + start) for j in range(width)]
+    if unknown := [name for name in wanted if name not in known]:
+        listed = printable(", ".join(known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        raise DataError(f"no column {printable(unknown[0])!r}; the columns are {listed}")
+    return [j for j, name in enumerate(known) if name in wanted]
+
+
+def label(j: int, names: Sequence[str], start: int) -> str:
+    """How messages call a column: by its number in text, where `start` is 1, else by its name if it has one."""
+    name = printable(names[j]) if names else ""
+    return f"column {name if name and not start else j + start}" + (f" ({name})" if name and start else "")
+
+
+def without(raw: Raw, dropped: Sequence[int], note: str) -> Raw:
+    """`raw` without some columns; the others keep their places."""
+    kept = [j for j in range(raw.array.shape[1]) if j not in set(dropped)]
+    return raw._replace(
+        array=raw.array[:, kept],
+        notes=(*raw.notes, note),
+        columns=tuple(raw.columns[j] for j in kept) if raw.columns else (),
+        levels={new: raw.levels[j] for new, j in enumerate(kept) if j in raw.levels},
+        places=tuple(raw.places[j] if raw.places else j for j in kept),
+    )
+
+
+def select(raw: Raw, drop: Sequence[str] = (), categorical: Sequence[str] = ()) -> Raw:
+    """`raw` without the columns to `drop`, with numbers in those that are `categorical` replaced by codes.
+
+    Columns without names are counted from 1 in text, from 0 in arrays.
+
+    Raises DataError: a column that does not exist, or an array without columns.
+    """
+    if not (drop or categorical):
+        return raw
+    if raw.array.ndim != 2:
+        raise DataError(f"shape {raw.array.shape} has no columns to drop or to take as categories; give two axes")
+    start = 0 if raw.lines is None else 1
+    dropped, coded = (find(wanted, raw.columns, raw.array.shape[1], start) for wanted in (drop, categorical))
+    array, levels, notes = raw.array, dict(raw.levels), []
+    for j in coded:
+        if j in levels or j in dropped:
+            continue
+        array = array.astype(np.float64) if array is raw.array else array
+        finite = np.isfinite(array[:, j])
+        numbers, codes = np.unique(array[finite, j], return_inverse=True)
+        array[finite, j] = codes
+        levels[j] = tuple(str(int(x)) if x == int(x) else repr(float(x)) for x in numbers)
+        notes.append(f"{label(j, raw.columns, start)}: taken as {len(numbers)} categories")
+    raw = raw._replace(array=array, levels=levels, notes=(*raw.notes, *notes))
+    return without(raw, dropped, f"dropped {', '.join(label(j, raw.columns, start) for j in dropped)}") if drop else raw

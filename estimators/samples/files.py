@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -24,8 +24,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from estimators.samples import readers
-from estimators.samples.arrays import DataError, Raw, Samples, checked, naming, printable
+from estimators.samples import readers, text
+from estimators.samples.arrays import Samples, checked, naming
+from estimators.samples.categories import is_index, select, without
+from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, FREE_EXPANSION, MAX_EXPANSION, Source
 
 Path = str | os.PathLike[str]
@@ -38,14 +40,29 @@ _BROKEN = (  # what the readers of the standard library and pyarrow raise on dam
 
 
 def read_samples(
-    path: Path, *, key: str | None = None, nan_policy: str = "raise", minimum: int = 2, flatten: bool = False
+    path: Path,
+    *,
+    key: str | None = None,
+    nan_policy: str = "raise",
+    minimum: int = 2,
+    flatten: bool = False,
+    drop: Sequence[str] = (),
+    categorical: Sequence[str] = (),
 ) -> Samples:
     """Checked samples [n, d] of a file, or of standard input where `path` is `-` (a file of that name is `./-`).
 
-    `key` picks the array of an .npz, the rest as in `as_samples`. A first column of text that counts the rows (0, 1, …
-    or 1, 2, …) is a row index: dropped, with a note.
+    `key` picks the array of an .npz, the rest as in `as_samples`. A first column of text that is a row index is
+    dropped, with a note: one that counts the rows, or whole numbers that all differ below an empty name. A column of
+    words becomes codes of categories, one of dates days since 1970.
+
+    Args:
+        drop: names of columns to leave out, or where they have none their numbers, from 1 in text, from 0 in arrays.
+        categorical: columns, called likewise, whose numbers are names of categories, as postal codes are.
     """
-    return _samples(*_read(path, key), nan_policy, minimum, flatten)
+    name, raw = _read(path, key, drop=drop, categorical=categorical)
+    with naming(name):
+        raw = select(raw, drop, categorical)
+    return _samples(name, raw, nan_policy, minimum, flatten)
 
 
 class SampleSlice(NamedTuple):
@@ -86,7 +103,7 @@ def read_array(path: Path, *, key: str | None = None) -> np.ndarray:
 
 def read_labels(path: Path) -> np.ndarray:
     """Labels [n] of the rows of a sample file: words, one a line of text, or whole numbers from any other format."""
-    name, raw = _read(path, None, {readers.read_text: readers.read_words})
+    name, raw = _read(path, None, {text.read_text: text.read_words})
     array = raw.array[:, 0] if raw.array.ndim == 2 and raw.array.shape[1] == 1 else raw.array
     with np.errstate(invalid="ignore"):  # what is not finite fails the comparison
         labels = array if array.dtype.kind == "U" else array.astype(np.int64)
@@ -121,30 +138,28 @@ FORMATS: dict[str, Format] = {
     "gzip": Format("gzip", rb"\x1f\x8b", read_gzip, (".gz",)),
     "idx": Format("IDX", rb"\x00\x00[\x08\x09\x0b-\x0e]", readers.read_idx, (".idx",)),
     "pickle": Format("a Python pickle, which is never loaded", rb"\x80[\x02-\x05]"),
-    "utf-16": Format("UTF-16 text", rb"\xff\xfe|\xfe\xff"),
     "hdf5": Format("HDF5", rb"\x89HDF"),
     "picture": Format("an image or document", rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF"),
     "compressed": Format("a compressed file", rb"BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"),
 }
 """Formats with bytes of their own; those without a reader are named when they are refused."""
-TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z", readers.read_text, (".csv", ".tsv"))
+UTF_16 = rb"\xff\xfe(?!\x00\x00)|\xfe\xff|(?:[\t\n\r -~]\x00)+\Z|(?:\x00[\t\n\r -~])+\Z"
+"""The mark of UTF-16, or its plain letters, low or high byte first."""
+TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z|" + UTF_16, text.read_text, (".csv", ".tsv"))
 UNKNOWN = Format("binary data of no known format", b"")
 
 
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
-    """`raw` as samples, without a row index: a first of several columns that counts from 0 or 1, as draws never do."""
-    samples, values = checked(raw, name, nan_policy, minimum, flatten), raw.array
-    if raw.lines is None or values.shape[1] < 2 or len(values) < 3 or values[0, 0] not in (0, 1):
-        return samples
-    if not np.array_equal(values[:, 0], values[0, 0] + np.arange(len(values))):
-        return samples
-    notes = (*samples.notes, f"{name}: the first column counts the rows: taken for an index and dropped")
-    return replace(
-        samples, values=np.ascontiguousarray(samples.values[:, 1:]), notes=notes, columns=samples.columns[1:]
-    )
+    """`raw` as samples, without the row index of a table as text."""
+    several = raw.lines is not None and raw.array.shape[1] > 1 and (raw.places or (0,))[0] == 0
+    if several and 0 not in raw.levels and is_index(raw.array[:, 0], raw.columns[0] if raw.columns else None):
+        raw = without(raw, [0], "the first column counts the rows: taken for an index and dropped")
+    return checked(raw, name, nan_policy, minimum, flatten)
 
 
-def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({})) -> tuple[str, Raw]:
+def _read(
+    path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({}), **columns: Sequence[str]
+) -> tuple[str, Raw]:
     """(printable name, content) of a file, by the readers that replace others in `instead`.
 
     It is checked before it is opened: a pipe would wait, a device never end.
@@ -154,16 +169,22 @@ def _read(path: Path, key: str | None, instead: Mapping[Reader, Reader] = Mappin
     with naming(name, *_BROKEN):
         if path == STANDARD_INPUT:
             with _standard_input() as stream:
-                return name, _content(stream, None, key, instead)
+                return name, _content(stream, None, key, instead, columns)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe, device or socket"
             raise DataError(f"a {kind}, not a file; name a file of samples, or - for standard input")
         with open(path, "rb") as stream:
-            return name, _content(stream, os.path.splitext(path)[1].lower(), key, instead)
+            return name, _content(stream, os.path.splitext(path)[1].lower(), key, instead, columns)
 
 
-def _content(stream: IO[bytes], extension: str | None, key: str | None, instead: Mapping[Reader, Reader]) -> Raw:
+def _content(
+    stream: IO[bytes],
+    extension: str | None,
+    key: str | None,
+    instead: Mapping[Reader, Reader],
+    columns: Mapping[str, Sequence[str]],
+) -> Raw:
     if (size := stream.seek(0, os.SEEK_END)) == 0:
         raise DataError("empty file (0 bytes); save it again")
     stream.seek(0)
@@ -171,7 +192,7 @@ def _content(stream: IO[bytes], extension: str | None, key: str | None, instead:
     if key is not None and read is not readers.read_npz:
         raise DataError(f"key {key!r} given for {what}; keys name the arrays of an .npz")
     stream.seek(0)
-    return instead.get(read, read)(Source(stream, size, size, key))
+    return instead.get(read, read)(Source(stream, size, size, key, **columns))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Readers of each format: .npy and .npz, IDX, Parquet, tables of numbers as text, and labels, one a line of text.
+"""Readers of binary formats: .npy and .npz, IDX, Parquet.
 
 Each takes a `Source` and returns a `Raw` array. A declared size is compared with the bytes that are there before memory
 is taken.
@@ -7,42 +7,40 @@ is taken.
 from __future__ import annotations
 
 import ast
-import csv
-import io
-import itertools
 import math
 import operator
 import os
 import re
 import struct
 import zipfile
-from array import array as packed
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.arrays import REMEDIES, DataError, Raw, printable, require_numbers
+from estimators.samples.arrays import REMEDIES, require_numbers
+from estimators.samples.categories import Meaning, find, meaning
+from estimators.samples.raw import DataError, Raw, printable
 
 CHUNK = 2**20  # bytes read at once
 FREE_EXPANSION = 2**24  # bytes that any file may unpack to
 MAX_RATIO, MAX_EXPANSION = 200, 2**32  # beyond these, a limit relative to its size on disk, and one in bytes
+INDEX_LEVEL = re.compile(r"__index_level_\d+__")  # names that pandas gives to an index
 MAX_NPY_HEADER, MAX_AXES = 10_000, 32  # bytes, and axes of an array: NumPy's own limits
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-MAX_LINE = 2**24  # characters
-MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
-
-Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
 
 
 class Source(NamedTuple):
-    """A stream, its bytes (None inside gzip), its bytes on disk, and the array asked for."""
+    """A stream, its bytes (None inside gzip), its bytes on disk, the array asked for, the columns that a person drops,
+    and those taken as categories."""
 
     stream: IO[bytes]
     size: int | None
     stored: int
     key: str | None = None
+    drop: Sequence[str] = ()
+    categorical: Sequence[str] = ()
 
 
 def read_npy(source: Source) -> Raw:
@@ -119,19 +117,52 @@ def read_parquet(source: Source) -> Raw:
         raise DataError(f"truncated: {source.stored} bytes, without the closing PAR1; copy or save it again")
     try:
         file = pq.ParquetFile(source.stream)
-        fields = list(file.schema_arrow)
-        numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-        if strange := [f"{f.name!r}: {f.type}" for f in fields if not any(test(f.type) for test in numeric)]:
-            raise DataError(f"{len(strange)} columns are not numbers, first {strange[0][:80]}; drop or convert them")
-        _refuse_bomb(source, 8 * file.metadata.num_rows * len(fields))
-        table = file.read()
-        kept = [i for i, field in enumerate(fields) if not re.fullmatch(r"__index_level_\d+__", field.name)]
-        columns = [table.column(i).cast(pa.float64(), safe=False).to_numpy() for i in kept]
+        schema, groups = file.schema_arrow, range(file.metadata.num_row_groups)
+        packed = sum(file.metadata.row_group(i).total_byte_size for i in groups)  # of texts: they stay packed
+        _refuse_bomb(source, max(8 * file.metadata.num_rows * len(schema), packed))
+        index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
+        kept = [i for i, f in enumerate(schema) if f.name not in index and not INDEX_LEVEL.fullmatch(f.name)]
+        names = tuple(schema[i].name for i in kept)
+        ignored, forced = (find(wanted, names, len(names), 0) for wanted in (source.drop, source.categorical))
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+        table = pq.ParquetFile(source.stream, read_dictionary=texts).read()
+        levels: dict[int, tuple[str, ...]] = {}
+        columns, notes = [], ["dropped the index written by pandas"] if len(kept) < len(schema) else []
+        for j, i in enumerate(kept):
+            if j in ignored:
+                columns.append(np.zeros(table.num_rows))
+                continue
+            values, categories, note = _parquet_column(table.column(i), names[j], j in forced)
+            columns.append(values)
+            levels |= {j: categories} if categories else {}
+            notes += [f"column {printable(names[j])} holds {note}"] if note else []
     except pa.ArrowException as error:
         raise ValueError(error) from error
-    notes = ("dropped the index written by pandas",) if len(kept) < len(fields) else ()
-    names = tuple(fields[i].name for i in kept)
-    return Raw(np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0)), notes, columns=names)
+    array = np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
+    return Raw(array, tuple(notes), columns=names, levels=levels)
+
+
+def _parquet_column(column: Any, name: str, forced: bool) -> Meaning:
+    """What a column of an Arrow table holds: numbers, dates, or words."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        moments = column.cast(pa.timestamp("us")).to_numpy()
+        return (moments - np.datetime64(0, "us")) / np.timedelta64(1, "D"), (), "dates: taken as days since 1970-01-01"
+    if any(
+        test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    ):
+        return column.cast(pa.float64(), safe=False).to_numpy(), (), ""
+    if not (pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError(f"column {name[:80]!r} of type {str(kind)[:80]} holds no numbers; drop or convert it")
+    array = (
+        (column if pa.types.is_dictionary(kind) else column.dictionary_encode()).unify_dictionaries().combine_chunks()
+    )
+    codes = array.indices.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
+    found, codes[np.isfinite(codes)] = np.unique(codes[np.isfinite(codes)], return_inverse=True)
+    words = [str(word) for word in array.dictionary.take(pa.array(found.astype(np.int64))).to_pylist()]
+    return meaning(words, codes, lambda row: f"row {row}, column {name!r}", forced)
 
 
 def _take(source: Source, count: int, offset: int = 0) -> bytes:
@@ -177,89 +208,3 @@ def _refuse_bomb(source: Source, nbytes: int) -> None:
 
 def _truncated(expected: int, have: int) -> DataError:
     return DataError(f"truncated: expected {expected} bytes, have {have}; copy or save it again")
-
-
-def read_text(source: Source) -> Raw:
-    """A table of numbers."""
-    # a byte outside UTF-8 stands in a header, where it does no harm, or in a cell that is refused
-    with io.TextIOWrapper(source.stream, encoding="utf-8-sig", errors="replace", newline="") as text:
-        head = text.read(CHUNK)
-        text.seek(0)
-        lines = [re.sub(r'"[^"]*"', "", line) for line in head.splitlines()]
-        delimiter = max("\t;,", key=lambda d: sum(d in line for line in lines))  # "1,5;2,5": the first wins a tie
-        comma = delimiter != "," and re.search(r'(?m)(^|[;\t])\s*"?[+-]?\d*,\d', head) is not None
-        rows = _rows(text, delimiter=delimiter, skipinitialspace=True)
-        return _table((row for row in rows if len(row[1]) > 1 or "".join(row[1]).strip()), comma)
-
-
-def read_words(source: Source) -> Raw:
-    """One label a line, quoted or not."""
-    words = []
-    with io.TextIOWrapper(source.stream, encoding="utf-8-sig", newline="") as text:
-        for line, row in list(_rows(text)):
-            if len(row) != 1 or not row[0].strip():
-                raise DataError(f"row {line} has {len(row)} cells, or is blank; write one label a row")
-            words.append(row[0].strip())
-    return Raw(np.array(words, str))
-
-
-def _rows(text: io.TextIOWrapper, **dialect) -> Iterator[Cells]:
-    reader = csv.reader(_lines(text), strict=True, **dialect)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError(f"row {reader.line_num}: {error}; check the quotes there") from error
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of `text`; one without end is refused before it fills the memory."""
-    for number in itertools.count(1):
-        line = text.readline(MAX_LINE)
-        if len(line) == MAX_LINE:
-            raise DataError(f"row {number} is longer than {MAX_LINE} characters; not a table of numbers")
-        if not line:
-            return
-        yield line
-
-
-def _table(rows: Iterator[Cells], comma: bool) -> Raw:
-    """The rows as numbers, without their header; `comma` is the decimal point if set."""
-    first = list(itertools.islice(rows, 2))
-    header = _is_header([row for _, row in first], comma)
-    values, lines, width = packed("d"), packed("q"), len(first[0][1]) if first else 0
-    for line, row in itertools.chain(first[header:], rows):
-        if len(row) != width:
-            raise DataError(f"row {line} has {len(row)} cells, the first row {width}; make the rows equally long")
-        numbers = [_number(cell, comma) for cell in row]
-        if None in numbers:
-            column = numbers.index(None)
-            raise DataError(f"row {line}, column {column + 1}: {row[column][:40]!r} is not a number; correct it")
-        values.extend(numbers)  # type: ignore[arg-type]
-        lines.append(line)
-    notes = ("decimal commas read as points",) if comma else ()
-    names = tuple(cell.strip() for cell in first[0][1]) if header else ()
-    if "0" in names:
-        notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
-    return Raw(np.array(values).reshape(len(lines), width), notes, np.array(lines), columns=names)
-
-
-def _number(cell: str, comma: bool) -> float | None:
-    """The number in a cell, NaN if it is missing, None if it is text (1_000, which float takes, is text too)."""
-    cell = cell.strip()
-    if cell.lower() in MISSING:
-        return math.nan
-    try:
-        return None if "_" in cell or (comma and "." in cell) else float(cell.replace(",", ".") if comma else cell)
-    except ValueError:
-        return None
-
-
-def _is_header(rows: list[list[str]], comma: bool) -> bool:
-    """Whether the first row is text without a number, or pandas' names 0, 1, … above a row not all of digits."""
-    numbers = [_number(cell, comma) for cell in rows[0]] if rows else []
-    if len(rows) < 2 or None in numbers:
-        return None in numbers and all(number is None or math.isnan(number) for number in numbers)
-    names = rows[0] if rows[0][0].strip() else rows[0][1:]
-    digits = all(cell.strip().lstrip("+-").isdigit() for cell in rows[1])
-    return names == [str(j) for j in range(len(names))] != [] and not (digits and names is rows[0])

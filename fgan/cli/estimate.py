@@ -44,6 +44,10 @@ class Command(Base):
     """Round both sets to so many digits after the point first."""
     flatten: bool = False
     """Flatten image stacks to rows."""
+    categorical: tuple[str, ...] = ()
+    """Columns whose numbers are names of categories, by name, or by number where they have none."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
     dependence: Literal["time"] | None = None
     """Rows are in the order of time and depend on their neighbours."""
     groups_p: Annotated[str | None, arg(metavar="FILE")] = None
@@ -57,10 +61,8 @@ class Command(Base):
         from estimators.estimation import estimate
         from estimators.samples.files import read_samples
 
-        p, q = (
-            read_samples(file, key=self.key, nan_policy=self.nan_policy, flatten=self.flatten)
-            for file in (self.p, self.q)
-        )
+        reading = ("key", "nan_policy", "flatten", "drop", "categorical")
+        p, q = (read_samples(file, **{name: getattr(self, name) for name in reading}) for file in (self.p, self.q))
         divergences = "all" if self.divergences == ("all",) else list(self.divergences)
         options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
         estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)

@@ -1,0 +1,39 @@
+"""An array as a reader hands it over, and the error that says why one cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
+
+
+class Raw(NamedTuple):
+    """An array as it was read.
+
+    Attributes:
+        notes: what was done to it.
+        lines: the line of each row in a text file [n].
+        first: the index of its first row in the larger array of which it is a slice.
+        columns: the names of its columns, () where they have none.
+        levels: the categories of each column that holds codes 0, 1, … for them.
+        places: the number of each column in its file, from 0, () where none was dropped.
+    """
+
+    array: np.ndarray
+    notes: tuple[str, ...] = ()
+    lines: np.ndarray | None = None
+    first: int = 0
+    columns: tuple[str, ...] = ()
+    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
+    places: tuple[int, ...] = ()
+
+
+def printable(text: str) -> str:
+    """`text`, with every character escaped that could control a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

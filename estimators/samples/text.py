@@ -1,0 +1,439 @@
+"""Tables as text, and labels, one a line.
+
+Encoding, delimiter, decimal sign and header are found in the content. What can be read in two ways is refused.
+A table of plain numbers is read at once. If that fails, all its cells are surveyed, and it is read again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import math
+import re
+from array import array as packed
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+
+import numpy as np
+
+from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, is_index, label, meaning
+from estimators.samples.raw import DataError, Raw, printable
+from estimators.samples.readers import CHUNK, Source
+
+MAX_LINE = 2**24  # characters
+MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?", "."))
+SAMPLE = 1000  # lines that settle the delimiter: among so many decimals some begin with 0 after the sign
+DELIMITERS = "\t;|, "  # the first wins a tie; a blank stands for any number of them
+ALONE = "\x1f"  # the delimiter of a single column: text never holds it
+TYPOGRAPHY = str.maketrans({"\xa0": " ", "\u202f": " ", "’": "'", "−": "-"})
+_NUMBER = r"[+-]?(?:(?:(?:\d+|[1-9]\d{0,2}(?P<by>[%s])\d{3}(?:(?P=by)\d{3})*)(?:%s)?|%s)(?:e[+-]?\d+)?|inf|infinity)"
+POINT = re.compile(_NUMBER % (",' ", r"\.\d*", r"\.\d+"), re.IGNORECASE)
+COMMA = re.compile(_NUMBER % (".' ", r",\d+", r",\d+"), re.IGNORECASE)
+"""Numbers with a decimal point, or a decimal comma, and thousands separators."""
+PAIRS = re.compile(r"[+-]?\d+,\d+(, ?[+-]?\d+,\d+)+")  # two or more numbers, each with a decimal comma
+ZEROS = re.compile(r",0\d|(^|[^\d])-0,")  # as decimals have, but no whole numbers
+
+WORDS = ("word", "flag", "date")
+"""Kinds of cells that hold no number."""
+
+Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
+Convert = Callable[[list[str]], list[float | None]]
+
+
+def read_text(source: Source) -> Raw:
+    """A table of numbers, of categories and of dates."""
+    # a byte outside the encoding stands in a header, where it does no harm, or in a cell that is refused
+    with _decoded(source, "replace") as stream:
+        table = Table(stream)
+        with suppress(DataError):
+            return _plain(table)
+        return _surveyed(table, source)
+
+
+def read_words(source: Source) -> Raw:
+    """One label a line, quoted or not."""
+    words = []
+    with _decoded(source, "strict") as text:
+        for line, row in list(_rows(_lines(text))):
+            if len(row) != 1 or not row[0].strip():
+                raise DataError(f"row {line} has {len(row)} cells, or is blank; write one label a row")
+            words.append(row[0].strip())
+    return Raw(np.array(words, str))
+
+
+def _decoded(source: Source, errors: str) -> io.TextIOWrapper:
+    """The text in a stream: UTF-8, or UTF-16 by its mark or by the zero bytes of its first letter."""
+    start = source.stream.read(2)
+    source.stream.seek(0)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    else:
+        encoding = {0: "utf-16-be", 1: "utf-16-le", -1: "utf-8-sig"}[start.find(0)]
+    return io.TextIOWrapper(source.stream, encoding=encoding, errors=errors, newline="")
+
+
+def _rows(lines: Iterator[str], **dialect) -> Iterator[Cells]:
+    reader = csv.reader(lines, strict=True, **dialect)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"row {reader.line_num}: {printable(str(error))}; check the quotes there") from error
+
+
+def _lines(text: io.TextIOWrapper, comments: set[int] | None = None) -> Iterator[str]:
+    """The lines of `text`; one without end is refused before it fills the memory.
+
+    Lines that begin with # become blank, and their numbers go to `comments`, where that is given.
+    """
+    for number in itertools.count(1):
+        line = text.readline(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise DataError(f"row {number} is longer than {MAX_LINE} characters; not a table of numbers")
+        if not line:
+            return
+        if line[0] == "#" and comments is not None:
+            comments.add(number)
+            line = "\n"
+        yield line
+
+
+class Table:
+    """A table as text, which may be read several times: its delimiter, and whether the decimal sign of its first lines
+    is a comma."""
+
+    def __init__(self, stream: io.TextIOWrapper):
+        self._stream = stream
+        self.comments: set[int] = set()
+        head = stream.read(CHUNK)
+        lines = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip() and line[0] != "#"]
+        lines = lines[:-1] if len(head) == CHUNK and len(lines) > 1 else lines
+        self.delimiter = delimiter_of(lines[:SAMPLE])
+        kinds = Counter(kind(cell) for _, row in itertools.islice(self._sound(), SAMPLE) for cell in row)
+        self.comma = kinds["comma"] > kinds["point"]
+
+    def _sound(self) -> Iterator[Cells]:
+        """The rows up to the first that is broken."""
+        with suppress(DataError):
+            yield from self.rows()
+
+    def rows(self) -> Iterator[Cells]:
+        """The rows that are neither blank nor comments, from the first on."""
+        self._stream.seek(0)
+        lines = _lines(self._stream, self.comments)
+        lines = map(_single_blanks, lines) if self.delimiter == " " else lines
+        for line, row in _rows(lines, delimiter=self.delimiter, skipinitialspace=True):
+            if len(row) > 1 or (row and row[0].strip()):
+                yield line, row
+
+
+def _single_blanks(line: str) -> str:
+    return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
+
+
+def delimiter_of(lines: Sequence[str]) -> str:
+    """The delimiter that gives lines the same number of cells, the most of them numbers.
+
+    Raises DataError: lines hold one number each, or one on each side of a delimiter, and nothing tells which.
+    """
+    shares = {d: share for d in DELIMITERS if (share := _share(lines, d, many=True)) is not None}
+    shares = {d: share for d, share in shares.items() if d != " " or share > 0.0}
+    best = max(shares, key=lambda d: shares[d], default=None)
+    several = bool(lines) and kind(lines[0]) == "word" and (best or ",") in lines[0]  # names, or no number
+    if (best is None or shares[best] == 1.0) and not several and _share(lines, ALONE, many=False) == 1.0:
+        return ALONE if best is None or _is_one_number(lines, best) else best
+    if best == "," and all(PAIRS.fullmatch(line.strip()) for line in lines) and re.search(ZEROS, "\n".join(lines)):
+        raise DataError(f"row 1: {lines[0][:40]!r} holds decimal commas between commas; separate columns by ; or tabs")
+    if best is None:  # of unequal lines
+        return max(DELIMITERS[:-1], key=lambda d: sum(d in re.sub(r'"[^"]*"', "", line) for line in lines))
+    return best
+
+
+def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
+    """The share of numbers and missing cells below a first line; where commas delimit, no number holds blanks.
+
+    None if lines differ in their number of cells, or have one though there should be `many`.
+    """
+    lines = [_single_blanks(line) for line in lines] if delimiter == " " else lines
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # which is told with its row when the table is read
+        return None
+    below = rows[1:] or rows
+    widths = {len(row) for row in below}
+    width = max(widths, default=0)
+    if len(widths) != 1 or (width == 1) == many or not (len(rows[0]) == width or 1 < len(rows[0]) == width - 1):
+        return None
+    cells = [cell for row in below for cell in row]
+    return sum(kind(cell) not in WORDS and not (delimiter == "," and " " in cell.strip()) for cell in cells) / len(
+        cells
+    )
+
+
+def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether lines that hold numbers around a `delimiter`, a comma or blank, hold one number each."""
+    if delimiter not in ", " or any('"' in line for line in lines):
+        return False
+    if re.search(ZEROS, "\n".join(lines).replace(delimiter, ",")):
+        return True
+    ends = [line.strip().rpartition(delimiter)[2] for line in lines]
+    if len({len(end) for end in ends}) > 1 and any(len(end) > 1 and end[-1] == "0" for end in ends):
+        return False  # decimals have equally many digits, or do not end in 0
+    name = {",": "comma", " ": "blank"}[delimiter]
+    raise DataError(
+        f"row 1: {lines[0].strip()[:40]!r} is one number or several, for nothing tells whether the {name} separates "
+        "columns; write a header, with a name for each column, or other separators"
+    )
+
+
+def _plain_type(cell: str) -> str:
+    cell = cell.strip()
+    return cell if cell.isascii() else cell.translate(TYPOGRAPHY)
+
+
+def kind(cell: str) -> str:
+    """What a cell holds: nothing ("missing"), a number without or with a decimal "point" or "comma" ("whole" without),
+    one with a comma or point that may be a decimal sign or separate thousands ("comma?", "point?"), a "flag", a "date",
+    or a "word"."""
+    cell = _plain_type(cell)
+    if cell.lower() in MISSING:
+        return "missing"
+    point, comma = POINT.fullmatch(cell), COMMA.fullmatch(cell)
+    if point and comma:
+        return "comma?" if "," in cell else "point?" if "." in cell else "whole"
+    if point or comma:
+        return "point" if point else "comma"
+    return "flag" if cell.lower() in FLAGS else "date" if ISO.fullmatch(cell) else "word"
+
+
+class Numbers:
+    """The numbers in the cells of a row. A number with thousands separators is none, unless they are allowed.
+
+    Attributes:
+        separated: whether one had such separators.
+    """
+
+    def __init__(self, comma: bool, thousands: bool):
+        self._comma, self._pattern, self._thousands = comma, COMMA if comma else POINT, thousands
+        self.separated = False
+
+    def __call__(self, row: list[str]) -> list[float | None]:
+        if not self._comma and "_" not in "".join(row):  # 1_000, which float takes, is text
+            try:
+                return list(map(float, row))
+            except ValueError:
+                pass
+        return [self.cell(cell) for cell in row]
+
+    def cell(self, cell: str) -> float | None:
+        """The number in a cell, NaN if it is missing, None if it is text."""
+        cell = _plain_type(cell)
+        if cell.lower() in MISSING:
+            return math.nan
+        found = self._pattern.fullmatch(cell)
+        if not found or (found["by"] and not self._thousands):
+            return None
+        if found["by"]:
+            self.separated, cell = True, cell.replace(found["by"], "")
+        return float(cell.replace(",", "."))
+
+    def notes(self) -> Iterator[str]:
+        if self._comma:
+            yield "decimal commas read as points"
+        if self.separated:
+            yield "thousands separators removed"
+
+
+def _plain(table: Table) -> Raw:
+    """A table of numbers without thousands separators."""
+    numbers = Numbers(table.comma, thousands=False)
+    first = [row for _, row in itertools.islice(table.rows(), 2)]
+    header = first[0] if _is_header(first) else None
+    values, lines = _parse(table.rows(), header, numbers)
+    return _finished(table, header, values, lines, tuple(numbers.notes()))
+
+
+def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers below a header [n, d], and the line of each row [n]."""
+    values, lines, width = packed("d"), packed("q"), 0
+    top = next(rows, (0, []))[1] if header is not None else []
+    for line, row in rows:
+        if len(row) != width:
+            if lines or (header is not None and not _fits(top, row)):
+                raise _ragged(line, row, len(top) or width)
+            width = len(row)
+        numbers = convert(row)
+        if None in numbers:
+            column = numbers.index(None)
+            raise DataError(f"row {line}, column {column + 1}: {row[column][:40]!r} is not a number; correct it")
+        values.extend(numbers)  # type: ignore[arg-type]
+        lines.append(line)
+    return np.array(values).reshape(len(lines), width or len(top)), np.array(lines, np.int64)
+
+
+def _fits(first: list[str], second: list[str]) -> bool:
+    """Whether rows are equally long, or the first is a header without a name for the index."""
+    return len(first) == len(second) or 1 < len(first) == len(second) - 1
+
+
+def _ragged(line: int, row: list[str], first: int) -> DataError:
+    return DataError(f"row {line} has {len(row)} cells, the first row {first}; make the rows equally long")
+
+
+def _finished(
+    table: Table,
+    header: list[str] | None,
+    values: np.ndarray,
+    lines: np.ndarray,
+    notes: tuple[str, ...],
+    levels: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
+) -> Raw:
+    """The table with the names of its columns, without an empty last one."""
+    width = values.shape[1]
+    empty = width > 1 and len(lines) > 0 and bool(np.isnan(values[:, -1]).all())
+    names = _names(header, width, empty)
+    if header and len(header) < width and not empty and not is_index(values[:, 0], None):
+        have = f"row {lines[0]} has {width} cells, the first row {len(header)} names"
+        raise DataError(f"{have}; name each column, and separate numbers with decimal commas by ; or tabs")
+    if table.comments:
+        notes = (*notes, f"{len(table.comments)} lines that begin with # taken for comments")
+    if empty and not (names and names[-1]):
+        values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
+    if "0" in names:
+        notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
+    return Raw(values, notes, lines, columns=names, levels=levels)
+
+
+def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]:
+    """The names of `width` columns: a header may lack that of an index, or of an `empty` last column."""
+    names = tuple(cell.strip() for cell in header or ())
+    if len(names) == width - 1 > 0:
+        return (*names, "") if empty else ("", *names)
+    return names
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    """Whether the first row is text without a number, or pandas' names 0, 1, … above a row not all of digits."""
+    kinds = {kind(cell) for cell in rows[0]} if rows else set()
+    if kinds & set(WORDS) or len(rows) < 2:
+        return "word" in kinds and kinds <= {*WORDS, "missing"}
+    names = rows[0] if rows[0][0].strip() else rows[0][1:]
+    digits = all(cell.strip().lstrip("+-").isdigit() for cell in rows[1])
+    return names == [str(j) for j in range(len(names))] != [] and not (digits and names is rows[0])
+
+
+class Survey:
+    """All cells of a table: the first row, and for each column the kinds of the others, the first number that has two
+    readings, and whether the first cell occurs again."""
+
+    def __init__(self, table: Table):
+        rows = table.rows()
+        self.first = next(rows, (0, []))[1]
+        below = list(itertools.islice(rows, 1))
+        self._second = below[0][1] if below else self.first
+        if not _fits(self.first, self._second):
+            raise _ragged(*below[0], len(self.first))
+        width = len(self._second)
+        self.top = [kind(cell) for cell in self.first]
+        self.kinds: list[Counter[str]] = [Counter() for _ in range(width)]
+        self.doubtful: dict[int, str] = {}
+        again, first = [False] * width, [*self.first, ""][:width]
+        for line, row in itertools.chain(below, rows):
+            if len(row) != width:
+                raise _ragged(line, row, width)
+            for j, cell in enumerate(row):
+                what = kind(cell)
+                self.kinds[j][what] += 1
+                again[j] |= cell == first[j]
+                if what == "comma?":
+                    self.doubtful.setdefault(j, f"row {line}, column {j + 1}: {cell.strip()[:40]!r}")
+        self._unique = [not found for found in again]
+
+    def is_text(self, j: int) -> bool:
+        """Whether more than half of the cells of a column are words, dates, true or false."""
+        words = sum(self.kinds[j][what] for what in WORDS)
+        return 2 * words > self.kinds[j].total() - self.kinds[j]["missing"]
+
+    def header(self, drop: Sequence[str]) -> list[str] | None:
+        """The first row, if it is words above other things, or words of which none occurs again below.
+
+        A column to `drop`, by number, does not count.
+
+        Raises DataError: it may be either, for it holds numbers beside such words.
+        """
+        names = [j for j, what in enumerate(self.top) if what == "word" and str(j + 1) not in drop]
+        if self._is_named(names):
+            return self.first
+        for kinds, what in zip(self.kinds, self.top):
+            kinds[what] += 1
+        return None
+
+    def _is_named(self, words: list[int]) -> bool:
+        unique = bool(words) and all(self._unique[j] and self.is_text(j) for j in words)
+        if "word" in self.top and set(self.top) <= {*WORDS, "missing"}:
+            above = any(not self.is_text(j) for j, what in enumerate(self.top) if what in WORDS)
+            above |= any(self.kinds[j].most_common(1)[0][0] != "word" for j in words if self.kinds[j])
+            return unique or above or len(self.first) != len(self.kinds)
+        numbered = set(self.top) <= {"word", "missing", "whole"}
+        if numbered and unique and all(set(self.kinds[j]) <= {"word", "missing"} for j in words):
+            raise DataError(
+                f"row 1: {self.first[words[0]][:40]!r} occurs only there, beside numbers: in a header, or in data? "
+                "write a header without numbers"
+            )
+        return not words and _is_header([self.first, self._second])
+
+    def comma(self, columns: Sequence[int]) -> bool:
+        """Whether the decimal sign of some columns is a comma.
+
+        Raises DataError: it may be one, or separate thousands.
+        """
+        counts = sum((self.kinds[j] for j in columns), Counter[str]())
+        doubtful = [self.doubtful[j] for j in columns if j in self.doubtful]
+        if doubtful and counts["comma"] == counts["point"]:
+            raise DataError(
+                f"{doubtful[0]} may have a decimal comma or a thousands separator; write decimal points only"
+            )
+        return counts["comma"] > counts["point"]
+
+
+def _surveyed(table: Table, source: Source) -> Raw:
+    """A table that is not all plain numbers."""
+    survey = Survey(table)
+    header, width = survey.header(source.drop), len(survey.kinds)
+    names = _names(header, width, set(survey.kinds[-1:][0]) == {"missing"} if width else False)
+    ignored, forced = (set(find(wanted, names, width, 1)) for wanted in (source.drop, source.categorical))
+    words = {j: Words() for j in range(width) if j not in ignored and (j in forced or survey.is_text(j))}
+    numeric = [j for j in range(width) if j not in ignored | words.keys()]
+    numbers = Numbers(survey.comma(numeric), thousands=True)
+
+    def convert(row: list[str]) -> list[float | None]:
+        return [words[j](c) if j in words else 0.0 if j in ignored else numbers.cell(c) for j, c in enumerate(row)]
+
+    values, lines = _parse(table.rows(), header, convert)
+    levels: dict[int, tuple[str, ...]] = {}
+    notes = list(numbers.notes())
+    for j, found in words.items():
+        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(found) == len(values) and j not in forced:
+            continue  # codes that all differ, as those of an index do
+        column = label(j, names, 1)
+        where = _where(lines, column)
+        values[:, j], categories, note = meaning(list(found), values[:, j], where, j in forced)
+        levels |= {j: categories} if categories else {}
+        notes.append(f"{column} holds {note}")
+    return _finished(table, header, values, lines, tuple(notes), levels)
+
+
+def _where(lines: np.ndarray, column: str) -> Where:
+    return lambda row: f"row {lines[row]}, {column}"
+
+
+class Words(dict[str, float]):
+    """A code for each word of a column, in the order of their first occurrence."""
+
+    def __call__(self, cell: str) -> float:
+        word = cell.strip()
+        return math.nan if word.lower() in MISSING else self.setdefault(word, float(len(self)))
