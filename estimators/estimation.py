@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from estimators.contract import METHODS, Fit, Interval, LogRatio, Request, Scores
+from estimators.density_ratio.folds import unthreaded
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
 from estimators.samples.arrays import (
@@ -106,7 +107,8 @@ def estimate(
         reason = reason or "every column is constant and equal in both sets"
         fit = Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
     else:
-        fit = METHODS[method](request)
+        with unthreaded(len(varying)):
+            fit = METHODS[method](request)
         fit = fit if fit.method == "counts" else allowed_for(fit, request)
     if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
         fit = fit._replace(log_ratio=lambda points: narrow(points[:, varying]))

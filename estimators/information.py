@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio import entropies
 from estimators.density_ratio.copulas import of_pairs
-from estimators.density_ratio.folds import Rows, blocks
+from estimators.density_ratio.folds import Rows, blocks, unthreaded
 from estimators.density_ratio.plug_in import influence_of_means, lower_bound, plug_in, standard_error
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
@@ -150,7 +150,7 @@ def _checked(
         labels = np.unique(given[both], return_inverse=True)[1]
     notes, rows = [*first.notes, *second.notes], []
     for s, k in zip((first, second), kept, strict=True):
-        values = s.values[both[k]]
+        values = s.indicated()[both[k]]
         varying = np.ptp(values, axis=0) > 0.0
         if constant := int(np.sum(~varying)):
             notes.append(f"{constant} constant columns of {s.name} left out: they carry no information")
@@ -207,7 +207,8 @@ def mutual_information(
         reason = f"{found.words}: the information of continuous variables is then infinite"
         fit = Fit("exact", [Interval(math.inf, math.inf, math.inf, 0.0, (reason,))])
     else:
-        fit, request = _by_critics(request, labels, found)
+        with unthreaded(x.shape[1] + z.shape[1]):
+            fit, request = _by_critics(request, labels, found)
     dim = x.shape[1] + z.shape[1]
     return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.density_ratio.folds import MINIMUM, Rows, blocks, union
+from estimators.density_ratio.folds import MINIMUM, Rows, blocks, union, unthreaded
 from estimators.density_ratio.plug_in import variational
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import functional
@@ -99,7 +99,8 @@ def permutation_test(
     if not len(varying):
         raise DataError("every column is constant and equal in both sets: there is nothing to test")
     categories = tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist())
-    log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels, categories)
+    with unthreaded(len(varying)):
+        log_p, log_q, testing = _held_out(p.values[:, varying], q.values[:, varying], seed, labels, categories)
     units = np.arange(len(log_p) + len(log_q))  # what is relabelled together: a row, or a group
     if labels is not None:
         _, units = np.unique(np.concatenate([labels[0][testing.p], labels[1][testing.q]]), return_inverse=True)

@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from estimators.contract import NOTHING, LogRatio, Request, Scores
 from estimators.samples.arrays import DataError, Groups
 
 BLOCKS = 5
 MINIMUM = 2 * BLOCKS  # rows a side
+FEW_COLUMNS = 256  # whose products of matrices one thread finishes in a millisecond
 WORTH_A_THREAD = 10_000  # rows from which threads gain more than they get in each other's way
 
 
@@ -95,6 +97,14 @@ def union(*parts: Rows) -> Rows:
     return Rows(np.concatenate([part.p for part in parts]), np.concatenate([part.q for part in parts]))
 
 
+def unthreaded(columns: int) -> threadpool_limits:
+    """Within it, linear algebra of rows with few columns runs in one thread.
+
+    Beside another busy process, threads that wait for each other made an estimate of 20 columns six times slower.
+    """
+    return threadpool_limits(1 if columns <= FEW_COLUMNS else None, user_api="blas")
+
+
 def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], rows: int) -> list[Any]:
     """`work` of each item of about `rows` rows, in threads where NumPy has enough to do outside the interpreter."""
     if rows < WORTH_A_THREAD:
@@ -111,6 +121,7 @@ class HeldOut(NamedTuple):
         log_ratio: the mean of all critics.
         parametric: the held-out blocks, if the log-ratios are to be taken as they are, where sets that hardly overlap
             could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
+        learning: how much the last half of the training rows taught the critics.
     """
 
     log_p: np.ndarray
@@ -118,6 +129,7 @@ class HeldOut(NamedTuple):
     log_ratio: LogRatio | None = None
     diagnostics: Mapping[str, Any] = NOTHING
     parametric: list[Rows] | None = None
+    learning: Learning | None = None
 
     @classmethod
     def of(
@@ -139,3 +151,15 @@ class HeldOut(NamedTuple):
 
     def each(self) -> list[Scores]:
         return [Scores(p, q) for p, q in zip(self.log_p, self.log_q, strict=True)]
+
+    def at(self, rows: Rows) -> HeldOut:
+        """The log-ratios of some rows alone."""
+        return HeldOut(self.log_p[:, rows.p], self.log_q[:, rows.q])
+
+
+class Learning(NamedTuple):
+    """Log-ratios of some `rows` from critics that trained on every second of their rows, and from those of all."""
+
+    rows: Rows
+    before: HeldOut
+    now: HeldOut

@@ -1,8 +1,8 @@
 """References for rows that hold categories beside numbers: tables of shares, and the categories as numbers 0 and 1.
 
 The frequent categories of a column become columns of 0 and 1, which the references of numbers take as any other, so
-that numbers may mean something else in each category. Beside them stand the log-ratios of the shares themselves, of each
-column and of all categorical columns together, where rare categories count as well.
+that numbers may mean something else in each category. Beside them stand the log-ratios of the shares themselves, of
+each column and of all categorical columns together, where rare categories count as well.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ which is valid but more variable (Nguyen, Wainwright & Jordan 2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,9 @@ EXTRAPOLATION_ERROR = 1.0
 """Share of the extrapolation's own size that is added to the standard error; `benchmarks.estimation` shows coverage."""
 UNSUPPORTED_ERROR = 1.0
 """Share of the part of an unbounded divergence that rests on ratios beyond n, or 1/n, added to the standard error."""
+REST = 2.5
+"""Of what the second half of the rows added to a value, what more rows may add: 1/(√2 − 1) for an error like 1/√n."""
+SLOW = 0.1  # share of a value that the second half of the rows added, from which on its limit cannot be foreseen
 HEAVY = 0.1  # share of a value that may rest on ratios beyond n, or 1/n, before a warning says so
 UNCHANGED = Logistic(np.array([0.0, 1.0, 0.0]), np.zeros((3, 3)))  # no calibration
 SEPARABLE = "separable: the critic tells every held-out sample of P from every one of Q, so high is unlimited"
@@ -100,10 +103,10 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
     n, m = len(raw.log_p), len(raw.log_q)
     separable = raw.log_p.min() > raw.log_q.max()
     as_they_are = separable or held_out.parametric is not None  # calibration has no finite optimum, or is not wanted
-    each = [raw, *(held_out.each() if len(held_out.log_p) > 1 else [])]
-    fits = [UNCHANGED if as_they_are else calibrate(*scores) for scores in each]
-    critics = [Calibrated.of(scores, fit) for scores, fit in zip(each, fits, strict=True)]
-    theta, log_ratio = fits[0].theta, held_out.log_ratio
+    critics, theta = _calibrated(held_out, as_they_are)
+    learning = None if as_they_are else held_out.learning
+    stages = [] if learning is None else [_calibrated(stage, False)[0] for stage in learning[1:]]
+    log_ratio = held_out.log_ratio
     scores = Scores(critics[0].log_ratio[:n], critics[0].log_ratio[n:])
     facts = _facts(scores, theta)
     common = (
@@ -111,25 +114,41 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
         _few_weights("Q", "p/q (kl, pearson, jeffreys)", facts["effective_sample_size_q"], m),
         _few_weights("P", "q/p (reverse_kl, neyman, jeffreys)", facts["effective_sample_size_p"], n),
     )
+    intervals = [_interval(d, request, critics, held_out.parametric, common) for d in request.divergences]
+    if learning is not None:
+        pairs = zip(request.divergences, intervals, strict=True)
+        intervals = [_followed(d, interval, learning.rows, stages, request) for d, interval in pairs]
     return Fit(
         request.method,
-        [_interval(d, request, critics, held_out.parametric, common) for d in request.divergences],
+        intervals,
         None if log_ratio is None else lambda points: basis(log_ratio(points)) @ theta,
         scores,
         {**facts, **held_out.diagnostics},
     )
 
 
+def _calibrated(held_out: HeldOut, as_they_are: bool) -> tuple[list[Calibrated], np.ndarray]:
+    """The mean critic and those it is the mean of, calibrated unless `as_they_are`, and the mean's θ."""
+    each = [held_out.mean(), *(held_out.each() if len(held_out.log_p) > 1 else [])]
+    fits = [UNCHANGED if as_they_are else calibrate(*scores) for scores in each]
+    return [Calibrated.of(scores, fit) for scores, fit in zip(each, fits, strict=True)], fits[0].theta
+
+
 def _interval(
-    d: FDivergence, request: Request, critics: list[Calibrated], parametric: list[Rows] | None, common: tuple[str, ...]
+    d: FDivergence,
+    request: Request,
+    critics: list[Calibrated],
+    parametric: list[Rows] | None,
+    common: tuple[str, ...],
 ) -> Interval:
     """One divergence from the mean critic, the first of `critics`, and those it is the mean of."""
     raw, groups = critics[0].raw, request.groups
     n = min(len(raw.log_p), len(raw.log_q))
     if parametric is None:
         rows, part = _unsupported(d, critics[0])
-        value, error = _extrapolated(d, critics, request.x.shape[1], groups)
-        error = math.hypot(error, UNSUPPORTED_ERROR * part)
+        value, influence, gain = _extrapolated(d, critics)
+        unknown = EXTRAPOLATION_ERROR * 2.0 * gain / math.sqrt(request.x.shape[1] + 1.0), UNSUPPORTED_ERROR * part
+        error = math.hypot(standard_error(influence, len(raw.log_p), groups), *unknown)
     else:  # where sets hardly overlap no ratio is supported: there is a warning of its own
         rows, part = 0, 0.0
         value, error = _agreed(d, critics, parametric, groups)
@@ -171,8 +190,29 @@ def _few_weights(side: str, ratio: str, effective: float, n: int) -> str:
     return text if effective < max(0.01 * n, min(20.0, 0.5 * n)) else ""
 
 
-def _extrapolated(d: FDivergence, critics: list[Calibrated], dim: int, groups: Groups | None) -> tuple[float, float]:
-    """(2 D(mean critic) − mean of D(either), its standard error), or D and its error of a single critic."""
+def _followed(
+    d: FDivergence, interval: Interval, rows: Rows, stages: Sequence[list[Calibrated]], request: Request
+) -> Interval:
+    """The interval, wider towards where its value moved when critics got twice the rows, if that is no chance.
+
+    Where they still learn much, no one knows where it ends: there is a lower bound only.
+    """
+    (before, earlier, _), (now, later, _) = (_extrapolated(d, critics) for critics in stages)
+    groups = None if request.groups is None else (request.groups[0][rows.p], request.groups[1][rows.q])
+    moved, error = now - before, standard_error(later - earlier, len(rows.p), groups)
+    interval = interval._replace(diagnostics={**interval.diagnostics, "learned_from_second_half": moved})
+    if not abs(moved) > request.quantile * error:
+        return interval
+    if moved < 0.0:
+        return interval._replace(low=interval.low + REST * moved)
+    if moved <= SLOW * abs(interval.value):
+        return interval._replace(high=min(interval.high + REST * moved, d.upper_limit()))
+    words = f"lower bound only: critics of twice the rows found {moved:.3g} more, so that more rows may find more still"
+    return interval._replace(high=d.upper_limit(), warnings=(*interval.warnings, words))
+
+
+def _extrapolated(d: FDivergence, critics: list[Calibrated]) -> tuple[float, np.ndarray, float]:
+    """(2 D(mean critic) − mean of D(either), its influence, what that adds), or D and its own of a single critic."""
     (value, influence), *others = [_value_and_influence(d, critic) for critic in critics]
     left = 0.0
     if others:
@@ -181,9 +221,8 @@ def _extrapolated(d: FDivergence, critics: list[Calibrated], dim: int, groups: G
         if d.smooth:  # more than all there is says only that the expansion does not hold
             most = abs(value - d.value_at_one)
             gain = min(max(gain, -most), most)
-        value, influence = value + gain, 2.0 * influence - np.mean(influences, axis=0)
-        left = EXTRAPOLATION_ERROR * gain / math.sqrt(dim + 1.0)
-    return value, math.hypot(standard_error(influence, len(critics[0].raw.log_p), groups), 2.0 * left)
+        value, influence, left = value + gain, 2.0 * influence - np.mean(influences, axis=0), gain
+    return value, influence, left
 
 
 def _agreed(

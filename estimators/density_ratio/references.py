@@ -293,11 +293,9 @@ class Boxes:
         rows = np.array([len(p), len(q)]) + 2.0 * HALF
         outside_p, outside_q = (np.array(counts) + HALF for counts in ((own[0], other[1]), (other[0], own[1])))
         inside = np.log(rows - np.array(other) - HALF)
-        ratios = [[inside, np.log(outside_q)], [np.log(outside_p), np.zeros(2)]]
-        size = np.log(rows)
-        return cls(
-            tuple(ends), np.array([[np.subtract(*(at - size)) if at.any() else 0.0 for at in r] for r in ratios])
-        )
+        shares = [[inside, np.log(outside_q)], [np.log(outside_p), np.log(rows)]]  # of P and of Q in each region
+        ratios = [[np.subtract(*(share - np.log(rows))) for share in of] for of in shares]
+        return cls((ends[0], ends[1]), np.array(ratios))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         outside = [_outside(rows, ends).astype(np.intp) for ends in self.ends]

@@ -30,7 +30,16 @@ from jax.scipy.special import logsumexp
 from estimators.contract import Fit, Request, Scores
 from estimators.critics.kernel import steps
 from estimators.critics.networks import MLP
-from estimators.density_ratio.folds import HeldOut, Rows, blocks, cross_fits, side_by_side, subsample
+from estimators.density_ratio.folds import (
+    HeldOut,
+    Learning,
+    Rows,
+    blocks,
+    cross_fits,
+    side_by_side,
+    subsample,
+    union,
+)
 from estimators.density_ratio.mixed import MixedReferences, of_categories
 from estimators.density_ratio.plug_in import lower_bound, plug_in
 from estimators.density_ratio.references import Coordinates, References, stack
@@ -47,6 +56,8 @@ CHUNK = 50_000  # rows that go through a critic at once
 RATE = 4e-3  # learning rate of AdamW at the start; it falls to a fiftieth along a cosine
 DECAYS = (1e-2, 1.0)  # weight decay of the two networks of each critic, the free one and the one held back
 GAIN = 1e-4  # nats of the validation bound that a round must gain to count
+FOLLOWED = 2  # blocks whose critics are trained on half of their rows as well: all five would cost twice as much
+FEWEST = 20  # rows a side that train a critic on half of the rows
 RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References | MixedReferences]
@@ -105,11 +116,25 @@ def cross_fit(
         for part in parts[::2]
     }
     folds = [Fold(*rows[id(part.train)], *rows[id(part.validation)]) for part in parts]
-    critics, diagnostics = fit_critics(folds, request.seed, objective, fit_references)
-    held_out = HeldOut.of(request, parts, critics, pad=max(max(map(len, block)) for block in cut))
+    halves = halved(folds[: 2 * FOLLOWED])
+    critics, diagnostics = fit_critics([*folds, *halves], request.seed, objective, fit_references, len(folds))
+    pad = max(max(map(len, block)) for block in cut)
+    held_out = HeldOut.of(request, parts, critics[: len(folds)], pad=pad)
+    if halves:
+        there = union(*cut[:FOLLOWED])
+        before = HeldOut.of(request, parts[: len(halves)], critics[len(folds) :], pad=pad).at(there)
+        held_out = held_out._replace(learning=Learning(there, before, held_out.at(there)))
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in held_out.each()]
     gap = float(np.mean(diagnostics["trained_bound"]) - np.mean(bounds))
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
+
+
+def halved(folds: Sequence[Fold]) -> list[Fold]:
+    """The folds with every second row for training; none where too few would be left."""
+    if min(min(len(fold.train_p), len(fold.train_q)) for fold in folds) < 2 * FEWEST:
+        return []
+    half = {id(fold.train_p): (fold.train_p[::2], fold.train_q[::2]) for fold in folds}
+    return [Fold(*half[id(fold.train_p)], *fold[2:]) for fold in folds]
 
 
 def references(x: np.ndarray, y: np.ndarray, categories: tuple[int, ...] = ()) -> FitReferences:
@@ -118,24 +143,34 @@ def references(x: np.ndarray, y: np.ndarray, categories: tuple[int, ...] = ()) -
 
 
 def fit_critics(
-    folds: Sequence[Fold], seed: int, objective: Objective = JS, fit_references: FitReferences = References.fit
+    folds: Sequence[Fold],
+    seed: int,
+    objective: Objective = JS,
+    fit_references: FitReferences = References.fit,
+    shown: int | None = None,
 ) -> tuple[list[Critic], dict[str, Any]]:
-    """A critic for each fold of rows, trained side by side, and the course of training."""
+    """A critic for each fold of rows, trained side by side, and the course of training of the first `shown`, or all."""
     trained = {id(fold.train_p): fold for fold in folds}
     longest = max(len(fold.train_p) + len(fold.train_q) for fold in folds)
     made = side_by_side(lambda f: TrainingHalf.of(f.train_p, f.train_q, fit_references), trained.values(), longest)
     halves = dict(zip(trained, made, strict=True))
     features, inputs = zip(*side_by_side(lambda f: halves[id(f.train_p)].inputs(f), folds, longest), strict=True)
-    # the folds' sizes differ by a row or two, which the longer ones leave out
-    stacked = Fold(*(np.stack([a[: min(map(len, arrays))] for a in arrays]) for arrays in zip(*inputs, strict=True)))
+    stacked = Fold(*map(_repeated, zip(*inputs, strict=True)))
     best, course = fit_folds(jax.random.key(seed), stacked, objective, SCHEDULE)
     critics = [
         Critic.of(each, jax.tree.map(lambda w, c=c: w[:, c], best), fold)
         for c, (each, fold) in enumerate(zip(features, inputs, strict=True))
     ]
-    trained_scores = (Scores(*map(c.of_inputs, fold[:2])) for c, fold in zip(critics, inputs, strict=True))
+    course = Course(course.rounds, course.train[..., :shown], course.validation[..., :shown])
+    trained_scores = (Scores(*map(c.of_inputs, fold[:2])) for c, fold in zip(critics[:shown], inputs, strict=False))
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in trained_scores]
     return critics, {**_history(course), "trained_bound": bounds}
+
+
+def _repeated(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of each array again from the start until all have as many as the longest: [arrays, rows, inputs]."""
+    longest = max(map(len, arrays))
+    return np.stack([a[np.arange(longest) % len(a)] for a in arrays])
 
 
 class TrainingHalf(NamedTuple):

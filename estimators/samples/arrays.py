@@ -69,6 +69,14 @@ class Samples:
         values[:, list(self.levels)] = self.values[:, list(self.levels)]
         return dataclasses.replace(self, values=values, notes=(*self.notes, note))
 
+    def indicated(self) -> np.ndarray:
+        """The values with a column of 0 and 1 for each category in place of a column of codes."""
+        columns = [
+            self.values[:, j] == np.arange(len(self.levels[j]))[:, None] if j in self.levels else column[None]
+            for j, column in enumerate(self.values.T)
+        ]
+        return np.ascontiguousarray(np.concatenate(columns).T, np.float64) if self.levels else self.values
+
     def called(self, column: int) -> str:
         """How messages call a column."""
         return f"column {column} ({printable(self.columns[column])})" if self.columns else f"column {column}"
@@ -235,8 +243,8 @@ def _few_rows(x: Samples, y: Samples) -> Iterator[str]:
     rows, columns = max(len(x.values), len(y.values)), x.values.shape[1]
     if rows < columns:
         yield (
-            f"{columns} columns, but {len(x.values)} rows of {x.name} and {len(y.values)} of {y.name}: if each column is "
-            "a sample, transpose both; else there is too little to learn, and what critics miss is not in the interval"
+            f"{columns} columns, but {len(x.values)} rows of {x.name} and {len(y.values)} of {y.name}: if each column "
+            "is a sample, transpose both; else there is too little to learn, and the interval lacks what critics miss"
         )
 
 

@@ -41,7 +41,8 @@ def equations(rows: np.ndarray, names: np.ndarray) -> list[Equation]:
     z /= np.maximum(z.std(axis=0), np.finfo(float).tiny)
     if np.linalg.eigvalsh(z.T @ z / n)[0] > SURE:
         return []
-    triangle = np.linalg.qr(z, mode="r")  # entry (j, j)²/n is the variance that earlier columns leave in column j
+    # entry (j, j)² of the triangle, over n, is the variance that earlier columns leave in column j
+    triangle = np.asarray(np.linalg.qr(z, mode="r"))
     flat = np.abs(np.diagonal(triangle)) < FLAT * np.sqrt(n)
     found = []
     for j in np.flatnonzero(flat):
