@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from estimators.advice import explanation, verdict
 from estimators.contract import METHODS, Fit, Interval, LogRatio, Request, Scores
 from estimators.density_ratio.folds import unthreaded
 from estimators.divergences.generator import FDivergence
@@ -242,6 +243,15 @@ class Estimate:
             **figures,
         )
 
+    @property
+    def trust(self) -> str:
+        """What to trust: that the interval covers, that its lower end does, or that it may not, and why."""
+        return verdict(self.method, self.warnings)
+
+    def explain(self) -> str:
+        """The verdict, what each kind of warning means, and what to do, in plain words."""
+        return "\n".join([self.trust, *explanation(self.warnings)])
+
     def log_ratio(self, points) -> np.ndarray:
         """[k] estimates of log p/q at `points` [k, d]. Raises ValueError where the method has none."""
         if self.ratio is None:
@@ -273,6 +283,7 @@ class Estimate:
             "method": self.method,
             "units": "nats",
             "confidence": self.confidence,
+            "trust": self.trust,
             "lower_bound": number(self.diagnostics.get("lower_bound", math.nan)),
             "warnings": list(self.warnings),
         }

@@ -22,7 +22,7 @@ import numpy as np
 
 from estimators.contract import Fit, Interval, Request
 from estimators.divergences.generator import FDivergence
-from estimators.methods.counts import of_shares
+from estimators.methods.counts import HALF, of_shares
 from estimators.samples.arrays import ATOM, FEWEST_AT_ATOM
 
 EXPECTED = 10.0  # rows of an atom in the other set, were it as large there: e⁻¹⁰ is the chance of none
@@ -101,19 +101,24 @@ def allowed_for(fit: Fit, request: Request) -> Fit:
 
 
 def _widened(d: FDivergence, interval: Interval, found: list[list[Region]], request: Request) -> Interval:
+    """The interval from what is certified to infinity, where D_f may be infinite for one of the regions found."""
     infinite = math.isinf(d.slope_at_infinity), math.isinf(d.value_at_zero)
-    least, reasons = d.value_at_one, []
+    least, likely, reasons = d.value_at_one, d.value_at_one, []
     for i in (0, 1):
         if infinite[i] and found[i]:
-            least = max(least, certified(d, np.any([r.rows for r in found[i]], axis=0), i, request))
+            rows = np.any([r.rows for r in found[i]], axis=0)
+            least = max(least, certified(d, rows, i, request))
+            likely = max(likely, of_two(d, rows.mean(), HALF / len((request.y, request.x)[i]), i))
             reasons += [r.why for r in found[i]]
     if not reasons:
         return interval
     listed = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
     why = f"{listed}: if it cannot have any there, {d.name} is infinite, so the interval has no upper end"
-    return interval._replace(
-        value=max(interval.value, least), low=least, high=math.inf, warnings=(*interval.warnings, why)
-    )
+    most = max(
+        likely, math.log(min(len(request.x), len(request.y)))
+    )  # critics make up any ratio where one set is alone
+    value = max(min(interval.value, most), least)
+    return interval._replace(value=value, low=least, high=math.inf, warnings=(*interval.warnings, why))
 
 
 def certified(d: FDivergence, rows: np.ndarray, side: int, request: Request) -> float:
@@ -125,7 +130,10 @@ def certified(d: FDivergence, rows: np.ndarray, side: int, request: Request) -> 
     centre, spread = share + z * z / (2 * own), math.sqrt(share * (1.0 - share) / own + (z / (2 * own)) ** 2)
     smallest = (centre - z * spread) / (1.0 + z * z / own)  # Wilson 1927
     largest = min(-math.log1p(-request.confidence) / other, 1.0)  # of a region without rows
-    if smallest <= largest:
-        return d.value_at_one
-    p, q = (np.array([s, 1.0 - s]) for s in (smallest, largest))
+    return of_two(d, smallest, largest, side) if smallest > largest else d.value_at_one
+
+
+def of_two(d: FDivergence, own: float, other: float, side: int) -> float:
+    """D_f of a region and the rest, from the region's share in the set that has it (side 0: x) and in the other."""
+    p, q = (np.array([share, 1.0 - share]) for share in (own, other))
     return float(of_shares(d, *((p, q) if side == 0 else (q, p))))

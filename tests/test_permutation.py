@@ -13,7 +13,7 @@ from estimators.samples.arrays import DataError
 @pytest.fixture
 def fixed(monkeypatch):
     """A critic that learns nothing: three times the first coordinate."""
-    monkeypatch.setattr(permutation, "fit_critics", lambda folds, seed: ([lambda rows: 3.0 * rows[:, 0]] * 2, {}))
+    monkeypatch.setattr(permutation, "fit_critics", lambda *_, **__: ([lambda rows: 3.0 * rows[:, 0]] * 2, {}))
 
 
 def sets(seed: int, n: int = 60, m: int = 60, shift: float = 0.0):
@@ -42,14 +42,14 @@ def test_p_values_count_the_statistic_itself(fixed):
 
 
 def test_a_critic_without_opinion_rejects_nothing(monkeypatch):
-    monkeypatch.setattr(permutation, "fit_critics", lambda folds, seed: ([lambda rows: 0.0 * rows[:, 0]] * 2, {}))
+    monkeypatch.setattr(permutation, "fit_critics", lambda *_, **__: ([lambda rows: 0.0 * rows[:, 0]] * 2, {}))
     assert est.permutation_test(*sets(0, shift=3.0)).p_value == 1.0
 
 
 def test_rows_that_test_train_no_critic(monkeypatch):
     seen = []
 
-    def fit(folds, seed):
+    def fit(folds, seed, **_):
         seen.extend(folds)
         return [lambda rows: (tested.append(rows), rows[:, 0])[1]] * 2, {}
 

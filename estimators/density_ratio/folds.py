@@ -158,8 +158,10 @@ class HeldOut(NamedTuple):
 
 
 class Learning(NamedTuple):
-    """Log-ratios of some `rows` from critics that trained on every second of their rows, and from those of all."""
+    """Log-ratios of some `rows` from critics that trained on every second of their rows, from those of all, and from
+    the references of these alone."""
 
     rows: Rows
     before: HeldOut
     now: HeldOut
+    references: HeldOut

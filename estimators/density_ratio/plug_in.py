@@ -197,10 +197,11 @@ def _followed(
 
     Where they still learn much, no one knows where it ends: there is a lower bound only.
     """
-    (before, earlier, _), (now, later, _) = (_extrapolated(d, critics) for critics in stages)
+    (before, earlier, _), (now, later, _), (alone, _, _) = (_extrapolated(d, critics) for critics in stages)
     groups = None if request.groups is None else (request.groups[0][rows.p], request.groups[1][rows.q])
     moved, error = now - before, standard_error(later - earlier, len(rows.p), groups)
-    interval = interval._replace(diagnostics={**interval.diagnostics, "learned_from_second_half": moved})
+    figures = {"learned_from_second_half": moved, "found_by_networks": now - alone}
+    interval = interval._replace(diagnostics={**interval.diagnostics, **figures})
     if not abs(moved) > request.quantile * error:
         return interval
     if moved < 0.0:

@@ -123,7 +123,9 @@ def cross_fit(
     if halves:
         there = union(*cut[:FOLLOWED])
         before = HeldOut.of(request, parts[: len(halves)], critics[len(folds) :], pad=pad).at(there)
-        held_out = held_out._replace(learning=Learning(there, before, held_out.at(there)))
+        by_references = [critic.features.reference for critic in critics[: len(halves)]]
+        alone = HeldOut.of(request, parts[: len(halves)], by_references).at(there)
+        held_out = held_out._replace(learning=Learning(there, before, held_out.at(there), alone))
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in held_out.each()]
     gap = float(np.mean(diagnostics["trained_bound"]) - np.mean(bounds))
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
@@ -211,6 +213,10 @@ class Features(NamedTuple):
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return self.of_references(*self.references(rows))
+
+    def reference(self, rows: np.ndarray) -> np.ndarray:
+        """The stacked references alone [k]."""
+        return self.weights[0] + self.references(rows)[0] @ self.weights[1:]
 
     def of_references(self, phi: np.ndarray, points: np.ndarray) -> np.ndarray:
         reference = self.weights[0] + phi @ self.weights[1:]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from estimators.advice import explanation
 from estimators.rooms import Room
 from fgan.cli.command import Base, require_device
 from fgan.config.fields import ConfigError, OneOf
@@ -34,6 +35,8 @@ class Command(Base):
     """Level of the intervals."""
     json: bool = False
     """Print one JSON object instead of a table."""
+    explain: bool = False
+    """Say what the warnings mean, and what to do."""
     plot: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Draw log-ratios, calibration and training of the first divergence that has them."""
     key: str | None = None
@@ -73,6 +76,8 @@ class Command(Base):
             print("n_p = {n_p}, n_q = {n_q}, dimension {dim}; nats; ".format(**sizes) + estimates[0].method)
             for line in _table(estimates):
                 print(line)
+            for line in _verdicts(estimates, self.explain):
+                print(line)
         if self.plot is not None:
             _draw(estimates, Path(self.plot))
             print("" if self.json else f"picture    {self.plot}\n", end="")
@@ -110,6 +115,17 @@ def _table(estimates: Sequence[Any]) -> Iterator[str]:
     for warning in dict.fromkeys(w for e in estimates for w in e.warnings):
         concerned = [e.divergence for e in estimates if warning in e.warnings]
         yield f"{'' if len(concerned) == len(estimates) else ', '.join(concerned) + ': '}{warning}"
+
+
+def _verdicts(estimates: Sequence[Any], explained: bool) -> Iterator[str]:
+    """What to trust, in a line for the divergences of each verdict, and why if it is to be `explained`."""
+    for trust in dict.fromkeys(e.trust for e in estimates):
+        concerned = [e for e in estimates if e.trust == trust]
+        names = "" if len(concerned) == len(estimates) else f" ({', '.join(e.divergence for e in concerned)})"
+        yield f"trust{names}: {trust}"
+        if explained:
+            warnings = dict.fromkeys(w for e in concerned for w in e.warnings)
+            yield from explanation(list(warnings))
 
 
 def _number(x: float) -> str:

@@ -1,0 +1,105 @@
+"""Equations between columns: found where they hold, none where there is chance, and apart where one set alone has one."""
+
+import numpy as np
+import pytest
+
+import estimators as est
+from estimators import estimation
+from estimators.contract import Fit, Interval
+from estimators.samples.planes import MORE, apart, equations
+
+RNG = np.random.default_rng(0)
+N = 200
+FULL = RNG.normal(size=(N, 3))
+A, B = FULL[:, 0], FULL[:, 1]
+SINGLE = RNG.uniform(size=(N, 10)).astype(np.float32)
+PLANE = np.column_stack([A, B, A + B])
+KINDS = {
+    "sum": (PLANE, [(2, (0, 1))]),
+    "far from the origin": (np.column_stack([A, 100.0 - A + 3.0 * B, B]), [(2, (0, 1))]),
+    "twice": (np.column_stack([A, 1.0 - 2.0 * A, B, A - B]), [(1, (0,)), (3, (0, 2))]),
+    "dummies": (np.column_stack([np.eye(4)[np.arange(N) % 4], A]), [(3, (0, 1, 2))]),
+    "single precision": (np.column_stack([SINGLE, SINGLE.sum(axis=1)]), [(10, tuple(range(10)))]),
+    "few rows": (PLANE[: 3 + MORE], [(2, (0, 1))]),
+    "too few rows": (PLANE[: 2 + MORE], []),
+    "no plane": (FULL, []),
+    "a little noise": (PLANE + 1e-4 * FULL[:, [2]] * [0.0, 0.0, 1.0], []),
+}
+
+
+def found(rows) -> list[tuple[int, tuple[int, ...]]]:
+    return [tuple(equation) for equation in equations(np.asarray(rows, float), np.arange(rows.shape[1]))]
+
+
+@pytest.mark.parametrize("rows, expected", KINDS.values(), ids=KINDS)
+def test_a_column_that_is_a_linear_function_of_others_is_found(rows, expected):
+    assert found(rows) == expected
+
+
+@pytest.mark.parametrize("kind", ["normal", "counts", "few rows"])
+def test_ordinary_columns_fulfil_no_equation(kind):
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        d, n = int(rng.integers(2, 12)), int(rng.integers(40, 400))
+        rows = {
+            "normal": lambda: rng.normal(size=(n, d)) @ rng.normal(size=(d, d)),
+            "counts": lambda: rng.poisson(3.0, size=(n, d)),
+            "few rows": lambda: rng.normal(size=(d + MORE - 1, d)) @ np.ones((d, d)),
+        }[kind]()
+        other = rng.normal(size=rows.shape)
+        assert found(rows) == [] and apart(rows.astype(float), other) == ""
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("other", ["another plane", "a full law", "the same plane", "one row of it"])
+def test_sets_of_which_one_alone_fulfils_an_equation_are_apart(other, scale):
+    """Whatever the unit of the last column, and from either side."""
+    c, d = np.random.default_rng(1).normal(size=(2, N))
+    y = {
+        "another plane": np.column_stack([c, d, c + 2.0 * d]),
+        "a full law": FULL[::-1],
+        "the same plane": 3.0 * np.column_stack([c, d, c + d]),
+        "one row of it": np.concatenate([FULL, PLANE[:1]]),
+    }[other]
+    units = np.array([1.0, 1.0, scale])
+    one, back = apart(PLANE * units, y * units), apart(y * units, PLANE * units)
+    if other in ("the same plane", "one row of it"):
+        assert one == back == ""
+        return
+    words = "disjoint support: in {} column 2 is a linear function of columns 0 and 1, and no row of {}"
+    assert one.startswith(words.format("x", "y"))
+    assert back.startswith(words.format("x", "y") if other == "another plane" else words.format("y", "x"))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The requests that reach a method which costs nothing."""
+    requests = []
+
+    def method(request):
+        requests.append(request)
+        interval = Interval(0.5, 0.4, 0.6, 0.05)
+        return Fit("stub", [interval] * len(request.divergences), lambda points: points.sum(axis=1))
+
+    monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
+    return requests
+
+
+def test_a_column_that_others_decide_is_left_out_with_a_note(seen):
+    """What reaches the method is what reaches it without that column, so every number is the same."""
+    y = PLANE[::-1] + [1.0, 0.0, 1.0] + 0.1 * np.column_stack([FULL[:, 2], FULL[:, 2], 2.0 * FULL[:, 2]])
+    e, plain = est.estimate(PLANE, y), est.estimate(PLANE[:, :2], y[:, :2])
+    np.testing.assert_array_equal(seen[0].x, seen[1].x)
+    np.testing.assert_array_equal(seen[0].y, seen[1].y)
+    assert e.dim == 3 and (e.value, e.low, e.high) == (plain.value, plain.low, plain.high)
+    (note,) = e.warnings
+    assert note.startswith("column 2 is a linear function of columns 0 and 1, in both sets: left out")
+    np.testing.assert_allclose(e.log_ratio(PLANE), plain.log_ratio(PLANE[:, :2]))
+    assert plain.warnings == ()
+
+
+def test_planes_apart_have_the_greatest_divergence_and_say_why(seen):
+    for e, most in zip(est.estimate(PLANE, FULL[::-1], ["kl", "js"]), (np.inf, np.log(2.0)), strict=True):
+        assert e.value == e.low == e.high == pytest.approx(most) and e.method == "exact"
+        assert any("column 2 is a linear function" in w for w in e.warnings)
+    assert not seen
