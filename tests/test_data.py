@@ -249,6 +249,12 @@ def test_unusable_samples_are_refused_by_name(tmp_path, values):
         own(tmp_path, values)
 
 
+def test_categories_are_refused_where_numbers_are_made(tmp_path):
+    (tmp_path / "mine.csv").write_text("a,site\n" + "1.5,x\n2.5,y\n" * 5)
+    with pytest.raises(DataError, match=r"mine\.csv: column 1 \(site\) holds categories"):
+        load(Data(name="samples", path=str(tmp_path / "mine.csv")))
+
+
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match=r"absent\.npy"):
         load(Data(name="samples", path=str(tmp_path / "absent.npy")))

@@ -27,6 +27,9 @@ def own_samples(data: Data) -> Dataset:
     try:
         options: dict[str, Any] = {"key": data.key or None, "nan_policy": data.nan_policy, "flatten": data.flatten}
         own = files.read_slice(data.path, processes.index(), processes.count(), **options)
+        for column in own.samples.levels:
+            where = f"{own.samples.name}: {own.samples.called(column)}"
+            raise DataError(f"{where} holds categories, but a generator makes numbers; leave the column out")
         description = describe(own)
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
