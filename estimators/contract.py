@@ -37,6 +37,7 @@ class Request:
         groups: labels of the samples of P [n] and of Q [m], or [n, k] where a sample belongs to k groups. Samples of
             one group are not independent of each other. All are independent if None.
         categories: the columns that hold codes of categories, whose order and distances mean nothing.
+        columns: how messages call the columns.
     """
 
     x: np.ndarray
@@ -47,13 +48,18 @@ class Request:
     confidence: float = 0.95
     groups: Groups | None = None
     categories: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def called(self, column: int) -> str:
+        """How messages call a column of `x` and `y`."""
+        return self.columns[column] if self.columns else f"column {column}"
 
     def require_numbers(self) -> None:
         """Raise DataError where a column holds categories, for methods that know numbers only."""
         if self.categories:
             raise DataError(
-                f"column {self.categories[0]} holds categories, but method {self.method!r} takes numbers only; choose "
-                "auto, neural or counts, or drop the column"
+                f"{self.called(self.categories[0])} holds categories, but method {self.method!r} takes numbers only; "
+                "choose auto, neural or counts, or drop the column"
             )
 
     @property

@@ -24,7 +24,7 @@ from estimators.samples.arrays import (
     matched,
     twins,
 )
-from estimators.samples.planes import apart, equations
+from estimators.samples.planes import apart, equations, reduced
 from estimators.samples.series import block_length, caution, time_blocks, too_short
 from estimators.unseen import allowed_for
 
@@ -89,18 +89,22 @@ def estimate(
         labels = twins(p, q)
     columns = constant_columns(p.values, q.values)
     varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
-    reason = _apart(columns, p.values, q.values) or apart(p.values, q.values)
-    for equation in equations(np.concatenate([p.values, q.values])[:, varying], varying):
-        notes += (f"{equation}, in both sets: left out, which changes no divergence",)
-        varying = varying[varying != equation.column]
+    numbers = np.setdiff1d(varying, list(p.levels))
+    reason = _apart(columns, p.values, q.values) or apart(p.values, q.values, numbers)
+    linear = equations(np.concatenate([p.values, q.values])[:, numbers], numbers)
+    notes += tuple(
+        f"{equation}, in both sets: left out, which changes no divergence" for equation in linear if equation.holds
+    )
+    varying = np.setdiff1d(varying, [equation.column for equation in linear if equation.holds])
     request = Request(
-        x=p.values[:, varying],
-        y=q.values[:, varying],
+        x=reduced(p.values, linear)[:, varying],
+        y=reduced(q.values, linear)[:, varying],
         divergences=[f.divergence for f in asked],
         method=method,
         seed=seed,
         confidence=confidence,
         groups=labels,
+        columns=tuple(map(p.called, varying)),
         categories=tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist()),
     )
     if reason or not len(varying):
@@ -112,7 +116,7 @@ def estimate(
             fit = METHODS[method](request)
         fit = fit if fit.method == "counts" else allowed_for(fit, request)
     if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
-        fit = fit._replace(log_ratio=lambda points: narrow(points[:, varying]))
+        fit = fit._replace(log_ratio=lambda points: narrow(reduced(points, linear)[:, varying]))
     results = [
         Estimate.of(f.name, _transformed(interval, f), fit, request, dim=p.values.shape[1], notes=notes)
         for f, interval in zip(asked, fit.intervals, strict=True)

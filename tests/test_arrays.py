@@ -1,5 +1,9 @@
 """Sample sets at the door: what is accepted becomes the same float64 matrix, the rest a one-line DataError."""
 
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+
 import hypothesis.extra.numpy as hnp
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators.samples.arrays import DataError, as_samples, check_pair, constant_columns, discrete, matched, twins
+from estimators.samples.arrays import (
+    DataError,
+    as_samples,
+    check_pair,
+    common_levels,
+    constant_columns,
+    discrete,
+    matched,
+    twins,
+)
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -312,3 +325,71 @@ def test_columns_are_matched_by_name():
     assert matched(one, other)[1].notes[-1] == "a holds a, b b"
     twice = as_samples(FRAME.set_axis(["a", "a", "b"], axis=1))
     assert twice.columns == () and as_samples(FRAME.set_axis([0, 1, 2], axis=1)).columns == ()
+
+
+# ------------------------------------------------------------------------------------------------ words, dates, codes
+
+WORDS = pd.DataFrame({"w": ["b", "a", "b", "c"], "x": [1.26, 2.5, -3.14, 4.0]})
+KINDS = {
+    "decimals": ([Decimal("1.5"), Fraction(1, 4), 2, np.float32(0.5)], [1.5, 0.25, 2, 0.5], False),
+    "truth values": ([True, False, True, True], [1, 0, 1, 1], False),
+    "dates": (
+        [date(1970, 1, 2), date(1969, 12, 31), datetime(1970, 1, 1, 6), date(1970, 1, 1)],
+        [1, -1, 0.25, 0],
+        False,
+    ),
+    "numbers in text": (["1", "2.5", "-3", "1e2"], [1, 2.5, -3, 100], False),
+    "text": (["b", "a", "b", "c"], [1, 0, 1, 2], True),
+    "category of numbers": (pd.Categorical([30, 7, 30, 30]), [0, 1, 0, 0], True),
+}
+
+
+@pytest.mark.parametrize("cells, expected, levels", KINDS.values(), ids=KINDS)
+def test_columns_of_objects_become_numbers_or_codes(cells, expected, levels):
+    """Codes count the categories in order, of text as text is ordered; a missing cell is a missing value."""
+    frame = pd.DataFrame({"a": cells, "x": WORDS.x})
+    samples = as_samples(frame)
+    assert samples.values[:, 0].tolist() == expected and bool(samples.levels) == levels
+    missing = frame.astype({"a": object})
+    missing.loc[1, "a"] = None
+    kept = as_samples(missing, nan_policy="omit")
+    assert kept.kept.tolist() == [True, False, True, True]
+    refusal(lambda: as_samples(missing), "1 of 4 rows", "row 1, column 0")
+
+
+def test_columns_are_dropped_or_taken_as_categories():
+    frame = WORDS.assign(id=[f"n{i}" for i in range(4)], zip=[70, 9, 70, 9.5])
+    refusal(lambda: as_samples(frame), "column id", "4 of 4 cells", "identifiers", "drop")
+    refusal(lambda: as_samples(frame, drop=["name", "id"]), "no column 'name'", "w, x, id, zip")
+    samples = as_samples(frame, drop=["id", "x"], categorical=["zip", "w"])
+    assert samples.values.tolist() == [[1, 0], [0, 1], [1, 0], [2, 2]] and samples.columns == ("w", "zip")
+    assert samples.levels == {0: ("a", "b", "c"), 1: ("70", "9", "9.5")}
+    plain = as_samples(np.array([[7, 2.5, 1], [5, 3, 2], [7, 4, 3]]), drop=[2], categorical=[0])
+    assert plain.values.tolist() == [[1, 2.5], [0, 3], [1, 4]] and plain.levels == {0: ("5", "7")}
+
+
+def test_categories_as_indicators_and_rounded():
+    samples = as_samples(WORDS.assign(v=["u", "v", "v", "v"]))
+    expected = [[0, 1, 0, 1.26, 1, 0], [1, 0, 0, 2.5, 0, 1], [0, 1, 0, -3.14, 0, 1], [0, 0, 1, 4, 0, 1]]
+    assert samples.indicated().tolist() == expected
+    np.testing.assert_array_equal(as_samples(POINTS).indicated(), POINTS)
+    rounded = samples.rounded(-1)
+    assert rounded.values.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 1], [2, 0, 1]] and rounded.levels == samples.levels
+    assert samples.rounded(1).values[:, 1].tolist() == [1.3, 2.5, -3.1, 4]
+
+
+def test_both_sets_have_one_code_for_each_category():
+    """Whatever categories either has, in whatever order its columns are."""
+    other = pd.DataFrame({"x": [0.0, 1.0, 2.0], "w": ["d", "b", "d"]})
+    for x, y in ((WORDS, other), (other, WORDS)):
+        p, q = matched(as_samples(x), as_samples(y))
+        at = p.columns.index("w")
+        assert p.columns == q.columns and p.levels == q.levels == {at: ("a", "b", "c", "d")}
+        for side, frame in ((p, x), (q, y)):
+            assert [side.levels[at][int(code)] for code in side.values[:, at]] == frame.w.tolist()
+            np.testing.assert_array_equal(side.values[:, 1 - at], frame.x)
+    same = as_samples(WORDS)
+    assert common_levels(same, same)[0] is same
+    numbers = as_samples(WORDS.assign(w=[1, 2, 3, 4]), name="y")
+    for pair in ((same, numbers), (numbers, same)):
+        refusal(lambda pair=pair: matched(*pair), "column 0 (w) holds categories in x and numbers in y", "categorical")

@@ -312,6 +312,22 @@ def test_options_of_reading_reach_the_readers(fgan, tmp_path, stub):
     assert_refused(fgan(*words), 3, "--key")
 
 
+def test_columns_that_are_dropped_or_categories_by_name(fgan, tmp_path, monkeypatch):
+    """Any method sees codes in place of names; identifiers are refused until they are dropped."""
+    seen = []
+    method = lambda request: seen.append(request) or Fit("stub", [Interval(0.5, 0.4, 0.6, 0.1)])  # noqa: E731
+    monkeypatch.setattr(estimation, "METHODS", dict.fromkeys(estimation.METHODS, method))
+    for name, start in (("p.csv", 0), ("q.csv", 1)):
+        lines = "".join(f"n{i},{70 + i * i % 3},{i * 0.7 % 3:.4f}\n" for i in range(start, 40 + start))
+        (tmp_path / name).write_text("id,zip,x\n" + lines)
+    words = ("estimate", tmp_path / "p.csv", tmp_path / "q.csv", "--json")
+    assert_refused(fgan(*words), 3, "column 1 (id)", "--drop")
+    assert_refused(fgan(*words, "--drop", "name"), 3, "no column 'name'", "id, zip, x")
+    assert strict_json(fgan(*words, "--drop", "id", "--categorical", "zip").out)["dim"] == 2
+    (request,) = seen
+    assert request.categories == (0,) and request.x[:, 0].tolist() == [i * i % 3 for i in range(40)]
+
+
 def test_too_few_rows_exit_3_with_the_number_needed(fgan, tmp_path):
     np.save(tmp_path / "few.npy", np.arange(9.0))
     assert_refused(fgan("estimate", tmp_path / "few.npy", tmp_path / "few.npy"), 3, "9 rows", "10 a side")

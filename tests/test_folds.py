@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from estimators.density_ratio.folds import BLOCKS, Rows, blocks, cross_fits
+from estimators.density_ratio.folds import BLOCKS, FEW_COLUMNS, Rows, blocks, cross_fits, unthreaded
 from estimators.density_ratio.plug_in import influence_of_means, standard_error
 from estimators.samples.arrays import DataError
 
@@ -149,3 +150,17 @@ def test_the_influence_on_a_difference_of_means():
     found = influence_of_means(a, -b)
     assert found.mean() == pytest.approx(a.mean() - b.mean())
     assert standard_error(found, 40) == pytest.approx(math.hypot(stats.sem(a), stats.sem(b)))
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns, inside", [(8, 1), (FEW_COLUMNS, 1), (FEW_COLUMNS + 1, 2)])
+def test_small_matrices_are_multiplied_in_one_thread_and_the_others_as_before(columns, inside):
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        with unthreaded(columns):
+            assert threads() == {inside}
+        assert threads() == {2}

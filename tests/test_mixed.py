@@ -112,16 +112,17 @@ def test_methods_take_categories_or_refuse_them_with_the_remedy(method):
     request = Request(x=x, y=y, divergences=[est.divergence("kl")], method=method, categories=(0,))
     if method in ("auto", "neural", "nwj", "dv", "counts"):
         return  # auto is tested above, counts by codes
-    with pytest.raises(DataError, match="column 0 holds categories.*choose auto, neural or counts, or drop the column"):
+    with pytest.raises(
+        DataError, match=r"column 0 holds categories.*choose auto, neural or counts, or drop the column"
+    ):
         METHODS[method](request)
 
 
-@pytest.mark.parametrize("method", ["knn", "ratio", "gaussian", "telescoping"])
-def test_the_refusal_counts_columns_as_the_user_does(method):
+def test_the_refusal_counts_columns_as_the_user_does():
     x, y, _ = frames("independent", 60)
     there = [pd.DataFrame({"one": 1.0, "x": frame.x, "word": frame.word}) for frame in (x, y)]
-    with pytest.raises(DataError, match="column (2|word) .*holds categories"):
-        est.estimate(*there, method=method)
+    with pytest.raises(DataError, match=r"column (2|word) .*holds categories"):
+        est.estimate(*there, method="knn")
     assert math.isfinite(est.estimate(*there, method="knn", drop=["word"]).value)
 
 

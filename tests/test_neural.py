@@ -10,7 +10,7 @@ import pytest
 
 import estimators as est
 from estimators.contract import Fit, Request
-from estimators.density_ratio.folds import BLOCKS, HeldOut, blocks
+from estimators.density_ratio.folds import BLOCKS, HeldOut, Rows, blocks
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
 from estimators.methods.neural import DECAYS, Schedule, fit_folds
@@ -171,3 +171,54 @@ def test_a_fit_holds_what_critics_found():
 def test_too_few_rows_are_refused():
     with pytest.raises(DataError, match="10 a side"):
         neural.estimate(request(*normals(0, n=9)))
+
+
+# --- half of the rows -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_half_of_the_rows_are_every_second_one_or_those_of_every_second_group(columns):
+    """Whole groups, whichever set their rows are in; a row of several groups goes with its first."""
+    rng = np.random.default_rng(0)
+    rows = Rows(rng.permutation(100)[:60], rng.permutation(90)[:50])
+    labels = [rng.integers(0, 30, k) for k in (100, 90)]
+    groups = [k if columns == 1 else np.column_stack([k, rng.integers(0, 30, len(k))]) for k in labels]
+    half = neural.halved(rows, tuple(groups) if columns else None)
+    if not columns:
+        np.testing.assert_array_equal(half.p, rows.p[::2])
+        np.testing.assert_array_equal(half.q, rows.q[::2])
+        return
+    for all_rows, kept, of in zip(rows, half, labels, strict=True):
+        np.testing.assert_array_equal(kept, all_rows[of[all_rows] % 2 == 0])
+
+
+class Numbered:
+    """A critic whose log-ratios are its number, and its references' the opposite of that."""
+
+    def __init__(self, number: int):
+        self.number, self.features = float(number), self
+
+    def __call__(self, rows, pad=0):
+        return np.full(len(rows), self.number)
+
+    def reference(self, rows):
+        return -self(rows)
+
+
+@pytest.mark.parametrize("n", [300, SIZE])
+def test_the_rows_of_two_blocks_are_followed_from_half_of_the_rows_to_all(monkeypatch, n):
+    def fit_critics(folds, *_):
+        return list(map(Numbered, range(len(folds)))), {"trained_bound": [0.0]}
+
+    monkeypatch.setattr(neural, "fit_critics", fit_critics)
+    cut = blocks(n, n, 0)
+    learning = neural.cross_fit(request(*normals(0, n=n)), cut).learning
+    if n == SIZE:
+        assert learning is None  # too few
+        return
+    followed = np.concatenate([cut[0].p, cut[1].p])
+    np.testing.assert_array_equal(learning.rows.p, followed)
+    critics = np.repeat([[0.0, 2.0], [1.0, 3.0]], n // BLOCKS, axis=1)
+    np.testing.assert_array_equal(learning.now.log_p, critics)
+    np.testing.assert_array_equal(learning.before.log_q, CRITICS + critics)
+    np.testing.assert_array_equal(learning.references.log_p, -critics)

@@ -1,4 +1,4 @@
-"""Equations between columns: found where they hold, none where there is chance, and apart where one set alone has one."""
+"""Equations between columns: found where they hold, not where there is chance; sets of which one has one are apart."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import pytest
 import estimators as est
 from estimators import estimation
 from estimators.contract import Fit, Interval
-from estimators.samples.planes import MORE, apart, equations
+from estimators.samples import planes
+from estimators.samples.planes import MORE, equations, reduced
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -28,7 +29,12 @@ KINDS = {
 
 
 def found(rows) -> list[tuple[int, tuple[int, ...]]]:
-    return [tuple(equation) for equation in equations(np.asarray(rows, float), np.arange(rows.shape[1]))]
+    there = equations(np.asarray(rows, float), np.arange(rows.shape[1]))
+    return [(equation.column, equation.of) for equation in there if equation.holds]
+
+
+def apart(x, y) -> str:
+    return planes.apart(x, y, np.arange(x.shape[1]))
 
 
 @pytest.mark.parametrize("rows, expected", KINDS.values(), ids=KINDS)
@@ -42,10 +48,10 @@ def test_ordinary_columns_fulfil_no_equation(kind):
         rng = np.random.default_rng(seed)
         d, n = int(rng.integers(2, 12)), int(rng.integers(40, 400))
         rows = {
-            "normal": lambda: rng.normal(size=(n, d)) @ rng.normal(size=(d, d)),
-            "counts": lambda: rng.poisson(3.0, size=(n, d)),
-            "few rows": lambda: rng.normal(size=(d + MORE - 1, d)) @ np.ones((d, d)),
-        }[kind]()
+            "normal": rng.normal(size=(n, d)) @ rng.normal(size=(d, d)),
+            "counts": rng.poisson(3.0, size=(n, d)),
+            "few rows": rng.normal(size=(d + MORE - 1, d)) @ np.ones((d, d)),
+        }[kind]
         other = rng.normal(size=rows.shape)
         assert found(rows) == [] and apart(rows.astype(float), other) == ""
 
@@ -69,6 +75,16 @@ def test_sets_of_which_one_alone_fulfils_an_equation_are_apart(other, scale):
     words = "disjoint support: in {} column 2 is a linear function of columns 0 and 1, and no row of {}"
     assert one.startswith(words.format("x", "y"))
     assert back.startswith(words.format("x", "y") if other == "another plane" else words.format("y", "x"))
+
+
+def test_a_column_that_nearly_is_one_gives_way_to_the_difference():
+    rows, small = np.array(KINDS["a little noise"][0]), 1e-4 * FULL[:, 2]
+    (equation,) = equations(rows, np.arange(3))
+    assert (equation.column, equation.of, equation.holds) == (2, (0, 1), False)
+    np.testing.assert_allclose(equation.slopes, 1.0, atol=1e-4)
+    np.testing.assert_allclose(reduced(rows, [equation])[:, 2], small, atol=1e-4)
+    np.testing.assert_array_equal(reduced(rows, [equation])[:, :2], rows[:, :2])
+    assert reduced(PLANE, equations(PLANE, np.arange(3))) is PLANE
 
 
 @pytest.fixture

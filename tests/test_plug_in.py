@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.integrate import quad
 
 import estimators as est
-from estimators.contract import Request, Scores
+from estimators.contract import Interval, Request, Scores
 from estimators.density_ratio.folds import HeldOut, Rows
-from estimators.density_ratio.plug_in import STEEPEST, lower_bound, plug_in
+from estimators.density_ratio.plug_in import REST, STEEPEST, UNCHANGED, Calibrated, _followed, lower_bound, plug_in
 from estimators.estimation import Estimate
 
 SUPPORT = (-14.0, 14.0)
@@ -342,3 +342,31 @@ def test_steep_log_ratios_give_numbers_or_infinities_but_never_nan(name, size):
     (e,) = plugged(log_p, log_q, [name])
     figures = e.value, e.low, e.high, e.diagnostics["lower_bound"], e.diagnostics["lower_bound_standard_error"]
     assert not any(math.isnan(v) for v in figures) and math.isfinite(e.value)
+
+
+# --- the learning curve -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kl", "js"])
+@pytest.mark.parametrize("before", ["the same", "by chance", "a little less", "much less", "more", "much more"])
+def test_the_interval_goes_on_where_critics_of_twice_the_rows_took_the_value(name, before):
+    """True log-ratios now, shrunken or stretched ones before; what moved is the difference of two means over rows."""
+    d, rng = est.divergence(name), np.random.default_rng(4)
+    log_ratio = np.concatenate([SHIFTED.log_ratio(rows) for rows in SHIFTED.draw(rng, N)])
+    scale = {"a little less": 0.99, "much less": 0.5, "more": 1.1, "much more": 1.3}.get(before, 1.0)
+    earlier = np.where(np.arange(2 * N) < 2 * (before == "by chance"), 0.0, scale * log_ratio)
+    scales = earlier, log_ratio, 0.9 * log_ratio  # half of the rows, all, the references alone
+    stages = [[Calibrated.of(Scores(*np.split(s, 2)), UNCHANGED)] for s in scales]
+    r = np.exp(scales)
+    f = {"kl": lambda r: r * np.log(r) - r + 1.0, "js": lambda r: 0.5 * (r * np.log(r) - (1 + r) * np.log((1 + r) / 2))}
+    was, now, alone = np.mean(f[name](r) / (0.5 * r + 0.5), axis=1)
+    x = np.zeros((N, 1))
+    asked, interval = Request(x=x, y=x, divergences=[d], method="given"), Interval(now, now - 0.01, now + 0.01, 0.005)
+    e = _followed(d, interval, Rows(np.arange(N), np.arange(N)), stages, asked)
+    assert e.diagnostics["learned_from_second_half"] == pytest.approx(now - was, rel=1e-3, abs=1e-9)
+    assert e.diagnostics["found_by_networks"] == pytest.approx(now - alone, rel=1e-3)
+    assert (e.value, e.standard_error) == (now, 0.005)
+    high = {"a little less": now + 0.01 + REST * (now - was), "much less": d.upper_limit()}.get(before, now + 0.01)
+    low = max(now - 0.01 + (REST * (now - was) if "more" in before else 0.0), 0.0)
+    assert (e.low, e.high) == pytest.approx((low, high), rel=1e-5)
+    assert any("lower bound only" in w for w in e.warnings) == (before == "much less") and len(e.warnings) <= 1

@@ -7,6 +7,7 @@ from scipy import stats
 from estimators.density_ratio.copulas import canonical, degrees_of_freedom, of_pairs, student_copula
 from estimators.density_ratio.references import (
     STEEPEST,
+    Boxes,
     NormalScores,
     References,
     additive,
@@ -228,3 +229,30 @@ def test_variables_that_share_one_scale_are_a_students_copula(df, marginals):
     found = student_copula(scores, 1, chosen)
     assert error(found(scores), truth) < 0.3 * truth.std() and abs(np.mean(found(scores) - truth)) < 0.1 * truth.mean()
     assert 0.5 * df <= chosen <= 2.0 * df
+
+
+@pytest.mark.parametrize("n", [1000, 4000])
+def test_boxes_are_the_log_ratio_of_uniform_laws(n):
+    """A cube within a cube of eight times the volume, and two cubes that overlap in half of either."""
+    rng = np.random.default_rng(7)
+    p, q, error = rng.uniform(0.5, 1.5, (n, 3)), rng.uniform(0.0, 2.0, (n, 3)), 4.0 / np.sqrt(0.125 * n)
+    inner, outer = np.full((1, 3), 1.0), np.full((1, 3), 0.1)
+    assert Boxes.fit(p, q)(inner) == pytest.approx(np.log(8.0), abs=error)
+    assert Boxes.fit(q, p)(inner) == pytest.approx(-np.log(8.0), abs=error)
+    assert Boxes.fit(p, q)(outer) < -np.log(0.05 * n) and Boxes.fit(q, p)(outer) > np.log(0.05 * n)
+    half = p + np.array([0.5, 0.0, 0.0])
+    of_p, both, of_q, neither = (np.array([[x, 1.0, 1.0]]) for x in (0.7, 1.2, 1.7, 9.0))
+    found = Boxes.fit(p, half)
+    assert found(both) == pytest.approx(0.0, abs=0.05) and found(neither) == pytest.approx(0.0, abs=1e-12)
+    assert found(of_p) > np.log(0.05 * n) and found(of_q) < -np.log(0.05 * n)
+
+
+def test_boxes_find_little_between_samples_of_one_normal_law():
+    """Some rows stick out of the other set's box: of the few there are, in the mean of all rows nothing."""
+    found = []
+    for seed in range(40):
+        p, q, rows = np.random.default_rng(seed).normal(size=(3, 1000, 3))
+        ratios = Boxes.fit(p, q)(rows)
+        assert np.mean(np.abs(ratios)) < 0.05
+        found.append(np.mean(ratios))
+    assert abs(np.mean(found)) < 4.0 * stats.sem(found)

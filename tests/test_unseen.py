@@ -104,29 +104,30 @@ def test_an_end_is_hard_where_the_density_stops(law, end):
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("side, name", [(0, "kl"), (1, "reverse_kl")])
 def test_the_certified_value_is_that_of_shares_at_their_ends(side, name, confidence):
-    """Wilson's end of the one, and the share of which a sample shows nothing with probability 1 − confidence."""
-    sizes, rows = (400, 900), np.arange(400) < 120
-    asked = request(*(np.zeros((k, 1)) for k in (sizes if side == 0 else sizes[::-1])), confidence=confidence)
-    smallest = stats.binomtest(120, 400).proportion_ci(confidence, "wilson").low
-    largest = -math.log(1.0 - confidence) / 900
-    expected = binary_kl(smallest, largest)
-    assert certified(est.divergence(name), rows, side, asked) == pytest.approx(expected, rel=1e-5)
-    grouped = [np.zeros((4 * k, 1)) for k in (len(asked.x), len(asked.y))]  # every row four times, with its group
-    labels = np.repeat(np.arange(len(asked.x)), 4), 5000 + np.repeat(np.arange(len(asked.y)), 4)
-    four = request(*grouped, confidence=confidence, groups=labels)
-    assert certified(est.divergence(name), np.repeat(rows, 4), side, four) == pytest.approx(expected, rel=1e-5)
+    """Wilson's end of the share in one set, and the most that the other may have; groups count, not their rows."""
+    d, rows = est.divergence(name), np.zeros((400, 1))
+    expected = binary_kl(stats.binomtest(120, 400).proportion_ci(confidence, "wilson").low, 0.004)
+    asked = request(rows, rows, confidence=confidence)
+    assert certified(d, 0.3, 0.004, side, asked) == pytest.approx(expected, rel=1e-5)
+    assert certified(d, 0.3, 0.3, side, asked) == d.value_at_one
+    labels, four = np.repeat(np.arange(400), 4), np.repeat(rows, 4, axis=0)
+    asked = request(four, four, confidence=confidence, groups=(labels, 400 + labels))
+    assert certified(d, 0.3, 0.004, side, asked) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["category", "atom"])
 @pytest.mark.parametrize("expected_rows", [0.3, 1.0, 3.0])
-def test_a_share_too_small_to_be_seen_costs_no_coverage(expected_rows):
-    """The other set has the category after all: at most one low end in twenty lies above the truth."""
+def test_a_share_too_small_to_be_seen_costs_no_coverage(kind, expected_rows):
+    """The other set has the value after all, in so many rows of 500: one low end in twenty may lie above the truth."""
     n, p, q = 500, 0.1, expected_rows / 500
     truth, rng, above = binary_kl(p, q), np.random.default_rng(0), []
-    for _ in range(400):
-        rows, seen = rng.random(n) < p, rng.random(n) < q
-        asked = request(rows[:, None] * 1.0, np.zeros((n, 1)))
-        above.append(not seen.any() and certified(est.divergence("kl"), rows, 0, asked) > truth)
-    assert np.mean(above) <= 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / 400)
+    options = {"categories": (0,)} if kind == "category" else {}
+    for _ in range(300):
+        x, y = (np.where(rng.random((n, 1)) < share, 0.0, rng.normal(size=(n, 1))) for share in (p, q))
+        x, y = ((x == 0.0) * 1.0, (y == 0.0) * 1.0) if kind == "category" else (x, y)
+        fit = Fit("neural", [FOUND._replace(low=0.0)] * len(NAMES))
+        above.append(allowed_for(fit, request(x, y, **options)).intervals[0].low > truth)
+    assert np.mean(above) <= 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / 300)
 
 
 # --- at the door ------------------------------------------------------------------------------------------------------

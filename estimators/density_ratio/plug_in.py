@@ -205,7 +205,7 @@ def _followed(
     if not abs(moved) > request.quantile * error:
         return interval
     if moved < 0.0:
-        return interval._replace(low=interval.low + REST * moved)
+        return interval._replace(low=max(interval.low + REST * moved, min(d.value_at_one, interval.low)))
     if moved <= SLOW * abs(interval.value):
         return interval._replace(high=min(interval.high + REST * moved, d.upper_limit()))
     words = f"lower bound only: critics of twice the rows found {moved:.3g} more, so that more rows may find more still"

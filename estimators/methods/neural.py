@@ -45,6 +45,7 @@ from estimators.density_ratio.plug_in import lower_bound, plug_in
 from estimators.density_ratio.references import Coordinates, References, stack
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
+from estimators.samples.arrays import Groups
 
 METHODS = {
     "neural": "critics trained with the logistic loss, the bound of the Jensen–Shannon divergence",
@@ -111,12 +112,18 @@ def cross_fit(
     fit_references = fit_references or references(x, y, request.categories)
     rng = np.random.default_rng(request.seed)
     parts = cross_fits(cut)
-    rows = {
-        id(part.train): (x[subsample(part.train.p, MOST, rng)], y[subsample(part.train.q, MOST, rng)])
+    chosen = {
+        id(part.train): Rows(subsample(part.train.p, MOST, rng), subsample(part.train.q, MOST, rng))
         for part in parts[::2]
     }
+    rows = {key: (x[part.p], y[part.q]) for key, part in chosen.items()}
     folds = [Fold(*rows[id(part.train)], *rows[id(part.validation)]) for part in parts]
-    halves = halved(folds[: 2 * FOLLOWED])
+    half = {key: halved(part, request.groups) for key, part in chosen.items()}
+    halves = [
+        Fold(x[half[id(part.train)].p], y[half[id(part.train)].q], *rows[id(part.validation)])
+        for part in parts[: 2 * FOLLOWED]
+    ]
+    halves = halves if min(map(min, (map(len, fold) for fold in halves))) >= FEWEST else []
     critics, diagnostics = fit_critics([*folds, *halves], request.seed, objective, fit_references, len(folds))
     pad = max(max(map(len, block)) for block in cut)
     held_out = HeldOut.of(request, parts, critics[: len(folds)], pad=pad)
@@ -131,12 +138,13 @@ def cross_fit(
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
 
 
-def halved(folds: Sequence[Fold]) -> list[Fold]:
-    """The folds with every second row for training; none where too few would be left."""
-    if min(min(len(fold.train_p), len(fold.train_q)) for fold in folds) < 2 * FEWEST:
-        return []
-    half = {id(fold.train_p): (fold.train_p[::2], fold.train_q[::2]) for fold in folds}
-    return [Fold(*half[id(fold.train_p)], *fold[2:]) for fold in folds]
+def halved(rows: Rows, groups: Groups | None) -> Rows:
+    """Half of the rows: every second one, or those of every second group."""
+    if groups is None:
+        return Rows(rows.p[::2], rows.q[::2])
+    first = [labels.reshape(len(labels), -1)[:, 0] for labels in groups]
+    second = np.unique(np.concatenate(first))[1::2]
+    return Rows(*(side[~np.isin(labels[side], second)] for side, labels in zip(rows, first, strict=True)))
 
 
 def references(x: np.ndarray, y: np.ndarray, categories: tuple[int, ...] = ()) -> FitReferences:

@@ -77,6 +77,13 @@ class Samples:
         ]
         return np.ascontiguousarray(np.concatenate(columns).T, np.float64) if self.levels else self.values
 
+    def require_numbers(self, remedy: str) -> None:
+        """Raise DataError where a column holds categories."""
+        for column in self.levels:
+            raise DataError(
+                f"{self.name}: {self.called(column)} holds categories, where only numbers will do; {remedy}"
+            )
+
     def called(self, column: int) -> str:
         """How messages call a column."""
         return f"column {column} ({printable(self.columns[column])})" if self.columns else f"column {column}"
@@ -116,6 +123,8 @@ def as_samples(
         ValueError: an unknown `nan_policy`.
     """
     if isinstance(array, Samples):
+        if drop or categorical:
+            raise DataError(f"{array.name}: read already; give drop= and categorical= to read_samples")
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
         names = [tuple(map(str, wanted)) for wanted in (drop, categorical)]

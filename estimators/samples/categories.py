@@ -45,9 +45,19 @@ def meaning(words: Sequence[str], codes: np.ndarray, where: Where, forced: bool 
         if len(words) == rows or len(words) > max(FEW, rows / 2):
             counted = f"{len(words)} of {rows} cells of its column differ, as identifiers do"
             raise DataError(f"{place(0)} is not a number, and {counted}; correct it or drop the column (--drop NAME)")
-    levels = tuple(sorted(words))
+    called = [level(word) for word in words] if forced else list(words)
+    levels = tuple(sorted(set(called)))
     ranks = {word: float(rank) for rank, word in enumerate(levels)}
-    return _each([ranks[word] for word in words], codes), levels, f"text: taken as {len(levels)} categories"
+    return _each([ranks[word] for word in called], codes), levels, f"text: taken as {len(levels)} categories"
+
+
+def level(cell: str | float) -> str:
+    """The name of a category that may be written as a number: 7 is 7.0 is 07."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return str(cell)
+    return str(int(number)) if number == np.floor(number) and np.isfinite(number) else repr(number)
 
 
 def _each(values: Sequence[float], codes: np.ndarray) -> np.ndarray:
@@ -145,7 +155,7 @@ def select(raw: Raw, drop: Sequence[str] = (), categorical: Sequence[str] = ()) 
         finite = np.isfinite(array[:, j])
         numbers, codes = np.unique(array[finite, j], return_inverse=True)
         array[finite, j] = codes
-        levels[j] = tuple(str(int(x)) if x == int(x) else repr(float(x)) for x in numbers)
+        levels[j] = tuple(map(level, numbers))
         notes.append(f"{label(j, raw.columns, start)}: taken as {len(numbers)} categories")
     raw = raw._replace(array=array, levels=levels, notes=(*raw.notes, *notes))
     return without(raw, dropped, f"dropped {', '.join(label(j, raw.columns, start) for j in dropped)}") if drop else raw

@@ -24,17 +24,24 @@ def of_frame(frame: Any, drop: Sequence[str], categorical: Sequence[str]) -> Raw
     names = tuple(map(str, found)) if any(isinstance(name, str) for name in found) else ()
     at = frame.iloc if hasattr(frame, "iloc") else None
     series = [frame[name] if at is None else at[:, j] for j, name in enumerate(found)]
-    named = [str(name) for name, column in zip(found, series) if str(column.dtype).lower().startswith("categor")]
-    columns, categorical = list(map(np.asarray, series)), (*categorical, *named)
-    if columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
+    coded = [j for j, column in enumerate(series) if str(column.dtype).lower().startswith("categor")]
+    columns = list(map(np.asarray, series))
+    if not coded and columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
         return Raw(np.stack(columns, axis=1), columns=names)
-    return of_columns(columns, names, len(frame), drop, categorical)
+    return of_columns(columns, names, len(frame), drop, categorical, coded)
 
 
 def of_columns(
-    columns: Sequence[np.ndarray], names: tuple[str, ...], rows: int, drop: Sequence[str], categorical: Sequence[str]
+    columns: Sequence[np.ndarray],
+    names: tuple[str, ...],
+    rows: int,
+    drop: Sequence[str],
+    categorical: Sequence[str],
+    coded: Sequence[int] = (),
 ) -> Raw:
-    """Columns of any type, [rows] each, as numbers; what one that is to `drop` holds is not asked.
+    """Columns of any type, [rows] each, as numbers, those `coded` and those that are `categorical` as categories.
+
+    What one that is to `drop` holds is not asked.
 
     Raises DataError: a column that is neither numbers, dates nor categories.
     """
@@ -45,7 +52,7 @@ def of_columns(
             continue
         called = label(j, names, 0)
         where = lambda row, called=called: f"row {row}, {called}"  # noqa: E731
-        values[:, j], found, what = read(column, where, known in categorical)
+        values[:, j], found, what = read(column, where, known in categorical or j in coded)
         notes += [f"{called} holds {what}"] if what else []
         if found:
             levels[j] = found
@@ -57,9 +64,9 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> tuple[np.ndar
 
     Raises DataError: objects of other types, or words that hardly repeat.
     """
-    if cells.dtype.kind in "biuf":
+    if cells.dtype.kind in "biuf" and not forced:
         return cells.astype(np.float64), (), ""
-    if cells.dtype.kind == "M":
+    if cells.dtype.kind == "M" and not forced:
         return _days(cells), (), DATES
     cells = cells.astype(object)
     missing = np.array([_missing(cell) for cell in cells], bool)
@@ -96,5 +103,5 @@ def _missing(cell: Any) -> bool:
     """None, NaN, NaT and pandas' NA: what does not equal itself, or will not say."""
     try:
         return cell is None or bool(cell != cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError):
         return True

@@ -37,6 +37,8 @@ COMMA = re.compile(_NUMBER % (".' ", r",\d+", r",\d+"), re.IGNORECASE)
 PAIRS = re.compile(r"[+-]?\d+,\d+(, ?[+-]?\d+,\d+)+")  # two or more numbers, each with a decimal comma
 ZEROS = re.compile(r",0\d|(^|[^\d])-0,")  # as decimals have, but no whole numbers
 
+ABSENT = MISSING - {"na", "n/a", "none", "?", "."}
+"""What is missing among words too, where None may be the mildest grade and NA a region."""
 WORDS = ("word", "flag", "date")
 """Kinds of cells that hold no number."""
 
@@ -46,7 +48,7 @@ Convert = Callable[[list[str]], list[float | None]]
 
 def read_text(source: Source) -> Raw:
     """A table of numbers, of categories and of dates."""
-    # a byte outside the encoding stands in a header, where it does no harm, or in a cell that is refused
+    # a byte outside the encoding stands in a header, where it does no harm, or in a cell or word that is refused
     with _decoded(source, "replace") as stream:
         table = Table(stream)
         with suppress(DataError):
@@ -436,4 +438,6 @@ class Words(dict[str, float]):
 
     def __call__(self, cell: str) -> float:
         word = cell.strip()
-        return math.nan if word.lower() in MISSING else self.setdefault(word, float(len(self)))
+        if "\ufffd" in word:
+            raise DataError(f"{word[:40]!r} holds a letter that is not UTF-8; save the file as UTF-8")
+        return math.nan if word.lower() in ABSENT else self.setdefault(word, float(len(self)))

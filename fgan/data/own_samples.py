@@ -27,9 +27,7 @@ def own_samples(data: Data) -> Dataset:
     try:
         options: dict[str, Any] = {"key": data.key or None, "nan_policy": data.nan_policy, "flatten": data.flatten}
         own = files.read_slice(data.path, processes.index(), processes.count(), **options)
-        for column in own.samples.levels:
-            where = f"{own.samples.name}: {own.samples.called(column)}"
-            raise DataError(f"{where} holds categories, but a generator makes numbers; leave the column out")
+        own.samples.require_numbers("save the file without it")
         description = describe(own)
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
