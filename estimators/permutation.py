@@ -10,6 +10,7 @@ the statistic among its values under random relabellings is uniform: p ≤ α ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,12 +66,14 @@ def permutation_test(
     nan_policy: str = "raise",
     groups: tuple[Any, Any] | None = None,
     dependence: str | None = None,
+    drop: Sequence[Any] = (),
+    categorical: Sequence[Any] = (),
 ) -> PermutationTest:
     """A test of D_f(P‖Q) = 0, exact for every number of samples.
 
     Args:
-        x, y, nan_policy, groups, dependence: as in `estimate`; here a group holds rows of one set only, which are
-            relabelled together.
+        x, y, nan_policy, groups, dependence, drop, categorical: as in `estimate`; here a group holds rows of one set
+            only, which are relabelled together.
         divergence: whose held-out bound is the statistic.
         permutations: relabellings; p is at least 1/(permutations + 1).
 
@@ -81,7 +84,8 @@ def permutation_test(
     check_settings(seed, 0.95)
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
-    p, q = matched(*(as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (y, "y"))))
+    options: dict[str, Any] = {"nan_policy": nan_policy, "drop": drop, "categorical": categorical}
+    p, q = matched(*(as_samples(v, name=n, **options) for v, n in ((x, "x"), (y, "y"))))
     notes = [*p.notes, *q.notes, *check_pair(p, q)]
     if same_content(p.values, q.values):
         n, m, null = len(p.values), len(q.values), np.zeros(permutations)

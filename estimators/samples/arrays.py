@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.categories import select
+from estimators.samples.categories import INDEX, select
 from estimators.samples.columns import decimals, grids, written
 from estimators.samples.objects import of_columns, of_frame
 from estimators.samples.raw import DataError, Raw, printable
@@ -70,9 +70,9 @@ class Samples:
         return dataclasses.replace(self, values=values, notes=(*self.notes, note))
 
     def indicated(self) -> np.ndarray:
-        """The values with a column of 0 and 1 for each category in place of a column of codes."""
+        """The values with a column of 0 and 1 for each category but the first in place of a column of codes."""
         columns = [
-            self.values[:, j] == np.arange(len(self.levels[j]))[:, None] if j in self.levels else column[None]
+            self.values[:, j] == np.arange(1, len(self.levels[j]))[:, None] if j in self.levels else column[None]
             for j, column in enumerate(self.values.T)
         ]
         return np.ascontiguousarray(np.concatenate(columns).T, np.float64) if self.levels else self.values
@@ -140,7 +140,9 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     """
     if x.values.shape[1] != y.values.shape[1]:
         shapes = f"{x.name} has shape {x.values.shape}, {y.name} has shape {y.values.shape}"
-        raise DataError(f"{shapes}: both need the same number of columns")
+        index = [side.name for side in (x, y) if any(INDEX in note for note in side.notes)]
+        without = f"; of {' and '.join(index)} an index was dropped" if index else ""
+        raise DataError(f"{shapes}: both need the same number of columns{without}")
     if x.shape and y.shape and x.shape != y.shape:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")

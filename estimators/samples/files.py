@@ -26,7 +26,7 @@ import numpy as np
 
 from estimators.samples import readers, text
 from estimators.samples.arrays import Samples, checked, naming
-from estimators.samples.categories import is_index, select, without
+from estimators.samples.categories import INDEX, is_index, select, without
 from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, FREE_EXPANSION, MAX_EXPANSION, Source
 
@@ -153,7 +153,7 @@ def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) 
     """`raw` as samples, without the row index of a table as text."""
     several = raw.lines is not None and raw.array.shape[1] > 1 and (raw.places or (0,))[0] == 0
     if several and 0 not in raw.levels and is_index(raw.array[:, 0], raw.columns[0] if raw.columns else None):
-        raw = without(raw, [0], "the first column counts the rows: taken for an index and dropped")
+        raw = without(raw, [0], INDEX)
     return checked(raw, name, nan_policy, minimum, flatten)
 
 

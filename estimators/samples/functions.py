@@ -113,7 +113,8 @@ def _continuous(column: np.ndarray) -> bool:
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean(axis=0)) / values.std(axis=0)
+    scaled = values / np.abs(values).max(axis=0)  # squares of very small numbers would be 0
+    return (scaled - scaled.mean(axis=0)) / scaled.std(axis=0)
 
 
 def _rounding(values: np.ndarray) -> np.ndarray:

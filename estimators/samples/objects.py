@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.samples.categories import Where, label, meaning
+from estimators.samples.categories import INDEX, INDEX_NAMES, Where, is_index, label, meaning
 from estimators.samples.raw import DataError, Raw, printable
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
@@ -26,6 +26,10 @@ def of_frame(frame: Any, drop: Sequence[str], categorical: Sequence[str]) -> Raw
     series = [frame[name] if at is None else at[:, j] for j, name in enumerate(found)]
     coded = [j for j, column in enumerate(series) if str(column.dtype).lower().startswith("categor")]
     columns = list(map(np.asarray, series))
+    numeric = bool(columns) and columns[0].dtype.kind in "iuf" and len(columns) > 1
+    if names and numeric and INDEX_NAMES.fullmatch(names[0]) and is_index(columns[0], names[0]):
+        rest = of_frame(at[:, 1:] if at is not None else frame[list(found[1:])], drop, categorical)
+        return rest._replace(notes=(INDEX, *rest.notes))
     if not coded and columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
         return Raw(np.stack(columns, axis=1), columns=names)
     return of_columns(columns, names, len(frame), drop, categorical, coded)
