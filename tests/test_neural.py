@@ -155,7 +155,7 @@ def test_more_rows_than_are_used_are_cut_to_as_many(monkeypatch):
 
     monkeypatch.setattr(neural, "fit_critics", fit_critics)
     figures = neural.cross_fit(request(*normals(0)), CUT).diagnostics
-    assert {len(rows) for fold in figures["folds"] for rows in fold} == {20}
+    assert {len(rows) for fold in figures["folds"] for rows in fold[:4]} == {20}
 
 
 # --- what is returned -------------------------------------------------------------------------------------------------

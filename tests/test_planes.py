@@ -119,3 +119,13 @@ def test_planes_apart_have_the_greatest_divergence_and_say_why(seen):
         assert e.value == e.low == e.high == pytest.approx(most) and e.method == "exact"
         assert any("column 2 is a linear function" in w for w in e.warnings)
     assert not seen
+
+
+@pytest.mark.parametrize("place", [0.0, 5.0, 50.0])
+def test_sums_in_single_precision_are_sums_wherever_the_other_set_lies(place):
+    """What rounding does to the slopes grows with the distance at which the equation is asked."""
+    for seed in range(20):
+        terms = np.random.default_rng(seed).normal(size=(2, 100, 2)).astype(np.float32)
+        terms[1] += np.float32(place)
+        x, y = (np.column_stack([side, side.sum(axis=1)]).astype(float) for side in terms)
+        assert apart(x, y) == "" and apart(y, x) == ""

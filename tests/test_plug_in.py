@@ -318,10 +318,10 @@ def test_a_value_that_rests_on_ratios_beyond_n_is_heavy_tailed_and_less_sure(fre
     assert kl.low < 5.0 * truth < kl.high
 
 
-def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_its_bound_is_negative():
+def test_a_critic_that_tells_the_wrong_way_round_is_turned_by_calibration_and_its_bound_is_the_least():
     log_p, log_q = -np.linspace(-1.0, 3.0, 50), np.linspace(-1.0, 3.0, 50)
     (e,) = plugged(log_p, log_q, ["kl"])
-    assert e.diagnostics["lower_bound"] < 0.0 < e.value and e.diagnostics["calibration"][1] < 0.0
+    assert e.diagnostics["lower_bound"] == 0.0 < e.value and e.diagnostics["calibration"][1] < 0.0
 
 
 @pytest.mark.parametrize("name, negative", [("total_variation", True), ("kl", False)])

@@ -206,7 +206,7 @@ def _followed(
         return interval
     if moved < 0.0:
         return interval._replace(low=max(interval.low + REST * moved, min(d.value_at_one, interval.low)))
-    if moved <= SLOW * abs(interval.value):
+    if moved <= max(SLOW * abs(interval.value), interval.high - interval.value):  # or within what chance does anyway
         return interval._replace(high=min(interval.high + REST * moved, d.upper_limit()))
     words = f"lower bound only: critics of twice the rows found {moved:.3g} more, so that more rows may find more still"
     return interval._replace(high=d.upper_limit(), warnings=(*interval.warnings, words))

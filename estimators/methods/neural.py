@@ -43,6 +43,7 @@ from estimators.density_ratio.folds import (
 from estimators.density_ratio.mixed import MixedReferences, of_categories
 from estimators.density_ratio.plug_in import lower_bound, plug_in
 from estimators.density_ratio.references import Coordinates, References, stack
+from estimators.density_ratio.sizes import filled, round_down, round_up, thinned
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
 from estimators.samples.arrays import Groups
@@ -81,12 +82,17 @@ class Schedule(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """One critic's rows [rows, d], or inputs of its network: those for training and those for validation."""
+    """One critic's rows [rows, d], or inputs of its network: those for training and those for validation.
+
+    Only the first `size_p` and `size_q` rows for training count, all if None.
+    """
 
     train_p: Any
     train_q: Any
     validation_p: Any
     validation_q: Any
+    size_p: Any = None
+    size_q: Any = None
 
 
 JS = Objective("fenchel", "js")
@@ -123,7 +129,7 @@ def cross_fit(
         Fold(x[half[id(part.train)].p], y[half[id(part.train)].q], *rows[id(part.validation)])
         for part in parts[: 2 * FOLLOWED]
     ]
-    halves = halves if min(map(min, (map(len, fold) for fold in halves))) >= FEWEST else []
+    halves = halves if min(min(len(fold.train_p), len(fold.train_q)) for fold in halves) >= FEWEST else []
     critics, diagnostics = fit_critics([*folds, *halves], request.seed, objective, fit_references, len(folds))
     pad = max(max(map(len, block)) for block in cut)
     held_out = HeldOut.of(request, parts, critics[: len(folds)], pad=pad)
@@ -165,8 +171,7 @@ def fit_critics(
     made = side_by_side(lambda f: TrainingHalf.of(f.train_p, f.train_q, fit_references), trained.values(), longest)
     halves = dict(zip(trained, made, strict=True))
     features, inputs = zip(*side_by_side(lambda f: halves[id(f.train_p)].inputs(f), folds, longest), strict=True)
-    stacked = Fold(*map(_repeated, zip(*inputs, strict=True)))
-    best, course = fit_folds(jax.random.key(seed), stacked, objective, SCHEDULE)
+    best, course = fit_folds(jax.random.key(seed), stacked(inputs), objective, SCHEDULE)
     critics = [
         Critic.of(each, jax.tree.map(lambda w, c=c: w[:, c], best), fold)
         for c, (each, fold) in enumerate(zip(features, inputs, strict=True))
@@ -177,10 +182,17 @@ def fit_critics(
     return critics, {**_history(course), "trained_bound": bounds}
 
 
-def _repeated(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows of each array again from the start until all have as many as the longest: [arrays, rows, inputs]."""
-    longest = max(map(len, arrays))
-    return np.stack([a[np.arange(longest) % len(a)] for a in arrays])
+def stacked(folds: Sequence[Fold]) -> Fold:
+    """The inputs of all folds as one: [critics, rows, inputs], in few sizes.
+
+    Rows of zeros, of which none is drawn, fill up what trains to a power of two. Of the validation rows up to a fifth
+    are left out, evenly.
+    """
+    train = [[fold[side] for fold in folds] for side in (0, 1)]
+    validation = [[fold[side] for fold in folds] for side in (2, 3)]
+    longer = [np.stack([filled(a, 1 << (max(map(len, side)) - 1).bit_length()) for a in side]) for side in train]
+    fewer = [np.stack([thinned(a, round_down(min(map(len, side)))) for a in side]) for side in validation]
+    return Fold(*longer, *fewer, *(np.array(list(map(len, side)), np.int32) for side in train))
 
 
 class TrainingHalf(NamedTuple):
@@ -288,8 +300,11 @@ _apply = jax.jit(jax.vmap(NETWORK.apply, in_axes=(0, None), out_axes=1))
 
 
 def outputs(networks: Any, inputs: np.ndarray) -> np.ndarray:
-    """Each network's log-ratios [rows, networks] in float64; `networks` are parameters stacked on a first axis."""
-    return np.asarray(_apply(networks, inputs), np.float64)
+    """Each network's log-ratios [rows, networks] in float64; `networks` are parameters stacked on a first axis.
+
+    Rows are filled up to a size that few programs serve, at most a quarter more.
+    """
+    return np.asarray(_apply(networks, filled(inputs, round_up(len(inputs)))), np.float64)[: len(inputs)]
 
 
 class Trained(NamedTuple):
@@ -375,8 +390,11 @@ def _round(objective: Objective, schedule: Schedule, i, decay, key, fold: Fold, 
 
     def draw(key):
         p, q = jax.random.split(key)
-        rows_p = fold.train_p[jax.random.randint(p, (schedule.batch,), 0, len(fold.train_p))]
-        return rows_p, fold.train_q[jax.random.randint(q, (schedule.batch,), 0, len(fold.train_q))]
+
+        def of(key, rows, size):
+            return rows[jax.random.randint(key, (schedule.batch,), 0, len(rows) if size is None else size)]
+
+        return of(p, fold.train_p, fold.size_p), of(q, fold.train_q, fold.size_q)
 
     now, values = steps(step, draw, key, now, i * schedule.round_steps, schedule.round_steps)
     value = _bound(objective, now.network, fold.validation_p, fold.validation_q)

@@ -87,8 +87,9 @@ def apart(x: np.ndarray, y: np.ndarray, columns: np.ndarray) -> str:
         varying = columns[rows[:, columns].std(axis=0) > 0.0]
         for equation in (e for e in equations(rows[:, varying], varying) if e.holds):
             here, there = np.abs(equation.residual(rows)).max(), np.abs(equation.residual(others)).min()
+            far = 1.0 + (np.abs(others - rows.mean(axis=0)) / rows.std(axis=0))[:, list(equation.of)].max()
             full = all(decimals(rows[:, j]) is None for j in (equation.column, *equation.of))
-            if full and there > 2.0 * max(here, _precision(others)[equation.column]):
+            if full and there > 2.0 * far * max(here, _precision(others)[equation.column]):
                 return f"disjoint support: in {name} {equation}, and no row of {other} fulfils that equation"
     return ""
 
