@@ -89,7 +89,7 @@ KINDS = (
     Kind(
         "lower bound only",
         _LOWER,
-        "Critics that saw twice the rows found clearly more, so that more rows would find more still.",
+        "Critics of twice the rows found clearly more, or networks found what no closed form shows. There may be more.",
         "Take more rows, or report the lower end.",
     ),
     Kind(

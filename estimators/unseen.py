@@ -103,9 +103,11 @@ def hard_end(values: np.ndarray, ends: int = 1) -> float:
     ordered = np.sort(values)[::-1]
     stretches = [k for k in (SHORTEST << i for i in range(30)) if DEEPEST * k <= m] or [m // DEEPEST]
     for k in stretches:
+        if k < SHORTEST // 2:
+            break
         near, far = ordered[0] - ordered[k - 1], ordered[0] - ordered[2 * k - 1]
         noise = (1.0 + 0.5 * math.log10(ends)) / math.sqrt(k)
-        if k >= SHORTEST // 2 and near > 0.0 and math.log2(far / near) > BENT + noise:
+        if near > 0.0 and math.log2(far / near) > BENT + noise:
             return float(ordered[0] + BEYOND * near / k)
     return math.inf
 

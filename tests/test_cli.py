@@ -205,7 +205,7 @@ def test_the_table_has_a_line_a_divergence_and_each_warning_once(fgan, pair, stu
     assert lines[1].split() == ["divergence", "value", "low", "high", "std.", "error", "lower", "bound"]
     assert [line.split()[0] for line in lines[2:5]] == ["kl", "js", "jeffreys"]
     assert [line.split()[1:] for line in lines[2:5]] == [["0.5000", "0.2500", "inf", "nan", "–"]] * 3
-    assert lines[5:] == ["about all", "kl: k", "js, jeffreys: j"]
+    assert lines[5:] == ["about all", "kl: k", "js, jeffreys: j", "trust: interval covers"]
 
 
 def test_the_table_shows_the_lower_bound_and_the_checks(fgan, pair, answer):
@@ -224,10 +224,14 @@ def test_the_table_shows_the_lower_bound_and_the_checks(fgan, pair, answer):
     assert [line.split()[-1] for line in lines[2:4]] == ["0.3750", "0.1250"]
     assert lines[4:] == [
         "checks: effective sample size 31 of P, 27 of Q, mean p/q on Q 1.02 (ideal 1), mean q/p on P 0.97 (ideal 1), "
-        "training less held-out bound 0.0123"
+        "training less held-out bound 0.0123",
+        "trust: interval covers",
     ]
     answer(estimated(mean_ratio_on_q=1.5))
-    assert fgan("estimate", *pair).out.splitlines()[3:] == ["checks: mean p/q on Q 1.5 (ideal 1)"]
+    assert fgan("estimate", *pair).out.splitlines()[3:] == [
+        "checks: mean p/q on Q 1.5 (ideal 1)",
+        "trust: interval covers",
+    ]
 
 
 def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_path):

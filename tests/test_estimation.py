@@ -328,6 +328,7 @@ def test_an_estimate_holds_what_it_is_of():
         "standard_error": e.standard_error,
         "method": "neural",
         "units": "nats",
+        "trust": "interval covers",
         "confidence": 0.9,
         "lower_bound": e.diagnostics["lower_bound"],
         "warnings": list(e.warnings),
@@ -517,7 +518,8 @@ def test_a_common_affine_map_changes_nothing(plain, scale, offset):
 
 def test_digits_lost_far_from_zero_are_noted(plain):
     near, far = plain["js"], est.estimate(*(rows * 1e-3 + 1e9 for rows in FAR), "js")
-    assert far.value == pytest.approx(near.value, abs=1e-3) and near.value > 0.1
+    # rounding moves rows over the ends of what a set spans, which hardly matters
+    assert far.value == pytest.approx(near.value, abs=0.1 * near.standard_error) and near.value > 0.1
     assert warned(far, "few digits") and not warned(near, "few digits")
 
 

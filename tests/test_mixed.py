@@ -97,7 +97,9 @@ def frames(kind: str, n: int = 1000):
     return *found, truth[kind]
 
 
-@pytest.mark.parametrize("kind", ["independent", "equal", "together"])
+@pytest.mark.parametrize(
+    "kind", ["independent", *(pytest.param(k, marks=pytest.mark.slow) for k in ("equal", "together"))]
+)
 def test_a_category_and_a_number_beside_each_other(kind):
     x, y, truth = frames(kind)
     e = est.estimate(x, y, "kl")
@@ -134,6 +136,7 @@ def test_numbers_need_no_remedy():
 # --- the permutation test ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_size_is_exact_with_a_category(monkeypatch):
     """Whatever is learned: for equal laws P(p ≤ α) = α, with 39 relabellings of a continuous statistic."""
     monkeypatch.setattr(

@@ -205,7 +205,7 @@ class Numbered:
         return -self(rows)
 
 
-@pytest.mark.parametrize("n", [300, SIZE])
+@pytest.mark.parametrize("n", [600, SIZE])
 def test_the_rows_of_two_blocks_are_followed_from_half_of_the_rows_to_all(monkeypatch, n):
     def fit_critics(folds, *_):
         return list(map(Numbered, range(len(folds)))), {"trained_bound": [0.0]}

@@ -133,6 +133,7 @@ def test_a_share_too_small_to_be_seen_costs_no_coverage(kind, expected_rows):
 # --- at the door ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_uniform_laws_one_within_the_other():
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0.0, 10.0, (1500, 1)), rng.uniform(0.0, 1.0, (1500, 1))

@@ -338,11 +338,9 @@ class References:
         heavy_tailed = (student(*z),) if p.shape[1] <= WIDE else ()
         gaussian = [[discriminant(*rows, shrinkage) for shrinkage in SHRINKAGES] for rows in (z, s)]
         histograms = (additive(*s, *bins) for bins in (SMOOTH, FINE))
-        of_standard: tuple[LogRatio, ...] = (*gaussian[0], *heavy_tailed, centre)
+        of_standard: tuple[LogRatio, ...] = (*gaussian[0], *heavy_tailed, centre, Boxes.fit(*z))
         of_scores: tuple[LogRatio, ...] = (*gaussian[1], *histograms, radial(*s))
-        # as heavy as all others together: they blur the ends of a support, and where it has none this is nearly 0
-        boxes, weight = Boxes.fit(*z), len(of_standard) + len(of_scores) + 1
-        return cls(standard, scores, (*of_standard, lambda rows: weight * boxes(rows)), of_scores, centre)
+        return cls(standard, scores, of_standard, of_scores, centre)
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(rows) > CHUNK:

@@ -59,7 +59,7 @@ RATE = 4e-3  # learning rate of AdamW at the start; it falls to a fiftieth along
 DECAYS = (1e-2, 1.0)  # weight decay of the two networks of each critic, the free one and the one held back
 GAIN = 1e-4  # nats of the validation bound that a round must gain to count
 FOLLOWED = 2  # blocks whose critics are trained on half of their rows as well: all five would cost twice as much
-FEWEST = 20  # rows a side that train a critic on half of the rows
+FEWEST = 100  # rows a side that train a critic on half of the rows: with fewer, chance hides what is learned
 RENEWAL = 0.05  # share of the running mean of e^v on Q that each step of Donsker–Varadhan renews
 
 FitReferences = Callable[[np.ndarray, np.ndarray, Coordinates | None], References | MixedReferences]

@@ -19,7 +19,7 @@ ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:
 NUMBERED_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4})")
 INDEX_NAMES = re.compile(r"|index|unnamed: 0|__index_level_\d+__", re.IGNORECASE)
 """Names of a first column that say it is an index: none, and those that pandas gives."""
-INDEX = "the first column is an index (its numbers count the rows, or all differ under no name): dropped"
+INDEX = "the first column counts the rows, or all differs under no name: taken for an index and dropped"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Where = Callable[[int], str]
 """How messages call a cell of the column, by the index of its row."""
