@@ -24,7 +24,7 @@ from estimators.samples.arrays import (
     matched,
     twins,
 )
-from estimators.samples.planes import apart, equations, reduced
+from estimators.samples.planes import Equation, apart, equations, reduced
 from estimators.samples.series import block_length, caution, time_blocks, too_short
 from estimators.unseen import allowed_for
 
@@ -87,15 +87,8 @@ def estimate(
     labels = labelled(p, q, groups, dependence)
     if labels is None and method != "counts":
         labels = twins(p, q)
-    columns = constant_columns(p.values, q.values)
-    varying = np.setdiff1d(np.arange(p.values.shape[1]), columns.equal)
-    numbers = np.setdiff1d(varying, list(p.levels))
-    reason = _apart(columns, p.values, q.values) or apart(p.values, q.values, numbers)
-    linear = equations(np.concatenate([p.values, q.values])[:, numbers], numbers)
-    notes += tuple(
-        f"{equation}, in both sets: left out, which changes no divergence" for equation in linear if equation.holds
-    )
-    varying = np.setdiff1d(varying, [equation.column for equation in linear if equation.holds])
+    varying, linear, disjoint = _looked_at(p, q)
+    notes += tuple(f"{e}, in both sets: left out, which changes no divergence" for e in linear if e.holds)
     request = Request(
         x=reduced(p.values, linear)[:, varying],
         y=reduced(q.values, linear)[:, varying],
@@ -107,14 +100,7 @@ def estimate(
         columns=tuple(map(p.called, varying)),
         categories=tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist()),
     )
-    if reason or not len(varying):
-        values = [d.upper_limit() if reason else d.value_at_one for d in request.divergences]
-        reason = reason or "every column is constant and equal in both sets"
-        fit = Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
-    else:
-        with unthreaded(len(varying)):
-            fit = METHODS[method](request)
-        fit = fit if fit.method == "counts" else allowed_for(fit, request)
+    fit = _fitted(request, disjoint)
     if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
         fit = fit._replace(log_ratio=lambda points: narrow(reduced(points, linear)[:, varying]))
     results = [
@@ -122,6 +108,27 @@ def estimate(
         for f, interval in zip(asked, fit.intervals, strict=True)
     ]
     return results[0] if single else results
+
+
+def _looked_at(p: Samples, q: Samples) -> tuple[np.ndarray, list[Equation], str]:
+    """(the columns that matter, equations between columns, why the supports are disjoint or "")."""
+    constant = constant_columns(p.values, q.values)
+    varying = np.setdiff1d(np.arange(p.values.shape[1]), constant.equal)
+    numbers = np.setdiff1d(varying, list(p.levels))
+    disjoint = _apart(constant, p.values, q.values) or apart(p.values, q.values, numbers)
+    linear = equations(np.concatenate([p.values, q.values])[:, numbers], numbers)
+    return np.setdiff1d(varying, [equation.column for equation in linear if equation.holds]), linear, disjoint
+
+
+def _fitted(request: Request, disjoint: str) -> Fit:
+    """The fit by the method of the request, or exact values where none is needed."""
+    if disjoint or not request.x.shape[1]:
+        values = [d.upper_limit() if disjoint else d.value_at_one for d in request.divergences]
+        reason = disjoint or "every column is constant and equal in both sets"
+        return Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
+    with unthreaded(request.x.shape[1]):
+        fit = METHODS[request.method](request)
+    return fit if fit.method == "counts" else allowed_for(fit, request)
 
 
 def check_settings(seed: int, confidence: float, method: str | None = None, methods: Sequence[str] = ()) -> None:
