@@ -36,6 +36,7 @@ from benchmarks import peers, report
 from benchmarks import staircase as climb
 from benchmarks.ledger import Ledger, Run
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.kind_tasks import HELD_TO, KIND_TASKS
 from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
 from fgan.run.progress import Reporter
 
@@ -58,7 +59,9 @@ PERMUTATIONS, STAIRCASE = "permutation_test", "staircase"
 HOMES = ("estimators", "estimators.estimation")  # of a name, first come first served
 ABSENT = "*"  # before the name of a part that is not there, in place of a task
 
-SuiteName = Literal["shift", "divergences", "coverage", "mutual-information", "chasm", "scale", "staircase", "peers"]
+SuiteName = Literal[
+    "shift", "divergences", "coverage", "kinds", "mutual-information", "chasm", "scale", "staircase", "peers"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,8 @@ class Settings:
         suites: what to run.
         methods: shell patterns of methods; by default each suite's own.
         tasks: shell patterns that narrow each suite's tasks.
-        seeds: repetitions, from seed 0; by default each suite's own.
+        seeds: repetitions; by default each suite's own.
+        first_seed: the first repetition's seed, so that fresh draws can be measured.
         n: samples a side; by default each suite's own.
         split: the half of the divergence tasks.
         report_only: measure nothing, report what the ledgers hold.
@@ -80,6 +84,7 @@ class Settings:
         "shift",
         "divergences",
         "coverage",
+        "kinds",
         "mutual-information",
         "chasm",
         "scale",
@@ -89,6 +94,7 @@ class Settings:
     methods: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seeds: int | None = None
+    first_seed: int = 0
     n: int | None = None
     split: Literal["tuning", "reporting", "all"] = "reporting"
     report_only: bool = False
@@ -122,8 +128,11 @@ def _grid(
     if settings.seeds is not None:
         repeats = {m: settings.seeds for m in repeats}
     chosen, size = _matching(tasks, settings.tasks), settings.n or n
-    seeds = range(max(repeats.values(), default=0))
-    return [Run(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed < repeats[m]]
+    first, count = settings.first_seed, max(repeats.values(), default=0)
+    seeds = range(first, first + count)
+    return [
+        Run(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed - first < repeats[m]
+    ]
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -161,6 +170,10 @@ def coverage_runs(settings: Settings) -> list[Run]:
     return runs + _if_there(
         PERMUTATIONS, _grid("coverage", settings, {PERMUTATIONS: 100}, equal, 1000, (PERMUTATIONS,))
     )
+
+
+def kind_runs(settings: Settings) -> list[Run]:
+    return _grid("kinds", settings, {"auto": 100}, KIND_TASKS, 2000, ours())
 
 
 def information_runs(settings: Settings) -> list[Run]:
@@ -219,6 +232,21 @@ def _timed(call: Callable[[], Any], *signature: Any) -> tuple[Any, dict[str, Any
     seconds, first = time.perf_counter() - begun, signature not in _compiled
     _compiled.add(signature)
     return found, {"seconds": seconds, "first": first}
+
+
+def of_kind(run: Run) -> dict[str, Any]:
+    """Our estimates on a kind of rows, beside their truth and what `trust` says of each."""
+    estimate, task = part("estimate"), KIND_TASKS[run.task]
+    x, y = task.sample(run.seed, run.n)
+    options = task.options(run.n)
+    found, timing = _timed(
+        lambda: estimate(x, y, list(HELD_TO), method=run.method, seed=run.seed, **options),
+        run.method,
+        x.shape,
+        *options,
+    )
+    estimates = {e.divergence: {**_facts(e, task.truth(e.divergence).value), "trust": e.trust} for e in found}
+    return {**timing, "chosen": found[0].method, "dim": x.shape[1], "estimates": estimates}
 
 
 def _facts(estimate: Any, truth: float, truth_error: float = 0.0) -> dict[str, float]:
@@ -307,6 +335,7 @@ SUITES: Mapping[str, Suite] = {
     "shift": Suite(runs=shift_runs, measure=lambda run: divergences(run, ("kl", "js"))),
     "divergences": Suite(runs=divergence_runs, measure=lambda run: divergences(run, BENCHMARKED)),
     "coverage": Suite(runs=coverage_runs, measure=coverage),
+    "kinds": Suite(runs=kind_runs, measure=of_kind),
     "mutual-information": Suite(runs=information_runs, measure=information),
     "chasm": Suite(runs=chasm_runs, measure=lambda run: divergences(run, ("kl",))),
     "scale": Suite(runs=scale_runs, measure=scale),

@@ -7,7 +7,7 @@ A summary is a list of flat mappings, one a line of a table. Values and errors i
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from benchmarks.ledger import Row
 LEVEL = 0.95  # nominal, of the intervals
 CLOSE = 0.1  # nats within which a mutual information counts as found
 SIZE = 0.05  # nominal, of the tests
+FLOOR = 0.88  # coverage below which a task is flagged, whatever the others' is
 
 
 def measured(rows: Iterable[Row]) -> list[Row]:
@@ -137,6 +138,44 @@ def coverage(rows: Sequence[Row]) -> list[Row]:
                 }
             )
     return lines
+
+
+def kinds(rows: Sequence[Row]) -> list[Row]:
+    """One line a method, n, task and divergence: coverage, bias, width and verdicts of the intervals.
+
+    An interval without an upper end holds any truth above its lower end, so it is `open`, and has no width;
+    `closed_covered` is the share among the others. Lines of a finite truth with coverage below `FLOOR` are flagged.
+    """
+    lines = []
+    for (method, n, task), group in _grouped(measured(rows), "method", "n", "task").items():
+        for name in group[0]["estimates"]:
+            facts = [row["estimates"][name] for row in group]
+            closed = [f for f in facts if math.isfinite(float(f["high"]))]
+            found = errors(facts)
+            line = {
+                "task": task,
+                "method": method,
+                "n": n,
+                "divergence": name,
+                "runs": len(facts),
+                **{key: found[key] for key in ("truth", "bias", "bias_error", "rmse", "covered")},
+                "below": sum(float(f["high"]) < float(f["truth"]) for f in facts),
+                "above": sum(float(f["low"]) > float(f["truth"]) for f in facts),
+                "width": _mean([float(f["high"]) - float(f["low"]) for f in closed]),
+                "open": len(facts) - len(closed),
+                "closed_covered": _mean([covers(f) for f in closed]),
+                "trust": verdicts(facts),
+                "flag": "LOW" if found["covered"] < FLOOR and math.isfinite(found["truth"]) else "",
+                **seconds(group),
+            }
+            lines.append(line)
+    return lines
+
+
+def verdicts(facts: Sequence[Row]) -> str:
+    """How often each verdict of `trust` was given, most often first, without its reason."""
+    given = Counter(str(f["trust"]).partition(":")[0] for f in facts if f.get("trust"))
+    return ", ".join(f"{verdict} {count}" for verdict, count in given.most_common())
 
 
 def _hits(rows: Sequence[Row], name: str) -> tuple[dict[str, list[bool]], dict[str, list[bool]]]:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import estimation, peers, report, summaries
 from benchmarks.ledger import Ledger, Run, plain
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.kind_tasks import HELD_TO, KIND_TASKS
 
 
 def row(value, truth, *, error=0.1, seed=0, method="auto", task="t", name="kl", seconds=1.0, **more):
@@ -94,6 +95,13 @@ def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
     assert {DIVERGENCE_TASKS[name].split for name in names} == {"reporting"}
 
 
+def test_fresh_draws_begin_at_the_first_seed():
+    settings = estimation.Settings(tasks=("shift_d5",), methods=("auto",), seeds=2, first_seed=70)
+    assert [run.seed for run in estimation.shift_runs(settings)] == [70, 71]
+    planned = estimation.kind_runs(estimation.Settings(first_seed=100))
+    assert {run.seed for run in planned} == set(range(100, 200)) and {run.task for run in planned} == set(KIND_TASKS)
+
+
 def test_what_is_shared_exists():
     assert set(estimation.SHARED_KL) <= set(estimation.DIVERGENCE_TASKS)
     assert set(estimation.SHARED_INFORMATION) <= set(estimation.MUTUAL_INFORMATION_TASKS)
@@ -151,6 +159,28 @@ def test_infinite_truths_are_counted_apart():
     assert (line["covered"], line["intervals"], line["infinite"], line["infinite_covered"]) == (1.0, 1, 2, 0.0)
 
 
+def test_kinds_count_open_intervals_apart_and_flag_what_is_low():
+    rows = [row(1.0 + shift, 1.0, seed=i) for i, shift in enumerate((0.0, 0.5, -0.5, 0.1))]
+    verdicts = ("interval covers", "interval covers", "not identifiable: 3 values", "exact: it follows")
+    for made, verdict in zip(rows, verdicts):
+        made["estimates"]["kl"]["trust"] = verdict
+    rows[1]["estimates"]["kl"].update(low=0.5, high="inf")
+    (line,) = summaries.kinds(rows)
+    assert (line["open"], line["below"], line["above"], line["flag"]) == (1, 1, 0, "LOW")
+    assert line["covered"] == 0.75 and line["closed_covered"] == pytest.approx(2.0 / 3.0)
+    assert line["width"] == pytest.approx(0.392)
+    assert line["trust"] == "interval covers 2, not identifiable 1, exact 1"
+    (endless,) = summaries.kinds([row(1.0, "inf")])
+    assert endless["covered"] == 0.0 and endless["flag"] == ""
+
+
+def test_a_kind_is_measured_with_its_options():
+    facts = estimation.of_kind(estimation.Run("kinds", "auto", "categories", 0, 400))
+    assert facts["chosen"] == "counts" and facts["dim"] == 1
+    found = facts["estimates"]["kl"]
+    assert found["truth"] == KIND_TASKS["categories"].truth("kl").value and isinstance(found["trust"], str)
+
+
 def test_coverage_that_never_fails_still_has_an_error():
     (line,) = summaries.coverage([row(1.0, 1.0, seed=i) for i in range(20)])
     assert line["covered"] == 1.0 and 0.0 < line["covered_error"] < 0.1
@@ -199,6 +229,7 @@ def a_benchmark(folder):
             put("peers", method, task, ["mutual_information"], 0.5, spread=0.02 * 1.5**i, time=5.0 / (i + 1))
     for seed in range(20):
         put("coverage", "auto", f"t{seed % 4}", BENCHMARKED, 1.0, seed=seed)
+        put("kinds", "auto", f"t{seed % 4}", HELD_TO, 1.0, seed=seed)
     for truth in (0.1, 1.0, 10.0):
         put("divergences", "auto", f"t{truth}", BENCHMARKED, truth, spread=0.1 * truth)
     put("chasm", "auto", "chasm_d160", ["kl"], 40.0, spread=1.0)
