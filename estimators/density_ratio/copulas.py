@@ -149,7 +149,7 @@ def in_components(z: np.ndarray, split: int) -> tuple[LogRatio, ...]:
         return np.column_stack([side @ to for side, to in zip(np.split(rows - mean, [split], axis=1), maps)])
 
     scores = NormalScores.fit(of(z), of(z)[:0])
-    return tuple(lambda rows, f=f: f(scores(of(rows))) for f in in_pairs(scores(of(z)), split))
+    return tuple(lambda rows, f=f: f(scores(of(rows))) for f in in_pairs(scores(of(z)), maps[0].shape[1]))
 
 
 def components(rows: np.ndarray) -> np.ndarray:
