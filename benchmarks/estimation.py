@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 from importlib import import_module
@@ -29,15 +29,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import tyro
 
 from benchmarks import peers, report
 from benchmarks import staircase as climb
+from benchmarks.ksg import ksg
 from benchmarks.ledger import Ledger, Run
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 from estimators.tasks.kind_tasks import HELD_TO, KIND_TASKS
 from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
+from estimators.tasks.random_pairs import random_pair
 from fgan.run.progress import Reporter
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,12 +58,14 @@ SHARED_INFORMATION = (
 """What every way of estimating mutual information is compared on."""
 COVERED_KL, COVERED_DIM = 3.0, 20  # nats and columns up to which intervals are held to their level
 SCALES = {"auto": (1_000_000, 10), "knn": (100_000, 5)}  # method: rows a side, columns
+SMALL_ROWS, SMALL_DIMS = (10, 20, 50, 100, 200, 500), (2, 4, 8, 16, 32)
+"""Pairs, and columns of x and z together, of the setting for small samples of Gritsai et al. 2025 (MIST)."""
 PERMUTATIONS, STAIRCASE = "permutation_test", "staircase"
-HOMES = ("estimators", "estimators.estimation")  # of a name, first come first served
+HOMES = ("estimators", "estimators.estimation", "estimators.information")  # of a name, first come first served
 ABSENT = "*"  # before the name of a part that is not there, in place of a task
 
 SuiteName = Literal[
-    "shift", "divergences", "coverage", "kinds", "mutual-information", "chasm", "scale", "staircase", "peers"
+    "shift", "divergences", "coverage", "kinds", "small", "mutual-information", "chasm", "scale", "staircase", "peers"
 ]
 
 
@@ -85,6 +90,7 @@ class Settings:
         "divergences",
         "coverage",
         "kinds",
+        "small",
         "mutual-information",
         "chasm",
         "scale",
@@ -174,6 +180,17 @@ def coverage_runs(settings: Settings) -> list[Run]:
 
 def kind_runs(settings: Settings) -> list[Run]:
     return _grid("kinds", settings, {"auto": 100}, KIND_TASKS, 2000, ours())
+
+
+def small_runs(settings: Settings) -> list[Run]:
+    """All laws of one shape after each other, so that each shape compiles once."""
+    tasks = [f"d{dim}" for dim in SMALL_DIMS]
+    return [
+        run
+        for task in _matching(tasks, settings.tasks)
+        for n in ((settings.n,) if settings.n else SMALL_ROWS)
+        for run in _grid("small", replace(settings, tasks=()), {"auto": 35}, [task], n, part("INFORMATION"))
+    ]
 
 
 def information_runs(settings: Settings) -> list[Run]:
@@ -272,13 +289,26 @@ def information(run: Run) -> dict[str, Any]:
     return _pairs(run, *task.sample(run.seed, run.n), task.mutual_information)
 
 
+def small(run: Run) -> dict[str, Any]:
+    """Our estimate of a mutual information, and the one by nearest neighbours, on few pairs of a random law."""
+    task = random_pair(int(run.task.removeprefix("d")), run.seed)
+    x, z = task.sample(run.seed, run.n)
+    if (run.method, x.shape, z.shape) not in _compiled:
+        jax.clear_caches()  # programs of thirty shapes would hold gigabytes
+    begun = time.perf_counter()
+    neighbours = ksg(x, z)
+    facts = {"law": task.name, "ksg": neighbours, "ksg_seconds": time.perf_counter() - begun}
+    return facts | _pairs(run, x, z, task.mutual_information)
+
+
 def _pairs(run: Run, x: np.ndarray, z: np.ndarray, truth: float) -> dict[str, Any]:
     mutual_information = part("mutual_information")
     found, timing = _timed(
         lambda: mutual_information(x, z, method=run.method, seed=run.seed), run.method, x.shape, z.shape
     )
     dim = x.shape[1] + z.shape[1]
-    return {**timing, "chosen": found.method, "dim": dim, "estimates": {"mutual_information": _facts(found, truth)}}
+    facts = {**_facts(found, truth), "trust": found.trust}
+    return {**timing, "chosen": found.method, "dim": dim, "estimates": {"mutual_information": facts}}
 
 
 def coverage(run: Run) -> dict[str, Any]:
@@ -336,6 +366,7 @@ SUITES: Mapping[str, Suite] = {
     "divergences": Suite(runs=divergence_runs, measure=lambda run: divergences(run, BENCHMARKED)),
     "coverage": Suite(runs=coverage_runs, measure=coverage),
     "kinds": Suite(runs=kind_runs, measure=of_kind),
+    "small": Suite(runs=small_runs, measure=small),
     "mutual-information": Suite(runs=information_runs, measure=information),
     "chasm": Suite(runs=chasm_runs, measure=lambda run: divergences(run, ("kl",))),
     "scale": Suite(runs=scale_runs, measure=scale),
@@ -375,8 +406,6 @@ def fill(ledger: Ledger, runs: list[Run], measure: Callable[[Run], dict[str, Any
 @cache
 def machine() -> str:
     """The processor, its cores and the software that counts, in one line."""
-    import jax
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     software = f"Python {platform.python_version()}, jax {version('jax')}, numpy {version('numpy')}"
     device = jax.devices()[0]

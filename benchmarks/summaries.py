@@ -172,6 +172,45 @@ def kinds(rows: Sequence[Row]) -> list[Row]:
     return lines
 
 
+def small(rows: Sequence[Row], *also: str) -> list[Row]:
+    """One line a method and n (and whatever else is named): coverage and mean squared error, beside KSG's.
+
+    Runs without a result are counted, and left out of the rest. Both errors are over the same samples, and `truth` is
+    the mean; median squared errors are beside the means, which a few laws of much information decide.
+    """
+    lines = []
+    for key, group in _grouped(rows, "method", "n", *also).items():
+        done = measured(group)
+        facts = [row["estimates"]["mutual_information"] for row in done]
+        closed = [f for f in facts if math.isfinite(float(f["high"]))]
+        found, truths = errors(facts), _column(facts, "truth")
+        ours = (_column(facts, "value") - truths) ** 2
+        theirs = (np.array([float(row["ksg"]) for row in done]) - truths) ** 2
+        share = (sum(covers(f) for f in facts) + 2.0) / (len(facts) + 4.0)
+        line = {
+            **dict(zip(("method", "n", *also), key, strict=True)),
+            "fits": len(done),
+            "no_result": len(group) - len(done),
+            "truth": found["truth"],
+            "bias": found["bias"],
+            "covered": found["covered"],
+            "covered_error": math.sqrt(share * (1.0 - share) / max(len(facts), 1)),
+            "below": sum(float(f["high"]) < float(f["truth"]) for f in facts),
+            "above": sum(float(f["low"]) > float(f["truth"]) for f in facts),
+            "open": len(facts) - len(closed),
+            "closed_covered": _mean([covers(f) for f in closed]),
+            "width": _mean([float(f["high"]) - float(f["low"]) for f in closed]),
+            "mse": _mean(ours[np.isfinite(ours)]),
+            "ksg_mse": _mean(theirs),
+            "median_squared": float(np.median(ours)) if done else math.nan,
+            "ksg_median_squared": float(np.median(theirs)) if done else math.nan,
+            "trust": verdicts(facts),
+            **seconds(done),
+        }
+        lines.append(line)
+    return sorted(lines, key=lambda line: (line["method"], line["n"], *(line["task"] for _ in also)))
+
+
 def verdicts(facts: Sequence[Row]) -> str:
     """How often each verdict of `trust` was given, most often first, without its reason."""
     given = Counter(str(f["trust"]).partition(":")[0] for f in facts if f.get("trust"))

@@ -1,5 +1,6 @@
 """The benchmark's bookkeeping and arithmetic on rows made up here; nothing is estimated."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -8,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from benchmarks import estimation, peers, report, summaries
+from benchmarks import estimation, peers, published, report, summaries
 from benchmarks.ledger import Ledger, Run, plain
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 from estimators.tasks.kind_tasks import HELD_TO, KIND_TASKS
@@ -102,6 +103,15 @@ def test_fresh_draws_begin_at_the_first_seed():
     assert {run.seed for run in planned} == set(range(100, 200)) and {run.task for run in planned} == set(KIND_TASKS)
 
 
+def test_small_samples_are_planned_shape_by_shape():
+    planned = estimation.small_runs(estimation.Settings())
+    assert len(planned) >= 1000 and len(set(planned)) == len(planned)
+    shapes = [(run.task, run.n) for run in planned]
+    assert len(set(shapes)) == 30 and sum(a != b for a, b in itertools.pairwise(shapes)) == 29
+    some = estimation.small_runs(estimation.Settings(tasks=("d2", "d8"), n=50, seeds=2, first_seed=40))
+    assert [(run.task, run.n, run.seed) for run in some] == [(t, 50, s) for t in ("d2", "d8") for s in (40, 41)]
+
+
 def test_what_is_shared_exists():
     assert set(estimation.SHARED_KL) <= set(estimation.DIVERGENCE_TASKS)
     assert set(estimation.SHARED_INFORMATION) <= set(estimation.MUTUAL_INFORMATION_TASKS)
@@ -181,6 +191,26 @@ def test_a_kind_is_measured_with_its_options():
     assert found["truth"] == KIND_TASKS["categories"].truth("kl").value and isinstance(found["trust"], str)
 
 
+def of_few_rows(value, n, *, ksg, seed=0, task="d2"):
+    return {**row(value, 1.0, seed=seed, task=task, name="mutual_information", error=0.2), "n": n, "ksg": ksg}
+
+
+def test_small_samples_beside_neighbours_and_published_figures():
+    rows = [of_few_rows(1.1, 10, ksg=0.5), of_few_rows(0.3, 10, ksg=0.9, seed=1), of_few_rows(1.2, 100, ksg=1.0)]
+    rows.append({**Run("small", "auto", "d2", 9, 10)._asdict(), "reason": "ValueError: too few"})
+    few, more = summaries.small(rows)
+    assert (few["n"], few["fits"], few["no_result"], few["below"], more["n"]) == (10, 2, 1, 1, 100)
+    assert few["mse"] == pytest.approx((0.01 + 0.49) / 2) and few["ksg_mse"] == pytest.approx((0.25 + 0.01) / 2)
+    assert few["covered"] == 0.5 and more["covered"] == 1.0
+    assert [line["task"] for line in summaries.small([*rows, of_few_rows(1.0, 10, ksg=1.0, task="d4")], "task")] == [
+        *("d2", "d4", "d2")
+    ]
+    lines = published.beside(rows)
+    assert lines[0] == pytest.approx(lines[0] | {"mse": 0.25}) and lines[1]["method"] == "ksg"
+    assert {line["method"] for line in lines} == {"auto", "ksg", "MIST", "MIST-QR", "MINDE"}
+    assert all(found.inside > 0.0 and found.outside > 0.0 for found in published.PUBLISHED.values())
+
+
 def test_coverage_that_never_fails_still_has_an_error():
     (line,) = summaries.coverage([row(1.0, 1.0, seed=i) for i in range(20)])
     assert line["covered"] == 1.0 and 0.0 < line["covered_error"] < 0.1
@@ -232,6 +262,9 @@ def a_benchmark(folder):
         put("kinds", "auto", f"t{seed % 4}", HELD_TO, 1.0, seed=seed)
     for truth in (0.1, 1.0, 10.0):
         put("divergences", "auto", f"t{truth}", BENCHMARKED, truth, spread=0.1 * truth)
+    Ledger(folder, "small").append(
+        Run("small", "auto", "d2", 0, 100), {**of_few_rows(1.0, 100, ksg=0.9), **stamp, "suite": "small"}
+    )
     put("chasm", "auto", "chasm_d160", ["kl"], 40.0, spread=1.0)
     Ledger(folder, "staircase").append(
         Run("staircase", "staircase", "*staircase", 0, 0), {"reason": "Missing: not there", **stamp}
