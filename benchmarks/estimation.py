@@ -22,21 +22,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 
 from benchmarks import peers, report
 from benchmarks import staircase as climb
 from benchmarks.ledger import Ledger, Run
+from estimators.exact_values.truth import Truth
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
-from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
+from estimators.tasks.information_tasks import GROUPS, INFORMATION_TASKS
 from fgan.run.progress import Reporter
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,18 @@ PERMUTATIONS, STAIRCASE = "permutation_test", "staircase"
 HOMES = ("estimators", "estimators.estimation")  # of a name, first come first served
 ABSENT = "*"  # before the name of a part that is not there, in place of a task
 
-SuiteName = Literal["shift", "divergences", "coverage", "mutual-information", "chasm", "scale", "staircase", "peers"]
+SuiteName = Literal[
+    "shift",
+    "divergences",
+    "coverage",
+    "mutual-information",
+    "products",
+    "convergence",
+    "chasm",
+    "scale",
+    "staircase",
+    "peers",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +80,8 @@ class Settings:
         suites: what to run.
         methods: shell patterns of methods; by default each suite's own.
         tasks: shell patterns that narrow each suite's tasks.
-        seeds: repetitions, from seed 0; by default each suite's own.
+        seeds: repetitions; by default each suite's own.
+        first_seed: the seed of the first repetition; one that no run has used before gives fresh draws.
         n: samples a side; by default each suite's own.
         split: the half of the divergence tasks.
         report_only: measure nothing, report what the ledgers hold.
@@ -81,6 +93,8 @@ class Settings:
         "divergences",
         "coverage",
         "mutual-information",
+        "products",
+        "convergence",
         "chasm",
         "scale",
         "staircase",
@@ -89,6 +103,7 @@ class Settings:
     methods: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seeds: int | None = None
+    first_seed: int = 0
     n: int | None = None
     split: Literal["tuning", "reporting", "all"] = "reporting"
     report_only: bool = False
@@ -122,8 +137,8 @@ def _grid(
     if settings.seeds is not None:
         repeats = {m: settings.seeds for m in repeats}
     chosen, size = _matching(tasks, settings.tasks), settings.n or n
-    seeds = range(max(repeats.values(), default=0))
-    return [Run(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed < repeats[m]]
+    most, first = max(repeats.values(), default=0), settings.first_seed
+    return [Run(suite, m, t, first + i, size) for i in range(most) for t in chosen for m in repeats if i < repeats[m]]
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -163,9 +178,9 @@ def coverage_runs(settings: Settings) -> list[Run]:
     )
 
 
-def information_runs(settings: Settings) -> list[Run]:
-    runs = _grid("mutual-information", settings, {"auto": 3}, MUTUAL_INFORMATION_TASKS, 5000, ours())
-    return _if_there("mutual_information", runs)
+def information_runs(settings: Settings, group: str = "mutual-information", n: int = 5000, seeds: int = 3) -> list[Run]:
+    """Of a group of `INFORMATION_TASKS`."""
+    return _if_there("mutual_information", _grid(group, settings, {"auto": seeds}, GROUPS[group], n, ours()))
 
 
 def chasm_runs(settings: Settings) -> list[Run]:
@@ -221,9 +236,11 @@ def _timed(call: Callable[[], Any], *signature: Any) -> tuple[Any, dict[str, Any
     return found, {"seconds": seconds, "first": first}
 
 
-def _facts(estimate: Any, truth: float, truth_error: float = 0.0) -> dict[str, float]:
-    names = ("value", "low", "high", "standard_error")
-    return {**{name: getattr(estimate, name) for name in names}, "truth": truth, "truth_error": truth_error}
+def _facts(estimate: Any, truth: Truth) -> dict[str, Any]:
+    """What a row keeps of an estimate: its figures and its verdict, and the truth beside them."""
+    names = ("value", "low", "high", "standard_error", "trust")
+    figures = {name: getattr(estimate, name) for name in names}
+    return {**figures, "truth": truth.value, "truth_error": truth.standard_error}
 
 
 def divergences(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
@@ -234,23 +251,19 @@ def divergences(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
         lambda: estimate(x, y, list(names), method=run.method, seed=run.seed), run.method, x.shape, names
     )
     truths = [task.truth(name) for name in names]
-    estimates = {k: _facts(e, t.value, t.standard_error) for k, e, t in zip(names, found, truths, strict=True)}
+    estimates = {k: _facts(e, t) for k, e, t in zip(names, found, truths, strict=True)}
     return {**timing, "chosen": found[0].method, "dim": task.dim, "estimates": estimates}
 
 
 def information(run: Run) -> dict[str, Any]:
     """Our estimate of a mutual information beside its truth."""
-    task = MUTUAL_INFORMATION_TASKS[run.task]
-    return _pairs(run, *task.sample(run.seed, run.n), task.mutual_information)
-
-
-def _pairs(run: Run, x: np.ndarray, z: np.ndarray, truth: float) -> dict[str, Any]:
-    mutual_information = part("mutual_information")
+    mutual_information, task = part("mutual_information"), INFORMATION_TASKS[run.task]
+    x, z = task.sample(run.seed, run.n)
     found, timing = _timed(
         lambda: mutual_information(x, z, method=run.method, seed=run.seed), run.method, x.shape, z.shape
     )
-    dim = x.shape[1] + z.shape[1]
-    return {**timing, "chosen": found.method, "dim": dim, "estimates": {"mutual_information": _facts(found, truth)}}
+    estimates = {"mutual_information": _facts(found, task.truth)}
+    return {**timing, "chosen": found.method, "dim": x.shape[1] + z.shape[1], "estimates": estimates}
 
 
 def coverage(run: Run) -> dict[str, Any]:
@@ -288,7 +301,7 @@ def peer(run: Run) -> dict[str, Any]:
         task = DIVERGENCE_TASKS[run.task]
         samples, name, truth = dict(zip("xy", task.sample(run.seed, run.n))), "kl", task.truth("kl").value
     else:
-        pairs = MUTUAL_INFORMATION_TASKS[run.task]
+        pairs = INFORMATION_TASKS[run.task]
         samples = dict(zip("xz", pairs.sample(run.seed, run.n)))
         name, truth = "mutual_information", pairs.mutual_information
     found = peers.measure(run.method, samples, run.seed)
@@ -308,6 +321,8 @@ SUITES: Mapping[str, Suite] = {
     "divergences": Suite(runs=divergence_runs, measure=lambda run: divergences(run, BENCHMARKED)),
     "coverage": Suite(runs=coverage_runs, measure=coverage),
     "mutual-information": Suite(runs=information_runs, measure=information),
+    "products": Suite(runs=partial(information_runs, group="products", n=10_000), measure=information),
+    "convergence": Suite(runs=partial(information_runs, group="convergence", n=10_000), measure=information),
     "chasm": Suite(runs=chasm_runs, measure=lambda run: divergences(run, ("kl",))),
     "scale": Suite(runs=scale_runs, measure=scale),
     "staircase": Suite(runs=staircase_runs, measure=staircase),

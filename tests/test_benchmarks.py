@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from benchmarks import estimation, peers, report, summaries
+from benchmarks import estimation, peers, published, report, summaries
 from benchmarks.ledger import Ledger, Run, plain
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 
@@ -86,6 +86,16 @@ def test_patterns_and_counts_narrow_the_plan():
     assert planned == [Run("shift", "auto", "shift_d5", seed, 50) for seed in range(3)]
 
 
+def test_the_first_seed_asks_for_fresh_draws():
+    runs = estimation.shift_runs(estimation.Settings(methods=("auto",), tasks=("*_d5",), seeds=2, first_seed=7))
+    assert [run.seed for run in runs] == [7, 8]
+
+
+def test_published_figures_are_of_tasks_that_exist():
+    assert published.CONVERGENCE.keys() <= estimation.GROUPS["convergence"].keys()
+    assert set(estimation.GROUPS) <= set(estimation.SUITES)
+
+
 def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
     planned = estimation.coverage_runs(estimation.Settings(seeds=1, tasks=("shift_*", "null_*", "chasm_*")))
     names = {run.task for run in planned if run.method == "auto"}
@@ -96,7 +106,7 @@ def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
 
 def test_what_is_shared_exists():
     assert set(estimation.SHARED_KL) <= set(estimation.DIVERGENCE_TASKS)
-    assert set(estimation.SHARED_INFORMATION) <= set(estimation.MUTUAL_INFORMATION_TASKS)
+    assert set(estimation.SHARED_INFORMATION) <= set(estimation.INFORMATION_TASKS)
     assert set(estimation.SUITES) == set(report.TABLES) == set(report.ABOUT) == set(estimation.Settings().suites)
     assert all((peers.HERE / f"{name.replace('-', '_')}.py").is_file() for name in peers.PEERS)
 
@@ -170,6 +180,26 @@ def test_mutual_informations_found():
     (line,) = summaries.information(rows)
     assert (line["tasks"], line["close"], line["worst_task"]) == (3, 2, "b")
     assert line["absolute"] == pytest.approx(0.37 / 3)
+
+
+def test_a_task_of_information_says_what_its_intervals_are_worth():
+    def of(value, error, verdict, *, high=None, seed=0):
+        made = row(value, 2.0, error=error, seed=seed, name="mutual_information")
+        facts = made["estimates"]["mutual_information"] | {"trust": verdict, "truth_error": 0.001}
+        return made | {"estimates": {"mutual_information": facts | ({} if high is None else {"high": high})}}
+
+    rows = [
+        of(2.05, 0.001, "interval covers"),  # near, and the interval misses
+        of(1.50, 1.0, "interval covers", seed=1),  # far, and the interval holds
+        of(0.50, 0.1, "lower bound only: networks", high="inf", seed=2),  # open: it holds, and nothing is found
+    ]
+    (line,) = summaries.by_information(rows, {"t": {"InfoNCE": 1.9}, "other": {"MINE": 3.0}})
+    assert line["found"] == line["covered"] == pytest.approx(2 / 3)
+    assert (line["open"], line["lower_bound"], line["high"]) == (1, 1, math.inf)
+    assert line["estimate"] == pytest.approx(1.35) and line["truth_error"] == 0.001
+    assert line["InfoNCE"] == 1.9 and math.isnan(line["MINE"])
+    old = row(1.0, 1.0, name="mutual_information")
+    assert summaries.by_information([old])[0]["lower_bound"] is None
 
 
 def test_the_frontier_weighs_tasks_alike_and_tells_who_failed():

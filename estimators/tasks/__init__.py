@@ -1,3 +1,3 @@
 """Benchmark tasks: what is sampled, its exact log-ratio, and the truth with which estimates are compared. A task is one
-line of `divergence_tasks` or of `mutual_information_tasks`, whose maps change samples but no truth. Imports
+line of `divergence_tasks` or of a file that `information_tasks` lists, whose maps change samples but no truth. Imports
 exact_values, distributions, divergences, and the errors of samples."""

@@ -1,0 +1,23 @@
+"""Every task of mutual information: the groups that benchmarks measure, and one table of all by name.
+
+A new file of tasks is one entry of `GROUPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS, MutualInformationTask
+from estimators.tasks.products_of_pairs import CONVERGENCE, PRODUCTS_OF_PAIRS
+
+GROUPS: Mapping[str, Mapping[str, MutualInformationTask]] = {
+    "mutual-information": MUTUAL_INFORMATION_TASKS,
+    "products": PRODUCTS_OF_PAIRS,
+    "convergence": CONVERGENCE,
+}
+"""Group → name → task. Groups may share a task."""
+
+INFORMATION_TASKS: dict[str, MutualInformationTask] = {
+    name: task for group in GROUPS.values() for name, task in group.items()
+}
+"""Every task of mutual information by name."""
