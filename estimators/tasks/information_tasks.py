@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from estimators.tasks.bend_and_mix_tasks import BEND_AND_MIX_TASKS
+from estimators.tasks.copula_tasks import COPULA_TASKS
 from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS, MutualInformationTask
+from estimators.tasks.network_tasks import NETWORK_TASKS
 from estimators.tasks.products_of_pairs import CONVERGENCE, PRODUCTS_OF_PAIRS
 
 GROUPS: Mapping[str, Mapping[str, MutualInformationTask]] = {
     "mutual-information": MUTUAL_INFORMATION_TASKS,
-    "products": PRODUCTS_OF_PAIRS,
+    "products": PRODUCTS_OF_PAIRS | COPULA_TASKS | NETWORK_TASKS,
     "convergence": CONVERGENCE,
+    "bmi2": BEND_AND_MIX_TASKS,
 }
 """Group → name → task. Groups may share a task."""
 

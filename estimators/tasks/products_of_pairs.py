@@ -11,7 +11,7 @@ Source of the pairs and of the grid: the package mutinfo (github.com/VanessB/mut
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -28,16 +28,20 @@ NATS_A_PAIR = 2.0  # of the grid of convergence
 SIZES = (4, 8, 64)  # pairs of that grid
 
 
-def copies(name: str, law: Distribution, k: int, truth: Truth) -> MutualInformationTask:
-    """k independent copies of a scalar pair; `truth` is the information of one."""
-    total = Truth(k * truth.value, math.sqrt(k) * truth.standard_error, truth.how)
+def copies(name: str, law: Distribution, k: int, of_one: Callable[[], Truth]) -> MutualInformationTask:
+    """k independent copies of a scalar pair; `of_one` gives the information of one."""
+
+    def known() -> Truth:
+        one = of_one()
+        return Truth(k * one.value, k * one.standard_error, one.how)
+
     joint = Pairs(law=law, copies=k)
-    return MutualInformationTask(name=name, joint=joint, split=k, dim_x=k, dim_y=k, known=lambda: total)
+    return MutualInformationTask(name=name, joint=joint, split=k, dim_x=k, dim_y=k, known=known)
 
 
 def copies_of(name: str, law: Joint, k: int) -> MutualInformationTask:
     """k independent copies of a scalar pair that knows its own information."""
-    return copies(name, law, k, Truth(law.mutual_information(1), 0.0, "closed form"))
+    return copies(name, law, k, lambda: Truth(law.mutual_information(1), 0.0, "closed form"))
 
 
 def rotation(d: int, seed: int) -> Points:
