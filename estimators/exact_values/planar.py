@@ -15,8 +15,9 @@ def planar_information(
 ) -> float:
     """I(X; Z) = h(X) + h(Z) − h(X, Z), all three on one grid.
 
-    The rule converges faster than any power of the steps where the density is analytic and vanishes at the ends: the
-    error is below 1e-8 with steps of 0.7 standard deviations of the narrowest Gaussian part.
+    The rule converges faster than any power of the steps where the density is analytic and vanishes at the ends. With
+    mixtures of Gaussians the error was 2e-7 with steps of half a standard deviation of the narrowest, 2e-10 with a
+    quarter.
 
     Args:
         log_prob: log density [n] at points [n, 2], nats.

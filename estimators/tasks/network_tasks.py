@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
     d: int  # columns of X and of Z
     latent: int
-    sigma: float  # of the noise, chosen for an information of two to three nats
+    sigma: float  # of the noise, chosen for an information of two to three and a half nats
     value: float
     standard_error: float
     terms: int
@@ -48,6 +48,8 @@ STORED = (
     Stored(2, 1, 0.1, 2.2974474802804057, 0.0007477375265737892, 1_000_000),
     Stored(8, 1, 0.2, 2.0823599713560657, 0.0008417104789585339, 1_000_000),
     Stored(32, 1, 0.4, 2.3137641186151936, 0.0007390598976762438, 1_000_000),
+    Stored(8, 2, 0.3, 3.340258071242889, 0.0018024175241027813, 400_000),
+    Stored(32, 2, 0.6, 3.109809084775294, 0.0018370342907789792, 400_000),
 )
 
 
