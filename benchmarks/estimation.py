@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -37,9 +37,10 @@ from benchmarks import peers, report
 from benchmarks import staircase as climb
 from benchmarks.ksg import ksg
 from benchmarks.ledger import Ledger, Run
+from estimators.exact_values.truth import Truth
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
+from estimators.tasks.information_tasks import GROUPS, INFORMATION_TASKS
 from estimators.tasks.kind_tasks import HELD_TO, KIND_TASKS
-from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS
 from estimators.tasks.random_pairs import random_pair
 from fgan.run.progress import Reporter
 
@@ -65,7 +66,19 @@ HOMES = ("estimators", "estimators.estimation", "estimators.information")  # of 
 ABSENT = "*"  # before the name of a part that is not there, in place of a task
 
 SuiteName = Literal[
-    "shift", "divergences", "coverage", "kinds", "small", "mutual-information", "chasm", "scale", "staircase", "peers"
+    "shift",
+    "divergences",
+    "coverage",
+    "kinds",
+    "small",
+    "mutual-information",
+    "products",
+    "convergence",
+    "bmi2",
+    "chasm",
+    "scale",
+    "staircase",
+    "peers",
 ]
 
 
@@ -78,7 +91,7 @@ class Settings:
         methods: shell patterns of methods; by default each suite's own.
         tasks: shell patterns that narrow each suite's tasks.
         seeds: repetitions; by default each suite's own.
-        first_seed: the first repetition's seed, so that fresh draws can be measured.
+        first_seed: the seed of the first repetition; one that no run has used before gives fresh draws.
         n: samples a side; by default each suite's own.
         split: the half of the divergence tasks.
         report_only: measure nothing, report what the ledgers hold.
@@ -92,6 +105,9 @@ class Settings:
         "kinds",
         "small",
         "mutual-information",
+        "products",
+        "convergence",
+        "bmi2",
         "chasm",
         "scale",
         "staircase",
@@ -134,11 +150,8 @@ def _grid(
     if settings.seeds is not None:
         repeats = {m: settings.seeds for m in repeats}
     chosen, size = _matching(tasks, settings.tasks), settings.n or n
-    first, count = settings.first_seed, max(repeats.values(), default=0)
-    seeds = range(first, first + count)
-    return [
-        Run(suite, m, t, seed, size) for seed in seeds for t in chosen for m in repeats if seed - first < repeats[m]
-    ]
+    most, first = max(repeats.values(), default=0), settings.first_seed
+    return [Run(suite, m, t, first + i, size) for i in range(most) for t in chosen for m in repeats if i < repeats[m]]
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -193,9 +206,9 @@ def small_runs(settings: Settings) -> list[Run]:
     ]
 
 
-def information_runs(settings: Settings) -> list[Run]:
-    runs = _grid("mutual-information", settings, {"auto": 3}, MUTUAL_INFORMATION_TASKS, 5000, ours())
-    return _if_there("mutual_information", runs)
+def information_runs(settings: Settings, group: str = "mutual-information", n: int = 5000, seeds: int = 3) -> list[Run]:
+    """Of a group of `INFORMATION_TASKS`."""
+    return _if_there("mutual_information", _grid(group, settings, {"auto": seeds}, GROUPS[group], n, ours()))
 
 
 def chasm_runs(settings: Settings) -> list[Run]:
@@ -252,7 +265,7 @@ def _timed(call: Callable[[], Any], *signature: Any) -> tuple[Any, dict[str, Any
 
 
 def of_kind(run: Run) -> dict[str, Any]:
-    """Our estimates on a kind of rows, beside their truth and what `trust` says of each."""
+    """Our estimates on a kind of rows, which the task's options tell of, beside their truth."""
     estimate, task = part("estimate"), KIND_TASKS[run.task]
     x, y = task.sample(run.seed, run.n)
     options = task.options(run.n)
@@ -262,13 +275,15 @@ def of_kind(run: Run) -> dict[str, Any]:
         x.shape,
         *options,
     )
-    estimates = {e.divergence: {**_facts(e, task.truth(e.divergence).value), "trust": e.trust} for e in found}
+    estimates = {name: _facts(e, task.truth(name)) for name, e in zip(HELD_TO, found, strict=True)}
     return {**timing, "chosen": found[0].method, "dim": x.shape[1], "estimates": estimates}
 
 
-def _facts(estimate: Any, truth: float, truth_error: float = 0.0) -> dict[str, float]:
-    names = ("value", "low", "high", "standard_error")
-    return {**{name: getattr(estimate, name) for name in names}, "truth": truth, "truth_error": truth_error}
+def _facts(estimate: Any, truth: Truth) -> dict[str, Any]:
+    """What a row keeps of an estimate: its figures and its verdict, and the truth beside them."""
+    names = ("value", "low", "high", "standard_error", "trust")
+    figures = {name: getattr(estimate, name) for name in names}
+    return {**figures, "truth": truth.value, "truth_error": truth.standard_error}
 
 
 def divergences(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
@@ -279,14 +294,14 @@ def divergences(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
         lambda: estimate(x, y, list(names), method=run.method, seed=run.seed), run.method, x.shape, names
     )
     truths = [task.truth(name) for name in names]
-    estimates = {k: _facts(e, t.value, t.standard_error) for k, e, t in zip(names, found, truths, strict=True)}
+    estimates = {k: _facts(e, t) for k, e, t in zip(names, found, truths, strict=True)}
     return {**timing, "chosen": found[0].method, "dim": task.dim, "estimates": estimates}
 
 
 def information(run: Run) -> dict[str, Any]:
     """Our estimate of a mutual information beside its truth."""
-    task = MUTUAL_INFORMATION_TASKS[run.task]
-    return _pairs(run, *task.sample(run.seed, run.n), task.mutual_information)
+    task = INFORMATION_TASKS[run.task]
+    return _of_pairs(run, *task.sample(run.seed, run.n), task.truth)
 
 
 def small(run: Run) -> dict[str, Any]:
@@ -298,17 +313,16 @@ def small(run: Run) -> dict[str, Any]:
     begun = time.perf_counter()
     neighbours = ksg(x, z)
     facts = {"law": task.name, "ksg": neighbours, "ksg_seconds": time.perf_counter() - begun}
-    return facts | _pairs(run, x, z, task.mutual_information)
+    return facts | _of_pairs(run, x, z, task.truth)
 
 
-def _pairs(run: Run, x: np.ndarray, z: np.ndarray, truth: float) -> dict[str, Any]:
+def _of_pairs(run: Run, x: np.ndarray, z: np.ndarray, truth: Truth) -> dict[str, Any]:
     mutual_information = part("mutual_information")
     found, timing = _timed(
         lambda: mutual_information(x, z, method=run.method, seed=run.seed), run.method, x.shape, z.shape
     )
-    dim = x.shape[1] + z.shape[1]
-    facts = {**_facts(found, truth), "trust": found.trust}
-    return {**timing, "chosen": found.method, "dim": dim, "estimates": {"mutual_information": facts}}
+    estimates = {"mutual_information": _facts(found, truth)}
+    return {**timing, "chosen": found.method, "dim": x.shape[1] + z.shape[1], "estimates": estimates}
 
 
 def coverage(run: Run) -> dict[str, Any]:
@@ -346,7 +360,7 @@ def peer(run: Run) -> dict[str, Any]:
         task = DIVERGENCE_TASKS[run.task]
         samples, name, truth = dict(zip("xy", task.sample(run.seed, run.n))), "kl", task.truth("kl").value
     else:
-        pairs = MUTUAL_INFORMATION_TASKS[run.task]
+        pairs = INFORMATION_TASKS[run.task]
         samples = dict(zip("xz", pairs.sample(run.seed, run.n)))
         name, truth = "mutual_information", pairs.mutual_information
     found = peers.measure(run.method, samples, run.seed)
@@ -368,6 +382,9 @@ SUITES: Mapping[str, Suite] = {
     "kinds": Suite(runs=kind_runs, measure=of_kind),
     "small": Suite(runs=small_runs, measure=small),
     "mutual-information": Suite(runs=information_runs, measure=information),
+    "products": Suite(runs=partial(information_runs, group="products", n=10_000), measure=information),
+    "convergence": Suite(runs=partial(information_runs, group="convergence", n=10_000), measure=information),
+    "bmi2": Suite(runs=partial(information_runs, group="bmi2", n=10_000, seeds=1), measure=information),
     "chasm": Suite(runs=chasm_runs, measure=lambda run: divergences(run, ("kl",))),
     "scale": Suite(runs=scale_runs, measure=scale),
     "staircase": Suite(runs=staircase_runs, measure=staircase),

@@ -1,6 +1,7 @@
 """Aggregates of a ledger's rows: bias, root mean square error, coverage, time. Pure functions of rows.
 
-A row is a run with, if it was measured, `estimates`: name → value, low, high, standard_error, truth, truth_error.
+A row is a run with, if it was measured, `estimates`: name → value, low, high, standard_error, trust, truth,
+truth_error; rows measured before 30 November 2026 keep no `trust`.
 A summary is a list of flat mappings, one a line of a table. Values and errors in nats.
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ LEVEL = 0.95  # nominal, of the intervals
 CLOSE = 0.1  # nats within which a mutual information counts as found
 SIZE = 0.05  # nominal, of the tests
 FLOOR = 0.88  # coverage below which a task is flagged, whatever the others' is
+LOWER_BOUND = "lower bound only"  # how the verdict of an estimate begins that may be far below the truth
+NO_FIGURES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
 
 def measured(rows: Iterable[Row]) -> list[Row]:
@@ -211,6 +215,23 @@ def small(rows: Sequence[Row], *also: str) -> list[Row]:
     return sorted(lines, key=lambda line: (line["method"], line["n"], *(line["task"] for _ in also)))
 
 
+def squared(rows: Sequence[Row], bands: Mapping[str, tuple[int, int]]) -> list[Row]:
+    """One line a method and band of n, and one for ksg: the mean squared error, with columns for published ones."""
+    lines = []
+    for band, (least, end) in bands.items():
+        groups = _grouped((row for row in measured(rows) if least <= row["n"] < end), "method")
+        of_methods = {
+            method: [row["estimates"]["mutual_information"] for row in some] for (method,), some in groups.items()
+        }
+        everything = [row for some in groups.values() for row in some]
+        neighbours = [{**row["estimates"]["mutual_information"], "value": row["ksg"]} for row in everything]
+        for method, facts in (*of_methods.items(), *([("ksg", neighbours)] if everything else [])):
+            gaps = (_column(facts, "value") - _column(facts, "truth")) ** 2
+            unknown = dict.fromkeys(("inside", "outside", "seconds"))
+            lines.append({"method": method, "n": band, "mse": _mean(gaps[np.isfinite(gaps)]), **unknown})
+    return lines
+
+
 def verdicts(facts: Sequence[Row]) -> str:
     """How often each verdict of `trust` was given, most often first, without its reason."""
     given = Counter(str(f["trust"]).partition(":")[0] for f in facts if f.get("trust"))
@@ -260,6 +281,43 @@ def information(rows: Sequence[Row]) -> list[Row]:
             "worst_task": max(group, key=lambda task: task["absolute"])["task"],
             "covered": _mean([task["covered"] for task in group]),
             "seconds": _mean([task["seconds"] for task in group]),
+        }
+        lines.append(line)
+    return lines
+
+
+def by_information(rows: Sequence[Row], published: Mapping[str, Mapping[str, float]] = NO_FIGURES) -> list[Row]:
+    """One line a method, task and n: the truth, mean estimate and interval, and how the estimates and intervals did.
+
+    found        share of estimates within `CLOSE` of the truth, or whose closed interval holds it
+    covered      share of intervals that hold the truth, those without an upper end among them
+    open         intervals without an upper end
+    lower_bound  estimates whose verdict is 'lower bound only'; not known of rows that keep no verdict
+
+    `published` holds others' figures, task → estimator → nats; each estimator is one more column.
+    """
+    lines = []
+    others = dict.fromkeys(name for figures in published.values() for name in figures)
+    for (method, task, n), group in _grouped(measured(rows), "method", "task", "n").items():
+        facts = [r["estimates"]["mutual_information"] for r in group]
+        values, truths, low, high = (_column(facts, k) for k in ("value", "truth", "low", "high"))
+        holds, verdicts = (low <= truths) & (truths <= high), [f["trust"] for f in facts if "trust" in f]
+        line = {
+            "method": method,
+            "task": task,
+            "n": n,
+            "runs": len(group),
+            "truth": _mean(truths),
+            "truth_error": _mean(_column(facts, "truth_error")),
+            "estimate": _mean(values),
+            "low": _mean(low),
+            "high": _mean(high),
+            "found": _mean((np.abs(values - truths) <= CLOSE) | (holds & np.isfinite(high))),
+            "covered": _mean(holds),
+            "open": int(np.isposinf(high).sum()),
+            "lower_bound": sum(v.startswith(LOWER_BOUND) for v in verdicts) if verdicts else None,
+            **{name: published.get(task, {}).get(name, math.nan) for name in others},
+            **seconds(group),
         }
         lines.append(line)
     return lines

@@ -88,6 +88,16 @@ def test_patterns_and_counts_narrow_the_plan():
     assert planned == [Run("shift", "auto", "shift_d5", seed, 50) for seed in range(3)]
 
 
+def test_the_first_seed_asks_for_fresh_draws():
+    runs = estimation.shift_runs(estimation.Settings(methods=("auto",), tasks=("*_d5",), seeds=2, first_seed=7))
+    assert [run.seed for run in runs] == [7, 8]
+
+
+def test_published_figures_are_of_tasks_that_exist():
+    assert published.CONVERGENCE.keys() <= estimation.GROUPS["convergence"].keys()
+    assert set(estimation.GROUPS) <= set(estimation.SUITES)
+
+
 def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
     planned = estimation.coverage_runs(estimation.Settings(seeds=1, tasks=("shift_*", "null_*", "chasm_*")))
     names = {run.task for run in planned if run.method == "auto"}
@@ -96,9 +106,7 @@ def test_coverage_is_asked_of_tasks_within_reach_and_of_equal_laws(monkeypatch):
     assert {DIVERGENCE_TASKS[name].split for name in names} == {"reporting"}
 
 
-def test_fresh_draws_begin_at_the_first_seed():
-    settings = estimation.Settings(tasks=("shift_d5",), methods=("auto",), seeds=2, first_seed=70)
-    assert [run.seed for run in estimation.shift_runs(settings)] == [70, 71]
+def test_kinds_are_planned_a_hundred_times_each():
     planned = estimation.kind_runs(estimation.Settings(first_seed=100))
     assert {run.seed for run in planned} == set(range(100, 200)) and {run.task for run in planned} == set(KIND_TASKS)
 
@@ -114,7 +122,7 @@ def test_small_samples_are_planned_shape_by_shape():
 
 def test_what_is_shared_exists():
     assert set(estimation.SHARED_KL) <= set(estimation.DIVERGENCE_TASKS)
-    assert set(estimation.SHARED_INFORMATION) <= set(estimation.MUTUAL_INFORMATION_TASKS)
+    assert set(estimation.SHARED_INFORMATION) <= set(estimation.INFORMATION_TASKS)
     assert set(estimation.SUITES) == set(report.TABLES) == set(report.ABOUT) == set(estimation.Settings().suites)
     assert all((peers.HERE / f"{name.replace('-', '_')}.py").is_file() for name in peers.PEERS)
 
@@ -205,10 +213,12 @@ def test_small_samples_beside_neighbours_and_published_figures():
     assert [line["task"] for line in summaries.small([*rows, of_few_rows(1.0, 10, ksg=1.0, task="d4")], "task")] == [
         *("d2", "d4", "d2")
     ]
-    lines = published.beside(rows)
-    assert lines[0] == pytest.approx(lines[0] | {"mse": 0.25}) and lines[1]["method"] == "ksg"
-    assert {line["method"] for line in lines} == {"auto", "ksg", "MIST", "MIST-QR", "MINDE"}
-    assert all(found.inside > 0.0 and found.outside > 0.0 for found in published.PUBLISHED.values())
+    few, neighbours, *_ = lines = summaries.squared(rows, published.BANDS)
+    assert few["mse"] == pytest.approx(0.25) and neighbours["method"] == "ksg" and len(lines) == 4
+    assert neighbours["mse"] == pytest.approx((0.25 + 0.01) / 2)
+    others = published.from_few_rows()
+    assert {line["method"] for line in others} == {"MIST", "MIST-QR", "MINDE"}
+    assert {line["n"] for line in others} == set(published.BANDS) and lines[0].keys() >= others[0].keys()
 
 
 def test_coverage_that_never_fails_still_has_an_error():
@@ -230,6 +240,26 @@ def test_mutual_informations_found():
     (line,) = summaries.information(rows)
     assert (line["tasks"], line["close"], line["worst_task"]) == (3, 2, "b")
     assert line["absolute"] == pytest.approx(0.37 / 3)
+
+
+def test_a_task_of_information_says_what_its_intervals_are_worth():
+    def of(value, error, verdict, *, high=None, seed=0):
+        made = row(value, 2.0, error=error, seed=seed, name="mutual_information")
+        facts = made["estimates"]["mutual_information"] | {"trust": verdict, "truth_error": 0.001}
+        return made | {"estimates": {"mutual_information": facts | ({} if high is None else {"high": high})}}
+
+    rows = [
+        of(2.05, 0.001, "interval covers"),  # near, and the interval misses
+        of(1.50, 1.0, "interval covers", seed=1),  # far, and the interval holds
+        of(0.50, 0.1, "lower bound only: networks", high="inf", seed=2),  # open: it holds, and nothing is found
+    ]
+    (line,) = summaries.by_information(rows, {"t": {"InfoNCE": 1.9}, "other": {"MINE": 3.0}})
+    assert line["found"] == line["covered"] == pytest.approx(2 / 3)
+    assert (line["open"], line["lower_bound"], line["high"]) == (1, 1, math.inf)
+    assert line["estimate"] == pytest.approx(1.35) and line["truth_error"] == 0.001
+    assert line["InfoNCE"] == 1.9 and math.isnan(line["MINE"])
+    old = row(1.0, 1.0, name="mutual_information")
+    assert summaries.by_information([old])[0]["lower_bound"] is None
 
 
 def test_the_frontier_weighs_tasks_alike_and_tells_who_failed():

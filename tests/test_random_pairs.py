@@ -4,14 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.feature_selection import mutual_info_regression
 
 from benchmarks.ksg import ksg
 from estimators.density_ratio.copulas import in_components
 from estimators.distributions.elliptical import Gaussian
-from estimators.distributions.product import AdditiveNoise
-from estimators.tasks.random_pairs import MOST, STRUCTURES, IndependentPairs, correlation, random_pair
+from estimators.tasks.random_pairs import MOST, STRUCTURES, correlation, random_pair
 
 DIMS = (2, 4, 8, 16, 32)
 
@@ -47,20 +45,6 @@ def test_gaussian_informations_lie_in_the_stated_range(structure, k):
 
 def test_correlations_of_so_many_nats():
     assert -0.5 * math.log1p(-(correlation(0.7) ** 2)) == pytest.approx(0.7)
-
-
-def test_independent_pairs_stand_side_by_side():
-    law = IndependentPairs(pair=AdditiveNoise(epsilon=0.25), count=3)
-    points = law.sample(np.random.default_rng(0), 4000)
-    x, z = points[:, :3], points[:, 3:]
-    assert points.shape == (4000, 6) and np.all(np.abs(z - x) <= 0.25)
-    assert stats.kstest(x.ravel(), stats.uniform.cdf).pvalue > 1e-3
-    others = np.corrcoef(points.T)[[0, 0, 1, 0, 1], [1, 2, 2, 4, 3]]
-    assert np.all(np.abs(others) < 4.0 / math.sqrt(4000))
-    assert law.mutual_information(3) == pytest.approx(3.0 * (0.25 - math.log(0.5)))
-    np.testing.assert_allclose(law.log_prob(points), -3.0 * math.log(0.5))
-    with pytest.raises(ValueError, match="split at 2"):
-        law.mutual_information(2)
 
 
 @pytest.mark.parametrize("d", [0, 3, -2])

@@ -21,7 +21,7 @@ from estimators.exact_values.quadrature import REAL_LINE, Interval, LogDensity, 
 
 
 class Truth(NamedTuple):
-    """A divergence of two known distributions: nats, its standard error (0 unless Monte Carlo), how it was computed."""
+    """A divergence or a mutual information: nats, its standard error (0 unless Monte Carlo), how it was computed."""
 
     value: float
     standard_error: float

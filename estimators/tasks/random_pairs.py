@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
@@ -21,44 +20,18 @@ from estimators.divergences.generator import identity
 from estimators.tasks.divergence_tasks import Points
 from estimators.tasks.mutual_information_tasks import (
     MUTUAL_INFORMATION_TASKS,
-    Joint,
     MutualInformationTask,
     half_cube,
     wiggly_x,
     wiggly_y,
 )
+from estimators.tasks.products_of_pairs import copies_of
 
 MOST = 2.0  # nats between Gaussian pairs
 FROM_THE_FORTY = 1.0 / 3.0  # share of the laws, in dimensions that they have
 DEGREES = (2.0, 3.0, 5.0, 10.0)  # of freedom
 NOISES = 0.1, 1.5  # least and most half-width of uniform noise: 1.7 and 0.17 nats a pair
 LEAST_OF_MANY = 0.5  # half-width of the noise of more than two pairs: at most half a nat each
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndependentPairs:
-    """(X, Z) of `count` independent pairs (x_j, z_j) of one law."""
-
-    pair: AdditiveNoise
-    count: int
-
-    @property
-    def dim(self) -> int:
-        return 2 * self.count
-
-    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        return self.pair.sample(rng, n * self.count).reshape(n, self.count, 2).swapaxes(1, 2).reshape(n, self.dim)
-
-    def log_prob(self, x: np.ndarray) -> np.ndarray:
-        """The sum over the pairs, [n] at x [n, 2 count]."""
-        points = x.reshape(len(x), 2, self.count).swapaxes(1, 2).reshape(-1, 2)
-        return self.pair.log_prob(points).reshape(len(x), self.count).sum(axis=1)
-
-    def mutual_information(self, k: int) -> float:
-        """I(X; Z) of the pairs together; k is their number. Raises ValueError for another split."""
-        if k != self.count:
-            raise ValueError(f"split at {k}: only X of {self.count} coordinates and Z of as many are known")
-        return self.count * self.pair.mutual_information()
 
 
 # --- families: (random numbers, k) → the joint law of k + k coordinates ----------------------------------------------
@@ -147,19 +120,18 @@ def random_pair(d: int, seed: int) -> MutualInformationTask:
     if k <= 2 and rng.random() < FROM_THE_FORTY:
         return known[int(rng.integers(len(known)))]
     family = str(rng.choice(["normal", "student", "additive"], p=[0.55, 0.35, 0.1]))
-    name, joint = _joint(rng, family, k)
-    changes = "wiggly" if family == "additive" else str(rng.choice(list(MAPS)))
+    if family == "additive":
+        noise = math.exp(rng.uniform(math.log(NOISES[0]), math.log(NOISES[1])))
+        law = AdditiveNoise(epsilon=noise if k <= 2 else max(noise, LEAST_OF_MANY))
+        return copies_of(f"additive-{k}-{k}-seed{seed}", law, k).under("wiggly", *MAPS["wiggly"])
+    changes = str(rng.choice(list(MAPS)))
+    name, joint = _elliptical(rng, family, k)
     plain = MutualInformationTask(name=f"{name}-{k}-{k}-seed{seed}", joint=joint, split=k, dim_x=k, dim_y=k)
     return plain if changes == "plain" else plain.under(changes, *MAPS[changes])
 
 
-def _joint(rng: np.random.Generator, family: str, k: int) -> tuple[str, Joint]:
+def _elliptical(rng: np.random.Generator, family: str, k: int) -> tuple[str, Gaussian | StudentT]:
     """(the family and structure in words, the law)."""
-    if family == "additive":
-        noise = math.exp(rng.uniform(math.log(NOISES[0]), math.log(NOISES[1])))
-        return family, IndependentPairs(
-            pair=AdditiveNoise(epsilon=noise if k <= 2 else max(noise, LEAST_OF_MANY)), count=k
-        )
     structure = str(rng.choice(list(STRUCTURES)))
     scatter = STRUCTURES[structure](rng, k)
     if family == "normal":
