@@ -16,7 +16,7 @@ DIMS = (2, 4, 8, 16, 32)
 
 @pytest.mark.parametrize("d", DIMS)
 def test_laws_follow_from_the_seed(d):
-    for seed in range(6):
+    for seed in range(12):
         task = random_pair(d, seed)
         x, z = task.sample(seed, 40)
         assert x.shape == z.shape == (40, d // 2) and np.isfinite(x).all() and np.isfinite(z).all()
@@ -24,6 +24,8 @@ def test_laws_follow_from_the_seed(d):
         assert again.name == task.name and again.mutual_information == task.mutual_information
         np.testing.assert_array_equal(x, again.sample(seed, 40)[0])
         assert 0.0 < task.mutual_information < 10.0
+        large = np.concatenate(task.sample(seed, 500), axis=1)
+        assert all(len(np.unique(column)) == 500 for column in large.T)  # the maps merge no values
     assert len({random_pair(d, seed).name for seed in range(12)}) > 8
 
 
@@ -33,7 +35,7 @@ def test_gaussian_informations_lie_in_the_stated_range(structure, k):
     """By canonical correlations of the covariance, I = −½ Σ log(1 − ρ²)."""
     for seed in range(5):
         scatter = STRUCTURES[structure](np.random.default_rng(seed), k)
-        assert np.linalg.eigvalsh(scatter)[0] > 0.0
+        assert np.linalg.eigvalsh(scatter)[0] > 0.0 and np.allclose(np.diag(scatter), 1.0)
         roots = [np.linalg.inv(np.linalg.cholesky(scatter[side, side])) for side in (slice(k), slice(k, None))]
         rho = np.linalg.svd(roots[0] @ scatter[:k, k:] @ roots[1].T, compute_uv=False)
         exact = -0.5 * np.sum(np.log1p(-(rho**2)))
