@@ -4,6 +4,7 @@ import estimators as est
     est.DIVERGENCES                       the table
     est.divergence("alpha(0.5)")          one of its divergences
     est.estimate(x, y, "kl")              from samples, with an interval
+    est.estimate_many(pairs, "kl")        of many pairs of sample sets, side by side
     est.exact_divergence(log_p, log_q, d) from densities on the line or the plane
 
 Importing does no work: names are loaded when they are first used.
@@ -23,7 +24,7 @@ _HOMES = {
     "tasks.mutual_information_tasks": "MUTUAL_INFORMATION_TASKS",
     "distributions.mixture": "Mixture",
     "distributions.examples": "TARGETS normal ring",
-    "estimation": "Estimate METHODS estimate",
+    "estimation": "Estimate METHODS estimate estimate_many",
     "information": "mutual_information",
     "permutation": "permutation_test",
     "samples.arrays": "DataError Samples as_samples check_pair",

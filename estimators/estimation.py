@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
 from estimators.samples.arrays import (
     ConstantColumns,
+    DataError,
     Groups,
     Samples,
     as_samples,
@@ -71,21 +75,111 @@ def estimate(
     Raises:
         DataError, UnknownDivergence, ValueError: all ValueErrors, saying what to change.
     """
-    single = isinstance(divergence, FDivergence) or (isinstance(divergence, str) and divergence != "all")
-    names: Any = [divergence] if single else divergence
-    asked = everything() if isinstance(names, str) else list(map(functional, names))
+    options = _Options(method, seed, confidence, nan_policy, decimals, dependence, drop, categorical)
+    return _alone(divergence, _prepared(x, y, _asked(divergence), groups, options.checked()).estimates())
+
+
+def estimate_many(
+    pairs: Iterable[tuple[Any, Any]], divergence: str | FDivergence | Sequence[str | FDivergence] = "kl", **options: Any
+) -> list[Any]:
+    """`estimate` of each pair (x, y), the same numbers, side by side on all cores.
+
+    All pairs are checked before the first is fitted. Pairs of about the same size share their compiled programs.
+
+    Args:
+        pairs: the two sample sets of each estimate.
+        divergence, options: as in `estimate`, the same for every pair; all of its options but `groups`.
+
+    Returns:
+        What `estimate` returns, for each pair.
+
+    Raises:
+        DataError, UnknownDivergence, ValueError: as `estimate`, naming the pair, from 0.
+
+    >>> days = [np.random.default_rng(day).normal(size=(200, 1)) for day in range(3)]
+    >>> found = estimate_many([(days[0], day) for day in days[1:]], "js", method="knn")
+    >>> [e.low <= 0.0 <= e.high for e in found]
+    [True, True]
+    """
+    asked, settings = _asked(divergence), _Options(**options).checked()
+
+    def named(i: int, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (DataError, BadArgument) as error:
+            raise type(error)(f"pair {i}: {error}") from None
+
+    prepared = [named(i, partial(_prepared, x, y, asked, None, settings)) for i, (x, y) in enumerate(pairs)]
+    with unthreaded(0), ThreadPoolExecutor(os.cpu_count()) as threads:
+        fitted = list(threads.map(lambda i: named(i, prepared[i].estimates), range(len(prepared))))
+    return [_alone(divergence, estimates) for estimates in fitted]
+
+
+def _asked(divergence: Any) -> list[Functional]:
+    """The functionals of one or several names. Raises UnknownDivergence, BadArgument."""
+    single = isinstance(divergence, str | FDivergence)
+    asked = everything() if divergence == "all" else list(map(functional, [divergence] if single else divergence))
     if not asked:
         raise BadArgument("no divergence asked for; name one, several, or all")
-    check_settings(seed, confidence, method, list(METHODS))
-    options: dict[str, Any] = {"nan_policy": nan_policy, "drop": drop, "categorical": categorical}
-    p, q = matched(*(as_samples(given, name=name, **options) for given, name in ((x, "x"), (y, "y"))))
-    if decimals is not None:
-        if not -15 <= decimals <= 15:
-            raise BadArgument(f"decimals = {decimals}: must be a whole number from -15 to 15")
-        p, q = (side.rounded(decimals) for side in (p, q))
-    notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, groups, dependence))
-    labels = labelled(p, q, groups, dependence)
-    if labels is None and method != "counts":
+    return asked
+
+
+def _alone(divergence: Any, estimates: list[Estimate]) -> Any:
+    """The one estimate where one divergence was asked for by itself, else the list."""
+    return estimates[0] if isinstance(divergence, str | FDivergence) and divergence != "all" else estimates
+
+
+class _Options(NamedTuple):
+    """The options of `estimate` that may be the same for many pairs."""
+
+    method: str = "auto"
+    seed: int = 0
+    confidence: float = 0.95
+    nan_policy: str = "raise"
+    decimals: int | None = None
+    dependence: str | None = None
+    drop: Sequence[Any] = ()
+    categorical: Sequence[Any] = ()
+
+    def checked(self) -> _Options:
+        """Raises BadArgument for those that can be judged without samples."""
+        check_settings(self.seed, self.confidence, self.method, list(METHODS))
+        if self.decimals is not None and not -15 <= self.decimals <= 15:
+            raise BadArgument(f"decimals = {self.decimals}: must be a whole number from -15 to 15")
+        return self
+
+
+class _Prepared(NamedTuple):
+    """Two sample sets that were checked, as a request to a method, and what to say of them."""
+
+    asked: list[Functional]
+    request: Request
+    disjoint: str
+    notes: tuple[str, ...]
+    dim: int
+    columns: np.ndarray  # those of the user's that the request holds
+    linear: list[Equation]
+
+    def estimates(self) -> list[Estimate]:
+        """An estimate for each divergence that was asked for."""
+        fit = _fitted(self.request, self.disjoint)
+        if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
+            fit = fit._replace(log_ratio=lambda points: narrow(reduced(points, self.linear)[:, self.columns]))
+        return [
+            Estimate.of(f.name, _transformed(interval, f), fit, self.request, dim=self.dim, notes=self.notes)
+            for f, interval in zip(self.asked, fit.intervals, strict=True)
+        ]
+
+
+def _prepared(x: Any, y: Any, asked: list[Functional], groups: Any, options: _Options) -> _Prepared:
+    """The sets as the fit gets them: read, matched, rounded, without columns that say nothing."""
+    reading = {name: getattr(options, name) for name in ("nan_policy", "drop", "categorical")}
+    p, q = matched(*(as_samples(given, name=name, **reading) for given, name in ((x, "x"), (y, "y"))))
+    if options.decimals is not None:
+        p, q = (side.rounded(options.decimals) for side in (p, q))
+    notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, groups, options.dependence))
+    labels = labelled(p, q, groups, options.dependence)
+    if labels is None and options.method != "counts":
         labels = twins(p, q)
     varying, linear, disjoint = _looked_at(p, q)
     notes += tuple(f"{e}, in both sets: left out, which changes no divergence" for e in linear if e.holds)
@@ -93,21 +187,14 @@ def estimate(
         x=reduced(p.values, linear)[:, varying],
         y=reduced(q.values, linear)[:, varying],
         divergences=[f.divergence for f in asked],
-        method=method,
-        seed=seed,
-        confidence=confidence,
+        method=options.method,
+        seed=options.seed,
+        confidence=options.confidence,
         groups=labels,
         columns=tuple(map(p.called, varying)),
         categories=tuple(np.flatnonzero(np.isin(varying, list(p.levels))).tolist()),
     )
-    fit = _fitted(request, disjoint)
-    if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
-        fit = fit._replace(log_ratio=lambda points: narrow(reduced(points, linear)[:, varying]))
-    results = [
-        Estimate.of(f.name, _transformed(interval, f), fit, request, dim=p.values.shape[1], notes=notes)
-        for f, interval in zip(asked, fit.intervals, strict=True)
-    ]
-    return results[0] if single else results
+    return _Prepared(asked, request, disjoint, notes, p.values.shape[1], varying, linear)
 
 
 def _looked_at(p: Samples, q: Samples) -> tuple[np.ndarray, list[Equation], str]:

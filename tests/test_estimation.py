@@ -616,3 +616,28 @@ def test_a_value_that_many_rows_share_is_no_group(short):
     e = est.estimate(sample(0.8, 0.0), sample(0.5, 0.5), "kl")
     truth = 0.8 * math.log(0.8 / 0.5) + 0.2 * (math.log(0.2 / 0.5) + 0.125)
     assert e.low <= truth <= e.high and e.standard_error < 0.03
+
+
+def test_many_pairs_have_the_estimates_that_each_has_alone():
+    rng = np.random.default_rng(3)
+    pairs = [(rng.normal(size=(n, 2)), rng.normal(0.3, 1.0, size=(n, 2))) for n in (60, 64)]
+    together = est.estimate_many(iter(pairs), ["kl", "js"], seed=4)
+    for pair, found in zip(pairs, together, strict=True):
+        alone = est.estimate(*pair, ["kl", "js"], seed=4)
+        assert [e.as_json() for e in found] == [e.as_json() for e in alone]
+    assert est.estimate_many([], "kl") == []
+    assert est.estimate_many(pairs[:1], "js", method="knn")[0].divergence == "js"
+
+
+@pytest.mark.parametrize(
+    "pairs, options, words",
+    [
+        ([(np.arange(9.0), np.arange(9.0)), (np.arange(9.0), [math.nan] * 9)], {"method": "knn"}, "pair 1: y"),
+        ([(np.arange(20.0), np.arange(9.0) + 0.5)], {"method": "neural"}, "pair 0: 20 and 9 rows"),
+        ([], {"decimals": 40}, "decimals = 40"),
+        ([], {"method": "nwi"}, "unknown method 'nwi'"),
+    ],
+)
+def test_what_is_wrong_with_one_of_many_pairs_names_it(pairs, options, words):
+    with pytest.raises(ValueError, match=words):
+        est.estimate_many(pairs, **options)

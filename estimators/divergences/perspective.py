@@ -79,8 +79,10 @@ class _Tail(NamedTuple):
 
     @classmethod
     def of(cls, cost: Callable[[jax.Array], jax.Array]) -> _Tail:
+        compiled = jax.jit(cost)  # one program; operation by operation it would be thirty
+
         def value(r):
-            return float(cost(jnp.float64(r)))
+            return float(compiled(jnp.float64(r)))
 
         start = next((r for r in (300.0, 150.0, 75.0, 30.0) if math.isfinite(value(r))), 10.0)
         if not value(start) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
@@ -108,8 +110,8 @@ class _Excess(NamedTuple):
 @lru_cache(maxsize=256)
 def _excess(d: FDivergence) -> _Excess:
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        slope = float(d.prime(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
-        curvature = float(d.second(jnp.float64(1.0))) if d.smooth else 0.0
+        slope = float(jax.jit(d.prime)(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
+        curvature = float(jax.jit(d.second)(jnp.float64(1.0))) if d.smooth else 0.0
 
         def at(ratio):
             shift = jnp.expm1(ratio)

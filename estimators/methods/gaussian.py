@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import digamma, ndtri
-from scipy.stats import norm, qmc, t
+from scipy.special import digamma, ndtr, ndtri, stdtrit
 
 from estimators.contract import Fit, Interval, Request
 from estimators.density_ratio.references import GaussianDensity
@@ -103,7 +102,7 @@ def estimate(request: Request) -> Fit:
     pairs = [(p, q), *((b, q) for b in left_out[0]), *((p, b) for b in left_out[1])]
     values, noise = _table(pairs, (*request.divergences, DIVERGENCES["jeffreys"]), request.seed)
     steps = len(left_out[0])
-    quantile = float(t.ppf(0.5 + 0.5 * request.confidence, min(map(len, left_out)) - 1))
+    quantile = float(stdtrit(min(map(len, left_out)) - 1, 0.5 + 0.5 * request.confidence))
     both_ways, spread = _jackknife(values[:, -1], steps, correct=grouped)
     apart = both_ways > quantile * spread  # else no interval leaves 0 out, not even at a kink there
     density_p, density_q = (GaussianDensity.of(g.mean, g.covariance) for g in (p, q))
@@ -162,7 +161,7 @@ def mardia(rows: np.ndarray, density: GaussianDensity) -> float:
     """Two-sided p-value of Mardia's kurtosis, mean of ‖L⁻¹(z − μ)‖⁴ against d(d + 2) (Mardia 1970)."""
     n, d = rows.shape
     kurtosis = float(np.mean(density.square_distance(rows) ** 2))
-    return float(2.0 * norm.sf(abs(kurtosis - d * (d + 2)) / math.sqrt(8.0 * d * (d + 2) / n)))
+    return float(2.0 * ndtr(-abs(kurtosis - d * (d + 2)) / math.sqrt(8.0 * d * (d + 2) / n)))
 
 
 def _left_out(rows: np.ndarray, whole: GaussianFit, labels: np.ndarray | None, seed: int) -> Iterator[GaussianFit]:
@@ -247,6 +246,8 @@ def _averages(pairs: Sequence[Pair], divergences: Sequence[FDivergence], seed: i
 
     The first pair, the whole sets', is averaged over all draws; the others, whose differences alone count, over few.
     """
+    from scipy.stats import qmc  # takes a second to import
+
     dim = len(pairs[0][0].mean)
     sobol = (qmc.Sobol(dim, rng=rng).random(POINTS) for rng in np.random.default_rng(seed).spawn(SCRAMBLES))
     normal = [ndtri(np.clip(points, 1e-12, 1.0 - 1e-12)) for points in sobol]
