@@ -16,12 +16,11 @@ from estimators.samples.arrays import (
     DataError,
     as_samples,
     check_pair,
-    common_levels,
     constant_columns,
     discrete,
-    matched,
     twins,
 )
+from estimators.samples.matching import common_levels, matched
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -58,7 +57,7 @@ def refusal(action, *fragments):
         (np.array([[object()], [1]]), ["row 0, column 0 is of type object"]),
         (np.array([[None], [1]]), ["1 of 2 rows", "NaN"]),
         (np.array([f"name {i}" for i in range(30)]), ["row 0, column 0", "30 of 30 cells"]),
-        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column b is of type dict"]),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column 1 (b) is of type dict"]),
         (np.zeros(3, [("a", float), ("b", int)]), ["structured"]),
         (np.array([b"ab", b"cd"], "V2"), ["|V2"]),
         ([[1.0, 2.0], [3.0]], ["cannot be read"]),
@@ -112,7 +111,7 @@ def test_every_layout_gives_the_same_bytes(array):
         (np.array(["1970-01-02", "1970-01-03T12"], "M8[h]"), [[1], [2.5]], "days since 1970-01-01"),
         (pd.Series(pd.to_datetime(["1970-01-02", "1969-12-31"])), [[1], [-1]], "days"),
         (np.array([[True, 1.5], [False, 2]], object), [[1, 1.5], [0, 2]], "the numbers they stand for"),
-        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column s holds text"),
+        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column 1 (s) holds text"),
     ],
 )
 def test_what_was_done_to_the_input_is_noted(array, expected, note):
@@ -359,7 +358,7 @@ def test_columns_of_objects_become_numbers_or_codes(cells, expected, levels):
 
 def test_columns_are_dropped_or_taken_as_categories():
     frame = WORDS.assign(id=[f"n{i}" for i in range(4)], zip=[70, 9, 70, 9.5])
-    refusal(lambda: as_samples(frame), "column id", "4 of 4 cells", "identifiers", "drop")
+    refusal(lambda: as_samples(frame), "column 2 (id)", "4 of 4 cells", "identifiers", "drop")
     refusal(lambda: as_samples(frame, drop=["name", "id"]), "no column 'name'", "w, x, id, zip")
     samples = as_samples(frame, drop=["id", "x"], categorical=["zip", "w"])
     assert samples.values.tolist() == [[1, 0], [0, 1], [1, 0], [2, 2]] and samples.columns == ("w", "zip")

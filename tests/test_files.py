@@ -269,16 +269,16 @@ def test_columns_of_any_format_are_selected(put):
     refusal(lambda: read_samples(put("t.npy", npy(array)), drop=["3"]), "the columns are 0, 1, 2")
     refusal(lambda: read_samples(put("t.npy", npy(IMAGES)), drop=["0"]), "no columns")
     path = put("t.parquet", parquet(STRINGS.assign(id=list("abcd"), x=[3, 1, 1, 2])))
-    refusal(lambda: read_samples(path), "'id'", "4 of 4 cells", "--drop")
+    refusal(lambda: read_samples(path), "column 4 (id)", "4 of 4 cells", "--drop")
     samples = read_samples(path, drop=["id", "day"], categorical=["x"])
     assert samples.columns == ("site", "kind", "wet", "x") and samples.values[:, 3].tolist() == [2, 0, 0, 1]
-    assert files._read(path, None, drop=["id"])[1].levels == {1: ("a", "b"), 2: ("u", "v")}
+    assert files._read(path, None, files.Wanted(drop=["id"]))[1].levels == {1: ("a", "b"), 2: ("u", "v")}
 
 
 def test_only_an_index_of_parquet_is_dropped(put):
-    frame = pd.DataFrame({"id": [5, 3, 4], "t": [1, 2, 3], "x": [1.5, 2.5, 0.5]})
+    frame = pd.DataFrame({"i": [5, 3, 4], "t": [1, 2, 3], "x": [1.5, 2.5, 0.5]})
     assert read_samples(put("t.parquet", parquet(frame))).values.tolist() == frame.to_numpy().tolist()
-    named = read_samples(put("t.parquet", parquet(frame.set_index("id"))))
+    named = read_samples(put("t.parquet", parquet(frame.set_index("i"))))
     assert named.columns == ("t", "x") and any("index" in note for note in named.notes)
 
 
@@ -359,7 +359,9 @@ def test_parquet_columns(put):
     filtered = read_samples(put("t.parquet", parquet(FRAME[FRAME.a > -9].iloc[[0, 2, 5]])))
     np.testing.assert_array_equal(filtered.values, POINTS[[0, 2, 5]])
     assert any("index" in n for n in filtered.notes)
-    refusal(lambda: read_samples(put("t.parquet", parquet(frame.assign(s=[[1], [2], [3]])))), "'s' of type list")
+    refusal(
+        lambda: read_samples(put("t.parquet", parquet(frame.assign(s=[[1], [2], [3]])))), "column 3 (s) of type list"
+    )
 
 
 def test_parquet_without_pyarrow_names_the_extra(put, monkeypatch):
