@@ -13,7 +13,7 @@ from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
 from estimators.methods import neural
 from estimators.methods.auto import Choice
-from estimators.samples.arrays import DataError
+from estimators.samples.arrays import DataError, as_samples
 
 RHO = 0.8
 TRUTH = -math.log(1.0 - RHO**2)  # two pairs of coordinates, −½ log(1 − ρ²) each
@@ -153,9 +153,10 @@ def test_where_no_gaussian_fits_the_upper_end_is_open(monkeypatch):
 
 def test_columns_that_follow_from_others_of_their_side_are_left_out():
     x, z = correlated(0, 60)
-    kept, other, _, notes = information._checked(x, np.column_stack([z, z[:, 0] - z[:, 1]]), "raise", None)
+    sides = as_samples(x), as_samples(np.column_stack([z, z[:, 0] - z[:, 1]]), name="z")
+    kept, other, _, notes, _ = information._checked(*sides, None)
     assert kept.shape == other.shape == (60, 2)
-    assert notes == ["z: left out columns that follow linearly from others: 2 (counting from 0)"]
+    assert notes == ["z: left out columns that follow linearly from others: column 2 (counting from 0)"]
 
 
 def test_copies_of_pairs_share_a_group():

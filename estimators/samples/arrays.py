@@ -86,6 +86,11 @@ class Samples:
         ]
         return np.ascontiguousarray(np.concatenate(columns).T, np.float64) if self.levels else self.values
 
+    def indicators_of(self) -> np.ndarray:
+        """The column of `values` that each column of `indicated` stands for."""
+        width = self.values.shape[1]
+        return np.repeat(np.arange(width), [len(self.levels[j]) - 1 if j in self.levels else 1 for j in range(width)])
+
     def require_numbers(self, remedy: str) -> None:
         """Raise DataError where a column holds categories."""
         for column in self.levels:
@@ -374,11 +379,10 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
             count = f"{len(values)} of {len(array)} samples left" if dropped else f"only {len(values)} samples"
             raise DataError(f"{count}, of dimension {values.shape[1]}; at least {minimum} are needed")
     shape = array.shape[1:] if array.ndim > 2 else ()
-    notes = [f"{name}: {note}" for note in (*notes, *dropped)]
     columns = raw.columns if len(set(raw.columns)) == values.shape[1] == len(raw.columns) else ()
-    if raw.columns and not columns:
-        twice = next((c for c in raw.columns if raw.columns.count(c) > 1), "")
-        notes.append(f"several columns are called {printable(twice)!r}, so that columns count by their order alone")
+    if twice := [c for c in raw.columns if raw.columns.count(c) > 1]:
+        notes.append(f"several columns are called {printable(twice[0])!r}: all columns count by their order alone")
+    notes = [f"{name}: {note}" for note in (*notes, *dropped)]
     return Samples(
         values=values,
         name=name,

@@ -24,6 +24,10 @@ def of_arrow(table: Any, drop: Sequence[str], categorical: Sequence[str], absent
 
     Raises DataError: a column of another type.
     """
+    if not hasattr(table, "to_batches"):  # a single batch
+        import pyarrow as pa
+
+        table = pa.Table.from_batches([table])
     schema = table.schema if schema is None else schema
     index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
     kept = [i for i, f in enumerate(schema) if f.name not in index and not INDEX_LEVEL.fullmatch(f.name)]

@@ -48,6 +48,9 @@ UNITS = frozenset(_SYMBOLS.split())
 """Units that say a cell is a number, where other words behind one may say that it is a name (1st, 5a)."""
 
 
+LONGEST = 40  # characters of a number with its unit; more are a sentence
+
+
 class Quantity(NamedTuple):
     """A number as it is written, and its unit: before it, behind it, or "" without one."""
 
@@ -66,7 +69,7 @@ def quantity(cell: str) -> Quantity | None:
     cell = plain_type(cell)
     if _number_kind(cell):
         return Quantity(cell)
-    found = QUANTITY.fullmatch(cell) if any(c.isdigit() for c in cell[:8]) else None
+    found = QUANTITY.fullmatch(cell) if len(cell) <= LONGEST else None
     if not found or not (found["before"] or found["after"]):
         return None
     number = found["sign"] + found["number"]

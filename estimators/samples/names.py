@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,8 @@ IDENTIFIERS = re.compile(r"(.*[^A-Za-z])?(id|ID|Id)|.*[a-z](Id|ID)|[Rr]ow([ _.-]
 INDEX = "taken for an index and dropped"
 IF_INDEX = "if it numbers the rows, leave it out (drop=, --drop)"
 ONCE = 10  # rows from which on whole numbers without a gap, each once, are no chance
+Called = Callable[[int | Sequence[int]], str]
+"""How messages call columns, by their numbers."""
 Where = Callable[[int], str]
 """How messages call a cell of a column, by the index of its row."""
 
@@ -31,6 +34,9 @@ def called(columns: int | Sequence[int], names: Sequence[str], start: int = 0, p
     ]
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return f"column{'s' if len(found) > 1 else ''} {', '.join(words)}{more}"
+
+
+NUMBERED: Called = partial(called, names=())
 
 
 def cell_of(column: str, lines: np.ndarray | None = None) -> Where:

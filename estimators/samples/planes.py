@@ -7,14 +7,12 @@ of the other does, their supports are disjoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from estimators.samples.columns import decimals
-from estimators.samples.names import called as called_by
+from estimators.samples.names import NUMBERED, Called
 
 ROUNDINGS = 8.0  # units in the last place that a sum of a few numbers may be off by
 NEAR = 1e-3
@@ -22,11 +20,6 @@ NEAR = 1e-3
 of two times stored as numbers of a year may be all that matters, and references do not see it beside them."""
 SURE = 1e-7  # least eigenvalue of the correlations from which on no equation can hold to `NEAR`
 MORE = 10  # rows beyond the columns that an equation needs: d + 2 rows of a continuous law fulfil none
-
-
-Called = Callable[[int | Sequence[int]], str]
-"""How messages call columns, by their numbers."""
-NUMBERED: Called = partial(called_by, names=())
 
 
 class Equation(NamedTuple):

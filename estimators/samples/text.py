@@ -34,6 +34,8 @@ PAIRS = re.compile(r"[+-]?\d+,\d+(, ?[+-]?\d+,\d+)+")  # two or more numbers, ea
 ZEROS = re.compile(r",0\d|(^|[^\d])-0,")  # as decimals have, but no whole numbers
 COMMENT = re.compile(rf"#(?!(?:{'|'.join(error[1:] for error in ERRORS).replace('?', '[?]')}))", re.IGNORECASE)
 
+COMMENTED_NAMES = re.compile(r"# ?[^\W\d][^\s,]*(, ?[^\W\d][^\s,]*)+")
+
 Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
 Convert = Callable[[list[str]], list[float | None]]
 
@@ -105,9 +107,11 @@ class Table:
         self.comments: dict[int, str] = {}
         self.begins = 0
         head = stream.read(CHUNK)
-        lines = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip() and not COMMENT.match(line)]
+        every = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip()]
+        lines = [line for line in every if not COMMENT.match(line)]
         lines = lines[:-1] if len(head) == CHUNK and len(lines) > 1 else lines
-        self.delimiter = delimiter_of(lines[:SAMPLE])
+        above = list(itertools.takewhile(COMMENT.match, every))
+        self.delimiter = "," if above and _has_names(above[-1], lines[:SAMPLE]) else delimiter_of(lines[:SAMPLE])
         kinds = Counter(kind(cell) for _, row in itertools.islice(self._sound(), SAMPLE) for cell in row)
         self.comma = kinds["comma"] > kinds["point"]
 
@@ -142,6 +146,12 @@ class Table:
 
 def _single_blanks(line: str) -> str:
     return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
+
+
+def _has_names(comment: str, lines: Sequence[str]) -> bool:
+    """Whether a comment holds names between commas, as many as all lines have cells."""
+    names = COMMENTED_NAMES.fullmatch(comment.strip()) is not None
+    return names and bool(lines) and all(line.count(",") == comment.count(",") for line in lines)
 
 
 OR_NAMES = "write a header, with a name for each column, or other separators"
