@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from estimators.samples.categories import Meaning, meaning
-from estimators.samples.names import called, cell_of, find
+from estimators.samples.names import called, cell_of, find, recalling
 from estimators.samples.objects import of_meanings, of_times
 from estimators.samples.raw import DataError, Raw
 
@@ -32,13 +32,14 @@ def of_arrow(table: Any, drop: Sequence[str], categorical: Sequence[str], absent
     index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
     kept = [i for i, f in enumerate(schema) if f.name not in index and not INDEX_LEVEL.fullmatch(f.name)]
     names = tuple(schema[i].name for i in kept)
-    ignored, _ = find(drop, names, len(names), 0, absent_ok)
+    ignored, absent = find(drop, names, len(names), 0, absent_ok)
     forced, _ = find(categorical, names, len(names), 0)
-    columns = {
-        j: _column(table.column(i), schema[i].type, called(j, names), j in forced)
-        for j, i in enumerate(kept)
-        if j not in ignored
-    }
+    with recalling(absent, names):
+        columns = {
+            j: _column(table.column(i), schema[i].type, called(j, names), j in forced)
+            for j, i in enumerate(kept)
+            if j not in ignored
+        }
     raw = of_meanings(columns, names, table.num_rows, len(kept))
     dropped = ("dropped the index written by pandas",) if len(kept) < len(schema) else ()
     return raw._replace(notes=(*dropped, *raw.notes))

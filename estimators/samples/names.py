@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -55,8 +56,24 @@ def find(
     known = list(names) or [str(j + start) for j in range(width)]
     absent = tuple(name for name in wanted if name not in known)
     if absent and not absent_ok:
-        raise DataError(f"no column {printable(absent[0])!r}; the columns are {listed(known)}")
+        raise DataError(_none_of(absent, known))
     return [j for j, name in enumerate(known) if name in wanted], absent
+
+
+def _none_of(absent: Sequence[str], known: Sequence[str]) -> str:
+    return f"no column {printable(absent[0])!r}; the columns are {listed(known)}"
+
+
+@contextmanager
+def recalling(absent: Sequence[str], names: Sequence[str]) -> Iterator[None]:
+    """Say with a DataError that a column to drop is `absent`, which may be why there is an error."""
+    try:
+        yield
+    except DataError as error:
+        if not absent:
+            raise
+        known = f", {_none_of(absent, names)}" if names else f" and no column {printable(absent[0])!r}"
+        raise DataError(f"{error}{known}") from error.__cause__
 
 
 def listed(known: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from estimators.samples.categories import DATES, DAYS, IN_UTC, Meaning, meaning
-from estimators.samples.names import Where, called, cell_of, find
+from estimators.samples.names import Where, called, cell_of, find, recalling
 from estimators.samples.raw import DataError, Raw, printable
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
@@ -53,14 +53,12 @@ def of_columns(
 
     Raises DataError: a column that is neither numbers, dates nor categories.
     """
-    ignored, _ = find(drop, names, len(columns), 0, absent_ok)
+    ignored, absent = find(drop, names, len(columns), 0, absent_ok)
     forced, _ = find(categorical, names, len(columns), 0)
-    read_columns = {
-        j: read(column, cell_of(called(j, names)), j in forced or j in coded)
-        for j, column in enumerate(columns)
-        if j not in ignored
-    }
-    return of_meanings(read_columns, names, rows, len(columns))
+    kept = [j for j in range(len(columns)) if j not in ignored]
+    with recalling(absent, names):
+        found = {j: read(columns[j], cell_of(called(j, names)), j in forced or j in coded) for j in kept}
+    return of_meanings(found, names, rows, len(columns))
 
 
 def of_meanings(columns: dict[int, Meaning], names: tuple[str, ...], rows: int, width: int) -> Raw:

@@ -20,9 +20,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from estimators.samples.categories import OR_CATEGORIES, meaning
+from estimators.samples.categories import OR_CATEGORIES, Meaning, meaning
 from estimators.samples.cells import ABSENT, ERRORS, WORDS, Numbers, decimal_comma, kind, quantity
-from estimators.samples.names import INDEX_NAMES, called, cell_of, find, is_index
+from estimators.samples.names import INDEX_NAMES, called, cell_of, find, is_index, recalling
 from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, Source
 
@@ -382,28 +382,36 @@ def _surveyed(table: Table, source: Source) -> Raw:
     header = survey.header(source.drop, commented is not None)
     empty = width > 0 and set(survey.kinds[-1]) == {"missing"}
     names = _names(header or commented, width, empty)
-    ignored = set(find(source.drop, names, width, 1, source.absent_ok)[0])
-    forced = set(find(source.categorical, names, width, 1)[0])
+    ignored, absent = find(source.drop, names, width, 1, source.absent_ok)
+    forced, _ = find(source.categorical, names, width, 1)
     words = {j: Words() for j in range(width) if j not in ignored and (j in forced or survey.is_text(j))}
-    numeric = [j for j in range(width) if j not in ignored | words.keys()]
-    numbers = Numbers(survey.comma(numeric), thousands=True)
+    numbers = Numbers(survey.comma([j for j in range(width) if j not in ignored and j not in words]), thousands=True)
 
     def convert(row: list[str]) -> list[float | None]:
         return [words[j](c) if j in words else 0.0 if j in ignored else numbers.cell(c) for j, c in enumerate(row)]
 
-    values, lines = _parse(table.rows(), header, convert)
-    levels: dict[int, tuple[str, ...]] = {}
-    units: dict[int, str] = {}
-    notes = list(numbers.notes())
-    for j, found in words.items():
-        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(found) == len(values) and j not in forced:
-            continue  # codes that all differ, as those of an index do
-        column = called(j, names, 1)
-        values[:, j], categories, note, unit = meaning(list(found), values[:, j], cell_of(column, lines), j in forced)
-        levels |= {j: categories} if categories else {}
-        units |= {j: unit} if unit else {}
-        notes += [f"{column} holds {note}"] if note else []
+    with recalling(absent, names):
+        values, lines = _parse(table.rows(), header, convert)
+        found = _meanings(words, values, lines, names, forced)
+    notes = [*numbers.notes(), *(f"{called(j, names, 1)} holds {each.note}" for j, each in found.items() if each.note)]
+    for j, each in found.items():
+        values[:, j] = each.values
+    levels = {j: each.levels for j, each in found.items() if each.levels}
+    units = {j: each.unit for j, each in found.items() if each.unit}
     return _finished(table, header, values, lines, tuple(notes), levels, units)
+
+
+def _meanings(
+    words: Mapping[int, Words], codes: np.ndarray, lines: np.ndarray, names: Sequence[str], forced: Sequence[int]
+) -> dict[int, Meaning]:
+    """What columns of words hold, of which `codes` [n, d] say where each stands."""
+    found = {}
+    for j, each in words.items():
+        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(each) == len(codes) and j not in forced:
+            continue  # codes that all differ, as those of an index do
+        where = cell_of(called(j, names, 1), lines)
+        found[j] = meaning(list(each), codes[:, j], where, j in forced)
+    return found
 
 
 class Words(dict[str, float]):
