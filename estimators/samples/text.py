@@ -139,7 +139,7 @@ class Table:
             cells = [
                 c.strip() for row in csv.reader([text], delimiter=self.delimiter, skipinitialspace=True) for c in row
             ]
-            named = len(cells) == width and all(kind(cell) == "word" for cell in cells)
+            named = len(set(cells)) == len(cells) == width and all(kind(cell) == "word" for cell in cells)
             return cells if named and (width > 1 or " " not in text) else None
         return None
 
@@ -170,7 +170,7 @@ def delimiter_of(lines: Sequence[str]) -> str:
         return ALONE if best is None or _is_one_number(lines, best) else best
     if best == "," and all(PAIRS.fullmatch(line.strip()) for line in lines) and re.search(ZEROS, "\n".join(lines)):
         raise DataError(f"row 1: {lines[0][:40]!r} holds decimal commas between commas; separate columns by ; or tabs")
-    if best in (None, ",", " ") and _is_one_quantity(lines):
+    if best in (None, ",", " ") and not several and _is_one_quantity(lines):
         if best == ",":
             raise DataError(f"row 1: {lines[0].strip()[:40]!r} is one number or several; {OR_NAMES}")
         return ALONE
