@@ -174,7 +174,7 @@ def _informative(side: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     varying = np.ptp(values, axis=0) > 0.0
     if not varying.any():
         notes.append(f"{side.name} is constant: nothing depends on it")
-    elif len(constant := np.setdiff1d(of, of[varying])):
+    elif len(constant := np.setdiff1d(np.arange(side.values.shape[1]), of[varying])):
         notes.append(f"{side.name}: left out what is constant and carries no information: {_named(side, constant)}")
     values, of = values[:, varying], of[varying]
     if len(dependent := dependent_columns(values)):

@@ -296,14 +296,14 @@ def test_units_that_differ_are_refused(put, text, fragments):
 
 
 def test_sets_in_different_units_are_refused(put):
-    percent = read_samples(put("p.csv", b"x,r\n1,70 %\n2,65 %\n3,70 %\n"))
+    percent = read_samples(put("p.csv", b"x,r\n5,70 %\n3,65 %\n9,70 %\n"))
     for name, text, said in (
         ("fraction.csv", "r,x\n0.7,1\n0.65,2\n", "without a unit in"),
         ("permille.csv", "r,x\n700 ‰,1\n650 ‰,2\n", "in ‰ in"),
     ):
         other = read_samples(put(name, text.encode()))
         refusal(lambda other=other: matched(percent, other), "column 2 (r) is in % in", said, "same unit in both")
-    dates = read_samples(put("d.csv", b"x,r\n1,2024-01-01\n2,2024-01-02\n"))
+    dates = read_samples(put("d.csv", b"x,r\n5,2024-01-01\n3,2024-01-02\n"))
     refusal(lambda: matched(dates, other), "in days since 1970-01-01 in")
     assert matched(percent, percent)[1] is percent
 

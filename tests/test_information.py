@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import estimators as est
@@ -149,6 +150,54 @@ def test_where_no_gaussian_fits_the_upper_end_is_open(monkeypatch):
     x, z = correlated(0, 60)
     e = est.mutual_information(np.column_stack([x, x[:, 0] + 1e-10 * z[:, 1]]), z)
     assert e.high == math.inf and any("columns that depend linearly" in w for w in e.warnings)
+
+
+FRAMES = (
+    pd.DataFrame({"id": [f"n{i}" for i in range(60)], "zip": np.arange(60) % 3, "x": correlated(0, 60)[0][:, 0]}),
+    pd.DataFrame({"day": 1.0, "z": correlated(0, 60)[1][:, 0], "w": np.where(np.arange(60) % 2, "u", "v")}),
+)
+
+
+@pytest.mark.parametrize(
+    "drop, categorical", [(["id", "day"], ["zip"]), ((["id"], ["day"]), (["zip"], [])), (["id", "day"], (["zip"], []))]
+)
+def test_columns_of_either_side_are_dropped_or_categories(monkeypatch, drop, categorical):
+    """By a name that either has, or as a pair of lists; words are categories anyway."""
+    seen = []
+    monkeypatch.setattr(information, "pairs", lambda x, z, *rest: seen.append((x, z)) or pairs(x, z, *rest))
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    est.mutual_information(*FRAMES, drop=drop, categorical=categorical)
+    ((x, z),) = seen
+    np.testing.assert_array_equal(x, np.column_stack([FRAMES[0].zip == 1, FRAMES[0].zip == 2, FRAMES[0].x]))
+    np.testing.assert_array_equal(z, np.column_stack([FRAMES[1].z, FRAMES[1].w == "v"]))
+
+
+def test_columns_by_number_say_on_which_side_they_are(monkeypatch):
+    x, z = correlated(0, 60)
+    seen = []
+    monkeypatch.setattr(information, "pairs", lambda x, z, *rest: seen.append((x, z)) or pairs(x, z, *rest))
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    est.mutual_information(x, z, drop=([1], [0]))
+    np.testing.assert_array_equal(np.concatenate(seen[0], axis=1), np.column_stack([x[:, 0], z[:, 1]]))
+    for drop in ([0], ["id"], [0, 1]):
+        with pytest.raises(BadArgument, match=r"neither x nor z.*drop=\(\[columns of x\], \[columns of z\]\)"):
+            est.mutual_information(x, z, drop=drop)
+    with pytest.raises(DataError, match="z: no column '2'; the columns are 0, 1"):
+        est.mutual_information(x, z, drop=([], [2]))
+
+
+def test_messages_name_the_columns_of_the_input(monkeypatch):
+    """Not those that are left when constants, dropped and dependent columns are gone and categories are indicators."""
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, z = correlated(0, 300)
+    frame = pd.DataFrame({"w": np.where(z[:, 1] > 0, "u", "v"), "c": 1.0, "g": "only", "a": x[:, 0], "b": 2 * x[:, 0]})
+    e = est.mutual_information(frame.assign(w=np.resize(list("uvw"), 300)), np.column_stack([z, x[:, 0]]))
+    said = "\n".join(e.warnings)
+    assert e.value == math.inf and "x column 4 (b) and z column 2 determine each other linearly" in said
+    assert "x: left out what is constant and carries no information: columns 1 (c), 2 (g)" in said
+    assert "x: left out columns that follow linearly from others: column 3 (a)" in said
+    e = est.mutual_information(frame, np.column_stack([x[:, 1], x[:, 0] ** 3]), drop=["g"])
+    assert any("z column 1 follows from x column 3 (a)" in w for w in e.warnings)
 
 
 def test_columns_that_follow_from_others_of_their_side_are_left_out():
