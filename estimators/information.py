@@ -137,15 +137,40 @@ def pairs(x: np.ndarray, z: np.ndarray, partners: int, seed: int, groups: np.nda
     return Pairs(np.concatenate([x, z], axis=1), product, units, of_rows)
 
 
+class Side(NamedTuple):
+    """One of two variables, and which of its numbers and indicators vary and do not follow linearly from the others."""
+
+    samples: Samples
+    at: np.ndarray
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Those of rows that hold all columns of the samples."""
+        return dataclasses.replace(self.samples, values=values).indicated()[:, self.at]
+
+    def called(self, columns: int | Sequence[int]) -> str:
+        """How messages call them: by the columns that they stand for."""
+        return self.samples.called(np.unique(self.samples.indicators_of()[self.at][columns]).tolist())
+
+
 class Checked(NamedTuple):
-    """The pairs without missing values, x [n, d_x] and z [n, d_z], in the columns that vary and do not follow linearly
-    from the others of their side, with labels [n], warnings, and how messages call the columns of each side."""
+    """The sides of the pairs, their informative columns x [n, d_x] and z [n, d_z] in the pairs without missing values,
+    with labels [n], and warnings."""
 
     x: np.ndarray
     z: np.ndarray
     labels: np.ndarray | None
     notes: list[str]
-    called: tuple[Called, Called]
+    sides: tuple[Side, Side]
+
+    @property
+    def called(self) -> tuple[Called, Called]:
+        """How messages call the columns of x and of z."""
+        return self.sides[0].called, self.sides[1].called
+
+    def of(self, pairs: np.ndarray) -> np.ndarray:
+        """The informative columns of pairs [k, columns of x and of z]."""
+        parts = np.split(pairs, [self.sides[0].samples.values.shape[1]], axis=1)
+        return np.concatenate([side.of(part) for side, part in zip(self.sides, parts, strict=True)], axis=1)
 
 
 def _checked(x: Samples, z: Samples, groups: Any) -> Checked:
@@ -162,34 +187,26 @@ def _checked(x: Samples, z: Samples, groups: Any) -> Checked:
         if given.shape != both.shape:
             raise DataError(f"{len(both)} pairs, but labels of shape {given.shape}; give one label a pair")
         labels = np.unique(given[both], return_inverse=True)[1]
-    (first, of_x, about_x), (second, of_z, about_z) = (_informative(s, both[k]) for s, k in zip((x, z), kept))
+    first, second = x.values[both[kept[0]]], z.values[both[kept[1]]]
+    (side_x, about_x), (side_z, about_z) = _informative(x, first), _informative(z, second)
     notes = [*x.notes, *z.notes, *about_x, *about_z]
-    return Checked(first, second, labels, notes, (_caller(x, of_x), _caller(z, of_z)))
+    return Checked(side_x.of(first), side_z.of(second), labels, notes, (side_x, side_z))
 
 
-def _informative(side: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(numbers and indicators of some rows of a side without those that say nothing, the column of the side that each
-    stands for, what was left out in words)."""
-    values, of, notes = side.indicated()[rows], side.indicators_of(), []
-    varying = np.ptp(values, axis=0) > 0.0
-    if not varying.any():
-        notes.append(f"{side.name} is constant: nothing depends on it")
-    elif len(constant := np.setdiff1d(np.arange(side.values.shape[1]), of[varying])):
-        notes.append(f"{side.name}: left out what is constant and carries no information: {_named(side, constant)}")
-    values, of = values[:, varying], of[varying]
-    if len(dependent := dependent_columns(values)):
-        which = _named(side, np.unique(of[dependent]))
-        notes.append(f"{side.name}: left out columns that follow linearly from others: {which}")
-    return np.delete(values, dependent, axis=1), np.delete(of, dependent), notes
-
-
-def _named(side: Samples, columns: np.ndarray) -> str:
-    return side.called(columns.tolist(), counting=True)
-
-
-def _caller(side: Samples, of: np.ndarray) -> Called:
-    """How messages call columns that stand for columns `of` a side."""
-    return lambda columns: side.called(np.unique(of[columns]).tolist())
+def _informative(samples: Samples, rows: np.ndarray) -> tuple[Side, list[str]]:
+    """What of the samples says something in these rows, and what was left out, in words."""
+    width, of, notes = samples.values.shape[1], samples.indicators_of(), []
+    everything = Side(samples, np.arange(len(of)))
+    varying = np.flatnonzero(np.ptp(everything.of(rows), axis=0) > 0.0)
+    if not len(varying):
+        notes.append(f"{samples.name} is constant: nothing depends on it")
+    elif len(constant := np.setdiff1d(np.arange(width), of[varying])):
+        which = samples.called(constant.tolist(), counting=True)
+        notes.append(f"{samples.name}: left out what is constant and carries no information: {which}")
+    if len(dependent := dependent_columns(everything.of(rows)[:, varying])):
+        which = samples.called(np.unique(of[varying[dependent]]).tolist(), counting=True)
+        notes.append(f"{samples.name}: left out columns that follow linearly from others: {which}")
+    return Side(samples, np.delete(varying, dependent)), notes
 
 
 def _of_sides(wanted: Sequence[Any], names: Sequence[Sequence[str]], what: str) -> list[tuple[str, ...]]:
@@ -242,7 +259,8 @@ def mutual_information(
         as_samples(given, name=name, nan_policy=nan_policy, drop=left_out[i], categorical=coded[i])
         for i, (given, name) in enumerate(((x, "x"), (z, "z")))
     )
-    x, z, labels, notes, called = _checked(first, second, groups)
+    checked = _checked(first, second, groups)
+    x, z, labels, notes, _ = checked
     if dependence is not None:
         if dependence != "time" or groups is not None:
             raise BadArgument(f"dependence = {dependence!r}: choose 'time', without groups, or None")
@@ -258,13 +276,15 @@ def mutual_information(
         fit = Fit("exact", [_of_a_constant(request)])
     elif method == "auto" and discrete(x) and discrete(z):
         fit = _counted(request, labels)
-    elif (found := relation(x, z, called)) and found.exact:
+    elif (found := relation(x, z, checked.called)) and found.exact:
         reason = f"{found.words}: the information of continuous variables is then infinite"
         fit = Fit("exact", [Interval(math.inf, math.inf, math.inf, 0.0, (reason,))])
     else:
         with unthreaded(x.shape[1] + z.shape[1]):
-            fit, request = _by_critics(request, labels, found, called)
-    dim = x.shape[1] + z.shape[1]
+            fit, request = _by_critics(request, labels, found, checked.called)
+    if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
+        fit = fit._replace(log_ratio=lambda points: narrow(checked.of(points)))
+    dim = first.values.shape[1] + second.values.shape[1]
     return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
 
 

@@ -200,6 +200,15 @@ def test_messages_name_the_columns_of_the_input(monkeypatch):
     assert any("z column 1 follows from x column 3 (a)" in w for w in e.warnings)
 
 
+def test_the_ratio_takes_all_columns_of_the_input(monkeypatch):
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, z = correlated(0, 60)
+    e, plain = (est.mutual_information(side, z) for side in (np.column_stack([np.ones(60), x[:, 0]]), x[:, 0]))
+    points = np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
+    assert (e.dim, plain.dim) == (4, 3)
+    np.testing.assert_array_equal(e.log_ratio(points), plain.log_ratio(points[:, 1:]))
+
+
 def test_columns_that_follow_from_others_of_their_side_are_left_out():
     x, z = correlated(0, 60)
     sides = as_samples(x), as_samples(np.column_stack([z, z[:, 0] - z[:, 1]]), name="z")

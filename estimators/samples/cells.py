@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -67,9 +68,14 @@ class Quantity(NamedTuple):
 def quantity(cell: str) -> Quantity | None:
     """The number in a cell and its unit, None if it is something else, or missing."""
     cell = plain_type(cell)
+    return _quantity(cell) if len(cell) <= LONGEST else Quantity(cell) if _number_kind(cell) else None
+
+
+@lru_cache(2**12)
+def _quantity(cell: str) -> Quantity | None:
     if _number_kind(cell):
         return Quantity(cell)
-    found = QUANTITY.fullmatch(cell) if len(cell) <= LONGEST else None
+    found = QUANTITY.fullmatch(cell)
     if not found or not (found["before"] or found["after"]):
         return None
     number = found["sign"] + found["number"]
