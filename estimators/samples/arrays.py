@@ -239,11 +239,14 @@ def _lost_digits(x: np.ndarray, y: np.ndarray, called: Sequence[str]) -> Iterato
 
 def _divided(x: Samples, y: Samples, called: Sequence[str]) -> Iterator[str]:
     """Of columns that number the rows of both sets, as in a table that was numbered before it was divided."""
-    for j in range(len(called) if len(called) > 1 else 0):
+    rows = len(x.values) + len(y.values)
+    least = np.minimum(x.values.min(axis=0), y.values.min(axis=0))
+    span = np.maximum(x.values.max(axis=0), y.values.max(axis=0)) - least
+    for j in np.flatnonzero(span == rows - 1).tolist() if len(called) > 1 else []:
         pooled = np.concatenate([x.values[:, j], y.values[:, j]])
         if each_once(pooled) and not (each_once(x.values[:, j]) and each_once(y.values[:, j])):
-            span = f"{pooled.min():.0f} to {pooled.max():.0f}"
-            yield f"{called[j]}: {x.name} and {y.name} together hold each whole number from {span} once; {IF_INDEX}"
+            numbers = f"each whole number from {least[j]:.0f} to {least[j] + rows - 1:.0f} once"
+            yield f"{called[j]}: {x.name} and {y.name} together hold {numbers}; {IF_INDEX}"
 
 
 def row_hashes(values: np.ndarray) -> np.ndarray:

@@ -127,9 +127,9 @@ def decimal_comma(kinds: Counter[str], doubtful: str) -> bool:
 
 
 def level(cell: str | float) -> str:
-    """The name of a category that may be written as a number: 7 is 7.0 is 07."""
+    """The name of a category that may be written as a number or truth value: 7 is 7.0 is 07, True is 1."""
     try:
-        number = float(cell)
+        number = FLAGS[cell.lower()] if isinstance(cell, str) and cell.lower() in FLAGS else float(cell)
     except ValueError:
         return str(cell)
     return str(int(number)) if number == np.floor(number) and np.isfinite(number) else repr(number)

@@ -150,15 +150,18 @@ def _names_an_index(name: str) -> bool:
 
 def without_index(raw: Raw) -> Raw:
     """`raw` without columns that number its rows, with a note; and with a note on what may be such a column."""
-    if raw.array.ndim != 2 or raw.array.shape[1] < 2 or raw.array.dtype.kind not in "iuf":
+    if raw.array.ndim != 2 or raw.array.shape[1] < 2 or not len(raw.array) or raw.array.dtype.kind not in "iuf":
         return raw
-    numeric = [j for j in range(raw.array.shape[1]) if j not in raw.levels and j not in raw.units]
-    found, notes = [], []
-    for j in numeric:
+    with np.errstate(invalid="ignore", over="ignore"):
+        dense = raw.array.max(axis=0) - raw.array.min(axis=0) == len(raw.array) - 1
+    text, found, notes = raw.lines is not None, [], []
+    for j in np.flatnonzero(dense | bool(raw.columns) | text).tolist():
+        if j in raw.levels or j in raw.units:
+            continue
         name, place = raw.columns[j] if raw.columns else None, raw.places[j] if raw.places else j
         column = raw.array[:, j]
         words = called(j, raw.columns, raw.start, raw.places)
-        if is_index(column, name, first=raw.lines is not None and place == 0):
+        if is_index(column, name, first=text and place == 0):
             found.append(j)
             notes.append(f"{words} numbers the rows: {INDEX}")
         elif each_once(column):
