@@ -246,7 +246,8 @@ def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) ->
         numbers = convert(row)
         if None in numbers:
             column = numbers.index(None)
-            raise DataError(f"row {line}, column {column + 1}: {row[column][:40]!r} is not a number; {OR_CATEGORIES}")
+            place = f"row {line}, {called(column, (), 1)}"
+            raise DataError(f"{place}: {row[column][:40]!r} is not a number; {OR_CATEGORIES}")
         values.extend(numbers)  # type: ignore[arg-type]
         lines.append(line)
     return np.array(values).reshape(len(lines), width or len(top)), np.array(lines, np.int64)
@@ -332,7 +333,7 @@ class Survey:
                 self.kinds[j][what] += 1
                 again[j] |= cell == first[j]
                 if what == "comma?":
-                    self.doubtful.setdefault(j, f"row {line}, column {j + 1}: {cell.strip()[:40]!r}")
+                    self.doubtful.setdefault(j, f"row {line}, {called(j, (), 1)}: {cell.strip()[:40]!r}")
         self._unique = [not found for found in again]
 
     def is_text(self, j: int) -> bool:
