@@ -45,6 +45,12 @@ KINDS = (
         "Round both sets alike: decimals= (--round).",
     ),
     Kind(
+        "if it numbers the rows",
+        _NARROW,
+        "A number of the row says nothing of the law it was drawn from, but may tell one set from the other.",
+        "Leave the column out: drop= (--drop).",
+    ),
+    Kind(
         "neighbouring rows resemble",
         _NARROW,
         "Rows of a series say less than as many independent rows.",

@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from estimators.rooms import Room
 from estimators.samples.arrays import DataError, Groups
+from estimators.samples.names import called
 
 if TYPE_CHECKING:
     from estimators.divergences.generator import FDivergence
@@ -52,7 +53,7 @@ class Request:
 
     def called(self, column: int) -> str:
         """How messages call a column of `x` and `y`."""
-        return self.columns[column] if self.columns else f"column {column}"
+        return self.columns[column] if self.columns else called(column, ())
 
     def require_numbers(self) -> None:
         """Raise DataError where a column holds categories, for methods that know numbers only."""

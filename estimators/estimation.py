@@ -25,9 +25,9 @@ from estimators.samples.arrays import (
     as_samples,
     check_pair,
     constant_columns,
-    matched,
     twins,
 )
+from estimators.samples.matching import matched
 from estimators.samples.planes import Equation, apart, equations, reduced
 from estimators.samples.series import block_length, caution, time_blocks, too_short
 from estimators.unseen import allowed_for
@@ -67,7 +67,8 @@ def estimate(
         dependence: "time" where rows are in the order of time and neighbours depend on each other: stretches of two
             correlation times are groups. A warning says where it looks so.
         drop, categorical: columns to leave out, and columns whose numbers are names of categories: by name, or where
-            they have none by number, from 0. Columns of words are categories anyway.
+            they have none by number, from 0. Columns of words are categories anyway. It is enough that one of both
+            sets has a column to drop.
 
     Returns:
         An Estimate, or a list of them if a list (or "all") was asked for.
@@ -174,7 +175,7 @@ class _Prepared(NamedTuple):
 def _prepared(x: Any, y: Any, asked: list[Functional], groups: Any, options: _Options) -> _Prepared:
     """The sets as the fit gets them: read, matched, rounded, without columns that say nothing."""
     reading = {name: getattr(options, name) for name in ("nan_policy", "drop", "categorical")}
-    p, q = matched(*(as_samples(given, name=name, **reading) for given, name in ((x, "x"), (y, "y"))))
+    p, q = matched(*(as_samples(given, name=name, absent_ok=True, **reading) for given, name in ((x, "x"), (y, "y"))))
     if options.decimals is not None:
         p, q = (side.rounded(options.decimals) for side in (p, q))
     notes = (*p.notes, *q.notes, *check_pair(p, q), *cautions(p, q, groups, options.dependence))
@@ -182,7 +183,9 @@ def _prepared(x: Any, y: Any, asked: list[Functional], groups: Any, options: _Op
     if labels is None and options.method != "counts":
         labels = twins(p, q)
     varying, linear, disjoint = _looked_at(p, q)
-    notes += tuple(f"{e}, in both sets: left out, which changes no divergence" for e in linear if e.holds)
+    notes += tuple(
+        f"{e.words(p.called)}, in both sets: left out, which changes no divergence" for e in linear if e.holds
+    )
     request = Request(
         x=reduced(p.values, linear)[:, varying],
         y=reduced(q.values, linear)[:, varying],
@@ -202,7 +205,7 @@ def _looked_at(p: Samples, q: Samples) -> tuple[np.ndarray, list[Equation], str]
     constant = constant_columns(p.values, q.values)
     varying = np.setdiff1d(np.arange(p.values.shape[1]), constant.equal)
     numbers = np.setdiff1d(varying, list(p.levels))
-    disjoint = _apart(constant, p.values, q.values) or apart(p.values, q.values, numbers)
+    disjoint = _apart(constant, p, q) or apart(p.values, q.values, numbers, p.called)
     linear = equations(np.concatenate([p.values, q.values])[:, numbers], numbers)
     return np.setdiff1d(varying, [equation.column for equation in linear if equation.holds]), linear, disjoint
 
@@ -276,17 +279,17 @@ def _transformed(interval: Interval, f: Functional) -> Interval:
     return interval._replace(value=value, low=low, high=high, standard_error=error)
 
 
-def _apart(columns: ConstantColumns, x: np.ndarray, y: np.ndarray) -> str:
+def _apart(columns: ConstantColumns, x: Samples, y: Samples) -> str:
     """Why constant columns prove the supports disjoint, so that D_f is its supremum; "" where they do not.
 
     A column constant in one set proves that only if the other set never takes its value: rare values may be unseen.
     """
     for j in columns.different:
-        return f"disjoint support: column {j} is constant in each set with different values"
-    for constant, one, other in ((columns.x_only, x, y), (columns.y_only, y, x)):
+        return f"disjoint support: {x.called(j)} is constant in each set with different values"
+    for constant, one, other in ((columns.x_only, x.values, y.values), (columns.y_only, y.values, x.values)):
         for j in constant:
             if not np.any(other[:, j] == one[0, j]):
-                return f"disjoint support: column {j} is constant in one set at a value the other never takes"
+                return f"disjoint support: {x.called(j)} is constant in one set at a value the other never takes"
     return ""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,9 +28,12 @@ from estimators.divergences.table import DIVERGENCES
 from estimators.estimation import BadArgument, Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
-from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, as_samples, discrete, row_hashes
+from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, Samples, as_samples, discrete, row_hashes
 from estimators.samples.columns import written
 from estimators.samples.functions import Relation, dependent_columns, predicted_information, relation
+from estimators.samples.names import Called
+from estimators.samples.objects import names_of
+from estimators.samples.raw import printable
 from estimators.samples.series import block_length, caution, time_blocks
 
 PARTNERS = 4  # rows of Q that each x meets
@@ -134,13 +137,45 @@ def pairs(x: np.ndarray, z: np.ndarray, partners: int, seed: int, groups: np.nda
     return Pairs(np.concatenate([x, z], axis=1), product, units, of_rows)
 
 
-def _checked(
-    x: Any, z: Any, nan_policy: str, groups: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[str]]:
-    """(x, z, labels, warnings) of the pairs without missing values, in the columns that vary and do not follow linearly
-    from the others of their side. Raises DataError."""
-    first, second = (as_samples(v, name=n, nan_policy=nan_policy) for v, n in ((x, "x"), (z, "z")))
-    kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (first, second)]
+class Side(NamedTuple):
+    """One of two variables, and which of its numbers and indicators vary and do not follow linearly from the others."""
+
+    samples: Samples
+    at: np.ndarray
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Those of rows that hold all columns of the samples."""
+        return dataclasses.replace(self.samples, values=values).indicated()[:, self.at]
+
+    def called(self, columns: int | Sequence[int]) -> str:
+        """How messages call them: by the columns that they stand for."""
+        return self.samples.called(np.unique(self.samples.indicators_of()[self.at][columns]).tolist())
+
+
+class Checked(NamedTuple):
+    """The sides of the pairs, their informative columns x [n, d_x] and z [n, d_z] in the pairs without missing values,
+    with labels [n], and warnings."""
+
+    x: np.ndarray
+    z: np.ndarray
+    labels: np.ndarray | None
+    notes: list[str]
+    sides: tuple[Side, Side]
+
+    @property
+    def called(self) -> tuple[Called, Called]:
+        """How messages call the columns of x and of z."""
+        return self.sides[0].called, self.sides[1].called
+
+    def of(self, pairs: np.ndarray) -> np.ndarray:
+        """The informative columns of pairs [k, columns of x and of z]."""
+        parts = np.split(pairs, [self.sides[0].samples.values.shape[1]], axis=1)
+        return np.concatenate([side.of(part) for side, part in zip(self.sides, parts, strict=True)], axis=1)
+
+
+def _checked(x: Samples, z: Samples, groups: Any) -> Checked:
+    """What the pairs of both sides hold. Raises DataError."""
+    kept = [np.ones(len(s.values), bool) if s.kept is None else s.kept for s in (x, z)]
     if len(kept[0]) != len(kept[1]):
         raise DataError(f"x has {len(kept[0])} rows and z {len(kept[1])}: rows are pairs, so give as many of each")
     both = kept[0] & kept[1]
@@ -152,20 +187,42 @@ def _checked(
         if given.shape != both.shape:
             raise DataError(f"{len(both)} pairs, but labels of shape {given.shape}; give one label a pair")
         labels = np.unique(given[both], return_inverse=True)[1]
-    notes, rows = [*first.notes, *second.notes], []
-    for s, k in zip((first, second), kept, strict=True):
-        values = s.indicated()[both[k]]
-        varying = np.ptp(values, axis=0) > 0.0
-        if constant := int(np.sum(~varying)):
-            notes.append(f"{constant} constant columns of {s.name} left out: they carry no information")
-        if not varying.any():
-            notes.append(f"{s.name} is constant: nothing depends on it")
-        values, names = values[:, varying], np.flatnonzero(varying)
-        if len(dependent := dependent_columns(values)):
-            which = ", ".join(map(str, names[dependent][:5])) + (", …" if len(dependent) > 5 else "")
-            notes.append(f"{s.name}: left out columns that follow linearly from others: {which} (counting from 0)")
-        rows.append(np.delete(values, dependent, axis=1))
-    return rows[0], rows[1], labels, notes
+    first, second = x.values[both[kept[0]]], z.values[both[kept[1]]]
+    (side_x, about_x), (side_z, about_z) = _informative(x, first), _informative(z, second)
+    notes = [*x.notes, *z.notes, *about_x, *about_z]
+    return Checked(side_x.of(first), side_z.of(second), labels, notes, (side_x, side_z))
+
+
+def _informative(samples: Samples, rows: np.ndarray) -> tuple[Side, list[str]]:
+    """What of the samples says something in these rows, and what was left out, in words."""
+    width, of, notes = samples.values.shape[1], samples.indicators_of(), []
+    everything = Side(samples, np.arange(len(of)))
+    varying = np.flatnonzero(np.ptp(everything.of(rows), axis=0) > 0.0)
+    if not len(varying):
+        notes.append(f"{samples.name} is constant: nothing depends on it")
+    elif len(constant := np.setdiff1d(np.arange(width), of[varying])):
+        which = samples.called(constant.tolist(), counting=True)
+        notes.append(f"{samples.name}: left out what is constant and carries no information: {which}")
+    if len(dependent := dependent_columns(everything.of(rows)[:, varying])):
+        which = samples.called(np.unique(of[varying[dependent]]).tolist(), counting=True)
+        notes.append(f"{samples.name}: left out columns that follow linearly from others: {which}")
+    return Side(samples, np.delete(varying, dependent)), notes
+
+
+def _of_sides(wanted: Sequence[Any], names: Sequence[Sequence[str]], what: str) -> list[tuple[str, ...]]:
+    """The columns of x and those of z that are `wanted`: a pair of lists, or one list of names found in either.
+
+    Raises BadArgument: a name that neither x nor z knows, or a number that does not say whose column it is.
+    """
+    if len(wanted) == 2 and not any(isinstance(side, str) or not isinstance(side, Iterable) for side in wanted):
+        return [tuple(map(str, side)) for side in wanted]
+    for name in map(str, wanted):
+        if not any(name in known for known in names):
+            raise BadArgument(
+                f"{what}: neither x nor z has a column named {printable(name)!r}; to name columns by number give a "
+                f"pair, {what}=([columns of x], [columns of z])"
+            )
+    return [tuple(name for name in map(str, wanted) if name in known) for known in names]
 
 
 def mutual_information(
@@ -178,6 +235,8 @@ def mutual_information(
     nan_policy: str = "raise",
     groups: Any = None,
     dependence: str | None = None,
+    drop: Sequence[Any] = (),
+    categorical: Sequence[Any] = (),
 ) -> Estimate:
     """I(X; Z) in nats from n pairs: rows of x [n, d_x] and z [n, d_z], the divergence KL of joint from product.
 
@@ -186,12 +245,22 @@ def mutual_information(
         confidence, nan_policy: as in `estimate`; a pair is omitted if its x or its z holds NaN or inf.
         groups: a label a pair; pairs of one label are not independent of each other.
         dependence: "time" where pairs are in the order of time: stretches of them are groups, as in `estimate`.
+        drop, categorical: columns to leave out, and columns whose numbers are names of categories. A list of names
+            holds for x and for z, whichever has them. A pair of lists has those of x and those of z, by name, or where
+            they have none by number, from 0: drop=([0], []).
 
     Raises:
         DataError, ValueError: both ValueErrors, saying what to change.
     """
     check_settings(seed, confidence, method, INFORMATION)
-    x, z, labels, notes = _checked(x, z, nan_policy, groups)
+    known = names_of(x), names_of(z)
+    left_out, coded = _of_sides(drop, known, "drop"), _of_sides(categorical, known, "categorical")
+    first, second = (
+        as_samples(given, name=name, nan_policy=nan_policy, drop=left_out[i], categorical=coded[i])
+        for i, (given, name) in enumerate(((x, "x"), (z, "z")))
+    )
+    checked = _checked(first, second, groups)
+    x, z, labels, notes, _ = checked
     if dependence is not None:
         if dependence != "time" or groups is not None:
             raise BadArgument(f"dependence = {dependence!r}: choose 'time', without groups, or None")
@@ -207,13 +276,15 @@ def mutual_information(
         fit = Fit("exact", [_of_a_constant(request)])
     elif method == "auto" and discrete(x) and discrete(z):
         fit = _counted(request, labels)
-    elif (found := relation(x, z)) and found.exact:
+    elif (found := relation(x, z, checked.called)) and found.exact:
         reason = f"{found.words}: the information of continuous variables is then infinite"
         fit = Fit("exact", [Interval(math.inf, math.inf, math.inf, 0.0, (reason,))])
     else:
         with unthreaded(x.shape[1] + z.shape[1]):
-            fit, request = _by_critics(request, labels, found)
-    dim = x.shape[1] + z.shape[1]
+            fit, request = _by_critics(request, labels, found, checked.called)
+    if (narrow := fit.log_ratio) is not None:  # the user's points have all columns
+        fit = fit._replace(log_ratio=lambda points: narrow(checked.of(points)))
+    dim = first.values.shape[1] + second.values.shape[1]
     return Estimate.of("mutual_information", fit.intervals[0], fit, request, dim=dim, notes=notes)
 
 
@@ -254,7 +325,9 @@ def _counted(request: Request, labels: np.ndarray | None) -> Fit:
     return Fit("counts", [interval], diagnostics={"choice": why})
 
 
-def _by_critics(request: Request, labels: np.ndarray | None, suspected: Relation | None) -> tuple[Fit, Request]:
+def _by_critics(
+    request: Request, labels: np.ndarray | None, suspected: Relation | None, called: tuple[Called, Called]
+) -> tuple[Fit, Request]:
     """From critics between joint and product, and the request that these answered; x and z are those of `request`.
 
     The interval has no upper end where the rows cannot tell a relation `suspected` from an exact one, or where
@@ -290,7 +363,7 @@ def _by_critics(request: Request, labels: np.ndarray | None, suspected: Relation
             except DataError as error:  # no Gaussian fits columns that all but depend on each other
                 interval = _open(interval, f"js where telescoping is needed, which failed: {error}")
     if method not in BOUNDS and labels is None:  # neighbours of one group would predict each other
-        least, which = predicted_information(*sides)
+        least, which = predicted_information(*sides, called)
         if least > (interval.value if suspected else interval.high):
             words = f"neighbours predict more than the critics found: {which} with at least {least:.2f} nats"
             interval = _open(interval, words)._replace(value=least)

@@ -30,10 +30,10 @@ from estimators.samples.arrays import (
     check_pair,
     constant_columns,
     discrete,
-    matched,
     own_rows,
     same_content,
 )
+from estimators.samples.matching import matched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def permutation_test(
     if permutations < 1:
         raise BadArgument(f"permutations = {permutations}: at least 1 is needed, 999 for p down to 0.001")
     options: dict[str, Any] = {"nan_policy": nan_policy, "drop": drop, "categorical": categorical}
-    p, q = matched(*(as_samples(v, name=n, **options) for v, n in ((x, "x"), (y, "y"))))
+    p, q = matched(*(as_samples(v, name=n, absent_ok=True, **options) for v, n in ((x, "x"), (y, "y"))))
     notes = [*p.notes, *q.notes, *check_pair(p, q)]
     if same_content(p.values, q.values):
         n, m, null = len(p.values), len(q.values), np.zeros(permutations)

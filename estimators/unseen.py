@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from estimators.contract import Fit, Interval, Request
+from estimators.density_ratio.entropies import HALF
 from estimators.divergences.generator import FDivergence
-from estimators.methods.counts import HALF, of_shares, unseen_share
+from estimators.methods.counts import of_shares, unseen_share
 from estimators.samples.arrays import ATOM, FEWEST_AT_ATOM
 from estimators.samples.columns import LEVELS, decimals
 from estimators.samples.series import correlation_time

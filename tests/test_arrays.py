@@ -1,6 +1,6 @@
 """Sample sets at the door: what is accepted becomes the same float64 matrix, the rest a one-line DataError."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 
@@ -8,6 +8,7 @@ import hypothesis.extra.numpy as hnp
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,12 +17,11 @@ from estimators.samples.arrays import (
     DataError,
     as_samples,
     check_pair,
-    common_levels,
     constant_columns,
     discrete,
-    matched,
     twins,
 )
+from estimators.samples.matching import common_levels, matched
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32).astype(np.float64)
 IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
@@ -58,7 +58,7 @@ def refusal(action, *fragments):
         (np.array([[object()], [1]]), ["row 0, column 0 is of type object"]),
         (np.array([[None], [1]]), ["1 of 2 rows", "NaN"]),
         (np.array([f"name {i}" for i in range(30)]), ["row 0, column 0", "30 of 30 cells"]),
-        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column b is of type dict"]),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [{}, {}]}), ["column 1 (b) is of type dict"]),
         (np.zeros(3, [("a", float), ("b", int)]), ["structured"]),
         (np.array([b"ab", b"cd"], "V2"), ["|V2"]),
         ([[1.0, 2.0], [3.0]], ["cannot be read"]),
@@ -112,7 +112,7 @@ def test_every_layout_gives_the_same_bytes(array):
         (np.array(["1970-01-02", "1970-01-03T12"], "M8[h]"), [[1], [2.5]], "days since 1970-01-01"),
         (pd.Series(pd.to_datetime(["1970-01-02", "1969-12-31"])), [[1], [-1]], "days"),
         (np.array([[True, 1.5], [False, 2]], object), [[1, 1.5], [0, 2]], "the numbers they stand for"),
-        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column s holds text"),
+        (pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["y", "x"])}), [[1, 1], [2, 0]], "column 1 (s) holds text"),
     ],
 )
 def test_what_was_done_to_the_input_is_noted(array, expected, note):
@@ -357,9 +357,136 @@ def test_columns_of_objects_become_numbers_or_codes(cells, expected, levels):
     refusal(lambda: as_samples(missing), "1 of 4 rows", "row 1, column 0")
 
 
+@pytest.mark.parametrize(
+    ("cells", "expected", "note"),
+    [
+        (["70 %", "65 %", None, "70 %"], [70, 65, 70], "column 0 (a) holds numbers in %: taken as given, 70 % as 70"),
+        (["€1,000", "€20.50", "NA", "€1,000"], [1000, 20.5, 1000], "numbers in €"),
+        (["1,5", "2,5", "", "1,5"], [1.5, 2.5, 1.5], "decimal commas read as points"),
+        (["1 234", "2 345", "-", "1 234"], [1234, 2345, 1234], "thousands separators removed"),
+        (["1", 2, np.nan, "1.0"], [1, 2, 1], "the numbers they stand for"),
+        (["b", " a ", "", "b"], [1, 0, 1], "2 categories"),
+        (["2024-01-02", "2024-01-01T23:00-01:00", "NA", "2024-01-02"], [19724] * 3, "in UTC"),
+    ],
+)
+def test_words_mean_the_same_in_objects_as_in_text(cells, expected, note):
+    samples = as_samples(pd.DataFrame({"a": cells, "x": WORDS.x}), nan_policy="omit")
+    assert samples.values[:, 0].tolist() == expected and samples.kept.tolist() == [True, True, False, True]
+    assert any(note in n for n in samples.notes)
+
+
+@pytest.mark.parametrize(
+    ("cells", "fragments"),
+    [
+        (["3.5 kg", "4 lb", "3.5 kg"], ["row 1, column 0 (a): '4 lb'", "units differ"]),
+        (["1", "2", "1", "many"], ["row 3, column 0 (a): 'many' is not a number", "categorical="]),
+        (["1,234", "2,345", "1,234"], ["'1,234' may have a decimal comma"]),
+    ],
+)
+def test_columns_that_are_numbers_but_for_a_few_cells_are_refused(cells, fragments):
+    frame = pd.DataFrame({"a": cells})
+    refusal(lambda: as_samples(frame), *fragments)
+    assert len(as_samples(frame, categorical=["a"]).levels[0]) == len(set(cells))
+
+
+BERLIN = pd.to_datetime(["2024-01-01 00:00", "2024-01-02 12:00"]).tz_localize("Europe/Berlin")
+MIXED = [datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(2024, 1, 2, 11)]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [BERLIN, pd.Series(BERLIN), np.array(MIXED, object), pa.chunked_array([pa.array(BERLIN)])],
+    ids=["zone", "series", "mixed zones", "arrow"],
+)
+def test_dates_with_zones_are_in_utc(times):
+    samples = as_samples(pa.table({"t": times}) if isinstance(times, pa.ChunkedArray) else pd.DataFrame({"t": times}))
+    assert samples.values[:, 0].tolist() == [19723 - 1 / 24, 19724 + 11 / 24]
+    assert samples.notes == ("x: column 0 (t) holds dates: taken as days since 1970-01-01, in UTC",)
+
+
+def test_durations_are_days():
+    frame = pd.DataFrame({"t": pd.to_timedelta(["1 day", "36 hours"]), "x": [1.5, 2.5]})
+    for table in (frame, pa.Table.from_pandas(frame)):
+        samples = as_samples(table)
+        assert samples.values[:, 0].tolist() == [1, 1.5] and samples.notes[0].endswith("durations: taken as days")
+    assert as_samples(frame.t.to_numpy()).values.tolist() == [[1], [1.5]]
+
+
+class Exchanged:
+    """A frame that shows no more than the exchange protocol."""
+
+    def __init__(self, table):
+        self.__dataframe__ = table.__dataframe__
+
+
+class Convertible:
+    """A frame that shows no more than a way to pandas."""
+
+    def __init__(self, table):
+        self.to_pandas = table.to_pandas
+
+
+class Polars:
+    """What polars shows of a frame."""
+
+    def __init__(self, table):
+        self._frame, self.columns, self.shape = table.to_pandas(), table.column_names, table.shape
+
+    def __getitem__(self, name):
+        return self._frame[name]
+
+    def __len__(self):
+        return len(self._frame)
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda table: table, lambda table: table.to_batches()[0], Exchanged, Convertible, Polars],
+    ids=["arrow", "batch", "exchanged", "convertible", "polars"],
+)  # fmt: skip
+def test_tables_of_other_libraries_are_frames(kind):
+    """Their columns have names, words and missing cells."""
+    table = pa.table({"n": [1.5, None, 3.0, 2.0], "w": ["b", "a", "b", "a"], "p": ["1 %", "2 %", "1 %", "3 %"]})
+    samples = as_samples(kind(table), nan_policy="omit", drop=["p"])
+    assert samples.columns == ("n", "w") and samples.values.tolist() == [[1.5, 1], [3, 1], [2, 0]]
+    p, q = matched(samples, as_samples(pd.DataFrame({"w": ["a", "b", "a"], "n": [1.0, 2.0, 3.0]}), name="y"))
+    assert p.columns == q.columns and q.values.tolist() == [[1, 0], [2, 1], [3, 0]]
+    assert as_samples(kind(table), drop=["n"]).units == {1: "%"}
+
+
+def test_columns_of_one_set_are_named_with_the_remedy():
+    more = as_samples(FRAME.assign(d=1.5), name="more")
+    for pair in ((as_samples(FRAME), more), (more, as_samples(FRAME))):
+        refusal(lambda pair=pair: matched(*pair), "more has shape (7, 4)", "only more has d; leave that out (drop=")
+    one, other = (as_samples(side, drop=["d"], absent_ok=True) for side in (FRAME, FRAME.assign(d=1.5)))
+    assert matched(one, other)[1].columns == tuple("abc")
+    numbered = [as_samples(side, drop=[3], absent_ok=True) for side in (POINTS, np.column_stack([POINTS, POINTS]))]
+    assert [side.values.shape[1] for side in numbered] == [3, 5]
+    neither = [as_samples(side, name=name, drop=["z"], absent_ok=True) for side, name in ((FRAME, "x"), (POINTS, "y"))]
+    refusal(lambda: matched(*neither), "neither x nor y has a column 'z' to drop; the columns of x are a, b, c")
+
+
+def test_messages_count_the_columns_of_the_input():
+    """Also where some were dropped, and of a text from 1."""
+    x = np.column_stack([POINTS[:, 0], POINTS[:, 1], np.full(7, 2.0)])
+    p, q = (as_samples(side, name=n, drop=[0]) for side, n in ((x, "p"), (x + np.array([0.0, 1.0, 0.0]), "q")))
+    assert any(w.startswith("column 2 (counting from 0) constant and equal") for w in check_pair(p, q))
+    p = as_samples(pd.DataFrame(x, columns=list("abc")), drop=["a"])
+    assert p.called(1) == "column 2 (c)" and p.called([0, 1]) == "columns 1 (b), 2 (c)"
+    refusal(lambda: as_samples(np.where(x == 2.0, np.nan, x), drop=[0]), "row 0, column 2 (counting from 0)")
+
+
+def test_two_columns_of_one_name_and_categories_that_look_alike_are_named():
+    twice = as_samples(FRAME.set_axis(["a", "a", "b"], axis=1))
+    assert twice.notes == ("x: several columns are called 'a': all columns count by their order alone",)
+    x, y = (
+        as_samples(pd.DataFrame({"w": words}), name=n) for words, n in ((["yes", "no"] * 2, "x"), (["Yes"] * 3, "y"))
+    )
+    assert matched(x, y)[1].notes[-1] == "column 0 (w): 'Yes' and 'yes' count as different categories"
+
+
 def test_columns_are_dropped_or_taken_as_categories():
     frame = WORDS.assign(id=[f"n{i}" for i in range(4)], zip=[70, 9, 70, 9.5])
-    refusal(lambda: as_samples(frame), "column id", "4 of 4 cells", "identifiers", "drop")
+    refusal(lambda: as_samples(frame), "column 2 (id)", "4 of 4 cells", "identifiers", "drop")
     refusal(lambda: as_samples(frame, drop=["name", "id"]), "no column 'name'", "w, x, id, zip")
     samples = as_samples(frame, drop=["id", "x"], categorical=["zip", "w"])
     assert samples.values.tolist() == [[1, 0], [0, 1], [1, 0], [2, 2]] and samples.columns == ("w", "zip")

@@ -173,6 +173,9 @@ CASES = [
     refused(27, "word", text("1,2", "3,four"), "row 2, column 2: 'four' is not a number", name="p.csv"),
     refused(27, "ragged", text("a,b", "1,2", "3"), "row 3 has 1 cells, the first row 2", name="p.csv"),
     accepted(28, "index", FRAME.to_csv().encode(), "taken for an index and dropped", name="p.csv"),
+    accepted(
+        28, "backwards", FRAME.iloc[::-1].to_csv(header=False).encode(), "taken for an index and dropped", name="p.csv"
+    ),
     refused(29, "short .npy", npy(GOOD)[:-8], "truncated: expected 448 bytes, have 440"),
     refused(29, "short .npz", npz(x=npy(GOOD))[:-8], "truncated", name="p.npz"),
     refused(29, "short .gz", gzip.compress(IDX)[:-20], "truncated: expected 332 bytes, have", name="p.gz"),

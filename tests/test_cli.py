@@ -330,6 +330,9 @@ def test_columns_that_are_dropped_or_categories_by_name(fgan, tmp_path, monkeypa
     assert strict_json(fgan(*words, "--drop", "id", "--categorical", "zip").out)["dim"] == 2
     (request,) = seen
     assert request.categories == (0,) and request.x[:, 0].tolist() == [i * i % 3 for i in range(40)]
+    (tmp_path / "q.csv").write_text("zip,x\n" + "".join(line.partition(",")[2] + "\n" for line in lines.split()))
+    assert strict_json(fgan(*words, "--drop", "id").out)["dim"] == 2  # it is enough that one file has it
+    assert_refused(fgan(*words, "--drop", "id", "name"), 3, "neither", "has a column 'name' to drop")
 
 
 def test_too_few_rows_exit_3_with_the_number_needed(fgan, tmp_path):

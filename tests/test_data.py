@@ -251,7 +251,7 @@ def test_unusable_samples_are_refused_by_name(tmp_path, values):
 
 def test_categories_are_refused_where_numbers_are_made(tmp_path):
     (tmp_path / "mine.csv").write_text("a,site\n" + "1.5,x\n2.5,y\n" * 5)
-    with pytest.raises(DataError, match=r"mine\.csv: column 1 \(site\) holds categories"):
+    with pytest.raises(DataError, match=r"mine\.csv: column 2 \(site\) holds categories"):
         load(Data(name="samples", path=str(tmp_path / "mine.csv")))
 
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from test_arrays import FRAME, IMAGES, POINTS, refusal
 
 from estimators.samples import files
-from estimators.samples.arrays import DataError, Raw
+from estimators.samples.arrays import DataError, Raw, as_samples, check_pair
 from estimators.samples.files import FORMATS, Format, read_array, read_labels, read_samples, read_slice
+from estimators.samples.matching import matched
 
 
 def npy(array, **kwargs):
@@ -237,6 +238,8 @@ def test_columns_of_words_and_dates_are_numbers(put):
         ("red,1.5\nblue,2\nred,3\n", [[1, 1.5], [0, 2], [1, 3]], ()),
         ("d\n13/01/2024\n02/02/2024\n", [[19735], [19755]], ("d",)),
         ("d\n01.13.2024\n02.02.2024\n", [[19735], [19755]], ("d",)),
+        ("d\n2024/01/13\n2024/02/02\n", [[19735], [19755]], ("d",)),
+        ("d\n2024-01-13\n?\n2024-02-02\n", [[19735], [19755]], ("d",)),
         ("0,1\nred,1.5\nblue,2\nred,3\n", [[1, 1.5], [0, 2], [1, 3]], ()),
         ("s,2024-01-01\nred,1.5\nblue,2\nred,3\n", [[1, 1.5], [0, 2], [1, 3]], ("s", "2024-01-01")),
     ],
@@ -244,6 +247,79 @@ def test_columns_of_words_and_dates_are_numbers(put):
 def test_headers_of_words_are_told_from_words(put, text, expected, names):
     samples = read_samples(put("t.csv", text.encode()), nan_policy="omit")
     assert samples.values.tolist() == expected and samples.columns == names
+
+
+UNITS = [
+    ("r,x\n70 %,1\n65 %,2\n70 %,3\n", [70, 65, 70], "column 1 (r) holds numbers in %: taken as given, 70 % as 70"),
+    ("70%\n65%\n70%\n", [70, 65, 70], "numbers in %"),
+    ("3.5 kg\n4 kg\n3.5 kg\n", [3.5, 4, 3.5], "numbers in kg"),
+    ("w,x\n3.5 kg,a\n4 kg,b\n3.5 kg,a\n", [3.5, 4, 3.5], "numbers in kg"),
+    ("w;x\n1 234 kg;1\n2 345 kg;2\n1 234 kg;3\n", [1234, 2345, 1234], THOUSANDS),
+    ('p,x\n"€1,000",1\n"€2,000",2\n"€1,000",3\n', [1000, 2000, 1000], THOUSANDS),
+    ('p,x\n-$12,1\n"$1,000",2\n$-12,3\n', [-12, 1000, -12], "numbers in $"),
+    ("p;x\n1.000 €;1\n2,5 €;2\n3 €;3\n", [1000, 2.5, 3], COMMAS),
+    ("t,x\n1 day,1\n2 days,2\n1 day,3\n", [1, 2, 1], "numbers in day"),
+    ("t,x\n5 rooms,1\n6 rooms,2\n5 rooms,3\n", [5, 6, 5], "numbers in room"),
+    ("c,x\n12 mg/dl,1\nNA,2\n13 mg/dl,3\n-,1\n", [12, 13], "numbers in mg/dl"),
+    ("c,x\n21.5 °C,1\n22 °C,2\n21.5 °C,3\n", [21.5, 22, 21.5], "numbers in °C"),
+    ("g,x\n1st,1\n2nd,2\n1st,3\n", [0, 1, 0], "2 categories"),  # names that begin with a number, or hold one
+    ("g,x\n5a,1\n5b,2\n5a,3\n", [0, 1, 0], "2 categories"),
+    ("g,x\nQ1,1\nQ2,2\nQ1,3\n", [0, 1, 0], "2 categories"),
+    ("g,x\n18-24,1\n25-34,2\n18-24,3\n", [0, 1, 0], "2 categories"),
+    ("g,x\n<=50K,1\n>50K,2\n<=50K,3\n", [0, 1, 0], "2 categories"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected", "note"), UNITS)
+def test_numbers_with_a_unit_are_numbers(put, text, expected, note):
+    samples = read_samples(put("t.csv", text.encode()), nan_policy="omit")
+    assert samples.values[:, 0].tolist() == expected and note in " ".join(samples.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("w,x\n3.5 kg,1\n4 lb,2\n3.5 kg,3\n", ["row 3, column 1 (w): '4 lb'", "numbers in kg", "one unit"]),
+        ("w,x\n3.5 kg,1\n4,2\n3.5 kg,3\n", ["row 3, column 1 (w): '4'", "units differ", "--categorical"]),
+        ("w,x\n3.5 kg,1\n4,2\n5,3\n", ["row 2, column 1: '3.5 kg' is not a number", "--categorical"]),
+        ("w,x\n3.5 kg,1\nheavy,2\n3.5 kg,3\n", ["row 3, column 1 (w): 'heavy' is not a number", "as most cells"]),
+        ("p,x\n$5,1\nUSD 6,2\n$5,3\n", ["'USD 6'", "units differ"]),
+        ("p;x\n1,000 €;1\n2,500 €;2\n1,000 €;3\n", ["'1,000 €'", "thousands separator"]),
+        ("w,x\n3.5 kg,1\n1.2.3 kg,2\n3.5 kg,3\n", ["'1.2.3 kg' is not a number"]),
+    ],
+)
+def test_units_that_differ_are_refused(put, text, fragments):
+    """Names that begin with numbers are still categories, where a person says so."""
+    path = put("t.csv", text.encode())
+    refusal(lambda: read_samples(path), "t.csv: ", *fragments)
+    assert list(read_samples(path, categorical=[text[0]]).levels) == [0]
+
+
+def test_sets_in_different_units_are_refused(put):
+    percent = read_samples(put("p.csv", b"x,r\n5,70 %\n3,65 %\n9,70 %\n"))
+    for name, text, said in (
+        ("fraction.csv", "r,x\n0.7,1\n0.65,2\n", "without a unit in"),
+        ("permille.csv", "r,x\n700 ‰,1\n650 ‰,2\n", "in ‰ in"),
+    ):
+        other = read_samples(put(name, text.encode()))
+        refusal(lambda other=other: matched(percent, other), "column 2 (r) is in % in", said, "same unit in both")
+    dates = read_samples(put("d.csv", b"x,r\n5,2024-01-01\n3,2024-01-02\n"))
+    refusal(lambda: matched(dates, other), "in days since 1970-01-01 in")
+    assert matched(percent, percent)[1] is percent
+
+
+@pytest.mark.parametrize("make", [parquet, lambda frame: frame.to_csv(index=False).encode()])
+def test_numbers_as_text_are_numbers_in_parquet_as_in_csv(put, make):
+    frame = pd.DataFrame({"n": ["1", "2.5", None, "1"], "c": ["1,5", "2,25", "1,5", "1,5"], "x": ["u", "v", "u", "v"]})
+    path = put("t.parquet" if make is parquet else "t.csv", make(frame))
+    samples = read_samples(path, nan_policy="omit", drop=["c"])
+    assert samples.values[:, 0].tolist() == [1, 2.5, 1] and list(samples.levels) == [1]
+    samples = read_samples(path, drop=["n"])
+    assert samples.values[:, 0].tolist() == [1.5, 2.25, 1.5, 1.5] and any(COMMAS in note for note in samples.notes)
+    words = put("w.parquet", parquet(frame.assign(n=["1", "2", "1", "many"])))
+    refusal(lambda: read_samples(words), "row 3, column 0 (n): 'many' is not a number, as most cells", "--categorical")
+    coded = put("c.parquet", parquet(frame.assign(n=pd.Categorical(["1", "2", "1", "1"]))))
+    assert read_samples(coded).levels == {0: ("1", "2"), 2: ("u", "v")}
 
 
 PEOPLE = "name,zip,x\n" + "".join(f"n{i},0{i % 3},{i / 2}\n" for i in range(30))
@@ -269,16 +345,16 @@ def test_columns_of_any_format_are_selected(put):
     refusal(lambda: read_samples(put("t.npy", npy(array)), drop=["3"]), "the columns are 0, 1, 2")
     refusal(lambda: read_samples(put("t.npy", npy(IMAGES)), drop=["0"]), "no columns")
     path = put("t.parquet", parquet(STRINGS.assign(id=list("abcd"), x=[3, 1, 1, 2])))
-    refusal(lambda: read_samples(path), "'id'", "4 of 4 cells", "--drop")
+    refusal(lambda: read_samples(path), "column 4 (id)", "4 of 4 cells", "--drop")
     samples = read_samples(path, drop=["id", "day"], categorical=["x"])
     assert samples.columns == ("site", "kind", "wet", "x") and samples.values[:, 3].tolist() == [2, 0, 0, 1]
-    assert files._read(path, None, drop=["id"])[1].levels == {1: ("a", "b"), 2: ("u", "v")}
+    assert files._read(path, None, files.Wanted(drop=["id"]))[1].levels == {1: ("a", "b"), 2: ("u", "v")}
 
 
 def test_only_an_index_of_parquet_is_dropped(put):
-    frame = pd.DataFrame({"id": [5, 3, 4], "t": [1, 2, 3], "x": [1.5, 2.5, 0.5]})
+    frame = pd.DataFrame({"i": [5, 3, 4], "t": [1, 2, 3], "x": [1.5, 2.5, 0.5]})
     assert read_samples(put("t.parquet", parquet(frame))).values.tolist() == frame.to_numpy().tolist()
-    named = read_samples(put("t.parquet", parquet(frame.set_index("id"))))
+    named = read_samples(put("t.parquet", parquet(frame.set_index("i"))))
     assert named.columns == ("t", "x") and any("index" in note for note in named.notes)
 
 
@@ -316,13 +392,62 @@ def test_headers_in_other_encodings_do_no_harm(put):
         ("d,x\n2024-01-01,1\n2024-01-02,2\nsoon,2\n", ["row 4, column 1 (d): 'soon' is no date"]),
         ("id,x\n" + "".join(f"n{i},{i}.5\n" for i in range(30)), ["column 1 (id)", "30 of 30", "--drop"]),
         ("s,2019,2020\na,1.5,2\nb,2.5,2\na,3.5,1\n", ["row 1: 's'", "header"]),
-        ("a,b\n1,?\n2,?\n4,4", ["NaN or missing", "row 2, column 2"]),
+        ("a,b\n1,?\n2,?\n4,4", ["NaN or missing", "row 2, column 2 (b)"]),
+        ("a,b\n1,2\n-,3\n4,4", ["NaN or missing", "row 3, column 1 (a)"]),
         ("1,2\n" + "9" * 200_000 + ",4\n", ["row 2", "field"]),
         ("0,1,0.5\n1,3\n", ["row 2 has 2 cells"]),
     ],
 )
 def test_bad_text_is_refused_at_its_place(put, text, fragments):
     refusal(lambda: read_samples(put("t.csv", text.encode())), "t.csv: ", *fragments)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "names"),
+    [
+        ("# a,b\n1,2\n3,4\n", [[1, 2], [3, 4]], ("a", "b")),
+        ("# a b\n1.5 2\n3 4\n", [[1.5, 2], [3, 4]], ("a", "b")),
+        ("#a;b\n1,5;2\n3;4\n", [[1.5, 2], [3, 4]], ("a", "b")),
+        ("# a\n1.5\n3\n", [[1.5], [3]], ("a",)),
+        ("# by hand\n#\n# s,n\n\nred,1\nblue,2\nred,3\n", [[1, 1], [0, 2], [1, 3]], ("s", "n")),
+        ("# made, here\na,b\n1,2\n3,4\n", [[1, 2], [3, 4]], ("a", "b")),
+        ("# by hand\n1.5\n3\n", [[1.5], [3]], ()),
+        ("# 7,8\n1.5,2\n3,4\n", [[1.5, 2], [3, 4]], ()),
+        ("# a,a\n1.5,2\n3,4\n", [[1.5, 2], [3, 4]], ()),
+        ("# a,b,c\n1.5,2\n3,4\n", [[1.5, 2], [3, 4]], ()),
+        ("1.5,2\n# a,b\n3,4\n", [[1.5, 2], [3, 4]], ()),
+    ],
+)
+def test_a_comment_above_the_rows_may_hold_their_names(put, text, expected, names):
+    """As numpy.savetxt writes it; a header in the table itself counts first."""
+    samples = read_samples(put("t.csv", text.encode()))
+    assert samples.values.tolist() == expected and samples.columns == names
+    assert ("names of columns taken from a line" in " ".join(samples.notes)) == (bool(names) and "made" not in text)
+
+
+def test_names_in_a_comment_are_those_of_numpy(put, tmp_path):
+    for delimiter in (",", ";", " ", "\t"):
+        np.savetxt(tmp_path / "t.csv", POINTS, header=delimiter.join("abc"), delimiter=delimiter)
+        samples = read_samples(tmp_path / "t.csv", drop=["b"])
+        assert samples.columns == ("a", "c")
+        np.testing.assert_array_equal(samples.values, POINTS[:, [0, 2]])
+
+
+def test_a_failed_formula_is_no_comment(put):
+    path = put("t.csv", b"a,b\n#N/A,1\n3,#DIV/0!\n5,6\n7,8\n")
+    refusal(lambda: read_samples(path), "2 of 4 rows", "row 2, column 1 (a)")
+    assert read_samples(path, nan_policy="omit").values.tolist() == [[5, 6], [7, 8]]
+
+
+def test_a_column_to_drop_need_be_in_one_file_only(put):
+    with_id = put("p.csv", b"id,a\nn1,1.5\nn2,2.5\nn3,3.5\n")
+    without = put("q.csv", b"a\n1.5\n2.5\n")
+    refusal(lambda: read_samples(without, drop=["id"]), "no column 'id'; the columns are a")
+    p, q = (read_samples(path, drop=["id"], absent_ok=True) for path in (with_id, without))
+    assert [side.columns for side in matched(p, q)] == [("a",), ("a",)]
+    none = [read_samples(path, drop=["id", "z"], absent_ok=True) for path in (with_id, without)]
+    refusal(lambda: matched(*none), "neither", "p.csv", "q.csv", "has a column 'z' to drop", "the columns of")
+    refusal(lambda: read_samples(with_id, drop=["idd"], absent_ok=True), "column 1 (id)", "no column 'idd'")
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -346,6 +471,45 @@ def test_column_numbers_of_pandas_are_names(put):
         assert sum("column names" in n for n in samples.notes) == 1
 
 
+SHUFFLED = np.random.default_rng(0).permutation(30)
+ROWS = [f"{i},{i / 7:.3f}\n" for i in SHUFFLED]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "id,a\n", "index,a\n", "Unnamed: 0,a\n", ",a\n", "PassengerId,a\n", "row_id,a\n"]
+)
+def test_a_shuffled_index_is_dropped(put, header):
+    """By its numbers where nothing has a name, else by its name, in whatever column it is."""
+    path = put("t.csv", (header + "".join(ROWS)).encode())
+    samples = read_samples(path)
+    assert samples.values.tolist() == [[round(i / 7, 3)] for i in SHUFFLED]
+    assert any(f"numbers the rows: {INDEX}" in note for note in samples.notes)
+    if header.partition(",")[0]:
+        frame = pd.read_csv(path)
+        backwards = frame[frame.columns[::-1]]
+        for file in (put("p.parquet", parquet(frame)), put("b.csv", backwards.to_csv(index=False).encode())):
+            np.testing.assert_array_equal(read_samples(file).values, samples.values)
+        np.testing.assert_array_equal(as_samples(backwards).values, samples.values)
+
+
+def test_what_only_may_number_the_rows_is_kept_with_a_note(put):
+    """Ranks look like a shuffled index. A name of an index above numbers that repeat is a label."""
+    samples = read_samples(put("t.csv", ("rank,a\n" + "".join(ROWS)).encode()))
+    assert samples.columns == ("rank", "a")
+    words = "column 1 (rank) holds each whole number from 0 to 29 once; if it numbers the rows, leave it out"
+    assert words in samples.notes[0]
+    repeated = read_samples(put("t.csv", ("id,a\n" + "".join(ROWS + ROWS[:1])).encode()))
+    assert repeated.columns == ("id", "a") and repeated.notes == ()
+    few = read_samples(put("t.csv", b"2,1.5\n1,2.5\n3,0.5\n"))
+    assert few.values.shape == (3, 2) and few.notes == ()
+
+
+def test_rows_numbered_before_they_were_divided_are_named():
+    x, y = (np.column_stack([SHUFFLED[part], np.cos(SHUFFLED[part])]) for part in (slice(12), slice(12, None)))
+    (warning,) = check_pair(as_samples(x), as_samples(y, name="y"))
+    assert warning.startswith("column 0 (counting from 0): x and y together hold each whole number from 0 to 29 once")
+
+
 @pytest.mark.parametrize("text", ["1,.5\n2,.6\n4,.7\n", "0\n1\n2\n", "0,.5\n1,.6\n"])
 def test_other_first_columns_are_kept(put, text):
     assert len(read_samples(put("t.csv", text.encode())).values[0]) == text.split("\n")[0].count(",") + 1
@@ -359,7 +523,9 @@ def test_parquet_columns(put):
     filtered = read_samples(put("t.parquet", parquet(FRAME[FRAME.a > -9].iloc[[0, 2, 5]])))
     np.testing.assert_array_equal(filtered.values, POINTS[[0, 2, 5]])
     assert any("index" in n for n in filtered.notes)
-    refusal(lambda: read_samples(put("t.parquet", parquet(frame.assign(s=[[1], [2], [3]])))), "'s' of type list")
+    refusal(
+        lambda: read_samples(put("t.parquet", parquet(frame.assign(s=[[1], [2], [3]])))), "column 3 (s) of type list"
+    )
 
 
 def test_parquet_without_pyarrow_names_the_extra(put, monkeypatch):

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import estimators as est
@@ -13,7 +14,7 @@ from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
 from estimators.methods import neural
 from estimators.methods.auto import Choice
-from estimators.samples.arrays import DataError
+from estimators.samples.arrays import DataError, as_samples
 
 RHO = 0.8
 TRUTH = -math.log(1.0 - RHO**2)  # two pairs of coordinates, −½ log(1 − ρ²) each
@@ -151,11 +152,70 @@ def test_where_no_gaussian_fits_the_upper_end_is_open(monkeypatch):
     assert e.high == math.inf and any("columns that depend linearly" in w for w in e.warnings)
 
 
+FRAMES = (
+    pd.DataFrame({"id": [f"n{i}" for i in range(60)], "zip": np.arange(60) % 3, "x": correlated(0, 60)[0][:, 0]}),
+    pd.DataFrame({"day": 1.0, "z": correlated(0, 60)[1][:, 0], "w": np.where(np.arange(60) % 2, "u", "v")}),
+)
+
+
+@pytest.mark.parametrize(
+    "drop, categorical", [(["id", "day"], ["zip"]), ((["id"], ["day"]), (["zip"], [])), (["id", "day"], (["zip"], []))]
+)
+def test_columns_of_either_side_are_dropped_or_categories(monkeypatch, drop, categorical):
+    """By a name that either has, or as a pair of lists; words are categories anyway."""
+    seen = []
+    monkeypatch.setattr(information, "pairs", lambda x, z, *rest: seen.append((x, z)) or pairs(x, z, *rest))
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    est.mutual_information(*FRAMES, drop=drop, categorical=categorical)
+    ((x, z),) = seen
+    np.testing.assert_array_equal(x, np.column_stack([FRAMES[0].zip == 1, FRAMES[0].zip == 2, FRAMES[0].x]))
+    np.testing.assert_array_equal(z, np.column_stack([FRAMES[1].z, FRAMES[1].w == "v"]))
+
+
+def test_columns_by_number_say_on_which_side_they_are(monkeypatch):
+    x, z = correlated(0, 60)
+    seen = []
+    monkeypatch.setattr(information, "pairs", lambda x, z, *rest: seen.append((x, z)) or pairs(x, z, *rest))
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    est.mutual_information(x, z, drop=([1], [0]))
+    np.testing.assert_array_equal(np.concatenate(seen[0], axis=1), np.column_stack([x[:, 0], z[:, 1]]))
+    for drop in ([0], ["id"], [0, 1]):
+        with pytest.raises(BadArgument, match=r"neither x nor z.*drop=\(\[columns of x\], \[columns of z\]\)"):
+            est.mutual_information(x, z, drop=drop)
+    with pytest.raises(DataError, match="z: no column '2'; the columns are 0, 1"):
+        est.mutual_information(x, z, drop=([], [2]))
+
+
+def test_messages_name_the_columns_of_the_input(monkeypatch):
+    """Not those that are left when constants, dropped and dependent columns are gone and categories are indicators."""
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, z = correlated(0, 300)
+    frame = pd.DataFrame({"w": np.where(z[:, 1] > 0, "u", "v"), "c": 1.0, "g": "only", "a": x[:, 0], "b": 2 * x[:, 0]})
+    e = est.mutual_information(frame.assign(w=np.resize(list("uvw"), 300)), np.column_stack([z, x[:, 0]]))
+    said = "\n".join(e.warnings)
+    kept, left = ("4 (b)", "3 (a)") if "others: column 3" in said else ("3 (a)", "4 (b)")  # either will do
+    assert e.value == math.inf and f"x column {kept} and z column 2 determine each other linearly" in said
+    assert "x: left out what is constant and carries no information: columns 1 (c), 2 (g)" in said
+    assert f"x: left out columns that follow linearly from others: column {left}" in said
+    e = est.mutual_information(frame, np.column_stack([x[:, 1], x[:, 0] ** 3]), drop=["g"])
+    assert any("z column 1 follows from x column 3 (a)" in w for w in e.warnings)
+
+
+def test_the_ratio_takes_all_columns_of_the_input(monkeypatch):
+    monkeypatch.setattr(neural, "cross_fit", untrained)
+    x, z = correlated(0, 60)
+    e, plain = (est.mutual_information(side, z) for side in (np.column_stack([np.ones(60), x[:, 0]]), x[:, 0]))
+    points = np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
+    assert (e.dim, plain.dim) == (4, 3)
+    np.testing.assert_array_equal(e.log_ratio(points), plain.log_ratio(points[:, 1:]))
+
+
 def test_columns_that_follow_from_others_of_their_side_are_left_out():
     x, z = correlated(0, 60)
-    kept, other, _, notes = information._checked(x, np.column_stack([z, z[:, 0] - z[:, 1]]), "raise", None)
+    sides = as_samples(x), as_samples(np.column_stack([z, z[:, 0] - z[:, 1]]), name="z")
+    kept, other, _, notes, _ = information._checked(*sides, None)
     assert kept.shape == other.shape == (60, 2)
-    assert notes == ["z: left out columns that follow linearly from others: 2 (counting from 0)"]
+    assert notes == ["z: left out columns that follow linearly from others: column 2 (counting from 0)"]
 
 
 def test_copies_of_pairs_share_a_group():

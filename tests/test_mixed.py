@@ -105,7 +105,7 @@ def test_a_category_and_a_number_beside_each_other(kind):
     e = est.estimate(x, y, "kl")
     assert e.method == "neural" and e.low <= truth <= e.high < math.inf
     assert e.high - e.low < 0.3 + 0.3 * truth
-    assert all("column word holds text: taken as 3 categories" in w for w in e.warnings)
+    assert all("column 0 (word) holds text: taken as 3 categories" in w for w in e.warnings)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -72,7 +72,7 @@ def test_sets_of_which_one_alone_fulfils_an_equation_are_apart(other, scale):
     if other in ("the same plane", "one row of it"):
         assert one == back == ""
         return
-    words = "disjoint support: in {} column 2 is a linear function of columns 0 and 1, and no row of {}"
+    words = "disjoint support: in {} column 2 is a linear function of columns 0, 1, and no row of {}"
     assert one.startswith(words.format("x", "y"))
     assert back.startswith(words.format("x", "y") if other == "another plane" else words.format("y", "x"))
 
@@ -109,7 +109,7 @@ def test_a_column_that_others_decide_is_left_out_with_a_note(seen):
     np.testing.assert_array_equal(seen[0].y, seen[1].y)
     assert e.dim == 3 and (e.value, e.low, e.high) == (plain.value, plain.low, plain.high)
     (note,) = e.warnings
-    assert note.startswith("column 2 is a linear function of columns 0 and 1, in both sets: left out")
+    assert note.startswith("column 2 is a linear function of columns 0, 1, in both sets: left out")
     np.testing.assert_allclose(e.log_ratio(PLANE), plain.log_ratio(PLANE[:, :2]))
     assert plain.warnings == ()
 

@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtr, stdtrit
 
 from estimators.contract import LogRatio
+from estimators.density_ratio.entropies import HALF
 from estimators.density_ratio.references import (
     WIDE,
     Coordinates,
@@ -38,7 +39,6 @@ GRIDS = (8, 16, 32)
 MATCHING = 8  # bins by which pairs are found
 MOST_PAIRS = 256  # of columns to choose from: the histograms of more cost longer than the critics
 TURNS = 60  # steps of FastICA: it converges in about ten where there are components to find
-HALF = 0.5  # rows that a bin counts for in advance (Jeffreys' prior)
 SUBSAMPLE = 600  # rows that choose the degrees of freedom: with two iterations they distinguish one from the next
 
 

@@ -18,6 +18,7 @@ from scipy.special import digamma
 
 from estimators.contract import Interval
 
+HALF = 0.5  # rows that a value, bin or region counts for where a share of 0 will not do (Jeffreys' prior of shares)
 SHUFFLES = 20  # of z: the error of their mean is a quarter of that of the value where x and z are independent
 
 

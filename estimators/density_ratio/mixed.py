@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from estimators.density_ratio.entropies import HALF
 from estimators.density_ratio.references import Coordinates, References
 from estimators.samples.arrays import row_hashes
 
@@ -19,7 +20,6 @@ MOST = (
     16  # categories of a column that get an indicator: as many inputs as the perceptron has to a quarter of its units
 )
 RARE = 0.02  # share of all rows below which a category gets none: fifty rows of it in 2,500
-HALF = 0.5  # rows that each category counts for in advance (Jeffreys' prior)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from scipy.linalg import solve_triangular, solveh_banded
 from scipy.special import expit, gammaln, ndtr, ndtri
 
 from estimators.contract import LogRatio
+from estimators.density_ratio.entropies import HALF
 
 FARTHEST = 1e6  # standard deviations to which coordinates are clipped; float32 can still square it
 KNOTS = 129  # quantiles between which a normal score interpolates
@@ -37,7 +38,6 @@ SHRINKAGES = (0.0, 1.0)  # of the quadratic and of the linear discriminant
 WIDE = 64  # columns up to which t laws are fitted
 CHUNK = 2000  # rows evaluated at once: their arrays stay in the processor's cache
 WIDEST = 3.6  # normal score at the edge of the outermost bin of a histogram
-HALF = 0.5  # rows that a region counts for in advance (Jeffreys' prior)
 SMOOTH, FINE = (48, 20.0), (144, 0.5)
 """Bins of a column and the weight of their second differences: for smooth densities, and for edges and spikes."""
 

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from estimators.contract import Fit, Interval, Request, Scores
+from estimators.density_ratio.entropies import HALF
 from estimators.density_ratio.plug_in import influence_of_means, standard_error
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
@@ -40,7 +41,6 @@ BIAS = 3.0, 0.6
 200 values of two shares, equal laws, 600 to 20,000 rows; 2.41 Δ is that of a bias like 1/√N."""
 DRAWS = 400  # of the bootstrap: the error of an error is 1/√800, 4 %
 MOST, FEWEST_DRAWS = 4_000_000, 40  # numbers of all draws, 32 MB; and draws where there are very many values
-HALF = 0.5  # rows that a missing value counts for where one without any would make D_f infinite (Jeffreys' prior)
 FEWEST = 2.0  # rows a value: with fewer most values occur once, and shares say nothing
 SPLITS = 16  # into halves; to first order the mean of two is D̂ itself, whatever the split
 

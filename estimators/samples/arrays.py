@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estimators.samples.categories import INDEX, select
+from estimators.samples.arrow import exchanged, of_arrow
 from estimators.samples.columns import decimals, grids, written
+from estimators.samples.names import IF_INDEX, INDEX, called, each_once, select, without_index
 from estimators.samples.objects import of_columns, of_frame
 from estimators.samples.raw import DataError, Raw, printable
 
@@ -52,6 +53,10 @@ class Samples:
         kept: which rows of the input these are [rows of the input] bool, None for all of them.
         columns: the names of the columns, () where they have none, or one twice.
         levels: the categories of each column that holds codes for them: codes 0, 1, … count these.
+        units: the unit of each column whose numbers were written with one, or stand for dates.
+        places: the number of each column in the input, from 0, () where none was left out.
+        start: from which number people count the columns of the input, 1 in a text.
+        absent: the columns that were to be dropped and that the input does not have.
     """
 
     values: np.ndarray
@@ -61,6 +66,10 @@ class Samples:
     kept: np.ndarray | None = None
     columns: tuple[str, ...] = ()
     levels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[int, str] = field(default_factory=dict)
+    places: tuple[int, ...] = ()
+    start: int = 0
+    absent: tuple[str, ...] = ()
 
     def rounded(self, digits: int) -> Samples:
         """The same, numbers to so many digits after the point."""
@@ -77,6 +86,11 @@ class Samples:
         ]
         return np.ascontiguousarray(np.concatenate(columns).T, np.float64) if self.levels else self.values
 
+    def indicators_of(self) -> np.ndarray:
+        """The column of `values` that each column of `indicated` stands for."""
+        width = self.values.shape[1]
+        return np.repeat(np.arange(width), [len(self.levels[j]) - 1 if j in self.levels else 1 for j in range(width)])
+
     def require_numbers(self, remedy: str) -> None:
         """Raise DataError where a column holds categories."""
         for column in self.levels:
@@ -84,9 +98,11 @@ class Samples:
                 f"{self.name}: {self.called(column)} holds categories, where only numbers will do; {remedy}"
             )
 
-    def called(self, column: int) -> str:
-        """How messages call a column."""
-        return f"column {column} ({printable(self.columns[column])})" if self.columns else f"column {column}"
+    def called(self, columns: int | Sequence[int], counting: bool = False) -> str:
+        """How messages call columns: by their numbers in the input, and by name; where they have none it may be said
+        from which number they are `counting`."""
+        words = called(columns, self.columns, self.start, self.places)
+        return f"{words} (counting from {self.start})" if counting and not self.columns else words
 
     def aligned(self, labels: Any) -> np.ndarray:
         """The labels of the rows kept, of `labels`, one a row of the input. Raises DataError for another number."""
@@ -106,6 +122,7 @@ def as_samples(
     flatten: bool = False,
     drop: Sequence[Any] = (),
     categorical: Sequence[Any] = (),
+    absent_ok: bool = False,
 ) -> Samples:
     """Checked samples [n, d] of an array: NumPy, masked, JAX, torch, pandas, nested lists, anything with `__array__`.
 
@@ -115,6 +132,7 @@ def as_samples(
         minimum: fewest samples accepted, after dropping.
         drop, categorical: columns to leave out, and columns whose numbers are names of categories: by name, or where
             they have none by number, from 0.
+        absent_ok: whether a column to drop may be absent, for sets of which only one has it.
 
     Words and categories become codes, dates days since 1970-01-01, with a note.
 
@@ -127,9 +145,9 @@ def as_samples(
             raise DataError(f"{array.name}: read already; give drop= and categorical= to read_samples")
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
-        names = [tuple(map(str, wanted)) for wanted in (drop, categorical)]
-        raw = select(_raw(array, *names), *names)
-    return checked(raw, name, nan_policy, minimum, flatten)
+        wanted = tuple(map(str, drop)), tuple(map(str, categorical)), absent_ok
+        raw = select(_raw(array, *wanted), *wanted)
+    return checked(without_index(raw), name, nan_policy, minimum, flatten)
 
 
 def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
@@ -146,58 +164,10 @@ def check_pair(x: Samples, y: Samples) -> tuple[str, ...]:
     if x.shape and y.shape and x.shape != y.shape:
         shapes = f"one sample of {x.name} has shape {x.shape}, one of {y.name} {y.shape}"
         raise DataError(f"{shapes}: of one size, but their coordinates do not correspond; reshape one of them")
-    rounded = grids(x.values, y.values, (x.name, y.name))
-    return (*_few_rows(x, y), *_repetitions(x, y), *_constants(x, y), *_lost_digits(x.values, y.values), *rounded)
-
-
-def matched(x: Samples, y: Samples) -> tuple[Samples, Samples]:
-    """Both sets with the columns of y in the order of those of x, by name, and with the same codes for categories.
-
-    Raises DataError: of several columns some have a name that the other set does not know, or one set has categories
-    where the other has numbers.
-    """
-    return common_levels(x, _in_order(x, y))
-
-
-def _in_order(x: Samples, y: Samples) -> Samples:
-    if not (x.columns and y.columns) or x.columns == y.columns or len(x.columns) != len(y.columns):
-        return y
-    if len(x.columns) == 1:
-        return dataclasses.replace(y, notes=(*y.notes, f"{x.name} holds {x.columns[0]}, {y.name} {y.columns[0]}"))
-    if unknown := [name for name in y.columns if name not in x.columns]:
-        lacking = next(name for name in x.columns if name not in y.columns)
-        raise DataError(
-            f"{y.name} has a column {printable(unknown[0])}, {x.name} has {printable(lacking)} instead: columns are "
-            "matched by name; rename them, or give both sets without names"
-        )
-    order = [y.columns.index(name) for name in x.columns]
-    note = f"{y.name}: columns put in the order of {x.name}, by name"
-    values = np.ascontiguousarray(y.values[:, order])
-    levels = {j: y.levels[k] for j, k in enumerate(order) if k in y.levels}
-    return dataclasses.replace(y, values=values, columns=x.columns, levels=levels, notes=(*y.notes, note))
-
-
-def common_levels(x: Samples, y: Samples) -> tuple[Samples, Samples]:
-    """Both sets with one code for each category. Raises DataError: categories in one set, numbers in the other."""
-    if x.values.shape[1] != y.values.shape[1] or x.levels == y.levels:
-        return x, y
-    for j in sorted(set(x.levels) ^ set(y.levels)):
-        texts, numbers = (x, y) if j in x.levels else (y, x)
-        raise DataError(
-            f"{texts.called(j)} holds categories in {texts.name} and numbers in {numbers.name}; name it in "
-            "categorical= (--categorical) if its numbers are codes"
-        )
-    union = {j: tuple(sorted({*x.levels[j], *y.levels[j]})) for j in x.levels}
-    return _recoded(x, union), _recoded(y, union)
-
-
-def _recoded(samples: Samples, levels: Mapping[int, tuple[str, ...]]) -> Samples:
-    values = samples.values.copy()
-    for j, names in levels.items():
-        codes = {name: code for code, name in enumerate(names)}
-        places = np.array([codes[name] for name in samples.levels[j]], np.float64)
-        values[:, j] = places[values[:, j].astype(np.intp)]
-    return dataclasses.replace(samples, values=values, levels=levels)
+    called = [x.called(j, counting=True) for j in range(x.values.shape[1])]
+    rounded = grids(x.values, y.values, (x.name, y.name), called)
+    lost = _lost_digits(x.values, y.values, called)
+    return (*_few_rows(x, y), *_repetitions(x, y), *_constants(x, y), *lost, *rounded, *_divided(x, y, called))
 
 
 def own_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -246,8 +216,7 @@ def _constants(x: Samples, y: Samples) -> Iterator[str]:
     )
     for columns, meaning in zip(constant_columns(x.values, y.values), meanings):
         if len(columns):
-            more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
-            yield f"column {', '.join(map(str, columns[:5]))}{more} (counting from 0) {meaning}"
+            yield f"{x.called(columns.tolist(), counting=True)} {meaning}"
 
 
 def _few_rows(x: Samples, y: Samples) -> Iterator[str]:
@@ -259,13 +228,25 @@ def _few_rows(x: Samples, y: Samples) -> Iterator[str]:
         )
 
 
-def _lost_digits(x: np.ndarray, y: np.ndarray) -> Iterator[str]:
+def _lost_digits(x: np.ndarray, y: np.ndarray, called: Sequence[str]) -> Iterator[str]:
     """Of the first column whose values lie so far from 0 that float64 rounds off digits of their deviations."""
     pooled = np.concatenate([x, y])
     deviation, gap = pooled.std(axis=0), np.spacing(np.abs(pooled).max(axis=0))
     for column in np.flatnonzero((deviation > 0.0) & (gap > LOST * deviation))[:1]:
         remedy = "lies so far from 0 that float64 rounds its spread to few digits; subtract an offset from both sets"
-        yield f"column {column} (counting from 0) {remedy}"
+        yield f"{called[column]} {remedy}"
+
+
+def _divided(x: Samples, y: Samples, called: Sequence[str]) -> Iterator[str]:
+    """Of columns that number the rows of both sets, as in a table that was numbered before it was divided."""
+    rows = len(x.values) + len(y.values)
+    least = np.minimum(x.values.min(axis=0), y.values.min(axis=0))
+    span = np.maximum(x.values.max(axis=0), y.values.max(axis=0)) - least
+    for j in np.flatnonzero(span == rows - 1).tolist() if len(called) > 1 else []:
+        pooled = np.concatenate([x.values[:, j], y.values[:, j]])
+        if each_once(pooled) and not (each_once(x.values[:, j]) and each_once(y.values[:, j])):
+            numbers = f"each whole number from {least[j]:.0f} to {least[j] + rows - 1:.0f} once"
+            yield f"{called[j]}: {x.name} and {y.name} together hold {numbers}; {IF_INDEX}"
 
 
 def row_hashes(values: np.ndarray) -> np.ndarray:
@@ -344,19 +325,26 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
         raise DataError(f"{name}: {what}: {printable(message)}; check it or save it again") from error
 
 
-def _raw(array: Any, drop: Sequence[str], categorical: Sequence[str]) -> Raw:
+def _raw(array: Any, drop: Sequence[str], categorical: Sequence[str], absent_ok: bool) -> Raw:
     """The table of an array-like; masked and NA are NaN."""
     if hasattr(array, "detach"):  # torch refuses __array__ under gradients, on accelerators and for bfloat16
         array = array.detach().cpu()
         array = array.float() if "bfloat16" in str(array.dtype) else array
+    options = drop, categorical, absent_ok
+    if hasattr(array, "column_names") and hasattr(array, "schema"):
+        return of_arrow(array, *options)
     if hasattr(array, "columns") and hasattr(array, "shape"):
-        return of_frame(array, drop, categorical)
+        return of_frame(array, *options)
+    if hasattr(array, "__dataframe__"):
+        return of_arrow(exchanged(array), *options)
+    if hasattr(array, "to_pandas") and not hasattr(array, "__array__"):
+        return of_frame(array.to_pandas(), *options)
     if np.ma.is_masked(array):
         return Raw(np.where(np.ma.getmaskarray(array), np.nan, _float64(array.data)))
     plain = np.asarray(array)
-    if plain.dtype.kind in "OUTM" and plain.size and plain.ndim in (1, 2):
+    if plain.dtype.kind in "OUTMm" and plain.size and plain.ndim in (1, 2):
         columns = list(plain.reshape(len(plain), -1).T)
-        return of_columns(columns, (), len(plain), drop, categorical)
+        return of_columns(columns, (), len(plain), *options)
     return Raw(plain)
 
 
@@ -394,8 +382,10 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
             count = f"{len(values)} of {len(array)} samples left" if dropped else f"only {len(values)} samples"
             raise DataError(f"{count}, of dimension {values.shape[1]}; at least {minimum} are needed")
     shape = array.shape[1:] if array.ndim > 2 else ()
-    notes = [f"{name}: {note}" for note in (*notes, *dropped)]
     columns = raw.columns if len(set(raw.columns)) == values.shape[1] == len(raw.columns) else ()
+    if twice := [c for c in raw.columns if raw.columns.count(c) > 1]:
+        notes.append(f"several columns are called {printable(twice[0])!r}: all columns count by their order alone")
+    notes = [f"{name}: {note}" for note in (*notes, *dropped)]
     return Samples(
         values=values,
         name=name,
@@ -404,6 +394,10 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
         kept=kept if dropped else None,
         columns=columns,
         levels=raw.levels,
+        units=raw.units,
+        places=raw.places,
+        start=raw.start,
+        absent=raw.absent,
     )
 
 
@@ -423,10 +417,9 @@ def _usable(values: np.ndarray, raw: Raw, omit: bool) -> tuple[np.ndarray, list[
         counted = f"{rows.sum()} of {kept.sum()} rows"
         if not omit or remedy is not clean:
             row = int(rows.argmax())
-            column = int(bad[row].argmax())
-            column = raw.places[column] if raw.places else column
-            where = f"row {raw.first + row}, column {column} (counting from 0)"
-            where = where if raw.lines is None else f"row {raw.lines[row]}, column {column + 1}"
+            words = called(int(bad[row].argmax()), raw.columns, raw.start, raw.places)
+            where = f"row {raw.first + row}, {words} (counting from 0)"
+            where = where if raw.lines is None else f"row {raw.lines[row]}, {words}"
             raise DataError(f"{counted} hold {what}, the first at {where}; {remedy}")
         kept &= ~rows
         notes.append(f"dropped {counted} with {what}")

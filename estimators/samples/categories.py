@@ -1,162 +1,183 @@
-"""Columns that hold no numbers: categories, true and false, dates. Columns that a person drops or takes as categories.
+"""Columns of words: what they stand for, which is numbers with or without a unit, truth values, dates, or categories.
 
-Words of a column come as codes 0, 1, … in the order of their first occurrence, NaN where a cell is missing.
+Words of a column come as codes 0, 1, … in any order, NaN where a cell is missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
-from estimators.samples.raw import DataError, Raw, printable
+from estimators.samples.cells import (
+    ABSENT,
+    FLAGS,
+    ISO,
+    MISSING,
+    Numbers,
+    Quantity,
+    decimal_comma,
+    kind,
+    level,
+    quantity,
+)
+from estimators.samples.names import Where
+from estimators.samples.raw import DataError, printable
 
 FEW = 20  # different words that always pass for categories, if one repeats: more than forms and surveys offer
-FLAGS = {"false": 0.0, "true": 1.0}
-ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?")
 NUMBERED_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4})")
-INDEX_NAMES = re.compile(r"|index|unnamed: 0|__index_level_\d+__", re.IGNORECASE)
-"""Names of a first column that say it is an index: none, and those that pandas gives."""
-INDEX = "the first column counts the rows, or all differs under no name: taken for an index and dropped"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Where = Callable[[int], str]
-"""How messages call a cell of the column, by the index of its row."""
-Meaning = tuple[np.ndarray, tuple[str, ...], str]
-"""The numbers of a column, its categories if it holds codes, and what was done to it, in words."""
+DAYS = "days since 1970-01-01"
+DATES, IN_UTC = f"dates: taken as {DAYS}", ", in UTC"
+OR_CATEGORIES = "correct it, or name the column in categorical= (--categorical) if its cells are names"
+Words = Mapping[int, str]
+"""The word of each code, but for those that say a cell is missing."""
 
 
-def meaning(words: Sequence[str], codes: np.ndarray, where: Where, forced: bool = False) -> Meaning:
-    """What a column of `words` [k] holds, of which each row has one, by `codes` [n]; `forced` makes it categories.
+class Meaning(NamedTuple):
+    """What a column holds: its numbers, its categories if these are codes, what was done to it, in words, "" for
+    nothing, and the unit of the numbers, "" without any."""
 
-    Raises DataError: days that may be months, or a column whose cells hardly repeat, as names of persons do.
+    values: np.ndarray
+    levels: tuple[str, ...] = ()
+    note: str = ""
+    unit: str = ""
+
+
+class Column(NamedTuple):
+    """Words [k] of a column, the code of each row [n], NaN where a cell is missing, and how messages call a cell."""
+
+    words: Sequence[str]
+    codes: np.ndarray
+    where: Where
+
+    def place(self, code: int) -> str:
+        """How messages call the first cell that holds a word."""
+        return f"{self.where(int(np.argmax(self.codes == code)))}: {printable(self.words[code][:40])!r}"
+
+    def rows(self, codes: Iterable[int]) -> int:
+        """How many rows hold one of the words."""
+        return int(np.isin(self.codes, list(codes)).sum())
+
+    def each(self, values: Mapping[int, float]) -> np.ndarray:
+        """The value of each row, by its code; NaN where it has none."""
+        table = np.full(len(self.words) + 1, np.nan)
+        table[list(values)] = list(values.values())
+        return table[np.where(np.isnan(self.codes), len(self.words), self.codes).astype(np.intp)]
+
+
+def meaning(
+    words: Sequence[str], codes: np.ndarray, where: Where, forced: bool = False, numeric: bool = True
+) -> Meaning:
+    """What a column of `words` [k] holds, of which each row has one, by `codes` [n]; `forced` makes it categories, and
+    where it is not `numeric` words that look like numbers are names.
+
+    Raises DataError: days that may be months, numbers in several units, words among numbers, or a column whose cells
+        hardly repeat, as names of persons do.
     """
-
-    def place(code: int) -> str:
-        return f"{where(int(np.argmax(codes == code)))}: {printable(words[code][:40])!r}"
-
-    if not forced and words:
-        flags = [FLAGS.get(word.lower()) for word in words]
-        if None not in flags:
-            return _each(flags, codes), (), "true and false: taken as 1 and 0"  # type: ignore[arg-type]
-        if (days := _days(words, place)) is not None:
-            return _each(days, codes), (), "dates: taken as days since 1970-01-01"
-        rows = int(np.isfinite(codes).sum())
-        if len(words) == rows or len(words) > max(FEW, rows / 2):
-            counted = f"{len(words)} of {rows} cells of its column differ, as identifiers do"
-            raise DataError(f"{place(0)} is not a number, and {counted}; correct it or drop the column (--drop NAME)")
-    called = [level(word) for word in words] if forced else list(words)
-    levels = tuple(sorted(set(called)))
+    column = Column([word.strip() for word in words], codes, where)
+    present = {code: word for code, word in enumerate(column.words) if word.lower() not in ABSENT}
+    if not present:
+        return Meaning(np.full(len(codes), np.nan))
+    if not forced:
+        flags = {code: FLAGS[word.lower()] for code, word in present.items() if word.lower() in FLAGS}
+        if len(flags) == len(present):
+            return Meaning(column.each(flags), (), "true and false: taken as 1 and 0")
+        clear = {code: word for code, word in present.items() if word.lower() not in MISSING}
+        if found := _days(column, clear) or (_numbers(column, clear) if numeric else None):
+            return found
+        different, rows = len(set(present.values())), column.rows(present)
+        if different == rows or different > max(FEW, rows / 2):
+            counted = f"{different} of {rows} cells of its column differ, as identifiers do"
+            first = column.place(next(iter(present)))
+            raise DataError(f"{first} is not a number, and {counted}; correct it or drop the column (--drop NAME)")
+    called = {code: level(word) if forced else word for code, word in present.items()}
+    levels = tuple(sorted(set(called.values())))
     ranks = {word: float(rank) for rank, word in enumerate(levels)}
-    return _each([ranks[word] for word in called], codes), levels, f"text: taken as {len(levels)} categories"
+    codes = column.each({code: ranks[word] for code, word in called.items()})
+    return Meaning(codes, levels, f"text: taken as {len(levels)} categories")
 
 
-def level(cell: str | float) -> str:
-    """The name of a category that may be written as a number: 7 is 7.0 is 07."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return str(cell)
-    return str(int(number)) if number == np.floor(number) and np.isfinite(number) else repr(number)
+def _numbers(column: Column, words: Words) -> Meaning | None:
+    """The numbers that words stand for, with one unit or with none; None if few are numbers.
+
+    Raises DataError: most are numbers, but not all; units differ; or a comma may be a decimal sign or separate
+        thousands.
+    """
+    found = {code: number for code, word in words.items() if (number := quantity(word))}
+    units = Counter(number.unit for number in found.values())
+    if len(units) > 1 and not any(number.known for number in found.values()):  # 1st, 2nd: names
+        found = {code: number for code, number in found.items() if not number.unit}
+        units = Counter(number.unit for number in found.values())
+    if 2 * column.rows(found) <= column.rows(words):
+        return None
+    if other := [code for code in words if code not in found]:
+        if not any(number.known or not number.unit for number in found.values()):
+            return None
+        raise DataError(f"{column.place(other[0])} is not a number, as most cells of its column are; {OR_CATEGORIES}")
+    if len(units) > 1:
+        (usual, _), *_ = units.most_common()
+        odd = next(code for code, number in found.items() if number.unit != usual)
+        beside = f"beside numbers {f'in {printable(usual)}' if usual else 'without a unit'}"
+        remedy = "write all numbers of a column in one unit, or name it in categorical= (--categorical)"
+        raise DataError(f"{column.place(odd)} stands {beside}: units differ; {remedy}")
+    return _read(column, found, next(iter(units)))
 
 
-def _each(values: Sequence[float], codes: np.ndarray) -> np.ndarray:
-    """The value of each row, by its code; NaN where that is missing."""
-    table = np.append(np.asarray(values, float), np.nan)
-    return table[np.where(np.isnan(codes), len(values), codes).astype(np.intp)]
+def _read(column: Column, found: Mapping[int, Quantity], unit: str) -> Meaning:
+    """Numbers that are written in one way and one unit."""
+    kinds = Counter(kind(number.number) for number in found.values())
+    doubtful = next((code for code, number in found.items() if kind(number.number) == "comma?"), None)
+    # a currency stands before the number where commas separate thousands
+    settled = doubtful is None or found[doubtful].before
+    numbers = Numbers(decimal_comma(kinds, "" if settled else column.place(doubtful)), thousands=True)  # type: ignore[arg-type]
+    values = {}
+    for code, number in found.items():
+        value = numbers.cell(number.number)
+        if value is None:
+            raise DataError(f"{column.place(code)} is not a number as the others of its column; {OR_CATEGORIES}")
+        values[code] = value
+    example = ", 70 % as 70" if unit == "%" else ""
+    what = (
+        f"numbers in {printable(unit)}: taken as given{example}"
+        if unit
+        else "texts: taken as the numbers they stand for"
+    )
+    return Meaning(column.each(values), (), ", ".join([what, *numbers.notes()]), unit)
 
 
-def _days(words: Sequence[str], place: Where) -> list[float] | None:
+def _days(column: Column, words: Words) -> Meaning | None:
     """Days since 1970 of words that are dates, None if few are.
 
     Raises DataError: most are dates, but not all, or days and months cannot be told apart.
     """
-    numbered = [NUMBERED_DAY.fullmatch(word) for word in words]
-    dates = [bool(found or ISO.fullmatch(word)) for found, word in zip(numbered, words)]
-    if 2 * sum(dates) <= len(words):
+    numbered = {code: found for code, word in words.items() if (found := NUMBERED_DAY.fullmatch(word))}
+    iso = {code: found for code, word in words.items() if (found := ISO.fullmatch(word))}
+    if 2 * (len(numbered) + len(iso)) <= len(words):
         return None
-    if not all(dates):
-        raise DataError(f"{place(dates.index(False))} is no date, as most cells of its column are; correct it")
-    fields = [(int(m[1]), int(m[3]), int(m[4])) for m in numbered if m]
-    day_first, month_first = any(a > 12 for a, _, _ in fields), any(b > 12 for _, b, _ in fields)
-    if fields and (day_first == month_first or len(fields) < len(words)):
-        example = next(code for code, found in enumerate(numbered) if found)
-        raise DataError(f"{place(example)} may begin with the day or the month; write dates as 2024-02-01")
-    iso = [f"{y:04}-{b:02}-{a:02}" if day_first else f"{y:04}-{a:02}-{b:02}" for a, b, y in fields] or words
-    return [_moment(word, place, code) for code, word in enumerate(iso)]
+    if other := [code for code in words if code not in numbered and code not in iso]:
+        raise DataError(f"{column.place(other[0])} is no date, as most cells of its column are; correct it")
+    fields = [(int(m[1]), int(m[3])) for m in numbered.values()]
+    day_first, month_first = any(a > 12 for a, _ in fields), any(b > 12 for _, b in fields)
+    if fields and (day_first == month_first or iso):
+        example = column.place(next(iter(numbered)))
+        raise DataError(f"{example} may begin with the day or the month; write dates as 2024-02-01")
+    order = (4, 3, 1) if day_first else (4, 1, 3)
+    texts = {code: "-".join(m[k].zfill(2) for k in order) for code, m in numbered.items()}
+    texts |= {code: words[code].replace("/", "-") for code in iso}
+    zoned = any(m["zone"] for m in iso.values())
+    days = {code: _moment(text, column, code) for code, text in texts.items()}
+    return Meaning(column.each(days), (), DATES + (IN_UTC if zoned else ""), DAYS)
 
 
-def _moment(word: str, place: Where, code: int) -> float:
+def _moment(text: str, column: Column, code: int) -> float:
     """Days since 1970 of an ISO date or time; one without a zone is in UTC."""
     try:
-        moment = datetime.fromisoformat(word)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DataError(f"{place(code)} is no date; correct it") from error
+        raise DataError(f"{column.place(code)} is no date; correct it") from error
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - EPOCH) / timedelta(days=1)
-
-
-def is_index(values: np.ndarray, name: str | None) -> bool:
-    """Whether a first column [n] of a table is a row index: it counts the rows, as independent draws never do, or has
-    the `name` of an index (None without a header) above whole numbers that all differ."""
-    if len(values) < 3 or not np.isfinite(values).all() or np.any(values % 1):
-        return False
-    named = name is not None and INDEX_NAMES.fullmatch(name.strip()) is not None
-    return bool(np.all(np.diff(values) == 1)) or (named and len(np.unique(values)) == len(values))
-
-
-def find(wanted: Sequence[str], names: Sequence[str], width: int, start: int) -> list[int]:
-    """The columns that are `wanted`, by name, or where they have no names by number, counted from `start`.
-
-    Raises DataError: there is none of that name.
-    """
-    known = list(names) or [str(j + start) for j in range(width)]
-    if unknown := [name for name in wanted if name not in known]:
-        listed = printable(", ".join(known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-        raise DataError(f"no column {printable(unknown[0])!r}; the columns are {listed}")
-    return [j for j, name in enumerate(known) if name in wanted]
-
-
-def label(j: int, names: Sequence[str], start: int) -> str:
-    """How messages call a column: by its number in text, where `start` is 1, else by its name if it has one."""
-    name = printable(names[j]) if names else ""
-    return f"column {name if name and not start else j + start}" + (f" ({name})" if name and start else "")
-
-
-def without(raw: Raw, dropped: Sequence[int], note: str) -> Raw:
-    """`raw` without some columns; the others keep their places."""
-    kept = [j for j in range(raw.array.shape[1]) if j not in set(dropped)]
-    return raw._replace(
-        array=raw.array[:, kept],
-        notes=(*raw.notes, note),
-        columns=tuple(raw.columns[j] for j in kept) if raw.columns else (),
-        levels={new: raw.levels[j] for new, j in enumerate(kept) if j in raw.levels},
-        places=tuple(raw.places[j] if raw.places else j for j in kept),
-    )
-
-
-def select(raw: Raw, drop: Sequence[str] = (), categorical: Sequence[str] = ()) -> Raw:
-    """`raw` without the columns to `drop`, with numbers in those that are `categorical` replaced by codes.
-
-    Columns without names are counted from 1 in text, from 0 in arrays.
-
-    Raises DataError: a column that does not exist, or an array without columns.
-    """
-    if not (drop or categorical):
-        return raw
-    if raw.array.ndim != 2:
-        raise DataError(f"shape {raw.array.shape} has no columns to drop or to take as categories; give two axes")
-    start = 0 if raw.lines is None else 1
-    dropped, coded = (find(wanted, raw.columns, raw.array.shape[1], start) for wanted in (drop, categorical))
-    array, levels, notes = raw.array, dict(raw.levels), []
-    for j in coded:
-        if j in levels or j in dropped:
-            continue
-        array = array.astype(np.float64) if array is raw.array else array
-        finite = np.isfinite(array[:, j])
-        numbers, codes = np.unique(array[finite, j], return_inverse=True)
-        array[finite, j] = codes
-        levels[j] = tuple(map(level, numbers))
-        notes.append(f"{label(j, raw.columns, start)}: taken as {len(numbers)} categories")
-    raw = raw._replace(array=array, levels=levels, notes=(*raw.notes, *notes))
-    return without(raw, dropped, f"dropped {', '.join(label(j, raw.columns, start) for j in dropped)}") if drop else raw

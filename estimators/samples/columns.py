@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -44,8 +44,8 @@ def written(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def grids(x: np.ndarray, y: np.ndarray, names: tuple[str, str]) -> Iterator[str]:
-    """Warnings of columns that one set holds to fewer decimals than the other."""
+def grids(x: np.ndarray, y: np.ndarray, names: tuple[str, str], called: Sequence[str]) -> Iterator[str]:
+    """Warnings of columns, as messages have `called` them, that one set holds to fewer decimals than the other."""
     for j, (p, q) in enumerate(zip(x.T, y.T, strict=True)):
         if min(len(np.unique(p)), len(np.unique(q))) < LEVELS:
             continue
@@ -57,7 +57,7 @@ def grids(x: np.ndarray, y: np.ndarray, names: tuple[str, str]) -> Iterator[str]
         ]
         fewer = min(k for k in (in_x, in_y) if k is not None)
         yield (
-            f"column {j} (counting from 0) is rounded differently, {' and '.join(words)}: as stored, one set has "
+            f"{called[j]} is rounded differently, {' and '.join(words)}: as stored, one set has "
             f"values that the other cannot take, which alone makes divergences large; round both to {fewer} decimals "
             f"(decimals={fewer}, --round {fewer}), or take the numbers as continuous with method='neural'"
         )

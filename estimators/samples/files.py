@@ -26,7 +26,7 @@ import numpy as np
 
 from estimators.samples import readers, text
 from estimators.samples.arrays import Samples, checked, naming
-from estimators.samples.categories import INDEX, is_index, select, without
+from estimators.samples.names import select, without_index
 from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, FREE_EXPANSION, MAX_EXPANSION, Source
 
@@ -48,20 +48,21 @@ def read_samples(
     flatten: bool = False,
     drop: Sequence[str] = (),
     categorical: Sequence[str] = (),
+    absent_ok: bool = False,
 ) -> Samples:
     """Checked samples [n, d] of a file, or of standard input where `path` is `-` (a file of that name is `./-`).
 
-    `key` picks the array of an .npz, the rest as in `as_samples`. A first column of text that is a row index is
-    dropped, with a note: one that counts the rows, or whole numbers that all differ below an empty name. A column of
-    words becomes codes of categories, one of dates days since 1970.
+    `key` picks the array of an .npz, the rest as in `as_samples`. A first column of text that counts the rows, or did
+    before they were shuffled, is an index like one with the name of an index: it is dropped, with a note.
 
     Args:
         drop: names of columns to leave out, or where they have none their numbers, from 1 in text, from 0 in arrays.
         categorical: columns, called likewise, whose numbers are names of categories, as postal codes are.
+        absent_ok: whether a column to drop may be absent, for sets of which only one has it.
     """
-    name, raw = _read(path, key, drop=drop, categorical=categorical)
+    name, raw = _read(path, key, Wanted(drop, categorical, absent_ok))
     with naming(name):
-        raw = select(raw, drop, categorical)
+        raw = select(raw, drop, categorical, absent_ok)
     return _samples(name, raw, nan_policy, minimum, flatten)
 
 
@@ -81,7 +82,7 @@ def read_slice(
     The table of an .npy stays in the file, and its rows are read when they are needed: here those of the slice and no
     others. Other files, an .npy in Fortran's order and any under "omit" are read and checked as a whole.
     """
-    name, raw = _read(path, key, {readers.read_npy: readers.map_npy})
+    name, raw = _read(path, key, instead={readers.read_npy: readers.map_npy})
     mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise"
     whole = None if mapped else _samples(name, raw, nan_policy, 2, flatten)
     table = raw.array.reshape(len(raw.array), -1) if whole is None else whole.values
@@ -103,7 +104,7 @@ def read_array(path: Path, *, key: str | None = None) -> np.ndarray:
 
 def read_labels(path: Path) -> np.ndarray:
     """Labels [n] of the rows of a sample file: words, one a line of text, or whole numbers from any other format."""
-    name, raw = _read(path, None, {text.read_text: text.read_words})
+    name, raw = _read(path, None, instead={text.read_text: text.read_words})
     array = raw.array[:, 0] if raw.array.ndim == 2 and raw.array.shape[1] == 1 else raw.array
     with np.errstate(invalid="ignore"):  # what is not finite fails the comparison
         labels = array if array.dtype.kind == "U" else array.astype(np.int64)
@@ -149,16 +150,24 @@ TEXT = Format("text", rb"[^\x00-\x08\x0e-\x1f]*\Z|" + UTF_16, text.read_text, ("
 UNKNOWN = Format("binary data of no known format", b"")
 
 
+class Wanted(NamedTuple):
+    """The columns that a person drops, those taken as categories, and whether one to drop may be absent."""
+
+    drop: Sequence[str] = ()
+    categorical: Sequence[str] = ()
+    absent_ok: bool = False
+
+
+NO_COLUMNS = Wanted()
+
+
 def _samples(name: str, raw: Raw, nan_policy: str, minimum: int, flatten: bool) -> Samples:
-    """`raw` as samples, without the row index of a table as text."""
-    several = raw.lines is not None and raw.array.shape[1] > 1 and (raw.places or (0,))[0] == 0
-    if several and 0 not in raw.levels and is_index(raw.array[:, 0], raw.columns[0] if raw.columns else None):
-        raw = without(raw, [0], INDEX)
-    return checked(raw, name, nan_policy, minimum, flatten)
+    """`raw` as samples, without a row index."""
+    return checked(without_index(raw), name, nan_policy, minimum, flatten)
 
 
 def _read(
-    path: Path, key: str | None, instead: Mapping[Reader, Reader] = MappingProxyType({}), **columns: Sequence[str]
+    path: Path, key: str | None, wanted: Wanted = NO_COLUMNS, instead: Mapping[Reader, Reader] = MappingProxyType({})
 ) -> tuple[str, Raw]:
     """(printable name, content) of a file, by the readers that replace others in `instead`.
 
@@ -169,21 +178,21 @@ def _read(
     with naming(name, *_BROKEN):
         if path == STANDARD_INPUT:
             with _standard_input() as stream:
-                return name, _content(stream, None, key, instead, columns)
+                return name, _content(stream, None, key, wanted, instead)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe, device or socket"
             raise DataError(f"a {kind}, not a file; name a file of samples, or - for standard input")
         with open(path, "rb") as stream:
-            return name, _content(stream, os.path.splitext(path)[1].lower(), key, instead, columns)
+            return name, _content(stream, os.path.splitext(path)[1].lower(), key, wanted, instead)
 
 
 def _content(
     stream: IO[bytes],
     extension: str | None,
     key: str | None,
+    wanted: Wanted,
     instead: Mapping[Reader, Reader],
-    columns: Mapping[str, Sequence[str]],
 ) -> Raw:
     if (size := stream.seek(0, os.SEEK_END)) == 0:
         raise DataError("empty file (0 bytes); save it again")
@@ -192,7 +201,7 @@ def _content(
     if key is not None and read is not readers.read_npz:
         raise DataError(f"key {key!r} given for {what}; keys name the arrays of an .npz")
     stream.seek(0)
-    return instead.get(read, read)(Source(stream, size, size, key, **columns))
+    return instead.get(read, read)(Source(stream, size, size, key, *wanted))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from scipy.stats import differential_entropy, rankdata
 
 from estimators.samples.arrays import REPEATS, row_hashes
 from estimators.samples.columns import decimals
+from estimators.samples.names import NUMBERED, Called
 
 ROUNDINGS = 8.0  # rounding errors of a number that an exact relation may leave: it takes a few operations
 LEAST_ROUNDING = 1e-12  # of a number: what the decompositions themselves leave of float64
@@ -41,6 +42,9 @@ MOST = 50  # columns that are tried one by one, those with the smallest steps: e
 UNEXPLAINED = 0.5  # standard deviations: larger median residuals are no prediction
 
 
+BY_NUMBER = NUMBERED, NUMBERED
+
+
 class Relation(NamedTuple):
     """A relation between x and z in words, and whether it makes their information infinite for certain."""
 
@@ -48,15 +52,17 @@ class Relation(NamedTuple):
     exact: bool
 
 
-def relation(x: np.ndarray, z: np.ndarray) -> Relation | None:
+def relation(x: np.ndarray, z: np.ndarray, called: tuple[Called, Called] = BY_NUMBER) -> Relation | None:
     """A relation between the pairs x [n, d_x] and z [n, d_z], an exact one if there is any; None without any.
+
+    Messages have `called` the columns of either so.
 
     Neither x nor z may hold columns that are constant or depend linearly on the others of their side.
     """
     first = np.sort(np.unique(row_hashes(np.concatenate([x, z], axis=1)), return_index=True)[1])
     if REPEATS * len(first) <= len(x):
         return None
-    everywhere = Side.of("x", x), Side.of("z", z)
+    everywhere = Side.of("x", x, called[0]), Side.of("z", z, called[1])
     own = [side.rows(first) for side in everywhere]
     suspected = None
     for search, sides in ((_linear, everywhere), (_equal, own), (_smooth, own)):
@@ -79,6 +85,7 @@ class Side(NamedTuple):
     standard deviations [n, d], which columns are of full precision [d], and which of them look continuous [d]."""
 
     name: str
+    called: Called
     values: np.ndarray
     standard: np.ndarray
     rounding: np.ndarray
@@ -86,17 +93,16 @@ class Side(NamedTuple):
     continuous: np.ndarray
 
     @classmethod
-    def of(cls, name: str, values: np.ndarray) -> Side:
+    def of(cls, name: str, values: np.ndarray, called: Called = NUMBERED) -> Side:
         full = np.array([decimals(column) is None for column in values.T])
         continuous = full & np.apply_along_axis(_continuous, 0, values)
-        return cls(name, values, _standard(values), _rounding(values), full, continuous)
+        return cls(name, called, values, _standard(values), _rounding(values), full, continuous)
 
     def rows(self, index: np.ndarray) -> Side:
         return self._replace(values=self.values[index], standard=self.standard[index], rounding=self.rounding[index])
 
     def named(self, columns: np.ndarray) -> str:
-        shown = ", ".join(map(str, columns[:5])) + (", …" if len(columns) > 5 else "")
-        return f"{self.name} column{'s' if len(columns) > 1 else ''} {shown}"
+        return f"{self.name} {self.called(columns.tolist())}"
 
 
 def _once(column: np.ndarray) -> np.ndarray:
@@ -153,7 +159,7 @@ def _linear(x: Side, z: Side) -> Iterator[Relation]:
             continuous = [bool(side.continuous[c].any()) for side, c in zip((x, z), columns, strict=True)]
             named = " and ".join(side.named(c) for side, c in zip((x, z), columns, strict=True))
             exact = left == error and all(continuous) and _continuous(levels)
-            yield Relation(f"{named} (counting from 0) determine each other linearly", exact)
+            yield Relation(f"{named} determine each other linearly", exact)
 
 
 def _equal(x: Side, z: Side) -> Iterator[Relation]:
@@ -166,7 +172,8 @@ def _equal(x: Side, z: Side) -> Iterator[Relation]:
         single = once & _once(x.values[:, j])[:, None]
         equal, close = (np.sum(single & test, axis=0) for test in (gap == 0.0, (gap > 0.0) & (gap <= near)))
         for k in np.flatnonzero(z.full & (equal >= EQUAL + close)):
-            words = f"x column {j} equals z column {k} (counting from 0) in {equal[k]} of {len(gap)} pairs"
+            named = (side.named(np.array([at])) for side, at in ((x, j), (z, k)))
+            words = f"{' equals '.join(named)} in {equal[k]} of {len(gap)} pairs"
             yield Relation(words, bool(x.continuous[j] and z.continuous[k]))
 
 
@@ -176,7 +183,7 @@ def _smooth(x: Side, z: Side) -> Iterator[Relation]:
         once = np.apply_along_axis(_once, 0, effect.values)
         for columns, targets in _searches(cause, effect, once):
             for k, exact in _predicted(cause.standard[:, columns], effect, targets, once):
-                named = f"{_follows(cause, columns, effect, k)} (counting from 0)"
+                named = _follows(cause, columns, effect, k)
                 yield Relation(named, bool(exact and effect.continuous[k] and cause.continuous[columns].any()))
 
 
@@ -184,7 +191,7 @@ def _follows(cause: Side, columns: np.ndarray, effect: Side, k: int) -> str:
     return f"{effect.named(np.array([k]))} follows from {cause.named(columns)}"
 
 
-def predicted_information(x: np.ndarray, z: np.ndarray) -> tuple[float, str]:
+def predicted_information(x: np.ndarray, z: np.ndarray, called: tuple[Called, Called] = BY_NUMBER) -> tuple[float, str]:
     """The largest h(z_k) − h(z_k − ẑ_k) over columns and their local linear predictions ẑ_k, less `MARGIN` standard
     errors, in nats, and which it is.
 
@@ -192,7 +199,7 @@ def predicted_information(x: np.ndarray, z: np.ndarray) -> tuple[float, str]:
     z exchanged. Entropies are those of spacings (Vasicek 1976). More than log n is beyond what n rows can certify.
     """
     first = np.unique(row_hashes(np.concatenate([x, z], axis=1)), return_index=True)[1]
-    sides = Side.of("x", x[first]), Side.of("z", z[first])
+    sides = Side.of("x", x[first], called[0]), Side.of("z", z[first], called[1])
     n, best = len(first), (0.0, "")
     at = np.random.default_rng(0).permutation(n)[:EVALUATED]
     for cause, effect in (sides, sides[::-1]):

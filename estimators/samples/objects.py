@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from estimators.samples.categories import INDEX, INDEX_NAMES, Where, is_index, label, meaning
+from estimators.samples.categories import DATES, DAYS, IN_UTC, Meaning, meaning
+from estimators.samples.names import Where, called, cell_of, find, recalling
 from estimators.samples.raw import DataError, Raw, printable
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
 """Types that cells may have: none runs code of its own."""
-DATES = "dates: taken as days since 1970-01-01"
+DURATIONS = "durations: taken as days"
 
 
-def of_frame(frame: Any, drop: Sequence[str], categorical: Sequence[str]) -> Raw:
+def names_of(array: Any) -> tuple[str, ...]:
+    """The names of the columns of a data frame or table, () of anything else."""
+    found = getattr(array, "column_names", None) or getattr(array, "columns", ())
+    found = tuple(found) if found is not None and hasattr(array, "shape") else ()
+    return tuple(map(str, found)) if any(isinstance(name, str) for name in found) else ()
+
+
+def of_frame(frame: Any, drop: Sequence[str], categorical: Sequence[str], absent_ok: bool) -> Raw:
     """The columns of a data frame, with their names unless these are numbers."""
-    found = tuple(frame.columns)
-    names = tuple(map(str, found)) if any(isinstance(name, str) for name in found) else ()
+    found, names = tuple(frame.columns), names_of(frame)
     at = frame.iloc if hasattr(frame, "iloc") else None
     series = [frame[name] if at is None else at[:, j] for j, name in enumerate(found)]
     coded = [j for j, column in enumerate(series) if str(column.dtype).lower().startswith("categor")]
     columns = list(map(np.asarray, series))
-    numeric = bool(columns) and columns[0].dtype.kind in "iuf" and len(columns) > 1
-    if names and numeric and INDEX_NAMES.fullmatch(names[0]) and is_index(columns[0], names[0]):
-        rest = of_frame(at[:, 1:] if at is not None else frame[list(found[1:])], drop, categorical)
-        return rest._replace(notes=(INDEX, *rest.notes))
     if not coded and columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
         return Raw(np.stack(columns, axis=1), columns=names)
-    return of_columns(columns, names, len(frame), drop, categorical, coded)
+    return of_columns(columns, names, len(frame), drop, categorical, absent_ok, coded)
 
 
 def of_columns(
@@ -41,6 +44,7 @@ def of_columns(
     rows: int,
     drop: Sequence[str],
     categorical: Sequence[str],
+    absent_ok: bool = False,
     coded: Sequence[int] = (),
 ) -> Raw:
     """Columns of any type, [rows] each, as numbers, those `coded` and those that are `categorical` as categories.
@@ -49,29 +53,34 @@ def of_columns(
 
     Raises DataError: a column that is neither numbers, dates nor categories.
     """
-    values, levels, notes = np.zeros((rows, len(columns))), {}, []
-    for j, column in enumerate(columns):
-        known = names[j] if names else str(j)
-        if known in drop:
-            continue
-        called = label(j, names, 0)
-        where = lambda row, called=called: f"row {row}, {called}"  # noqa: E731
-        values[:, j], found, what = read(column, where, known in categorical or j in coded)
-        notes += [f"{called} holds {what}"] if what else []
-        if found:
-            levels[j] = found
-    return Raw(values, tuple(notes), columns=names, levels=levels)
+    ignored, absent = find(drop, names, len(columns), 0, absent_ok)
+    forced, _ = find(categorical, names, len(columns), 0)
+    kept = [j for j in range(len(columns)) if j not in ignored]
+    with recalling(absent, names):
+        found = {j: read(columns[j], cell_of(called(j, names)), j in forced or j in coded) for j in kept}
+    return of_meanings(found, names, rows, len(columns))
 
 
-def read(cells: np.ndarray, where: Where, forced: bool = False) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """(values, categories, what they were) of a column [n] of any type: values are float64, NaN where missing.
+def of_meanings(columns: dict[int, Meaning], names: tuple[str, ...], rows: int, width: int) -> Raw:
+    """Columns that were read, by number, of a table [rows, width]; the others, which will be dropped, are 0."""
+    values = np.zeros((rows, width))
+    for j, column in columns.items():
+        values[:, j] = column.values
+    notes = [f"{called(j, names)} holds {column.note}" for j, column in columns.items() if column.note]
+    levels = {j: column.levels for j, column in columns.items() if column.levels}
+    units = {j: column.unit for j, column in columns.items() if column.unit}
+    return Raw(values, tuple(notes), columns=names, levels=levels, units=units)
+
+
+def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
+    """What a column [n] of any type holds.
 
     Raises DataError: objects of other types, or words that hardly repeat.
     """
     if cells.dtype.kind in "biuf" and not forced:
-        return cells.astype(np.float64), (), ""
-    if cells.dtype.kind == "M" and not forced:
-        return _days(cells), (), DATES
+        return Meaning(cells.astype(np.float64))
+    if cells.dtype.kind in "mM" and not forced:
+        return of_times(cells)
     cells = cells.astype(object)
     missing = np.array([_missing(cell) for cell in cells], bool)
     present, values = cells[~missing], np.full(len(cells), np.nan)
@@ -80,27 +89,30 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> tuple[np.ndar
             kind = printable(type(cells[row]).__name__)
             raise DataError(f"{where(int(row))} is of type {kind}: neither number, text nor date; drop the column")
     if len(present) and all(isinstance(cell, date) for cell in present):
-        values[~missing] = _days(np.array(present, "M8[us]"))
-        return values, (), DATES
-    if not forced and (numbers := _numbers(present)) is not None:
-        values[~missing] = numbers
-        return values, (), "objects: taken as the numbers they stand for"
+        moments, zoned = zip(*map(_in_utc, present), strict=True)
+        values[~missing] = of_times(np.array(moments, "M8[us]")).values
+        return Meaning(values, (), DATES + (IN_UTC if any(zoned) else ""), DAYS)
+    if not forced and not any(isinstance(cell, str | date) for cell in present):
+        values[~missing] = [float(cell) for cell in present]
+        return Meaning(values, (), "objects: taken as the numbers they stand for" if len(present) else "")
     words, values[~missing] = np.unique(present.astype(str), return_inverse=True)
     return meaning(list(map(str, words)), values, where, forced)
 
 
-def _numbers(cells: np.ndarray) -> np.ndarray | None:
-    """The numbers that objects or texts stand for, None if one stands for none (1_000, which float takes, is text)."""
-    if any(isinstance(cell, date) or (isinstance(cell, str) and "_" in cell) for cell in cells):
-        return None
-    try:
-        return np.array([float(cell) for cell in cells])
-    except ValueError:
-        return None
+def of_times(times: np.ndarray) -> Meaning:
+    """Dates as days since 1970, or durations as days [n]; NaT is missing."""
+    is_date = times.dtype.kind == "M"
+    days = np.where(
+        np.isnat(times), np.nan, times.astype("M8[us]" if is_date else "m8[us]").astype(np.float64) / 86_400e6
+    )
+    return Meaning(days, (), DATES, DAYS) if is_date else Meaning(days, (), DURATIONS, "days")
 
 
-def _days(times: np.ndarray) -> np.ndarray:
-    return np.where(np.isnat(times), np.nan, times.astype("M8[us]").astype(np.float64) / 86_400e6)
+def _in_utc(moment: date) -> tuple[date, bool]:
+    """The same moment without a zone, and whether it had one."""
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        return moment, False
+    return moment.astimezone(UTC).replace(tzinfo=None), True
 
 
 def _missing(cell: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from estimators.samples.columns import decimals
+from estimators.samples.names import NUMBERED, Called
 
 ROUNDINGS = 8.0  # units in the last place that a sum of a few numbers may be off by
 NEAR = 1e-3
@@ -30,10 +31,12 @@ class Equation(NamedTuple):
     offset: float
     holds: bool
 
+    def words(self, called: Called = NUMBERED) -> str:
+        """The equation in words, with the columns as messages have `called` them."""
+        return f"{called(self.column)} is a linear function of {called(self.of)}"
+
     def __str__(self) -> str:
-        others = [str(j) for j in self.of]
-        listed = others[0] if len(others) == 1 else f"{', '.join(others[:-1])} and {others[-1]}"
-        return f"column {self.column} is a linear function of column{'s' * (len(others) > 1)} {listed}"
+        return self.words()
 
     def residual(self, rows: np.ndarray) -> np.ndarray:
         """What the column differs by from its linear function [n], at rows of all columns."""
@@ -76,7 +79,7 @@ def _precision(rows: np.ndarray) -> np.ndarray:
     return ROUNDINGS * largest * np.where(narrow, np.finfo(np.float32).eps, np.finfo(np.float64).eps)
 
 
-def apart(x: np.ndarray, y: np.ndarray, columns: np.ndarray) -> str:
+def apart(x: np.ndarray, y: np.ndarray, columns: np.ndarray, called: Called = NUMBERED) -> str:
     """How the rows of one set fulfil an equation of `columns` that no row of the other does; "" where neither's do.
 
     That proves nothing of columns with few decimals, which take few values, or of few rows.
@@ -90,7 +93,9 @@ def apart(x: np.ndarray, y: np.ndarray, columns: np.ndarray) -> str:
             far = 1.0 + (np.abs(others - rows.mean(axis=0)) / rows.std(axis=0))[:, list(equation.of)].max()
             full = all(decimals(rows[:, j]) is None for j in (equation.column, *equation.of))
             if full and there > 2.0 * far * max(here, _precision(others)[equation.column]):
-                return f"disjoint support: in {name} {equation}, and no row of {other} fulfils that equation"
+                return (
+                    f"disjoint support: in {name} {equation.words(called)}, and no row of {other} fulfils that equation"
+                )
     return ""
 
 

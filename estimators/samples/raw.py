@@ -22,7 +22,9 @@ class Raw(NamedTuple):
         first: the index of its first row in the larger array of which it is a slice.
         columns: the names of its columns, () where they have none.
         levels: the categories of each column that holds codes 0, 1, … for them.
+        units: the unit of each column whose numbers were written with one, or stand for dates.
         places: the number of each column in its file, from 0, () where none was dropped.
+        absent: the columns that were to be dropped and do not exist.
     """
 
     array: np.ndarray
@@ -31,7 +33,14 @@ class Raw(NamedTuple):
     first: int = 0
     columns: tuple[str, ...] = ()
     levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
+    units: Mapping[int, str] = MappingProxyType({})
     places: tuple[int, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """From which number people count its columns: 1 in a text, as editors do, 0 in an array."""
+        return 0 if self.lines is None else 1
 
 
 def printable(text: str) -> str:

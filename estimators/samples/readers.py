@@ -20,20 +20,19 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from estimators.samples.arrays import REMEDIES, require_numbers
-from estimators.samples.categories import Meaning, find, meaning
+from estimators.samples.arrow import of_arrow
 from estimators.samples.raw import DataError, Raw, printable
 
 CHUNK = 2**20  # bytes read at once
 FREE_EXPANSION = 2**24  # bytes that any file may unpack to
 MAX_RATIO, MAX_EXPANSION = 200, 2**32  # beyond these, a limit relative to its size on disk, and one in bytes
-INDEX_LEVEL = re.compile(r"__index_level_\d+__")  # names that pandas gives to an index
 MAX_NPY_HEADER, MAX_AXES = 10_000, 32  # bytes, and axes of an array: NumPy's own limits
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 class Source(NamedTuple):
     """A stream, its bytes (None inside gzip), its bytes on disk, the array asked for, the columns that a person drops,
-    and those taken as categories."""
+    and those taken as categories, and whether a column to drop may be absent."""
 
     stream: IO[bytes]
     size: int | None
@@ -41,6 +40,7 @@ class Source(NamedTuple):
     key: str | None = None
     drop: Sequence[str] = ()
     categorical: Sequence[str] = ()
+    absent_ok: bool = False
 
 
 def read_npy(source: Source) -> Raw:
@@ -120,49 +120,11 @@ def read_parquet(source: Source) -> Raw:
         schema, groups = file.schema_arrow, range(file.metadata.num_row_groups)
         packed = sum(file.metadata.row_group(i).total_byte_size for i in groups)  # of texts: they stay packed
         _refuse_bomb(source, max(8 * file.metadata.num_rows * len(schema), packed))
-        index = {name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)}
-        kept = [i for i, f in enumerate(schema) if f.name not in index and not INDEX_LEVEL.fullmatch(f.name)]
-        names = tuple(schema[i].name for i in kept)
-        ignored, forced = (find(wanted, names, len(names), 0) for wanted in (source.drop, source.categorical))
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         table = pq.ParquetFile(source.stream, read_dictionary=texts).read()
-        levels: dict[int, tuple[str, ...]] = {}
-        columns, notes = [], ["dropped the index written by pandas"] if len(kept) < len(schema) else []
-        for j, i in enumerate(kept):
-            if j in ignored:
-                columns.append(np.zeros(table.num_rows))
-                continue
-            values, categories, note = _parquet_column(table.column(i), names[j], j in forced)
-            columns.append(values)
-            levels |= {j: categories} if categories else {}
-            notes += [f"column {printable(names[j])} holds {note}"] if note else []
+        return of_arrow(table, source.drop, source.categorical, source.absent_ok, schema)
     except pa.ArrowException as error:
         raise ValueError(error) from error
-    array = np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
-    return Raw(array, tuple(notes), columns=names, levels=levels)
-
-
-def _parquet_column(column: Any, name: str, forced: bool) -> Meaning:
-    """What a column of an Arrow table holds: numbers, dates, or words."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        moments = column.cast(pa.timestamp("us")).to_numpy()
-        return (moments - np.datetime64(0, "us")) / np.timedelta64(1, "D"), (), "dates: taken as days since 1970-01-01"
-    if any(
-        test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    ):
-        return column.cast(pa.float64(), safe=False).to_numpy(), (), ""
-    if not (pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"column {name[:80]!r} of type {str(kind)[:80]} holds no numbers; drop or convert it")
-    array = (
-        (column if pa.types.is_dictionary(kind) else column.dictionary_encode()).unify_dictionaries().combine_chunks()
-    )
-    codes = array.indices.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
-    found, codes[np.isfinite(codes)] = np.unique(codes[np.isfinite(codes)], return_inverse=True)
-    words = [str(word) for word in array.dictionary.take(pa.array(found.astype(np.int64))).to_pylist()]
-    return meaning(words, codes, lambda row: f"row {row}, column {name!r}", forced)
 
 
 def _take(source: Source, count: int, offset: int = 0) -> bytes:

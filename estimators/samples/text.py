@@ -20,27 +20,21 @@ from types import MappingProxyType
 
 import numpy as np
 
-from estimators.samples.categories import FLAGS, INDEX_NAMES, ISO, Where, find, is_index, label, meaning
+from estimators.samples.categories import OR_CATEGORIES, Meaning, meaning
+from estimators.samples.cells import ABSENT, ERRORS, WORDS, Numbers, decimal_comma, kind, quantity
+from estimators.samples.names import INDEX_NAMES, called, cell_of, find, is_index, recalling
 from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, Source
 
 MAX_LINE = 2**24  # characters
-MISSING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?", "."))
 SAMPLE = 1000  # lines that settle the delimiter: among so many decimals some begin with 0 after the sign
 DELIMITERS = "\t;|, "  # the first wins a tie; a blank stands for any number of them
 ALONE = "\x1f"  # the delimiter of a single column: text never holds it
-TYPOGRAPHY = str.maketrans({"\xa0": " ", "\u202f": " ", "’": "'", "−": "-"})
-_NUMBER = r"[+-]?(?:(?:(?:\d+|[1-9]\d{0,2}(?P<by>[%s])\d{3}(?:(?P=by)\d{3})*)(?:%s)?|%s)(?:e[+-]?\d+)?|inf|infinity)"
-POINT = re.compile(_NUMBER % (",' ", r"\.\d*", r"\.\d+"), re.IGNORECASE)
-COMMA = re.compile(_NUMBER % (".' ", r",\d+", r",\d+"), re.IGNORECASE)
-"""Numbers with a decimal point, or a decimal comma, and thousands separators."""
 PAIRS = re.compile(r"[+-]?\d+,\d+(, ?[+-]?\d+,\d+)+")  # two or more numbers, each with a decimal comma
 ZEROS = re.compile(r",0\d|(^|[^\d])-0,")  # as decimals have, but no whole numbers
+COMMENT = re.compile(rf"#(?!(?:{'|'.join(error[1:] for error in ERRORS).replace('?', '[?]')}))", re.IGNORECASE)
 
-ABSENT = MISSING - {"na", "n/a", "none", "?", "."}
-"""What is missing among words too, where None may be the mildest grade and NA a region."""
-WORDS = ("word", "flag", "date")
-"""Kinds of cells that hold no number."""
+COMMENTED_NAMES = re.compile(r"# ?[^\W\d][^\s,]*(, ?[^\W\d][^\s,]*)+")
 
 Cells = tuple[int, list[str]]  # a line's number, from 1, and its cells
 Convert = Callable[[list[str]], list[float | None]]
@@ -87,10 +81,10 @@ def _rows(lines: Iterator[str], **dialect) -> Iterator[Cells]:
         raise DataError(f"row {reader.line_num}: {printable(str(error))}; check the quotes there") from error
 
 
-def _lines(text: io.TextIOWrapper, comments: set[int] | None = None) -> Iterator[str]:
+def _lines(text: io.TextIOWrapper, comments: dict[int, str] | None = None) -> Iterator[str]:
     """The lines of `text`; one without end is refused before it fills the memory.
 
-    Lines that begin with # become blank, and their numbers go to `comments`, where that is given.
+    Lines that begin with # become blank, and go to `comments` by their numbers, where that is given.
     """
     for number in itertools.count(1):
         line = text.readline(MAX_LINE)
@@ -98,23 +92,26 @@ def _lines(text: io.TextIOWrapper, comments: set[int] | None = None) -> Iterator
             raise DataError(f"row {number} is longer than {MAX_LINE} characters; not a table of numbers")
         if not line:
             return
-        if line[0] == "#" and comments is not None:
-            comments.add(number)
+        if comments is not None and COMMENT.match(line):
+            comments[number] = line[1:].strip()
             line = "\n"
         yield line
 
 
 class Table:
-    """A table as text, which may be read several times: its delimiter, and whether the decimal sign of its first lines
-    is a comma."""
+    """A table as text, which may be read several times: its delimiter, the line of its first row, its comments by line,
+    and whether the decimal sign of its first lines is a comma."""
 
     def __init__(self, stream: io.TextIOWrapper):
         self._stream = stream
-        self.comments: set[int] = set()
+        self.comments: dict[int, str] = {}
+        self.begins = 0
         head = stream.read(CHUNK)
-        lines = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip() and line[0] != "#"]
+        every = [line for line in re.split(r"\r\n|\r|\n", head) if line.strip()]
+        lines = [line for line in every if not COMMENT.match(line)]
         lines = lines[:-1] if len(head) == CHUNK and len(lines) > 1 else lines
-        self.delimiter = delimiter_of(lines[:SAMPLE])
+        above = list(itertools.takewhile(COMMENT.match, every))
+        self.delimiter = "," if above and _has_names(above[-1], lines[:SAMPLE]) else delimiter_of(lines[:SAMPLE])
         kinds = Counter(kind(cell) for _, row in itertools.islice(self._sound(), SAMPLE) for cell in row)
         self.comma = kinds["comma"] > kinds["point"]
 
@@ -130,11 +127,34 @@ class Table:
         lines = map(_single_blanks, lines) if self.delimiter == " " else lines
         for line, row in _rows(lines, delimiter=self.delimiter, skipinitialspace=True):
             if len(row) > 1 or (row and row[0].strip()):
+                self.begins = self.begins or line
                 yield line, row
+
+    def commented(self, width: int) -> list[str] | None:
+        """The names of `width` columns in the last line before the first row, if that is a comment, as numpy.savetxt
+        writes a header; None without."""
+        text = next((text for line, text in reversed(self.comments.items()) if line < self.begins and text), "")
+        text = _single_blanks(text) if self.delimiter == " " else text
+        with suppress(csv.Error):
+            cells = [
+                c.strip() for row in csv.reader([text], delimiter=self.delimiter, skipinitialspace=True) for c in row
+            ]
+            named = len(set(cells)) == len(cells) == width and all(kind(cell) == "word" for cell in cells)
+            return cells if named and (width > 1 or " " not in text) else None
+        return None
 
 
 def _single_blanks(line: str) -> str:
     return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
+
+
+def _has_names(comment: str, lines: Sequence[str]) -> bool:
+    """Whether a comment holds names between commas, as many as all lines have cells."""
+    names = COMMENTED_NAMES.fullmatch(comment.strip()) is not None
+    return names and bool(lines) and all(line.count(",") == comment.count(",") for line in lines)
+
+
+OR_NAMES = "write a header, with a name for each column, or other separators"
 
 
 def delimiter_of(lines: Sequence[str]) -> str:
@@ -150,6 +170,10 @@ def delimiter_of(lines: Sequence[str]) -> str:
         return ALONE if best is None or _is_one_number(lines, best) else best
     if best == "," and all(PAIRS.fullmatch(line.strip()) for line in lines) and re.search(ZEROS, "\n".join(lines)):
         raise DataError(f"row 1: {lines[0][:40]!r} holds decimal commas between commas; separate columns by ; or tabs")
+    if best in (None, ",", " ") and not several and _is_one_quantity(lines):
+        if best == ",":
+            raise DataError(f"row 1: {lines[0].strip()[:40]!r} is one number or several; {OR_NAMES}")
+        return ALONE
     if best is None:  # of unequal lines
         return max(DELIMITERS[:-1], key=lambda d: sum(d in re.sub(r'"[^"]*"', "", line) for line in lines))
     return best
@@ -171,9 +195,18 @@ def _share(lines: Sequence[str], delimiter: str, many: bool) -> float | None:
     if len(widths) != 1 or (width == 1) == many or not (len(rows[0]) == width or 1 < len(rows[0]) == width - 1):
         return None
     cells = [cell for row in below for cell in row]
-    return sum(kind(cell) not in WORDS and not (delimiter == "," and " " in cell.strip()) for cell in cells) / len(
-        cells
-    )
+    return sum(_is_numeric(cell, delimiter) for cell in cells) / len(cells)
+
+
+def _is_numeric(cell: str, delimiter: str) -> bool:
+    what = kind(cell)
+    return what == "quantity" or (what not in WORDS and not (delimiter == "," and " " in cell.strip()))
+
+
+def _is_one_quantity(lines: Sequence[str]) -> bool:
+    """Whether lines, below a first one, hold one number each, with one unit for all."""
+    found = [quantity(line) for line in lines[1:] or lines]
+    return bool(found) and None not in found and len({each.unit for each in found}) == 1 and bool(found[0].unit)  # type: ignore[union-attr]
 
 
 def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
@@ -188,66 +221,8 @@ def _is_one_number(lines: Sequence[str], delimiter: str) -> bool:
     name = {",": "comma", " ": "blank"}[delimiter]
     raise DataError(
         f"row 1: {lines[0].strip()[:40]!r} is one number or several, for nothing tells whether the {name} separates "
-        "columns; write a header, with a name for each column, or other separators"
+        f"columns; {OR_NAMES}"
     )
-
-
-def _plain_type(cell: str) -> str:
-    cell = cell.strip()
-    return cell if cell.isascii() else cell.translate(TYPOGRAPHY)
-
-
-def kind(cell: str) -> str:
-    """What a cell holds: nothing ("missing"), a number without or with a decimal "point" or "comma" ("whole" without),
-    one with a comma or point that may be a decimal sign or separate thousands ("comma?", "point?"), a "flag", a "date",
-    or a "word"."""
-    cell = _plain_type(cell)
-    if cell.lower() in MISSING:
-        return "missing"
-    point, comma = POINT.fullmatch(cell), COMMA.fullmatch(cell)
-    if point and comma:
-        return "comma?" if "," in cell else "point?" if "." in cell else "whole"
-    if point or comma:
-        return "point" if point else "comma"
-    return "flag" if cell.lower() in FLAGS else "date" if ISO.fullmatch(cell) else "word"
-
-
-class Numbers:
-    """The numbers in the cells of a row. A number with thousands separators is none, unless they are allowed.
-
-    Attributes:
-        separated: whether one had such separators.
-    """
-
-    def __init__(self, comma: bool, thousands: bool):
-        self._comma, self._pattern, self._thousands = comma, COMMA if comma else POINT, thousands
-        self.separated = False
-
-    def __call__(self, row: list[str]) -> list[float | None]:
-        if not self._comma and "_" not in "".join(row):  # 1_000, which float takes, is text
-            try:
-                return list(map(float, row))
-            except ValueError:
-                pass
-        return [self.cell(cell) for cell in row]
-
-    def cell(self, cell: str) -> float | None:
-        """The number in a cell, NaN if it is missing, None if it is text."""
-        cell = _plain_type(cell)
-        if cell.lower() in MISSING:
-            return math.nan
-        found = self._pattern.fullmatch(cell)
-        if not found or (found["by"] and not self._thousands):
-            return None
-        if found["by"]:
-            self.separated, cell = True, cell.replace(found["by"], "")
-        return float(cell.replace(",", "."))
-
-    def notes(self) -> Iterator[str]:
-        if self._comma:
-            yield "decimal commas read as points"
-        if self.separated:
-            yield "thousands separators removed"
 
 
 def _plain(table: Table) -> Raw:
@@ -271,7 +246,8 @@ def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) ->
         numbers = convert(row)
         if None in numbers:
             column = numbers.index(None)
-            raise DataError(f"row {line}, column {column + 1}: {row[column][:40]!r} is not a number; correct it")
+            place = f"row {line}, {called(column, (), 1)}"
+            raise DataError(f"{place}: {row[column][:40]!r} is not a number; {OR_CATEGORIES}")
         values.extend(numbers)  # type: ignore[arg-type]
         lines.append(line)
     return np.array(values).reshape(len(lines), width or len(top)), np.array(lines, np.int64)
@@ -293,6 +269,7 @@ def _finished(
     lines: np.ndarray,
     notes: tuple[str, ...],
     levels: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
+    units: Mapping[int, str] = MappingProxyType({}),
 ) -> Raw:
     """The table with the names of its columns, without an empty last one."""
     width = values.shape[1]
@@ -301,13 +278,17 @@ def _finished(
     if header and len(header) < width and not empty and not is_index(values[:, 0], None):
         have = f"row {lines[0]} has {width} cells, the first row {len(header)} names"
         raise DataError(f"{have}; name each column, and separate numbers with decimal commas by ; or tabs")
-    if table.comments:
-        notes = (*notes, f"{len(table.comments)} lines that begin with # taken for comments")
+    comments = len(table.comments)
+    if header is None and (commented := table.commented(width)):
+        names, comments = tuple(commented), comments - 1
+        notes = (*notes, "names of columns taken from a line that begins with #")
+    if comments:
+        notes = (*notes, f"{comments} lines that begin with # taken for comments")
     if empty and not (names and names[-1]):
         values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
     if "0" in names:
         notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
-    return Raw(values, notes, lines, columns=names, levels=levels)
+    return Raw(values, notes, lines, columns=names, levels=levels, units=units)
 
 
 def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]:
@@ -352,36 +333,36 @@ class Survey:
                 self.kinds[j][what] += 1
                 again[j] |= cell == first[j]
                 if what == "comma?":
-                    self.doubtful.setdefault(j, f"row {line}, column {j + 1}: {cell.strip()[:40]!r}")
+                    self.doubtful.setdefault(j, f"row {line}, {called(j, (), 1)}: {cell.strip()[:40]!r}")
         self._unique = [not found for found in again]
 
     def is_text(self, j: int) -> bool:
-        """Whether more than half of the cells of a column are words, dates, true or false."""
+        """Whether more than half of the cells of a column are words, dates, numbers with a unit, true or false."""
         words = sum(self.kinds[j][what] for what in WORDS)
         return 2 * words > self.kinds[j].total() - self.kinds[j]["missing"]
 
-    def header(self, drop: Sequence[str]) -> list[str] | None:
+    def header(self, drop: Sequence[str], commented: bool) -> list[str] | None:
         """The first row, if it is words above other things, or words of which none occurs again below.
 
         A column to `drop`, by number, does not count.
 
-        Raises DataError: it may be either, for it holds numbers beside such words.
+        Raises DataError: it may be either, for it holds numbers beside such words, and no header is `commented` out.
         """
         names = [j for j, what in enumerate(self.top) if what == "word" and str(j + 1) not in drop]
-        if self._is_named(names):
+        if self._is_named(names, commented):
             return self.first
         for kinds, what in zip(self.kinds, self.top):
             kinds[what] += 1
         return None
 
-    def _is_named(self, words: list[int]) -> bool:
+    def _is_named(self, words: list[int], commented: bool) -> bool:
         unique = bool(words) and all(self._unique[j] and self.is_text(j) for j in words)
         if "word" in self.top and set(self.top) <= {*WORDS, "missing"}:
             above = any(not self.is_text(j) for j, what in enumerate(self.top) if what in WORDS)
             above |= any(self.kinds[j].most_common(1)[0][0] != "word" for j in words if self.kinds[j])
             return unique or above or len(self.first) != len(self.kinds)
         numbered = set(self.top) <= {"word", "missing", "whole"}
-        if numbered and unique and all(set(self.kinds[j]) <= {"word", "missing"} for j in words):
+        if numbered and unique and not commented and all(set(self.kinds[j]) <= {"word", "missing"} for j in words):
             raise DataError(
                 f"row 1: {self.first[words[0]][:40]!r} occurs only there, beside numbers: in a header, or in data? "
                 "write a header without numbers"
@@ -389,48 +370,49 @@ class Survey:
         return not words and _is_header([self.first, self._second])
 
     def comma(self, columns: Sequence[int]) -> bool:
-        """Whether the decimal sign of some columns is a comma.
-
-        Raises DataError: it may be one, or separate thousands.
-        """
+        """Whether the decimal sign of some columns is a comma. Raises DataError: it may be, or separate thousands."""
         counts = sum((self.kinds[j] for j in columns), Counter[str]())
-        doubtful = [self.doubtful[j] for j in columns if j in self.doubtful]
-        if doubtful and counts["comma"] == counts["point"]:
-            raise DataError(
-                f"{doubtful[0]} may have a decimal comma or a thousands separator; write decimal points only"
-            )
-        return counts["comma"] > counts["point"]
+        return decimal_comma(counts, next((self.doubtful[j] for j in columns if j in self.doubtful), ""))
 
 
 def _surveyed(table: Table, source: Source) -> Raw:
     """A table that is not all plain numbers."""
     survey = Survey(table)
-    header, width = survey.header(source.drop), len(survey.kinds)
-    names = _names(header, width, set(survey.kinds[-1:][0]) == {"missing"} if width else False)
-    ignored, forced = (set(find(wanted, names, width, 1)) for wanted in (source.drop, source.categorical))
+    width = len(survey.kinds)
+    commented = table.commented(width)
+    header = survey.header(source.drop, commented is not None)
+    empty = width > 0 and set(survey.kinds[-1]) == {"missing"}
+    names = _names(header or commented, width, empty)
+    ignored, absent = find(source.drop, names, width, 1, source.absent_ok)
+    forced, _ = find(source.categorical, names, width, 1)
     words = {j: Words() for j in range(width) if j not in ignored and (j in forced or survey.is_text(j))}
-    numeric = [j for j in range(width) if j not in ignored | words.keys()]
-    numbers = Numbers(survey.comma(numeric), thousands=True)
+    numbers = Numbers(survey.comma([j for j in range(width) if j not in ignored and j not in words]), thousands=True)
 
     def convert(row: list[str]) -> list[float | None]:
         return [words[j](c) if j in words else 0.0 if j in ignored else numbers.cell(c) for j, c in enumerate(row)]
 
-    values, lines = _parse(table.rows(), header, convert)
-    levels: dict[int, tuple[str, ...]] = {}
-    notes = list(numbers.notes())
-    for j, found in words.items():
-        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(found) == len(values) and j not in forced:
+    with recalling(absent, names):
+        values, lines = _parse(table.rows(), header, convert)
+        found = _meanings(words, values, lines, names, forced)
+    notes = [*numbers.notes(), *(f"{called(j, names, 1)} holds {each.note}" for j, each in found.items() if each.note)]
+    for j, each in found.items():
+        values[:, j] = each.values
+    levels = {j: each.levels for j, each in found.items() if each.levels}
+    units = {j: each.unit for j, each in found.items() if each.unit}
+    return _finished(table, header, values, lines, tuple(notes), levels, units)
+
+
+def _meanings(
+    words: Mapping[int, Words], codes: np.ndarray, lines: np.ndarray, names: Sequence[str], forced: Sequence[int]
+) -> dict[int, Meaning]:
+    """What columns of words hold, of which `codes` [n, d] say where each stands."""
+    found = {}
+    for j, each in words.items():
+        if j == 0 and names and INDEX_NAMES.fullmatch(names[0]) and len(each) == len(codes) and j not in forced:
             continue  # codes that all differ, as those of an index do
-        column = label(j, names, 1)
-        where = _where(lines, column)
-        values[:, j], categories, note = meaning(list(found), values[:, j], where, j in forced)
-        levels |= {j: categories} if categories else {}
-        notes.append(f"{column} holds {note}")
-    return _finished(table, header, values, lines, tuple(notes), levels)
-
-
-def _where(lines: np.ndarray, column: str) -> Where:
-    return lambda row: f"row {lines[row]}, {column}"
+        where = cell_of(called(j, names, 1), lines)
+        found[j] = meaning(list(each), codes[:, j], where, j in forced)
+    return found
 
 
 class Words(dict[str, float]):

@@ -50,7 +50,7 @@ class Command(Base):
     categorical: tuple[str, ...] = ()
     """Columns whose numbers are names of categories, by name, or by number where they have none."""
     drop: tuple[str, ...] = ()
-    """Columns to leave out."""
+    """Columns to leave out, of both files or of the one that has them."""
     dependence: Literal["time"] | None = None
     """Rows are in the order of time and depend on their neighbours."""
     groups_p: Annotated[str | None, arg(metavar="FILE")] = None
@@ -64,8 +64,9 @@ class Command(Base):
         from estimators.estimation import estimate
         from estimators.samples.files import read_samples
 
-        reading = ("key", "nan_policy", "flatten", "drop", "categorical")
-        p, q = (read_samples(file, **{name: getattr(self, name) for name in reading}) for file in (self.p, self.q))
+        names = ("key", "nan_policy", "flatten", "drop", "categorical")
+        reading = {name: getattr(self, name) for name in names}
+        p, q = (read_samples(file, absent_ok=True, **reading) for file in (self.p, self.q))
         divergences = "all" if self.divergences == ("all",) else list(self.divergences)
         options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
         estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
