@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fgan.config.fields import ConfigError
+from fgan.config.toml import leaves
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
 from fgan.run.progress import Stopped
@@ -266,17 +267,9 @@ class RunDirectory:
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
     """Each dotted key outside `changeable` with its value as one line of text."""
-    items = _flatten(tomllib.loads(config_toml))
-    return {key: value for key, value in items if not any(key == c or key.startswith(f"{c}.") for c in changeable)}
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in table.items():
-        name = prefix + (key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key))
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{name}.")
-        else:
-            yield name, json.dumps(value, default=str, sort_keys=True)
+    items = leaves(tomllib.loads(config_toml), quoted=True)
+    kept = ((key, value) for key, value in items if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
+    return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}
 
 
 def _escape(text: str) -> str:

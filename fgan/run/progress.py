@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fgan.devices import processes
 
 
 class Stopped(RuntimeError):
@@ -25,20 +26,13 @@ def signals() -> Iterator[list[int]]:
     """A list that receives the number of the first SIGTERM or SIGINT; a second one raises KeyboardInterrupt."""
     caught: list[int] = []
 
-    def note(number, _):
+    def note(number: int) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread, as in a notebook's helper: the caller keeps its own handlers
-        before = {}
-    try:
+    with processes.handled(note):
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that the log of an hour has hundreds of them and not thousands
