@@ -104,8 +104,8 @@ def estimate(request: Request) -> Fit:
     values, noise = _table(pairs, (*request.divergences, DIVERGENCES["jeffreys"]), request.seed)
     steps = len(left_out[0])
     quantile = float(t.ppf(0.5 + 0.5 * request.confidence, min(map(len, left_out)) - 1))
-    both_ways, spread = _jackknife(values[:, -1], steps, correct=grouped)
-    apart = both_ways > quantile * spread  # else no interval leaves 0 out, not even at a kink there
+    both_ways, error = _jackknife(values[:, -1], steps, correct=grouped)
+    apart = both_ways > quantile * error  # else no interval leaves 0 out, not even at a kink there
     density_p, density_q = (GaussianDensity.of(g.mean, g.covariance) for g in (p, q))
     normality = {"mardia_p": mardia(u, density_p), "mardia_q": mardia(v, density_q)}
     unlikely = " and ".join(f"{name} = {p:.2g}" for name, p in normality.items() if p < UNLIKELY)

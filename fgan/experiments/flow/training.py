@@ -26,7 +26,7 @@ OUTPUT_BOUND = 6.0  # nats of log-ratio: beyond it a flow on these targets has h
 EVALUATIONS = 4  # of the exact divergence in a training
 
 
-class Cell(NamedTuple):
+class Setup(NamedTuple):
     """A flow on a target."""
 
     target: str
@@ -38,11 +38,11 @@ class Cell(NamedTuple):
         return f"{self.target.replace('_', ' ')}, {self.capacity} flow"
 
 
-CELLS = tuple(Cell(target, capacity) for capacity in CAPACITIES for target in TARGETS)
+SETUPS = tuple(Setup(target, capacity) for capacity in CAPACITIES for target in TARGETS)
 
 
 def preset(
-    cell: Cell, name: str, model: str, *, steps: int = STEPS, seed: int = FIRST_SEED, seeds: int = SEEDS
+    setup: Setup, name: str, model: str, *, steps: int = STEPS, seed: int = FIRST_SEED, seeds: int = SEEDS
 ) -> Config:
     """The training run of a flow under a divergence, as an f-GAN or as a direct fit of twice as many steps.
 
@@ -58,8 +58,8 @@ def preset(
         "seed": seed,
         "seeds": seeds,
         "batch": 256,
-        "data": Data(name=cell.target),
-        "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[cell.capacity]),
+        "data": Data(name=setup.target),
+        "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[setup.capacity]),
     }
     descent = Optimizer(learning_rate=5e-3, b1=0.0, b2=0.99, schedule="cosine")
     if model == "direct_fit":
