@@ -1,7 +1,5 @@
 """Example distributions: the known targets that generators are trained on. `TARGETS` holds those a config may name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

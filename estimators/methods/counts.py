@@ -18,8 +18,6 @@ without rows of Q), the interval is [low, ∞): no sample can rule that out. `lo
 into one, which lowers every divergence, and giving it the largest share that its absence allows (`unseen_share`).
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import NamedTuple

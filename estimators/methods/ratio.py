@@ -9,8 +9,6 @@ analytic leave-one-out score and floored to have a logarithm, loses half of ever
 for 0.63 at n = 2000, where this gives 0.62), for the least squares are spent where the ratio is large: not kept.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ jax is imported only once a command runs, so that help is instant. Every refusal
 signal n. `--debug` shows the traceback instead.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import gc

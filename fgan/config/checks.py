@@ -1,7 +1,5 @@
 """Whether a config can be run: each field by its own annotation, then the rules that join several fields."""
 
-from __future__ import annotations
-
 from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, Generator
 

@@ -3,8 +3,6 @@
 Unknown keys, wrong types and values outside their bounds raise ConfigError naming the file, the line and the remedy.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

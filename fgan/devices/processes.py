@@ -8,8 +8,6 @@ life, sometimes by an abort that no Python code can catch. Hence `supervise`: th
 parent turns into one line and exit code 7. jax is imported only where a function needs it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

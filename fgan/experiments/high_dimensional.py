@@ -11,8 +11,6 @@ the modes are within their subspaces, in how many directions, and how far sample
 Training draws from 20,000 rows, as VEEGAN's did from samples.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A run resumes where it stopped, and one that diverges stops no other.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Tables of experiments: a line a divergence, scores as means ± standard errors over seeds, and the aims missed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

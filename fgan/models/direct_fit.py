@@ -7,8 +7,6 @@ Both averages are over points of M, with weights q/m ≤ 2: importance sampling 
 1995), without bias. Where the descent ends is the mark for an f-GAN with the same generator.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

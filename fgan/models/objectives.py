@@ -6,8 +6,6 @@ log_ratio. Where w grows as v falls, samples between modes, far below, drown the
 modes. A new objective is a function and its entry in OBJECTIVES.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ everything a step changes, and metrics.jsonl is cut back to it. Only timings.jso
 A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

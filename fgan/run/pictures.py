@@ -4,8 +4,6 @@ training   its bound (and exact divergence, where it is known) against steps
 samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -14,8 +14,6 @@ A member that ends diverged has the state `diverged`, and for `step` the first t
 A killed sweep goes on from the last checkpoint of the part it was at.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

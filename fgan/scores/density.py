@@ -1,7 +1,5 @@
 """The exact D_f(data‖model) of a generator whose density is known, in the units the networks see, which D_f ignores."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

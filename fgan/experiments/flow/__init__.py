@@ -10,8 +10,6 @@ what is best; one has more. Since the density is known, three things that a GAN 
                          (`fgan.models.direct_fit`)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path

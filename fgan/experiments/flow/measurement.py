@@ -1,7 +1,5 @@
 """What is measured of a trained flow: every divergence of its density, and what its critic says of one."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Pictures of the flow experiment: the densities, and the gap while training."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table trained × measured, with the gap and the excess, and the aims that a row misses."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

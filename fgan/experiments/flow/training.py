@@ -1,7 +1,5 @@
 """The flows, their targets, and the setting that trains them, the same for every divergence."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, NamedTuple
 

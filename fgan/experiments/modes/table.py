@@ -1,7 +1,5 @@
 """The fits as text, beside the published numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
