@@ -8,11 +8,9 @@ statistic is the variational bound of their mean. Under P = Q the labels of thos
 the statistic among its values under random relabellings is uniform: p ≤ α has probability at most α for every n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -56,7 +54,7 @@ class PermutationTest:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, d: FDivergence, values: np.ndarray, n_p: int, n_q: int, notes: Sequence[str]) -> PermutationTest:
+    def of(cls, d: FDivergence, values: np.ndarray, n_p: int, n_q: int, notes: Sequence[str]) -> Self:
         """The outcome of the statistic, first of `values`, among those under relabellings."""
         return cls(
             divergence=d.name,

@@ -4,11 +4,9 @@ An affine map x = centre + scale·y of both densities changes no divergence (`Fr
 or far from 0, to where quadrature looks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import ndimage
@@ -41,7 +39,7 @@ class Frame(NamedTuple):
     edges: tuple[float, ...] = ()
 
     @classmethod
-    def around(cls, found: Sequence[Peak], support: Any) -> Frame:
+    def around(cls, found: Sequence[Peak], support: Any) -> Self:
         """The one in which the peaks are near 0 and, together, about 1 wide; on a half line its end is 0."""
         if not found:
             return cls(0.0, 1.0)

@@ -10,10 +10,9 @@ where the middle one is that of two fitted Gaussians, in the coordinates where t
 critics trained between each set and draws of its own Gaussian: nearly nothing to learn if it fits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Anchors:
     q: GaussianDensity
 
     @classmethod
-    def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Anchors:
+    def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Self:
         """The anchors of p [n, d] and q [m, d], in the coordinates whose Gaussians make validation rows likelier."""
 
         def likelihood(anchors: Anchors) -> float:

@@ -12,11 +12,9 @@ Numbers with few decimals are values of a discrete law, with finite entropy: the
 Where noise is visible, the same predictions bound the information from below: `predicted_information`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -84,12 +82,12 @@ class Side(NamedTuple):
     continuous: np.ndarray
 
     @classmethod
-    def of(cls, name: str, values: np.ndarray) -> Side:
+    def of(cls, name: str, values: np.ndarray) -> Self:
         full = np.array([decimals(column) is None for column in values.T])
         continuous = full & np.apply_along_axis(_continuous, 0, values)
         return cls(name, values, standard(values), _rounding(values), full, continuous)
 
-    def rows(self, index: np.ndarray) -> Side:
+    def rows(self, index: np.ndarray) -> Self:
         return self._replace(values=self.values[index], standard=self.standard[index], rounding=self.rounding[index])
 
     def named(self, columns: np.ndarray) -> str:

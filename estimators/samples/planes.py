@@ -5,9 +5,7 @@ is gives way to the difference, an invertible change that shows it. Where one se
 of the other does, their supports are disjoint.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import lstsq
@@ -88,7 +86,7 @@ class _LeastSquares(NamedTuple):
     triangle: np.ndarray
 
     @classmethod
-    def of(cls, rows: np.ndarray, z: np.ndarray) -> _LeastSquares:
+    def of(cls, rows: np.ndarray, z: np.ndarray) -> Self:
         unit = np.abs(rows).max(axis=0)  # squares of very small numbers would be 0
         rounding, triangle = _typical(rounding_of(rows) / unit), np.asarray(np.linalg.qr(z, mode="r"))
         rows = rows / unit

@@ -5,11 +5,9 @@ from the other half. The spline is the rational-quadratic one on [−B, B] of Du
 (section 3.1), the identity outside. Grover, Dhar, Ermon 2018 (Flow-GAN) train a flow under a GAN's loss.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +37,7 @@ class Spline(NamedTuple):
     slope: jax.Array
 
     @classmethod
-    def of(cls, raw: jax.Array) -> Spline:
+    def of(cls, raw: jax.Array) -> Self:
         """The spline of any real numbers [..., 3·BINS − 1]: widths, heights, inner slopes; 0 is the identity."""
         slope = FLOOR + nn.softplus(raw[..., 2 * BINS :] + UNIT)
         ends = [(0, 0)] * (raw.ndim - 1) + [(1, 1)]

@@ -1,11 +1,10 @@
 """What a person sees while something long runs, on stderr, and how one stops it: by SIGTERM or SIGINT."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -49,7 +48,7 @@ class Reporter:
         self._begun = self._shown = time.monotonic()
         self._first: int | None = None
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             remaining = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
