@@ -97,9 +97,9 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
     """Two folds: the samples of P against draws of p₀, those of Q against draws of q₀."""
-    for normal, rows, *halves in (
+    for normal, rows, *indices in (
         (anchors.p, x, part.train.p, part.validation.p),
         (anchors.q, y, part.train.q, part.validation.q),
     ):
-        real = [anchors.coordinates(rows[index[:MOST]]) for index in halves]
+        real = [anchors.coordinates(rows[index[:MOST]]) for index in indices]
         yield Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1])))

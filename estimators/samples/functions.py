@@ -206,7 +206,7 @@ def _steps(column: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 
 def _predicted(points: np.ndarray, effect: Side, targets: np.ndarray, once: np.ndarray) -> Iterator[tuple[int, bool]]:
     """(index, whether up to rounding) of the `targets` that local linear functions of points [n, d] predict without
-    visible noise, judged at values that occur once [n, columns].
+    visible noise, measured at values that occur once [n, columns].
 
     Without noise residuals grow as the square of the neighbours' distance, by 2^(2/d) where only half of the rows
     serve as neighbours; noise does not grow. The border is the geometric middle, 2^(1/d).

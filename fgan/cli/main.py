@@ -24,7 +24,6 @@ from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
-
 ABOUT = "f-divergences: train GANs under them, estimate them from samples, see how they cover or seek modes."
 
 

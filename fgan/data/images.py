@@ -23,7 +23,6 @@ from fgan.data.dataset import HELD_OUT, Dataset
 
 MINIMUM = 10
 """Least number of images to train on; two of them are held out, where the folder has no test files."""
-
 _NAME = re.compile(
     r"(?:emnist-(?P<split>[a-z]+)-)?(?P<subset>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
 )

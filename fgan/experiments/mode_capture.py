@@ -97,7 +97,6 @@ VARIANTS = {
 
 OBJECTIVES = {"preset": "minimax", "kl_gradient": "kl_gradient", "plain": "alternative"}
 """Variant → `game.objective`."""
-
 COMPARED = {
     "kl_gradient": ("reverse_kl", "js", "neyman"),
     "plain": ("kl", "reverse_kl", "js"),

@@ -25,7 +25,6 @@ NAMES = (
 
 AT_MOST = ("kl",)
 """Scores whose aim is an upper limit; of the others it is a lower one, or an interval."""
-
 WORDS = {"kl": "mode KL", "width_ratio": "width", "effective_rank": "directions"}
 """Scores by other words than their names."""
 

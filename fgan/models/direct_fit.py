@@ -27,10 +27,8 @@ from fgan.models.players import Generator, optimizer
 from fgan.networks.generators import GENERATORS
 
 MODELS = {"direct_fit": "a flow fitted to a known distribution by the divergence itself, without a critic"}
-
 FARTHEST = 30.0
 """nats; log-ratios beyond count as this. e^60, which pearson may need, is a number in float32."""
-
 STEP = 1e-3
 """nats; width of the step that stands in for f' where f has a kink: fewer samples fall into it than change a mean."""
 

@@ -32,7 +32,6 @@ from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
 
 STEADY = optax.constant_schedule(SMOOTHING)
-
 MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 

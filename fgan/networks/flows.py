@@ -18,13 +18,10 @@ from estimators.critics.networks import NONLINEARITIES
 
 BINS = 8
 """Bins of a spline, as many as Durkan et al. 2019 have in their experiments with images."""
-
 BOUND = 4.0
 """B. One coordinate of z in 16,000 lies outside, and few coordinates of data whose deviation is 1."""
-
 FLOOR = 1e-3
 """Smallest width and height of a bin, as a share of 2B, and smallest slope: that of Durkan et al.'s code."""
-
 UNIT = math.log(math.expm1(1.0 - FLOOR))
 """softplus(UNIT) + FLOOR = 1."""
 

@@ -42,7 +42,6 @@ from fgan.run.progress import Reporter, signals
 
 FIXED = ("seed", "seeds", "log", "parallel")
 """Fields, or tables of them, that are one for the whole sweep."""
-
 MOST = 10_000  # members of a sweep: a guard against lists that multiply to more than was meant
 
 

@@ -8,16 +8,13 @@ from fgan.experiments.mode_capture import FIRST_SEED
 
 NAMES = ("pearson", "kl", "squared_hellinger", "js", "total_variation", "reverse_kl")
 """The divergences, from covering to seeking."""
-
 TARGETS = ("wide_ring", "wide_moons")
-
 CAPACITIES: dict[str, dict[str, Any]] = {
     "small": {"layers": 2, "features": (4,)},
     "large": {"layers": 4, "features": (32, 32)},
 }
 """Name → what differs in the generator's config. The small flow cannot represent the targets: under every divergence it
 leaves some mass between their parts."""
-
 MODELS = {"fgan": "f-GAN", "direct_fit": "direct fit"}
 SEEDS, STEPS = 3, 5000
 OUTPUT_BOUND = 6.0  # nats of log-ratio: beyond it a flow on these targets has hardly any mass
