@@ -63,8 +63,7 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """The content of its status.json; {} before it has one."""
-        file = self.directory / "status.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return RunDirectory(self.directory).last_status
 
     @property
     def step(self) -> int:

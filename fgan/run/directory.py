@@ -192,10 +192,10 @@ class RunDirectory:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     @property
-    def state(self) -> str | None:
-        """The `state` in ``status.json``; None before the first."""
+    def last_status(self) -> dict[str, Any]:
+        """What ``status.json`` holds; {} before the first."""
         path = self.path / STATUS
-        return json.loads(path.read_text(encoding="utf-8"))["state"] if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""

@@ -139,7 +139,7 @@ class Loop:
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        if restored is None and self.directory.state == "finished":
+        if restored is None and self.directory.last_status.get("state") == "finished":
             raise CheckpointError(
                 f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
                 "--overwrite"
