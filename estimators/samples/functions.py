@@ -66,7 +66,7 @@ def relation(x: np.ndarray, z: np.ndarray) -> Relation | None:
 
 def dependent_columns(values: np.ndarray) -> np.ndarray:
     """Indices of the columns of values [n, d], none constant, that follow linearly from the others, the last first."""
-    found = equations(values, np.arange(values.shape[1]), NEARLY)
+    found = equations(values, np.arange(values.shape[1]))
     return np.array([equation.column for equation in found if equation.holds], int)
 
 

@@ -19,8 +19,7 @@ of two times stored as numbers of a year may be all that matters, and references
 SURE = 1e-7  # least eigenvalue of the correlations from which on no equation can hold to `NEAR`
 MORE = 10  # rows beyond the columns that an equation needs: d + 2 rows of a continuous law fulfil none
 LEAST_SLOPE = 1e-9
-"""Share of the largest slope, in standard deviations, below which a column is left out of an equation, where it holds
-without: between `NEAR`, for equations of other columns than nearly dependent ones, and what rounding leaves."""
+"""Share of the largest slope, in standard deviations, that rounding may leave of a column outside the equation."""
 
 
 class Equation(NamedTuple):
