@@ -4,8 +4,6 @@ Every warning of an estimate is recognised by words of its own. Kinds stand in t
 that applies gives the verdict, and where none does the interval covers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

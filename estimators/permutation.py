@@ -8,11 +8,9 @@ statistic is the variational bound of their mean. Under P = Q the labels of thos
 the statistic among its values under random relabellings is uniform: p ≤ α has probability at most α for every n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -55,6 +53,19 @@ class PermutationTest:
     n_q: int
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, d: FDivergence, values: np.ndarray, n_p: int, n_q: int, notes: Sequence[str]) -> Self:
+        """The outcome of the statistic, first of `values`, among those under relabellings."""
+        return cls(
+            divergence=d.name,
+            p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
+            statistic=float(values[0]),
+            null=values[1:],
+            n_p=n_p,
+            n_q=n_q,
+            warnings=tuple(notes),
+        )
+
 
 def permutation_test(
     x: Any,
@@ -88,10 +99,7 @@ def permutation_test(
     p, q = matched(*(as_samples(v, name=n, absent_ok=True, **options) for v, n in ((x, "x"), (y, "y"))))
     notes = [*p.notes, *q.notes, *check_pair(p, q)]
     if same_content(p.values, q.values):
-        n, m, null = len(p.values), len(q.values), np.zeros(permutations)
-        return PermutationTest(
-            divergence=d.name, p_value=1.0, statistic=0.0, null=null, n_p=n, n_q=m, warnings=tuple(notes)
-        )
+        return PermutationTest.of(d, np.zeros(1 + permutations), len(p.values), len(q.values), notes)
     labels = labelled(p, q, groups, dependence)
     if labels is not None and np.intersect1d(*labels).size:
         raise BadArgument("a group with rows of both sets cannot be relabelled; give each set its own labels")
@@ -109,15 +117,7 @@ def permutation_test(
     if labels is not None:
         _, units = np.unique(np.concatenate([labels[0][testing.p], labels[1][testing.q]]), return_inverse=True)
     values = _statistics(d, log_p, log_q, units, seed, permutations)
-    return PermutationTest(
-        divergence=d.name,
-        p_value=float(np.mean(values >= values[0] - 1e-12 * (1.0 + abs(values[0])))),
-        statistic=float(values[0]),
-        null=values[1:],
-        n_p=len(log_p),
-        n_q=len(log_q),
-        warnings=tuple(notes),
-    )
+    return PermutationTest.of(d, values, len(log_p), len(log_q), notes)
 
 
 def without_copies(p: Samples, q: Samples) -> tuple[Samples, Samples, list[str]]:

@@ -4,8 +4,6 @@ P is blue and Q is orange throughout. An `estimate` is any object with the attri
 Matplotlib is imported only when something is drawn.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

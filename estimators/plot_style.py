@@ -3,8 +3,6 @@
 Source: the palette is Okabe & Ito's (2008, Color Universal Design).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

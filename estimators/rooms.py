@@ -7,8 +7,6 @@
 Adding an entry is one line of the table, or one file of the room. Imports the standard library only.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import importlib.util

@@ -10,7 +10,7 @@ from estimators.contract import Request
 from estimators.density_ratio.entropies import information
 from estimators.divergences.table import DIVERGENCES
 from estimators.methods import counts
-from estimators.methods.counts import Cells, plugged_in
+from estimators.methods.counts import Counts, plugged_in
 from estimators.samples.arrays import discrete
 from estimators.samples.columns import decimals
 
@@ -40,11 +40,11 @@ def test_shares_are_plugged_into_the_sum(d):
     n, m = np.array([3.0, 0.0, 5.0, 2.0]), np.array([1.0, 4.0, 5.0, 0.0])
     p, q = n[[0, 2]] / 8, m[[0, 2]] / 6
     expected = float(np.sum(q * np.asarray(d.f(p / q), np.float64)))
-    assert float(plugged_in(d, Cells(n[[0, 2]], m[[0, 2]]))) == pytest.approx(expected, rel=2e-6, abs=2e-6)
+    assert float(plugged_in(d, Counts(n[[0, 2]], m[[0, 2]]))) == pytest.approx(expected, rel=2e-6, abs=2e-6)
     atoms = float(counts.of_shares(d, n / n.sum(), m / m.sum()))  # a value of one set alone costs q f(0) or p f'(∞)
     both = float(np.sum(0.1 * m[[0, 2]] * np.asarray(d.f(n[[0, 2]] / m[[0, 2]]), np.float64)))
     assert atoms == pytest.approx(both + 0.4 * d.value_at_zero + 0.2 * d.slope_at_infinity, rel=1e-5)
-    assert math.isfinite(float(plugged_in(d, Cells(n, m))))
+    assert math.isfinite(float(plugged_in(d, Counts(n, m))))
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,21 @@ import json
 import numpy as np
 import pytest
 
+from estimators.distributions.examples import TARGETS as EXAMPLES
 from fgan.config.checks import check
 from fgan.config.toml import to_toml
 from fgan.experiments import flow, runs
 from fgan.experiments.flow.table import EXCESS
-from fgan.experiments.flow.training import CELLS, MODELS, NAMES, Cell, preset
+from fgan.experiments.flow.training import MODELS, NAMES, SETUPS, Setup, preset
 
-SMALL = Cell("wide_ring", "small")
-OPTIONS = {"cells": (SMALL,), "names": ("kl", "total_variation"), "steps": 10, "seeds": 1, "quiet": True}
+SMALL = Setup("wide_ring", "small")
+OPTIONS = {"setups": (SMALL,), "names": ("kl", "total_variation"), "steps": 10, "seeds": 1, "quiet": True}
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.title)
+@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.title)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_divergence_has_the_same_setting(cell, model):
-    made = [check(preset(cell, name, model)) for name in NAMES]
+def test_every_divergence_has_the_same_setting(setup, model):
+    made = [check(preset(setup, name, model)) for name in NAMES]
     assert len({to_toml(dataclasses.replace(c, divergence="js")) for c in made}) == 1 and made[0].seed >= 101
     assert [c.divergence for c in made] == list(NAMES) == list(EXCESS)
 
@@ -99,8 +100,8 @@ def test_the_table_marks_what_is_drawn(method, mark):
 def test_the_grid_of_a_picture_holds_the_target(target):
     """Its densities there add up to the mass of 1."""
     points, (left, right, bottom, top) = flow.picture._axes(target)
-    cell = (right - left) * (top - bottom) / (flow.picture.DOTS - 1) ** 2
-    assert np.exp(flow.picture._target_density(target)(points)).sum() * cell == pytest.approx(1.0, abs=0.02)
+    area = (right - left) * (top - bottom) / (flow.picture.DOTS - 1) ** 2
+    assert np.exp(EXAMPLES[target].log_prob(points)).sum() * area == pytest.approx(1.0, abs=0.02)
     assert (points.min(0) == (left, bottom)).all() and (points.max(0) == (right, top)).all()
 
 

@@ -10,8 +10,6 @@ its slice (`shard`; of the rows of a data set, `pick`), and it averages through 
 device `shard` and `mean` change nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 

@@ -16,8 +16,6 @@ A lower bound, since layers of norm 1 between elementwise nonlinearities cannot 
 slope where it turns (Anil, Lucas, Grosse 2019, section 4.1). Along one direction slope L is reached.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

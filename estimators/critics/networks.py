@@ -1,7 +1,5 @@
 """Critic networks: flax modules from points [n, d] to raw outputs v [n], any real number."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import jax

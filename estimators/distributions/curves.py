@@ -5,8 +5,6 @@ arcs; by Gauss–Legendre quadrature it is a mixture of Gaussians on the arcs, e
 samples.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache, partial

@@ -4,12 +4,10 @@ But for `Mixture` and `Curve`, which are in jax, all distributions of this room 
 SciPy's frozen distributions do the work. One that holds arrays compares by identity: one object, one entry of a cache.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import scipy
@@ -69,7 +67,7 @@ class Elliptical:
         """−E log p, nats."""
         return float(self.law.entropy())
 
-    def marginal(self, coordinates: slice) -> Elliptical:
+    def marginal(self, coordinates: slice) -> Self:
         """The distribution of some coordinates, of the same family."""
         return replace(self, location=self.location[coordinates], scatter=self.scatter[coordinates, coordinates])
 

@@ -1,7 +1,5 @@
 """Example distributions: the known targets that generators are trained on. `TARGETS` holds those a config may name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -36,7 +34,6 @@ def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05) -> Mixture:
 
 FGAN_MIXTURE = Mixture(weights=(0.33, 0.67), means=((-1.0,), (2.0,)), sigmas=(0.255, math.sqrt(2.0)))
 """The target of Nowozin et al. 2016, table 4; not printed there, recovered from the fifteen numbers it reports."""
-
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-2.0,), (2.0,)), sigmas=(0.6, 0.6))
 """Two equal modes 4 apart: a mode-covering fit is wide enough for both, a mode-seeking fit is close to either."""
 

@@ -1,7 +1,5 @@
 """Mixtures: of isotropic Gaussians in jax, and of any distributions in NumPy."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

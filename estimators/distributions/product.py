@@ -1,11 +1,9 @@
 """Distributions made of SciPy's on the line: products, boxes, and a uniform variable with uniform noise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -66,7 +64,7 @@ class Box:
         """log Π (high_j − low_j)."""
         return float(np.log(np.subtract(self.high, self.low)).sum())
 
-    def log_overlap(self, other: Box) -> float:
+    def log_overlap(self, other: Self) -> float:
         """log volume of the intersection with `other`; −inf if they do not meet."""
         sides = np.minimum(self.high, other.high) - np.maximum(self.low, other.low)
         return float(np.log(sides).sum()) if np.all(sides > 0.0) else -math.inf

@@ -12,8 +12,6 @@ Only separation·√rank, the distance over σ, is free, since networks work in 
 distance is 347 times the standard deviation of a mode along a random direction, and the means have 5.1 σ a coordinate.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

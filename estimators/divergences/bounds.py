@@ -7,8 +7,6 @@ Means are taken through `expectation`, a plain mean by default and a mean over e
 data parallelism, so that even the log-mean-exp is that of the global batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Families of f-divergences with one parameter. A function of `FAMILIES` turns the number into the divergence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache

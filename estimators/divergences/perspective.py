@@ -7,12 +7,10 @@ q > 0 = p it is q f̃(0): D_f is infinite by these rules and never by overflow. 
 float64, so call them where x64 is on.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +76,7 @@ class _Tail(NamedTuple):
     c: float
 
     @classmethod
-    def of(cls, cost: Callable[[jax.Array], jax.Array]) -> _Tail:
+    def of(cls, cost: Callable[[jax.Array], jax.Array]) -> Self:
         compiled = jax.jit(cost)  # one program; operation by operation it would be thirty
 
         def value(r):

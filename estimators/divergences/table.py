@@ -5,8 +5,6 @@ f*, limits, activations) is a form that float32 can hold; tests prove it equal t
 activation is the log-ratio one (reverse_kl, js, gan), it is stated once.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import re

@@ -1,7 +1,5 @@
 """The member of a family that is closest to a target under a divergence: the truth behind every mode-covering plot."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -17,8 +17,6 @@ Where such an integral diverges (α outside [0, 1]: αΣq + (1 − α)Σp is not
 `CLOSED_FORMS` lists the f-divergences among them by name; `closed_form` finds that of an FDivergence.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -9,8 +9,6 @@ it, exact ones or a critic's. With Z_s = ∫ p^{1−s} q^s = E_P[e^{−sℓ}] = 
     KL(P‖G) = s E_P ℓ + log Z_s,      KL(Q‖G) = −(1 − s) E_Q ℓ + log Z_s.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import NamedTuple

@@ -4,13 +4,12 @@ An affine map x = centre + scale·y of both densities changes no divergence (`Fr
 or far from 0, to where quadrature looks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from scipy import ndimage
 
 PER_OCTAVE = {1: 16, 2: 1}  # dimension → coarse points between x and 2x on an axis: some 4,000 points in all
 SMALLEST, LARGEST = -50, 50  # exponents of two: |x| from 1e-15 to 1e15, beyond which float64 cannot hold x ± 1
@@ -40,7 +39,7 @@ class Frame(NamedTuple):
     edges: tuple[float, ...] = ()
 
     @classmethod
-    def around(cls, found: Sequence[Peak], support: Any) -> Frame:
+    def around(cls, found: Sequence[Peak], support: Any) -> Self:
         """The one in which the peaks are near 0 and, together, about 1 wide; on a half line its end is 0."""
         if not found:
             return cls(0.0, 1.0)
@@ -87,7 +86,9 @@ def peaks(log_density: Callable[[np.ndarray], np.ndarray], support: Any) -> list
     shape = tuple(map(len, axes))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(ends))
     heights = values(grid).reshape(shape)
-    highest = _is_highest_around(heights)
+    cross = ndimage.generate_binary_structure(heights.ndim, 1)  # a point and its neighbours along each axis
+    around = ndimage.maximum_filter(heights, footprint=cross, mode="constant", cval=-math.inf)
+    highest = np.isfinite(heights) & (heights == around)
     starts = grid.reshape(*shape, -1)[highest][np.argsort(-heights[highest], kind="stable")][:MOST_PEAKS]
     made: list[Peak] = []
     for start in starts:
@@ -103,18 +104,6 @@ def _coarse(low: float, high: float, per_octave: int) -> np.ndarray:
     if math.isfinite(high - low):
         points = np.union1d(points, np.linspace(low, high, 64 * per_octave + 2)[1:-1])
     return points[(points > low) & (points < high)]
-
-
-def _is_highest_around(heights: np.ndarray) -> np.ndarray:
-    """Where an array is finite and no smaller than its neighbours along each axis."""
-    found = np.isfinite(heights)
-    for axis in range(heights.ndim):
-        padded = np.pad(
-            heights, [(1, 1) if a == axis else (0, 0) for a in range(heights.ndim)], constant_values=-np.inf
-        )
-        n = heights.shape[axis]
-        found &= (heights >= padded.take(range(n), axis)) & (heights >= padded.take(range(2, n + 2), axis))
-    return found
 
 
 def _around(x: np.ndarray) -> np.ndarray:

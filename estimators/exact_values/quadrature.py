@@ -4,8 +4,6 @@ Everything here is float64, whatever the precision of the caller: these are the 
 generators are compared.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial

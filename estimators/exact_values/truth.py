@@ -1,7 +1,5 @@
 """The divergence between two distributions of estimators.distributions, by the most exact way there is for the pair."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cache

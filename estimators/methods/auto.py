@@ -1,8 +1,6 @@
 """The method that chooses: `counts` for values of a discrete law; else `neural`, or `telescoping` where no classifier
 can measure how far apart the sets are."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 

@@ -18,8 +18,6 @@ without rows of Q), the interval is [low, ∞): no sample can rule that out. `lo
 into one, which lowers every divergence, and giving it the largest share that its absence allows (`unseen_share`).
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,6 +31,7 @@ from estimators.density_ratio.entropies import HALF
 from estimators.density_ratio.plug_in import influence_of_means, standard_error
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
+from estimators.methods.knn import tangent
 from estimators.samples.arrays import FEWEST_GROUPS, DataError, row_hashes
 
 METHODS = {"counts": "shares of the values themselves: for categories, codes and counts"}
@@ -45,7 +44,7 @@ FEWEST = 2.0  # rows a value: with fewer most values occur once, and shares say 
 SPLITS = 16  # into halves; to first order the mean of two is D̂ itself, whatever the split
 
 
-class Cells(NamedTuple):
+class Counts(NamedTuple):
     """The values that occur: rows of P [k] and of Q [k] at each."""
 
     n: np.ndarray
@@ -64,15 +63,15 @@ def estimate(request: Request) -> Fit:
     if request.groups is not None and min(len(np.unique(g)) for g in request.groups) < FEWEST_GROUPS:
         raise DataError(f"an interval needs {FEWEST_GROUPS} groups a set; use more, smaller groups")
     at_p, at_q = np.split(place, [len(keys[0])])
-    cells = Cells(*(np.bincount(at, minlength=len(values)).astype(float) for at in (at_p, at_q)))
-    rng, order = np.random.default_rng(request.seed), np.lexsort(cells)  # other names of the values draw the same
+    counts = Counts(*(np.bincount(at, minlength=len(values)).astype(float) for at in (at_p, at_q)))
+    rng, order = np.random.default_rng(request.seed), np.lexsort(counts)  # other names of the values draw the same
     draws = max(min(DRAWS, MOST // len(values)), FEWEST_DRAWS)
-    likely = [np.maximum(s[order], HALF) for s in cells]  # a share of 0 has an error too
-    drawn = Cells(
-        *(rng.multinomial(int(s.sum()), t / t.sum(), draws) * 1.0 for s, t in zip(cells, likely, strict=True))
+    likely = [np.maximum(s[order], HALF) for s in counts]  # a share of 0 has an error too
+    drawn = Counts(
+        *(rng.multinomial(int(s.sum()), t / t.sum(), draws) * 1.0 for s, t in zip(counts, likely, strict=True))
     )
-    halves = split(Cells(*(s[order] for s in cells)), rng)
-    log_ratios = np.log(np.maximum(cells.n, HALF) / len(at_p)) - np.log(np.maximum(cells.m, HALF) / len(at_q))
+    halves = split(Counts(*(s[order] for s in counts)), rng)
+    log_ratios = np.log(np.maximum(counts.n, HALF) / len(at_p)) - np.log(np.maximum(counts.m, HALF) / len(at_q))
 
     def log_ratio(points: np.ndarray) -> np.ndarray:
         hashes = row_hashes(np.ascontiguousarray(points, np.float64))
@@ -80,58 +79,58 @@ def estimate(request: Request) -> Fit:
         return np.where(values[at] == hashes, log_ratios[at], math.log(len(at_q) / len(at_p)))
 
     def interval(d: FDivergence) -> Interval:
-        tangents = influence(d, log_ratios)
-        on_rows = influence_of_means(tangents[0][at_p], tangents[1][at_q])
+        slope, conjugate = tangent(d, log_ratios)
+        on_rows = influence_of_means(slope[at_p], -conjugate[at_q])
         wider = 1.0
         if request.groups is not None:
             alone = standard_error(on_rows, len(at_p))
             wider = standard_error(on_rows, len(at_p), request.groups) / alone if alone else 1.0
-        return of_cells(d, cells, drawn, halves, request, max(wider, 1.0))
+        return of_counts(d, counts, drawn, halves, request, max(wider, 1.0))
 
     scores = Scores(log_ratios[at_p], log_ratios[at_q])
-    figures = {"values": len(values), "only_in_x": int((cells.m == 0).sum()), "only_in_y": int((cells.n == 0).sum())}
+    figures = {"values": len(values), "only_in_x": int((counts.m == 0).sum()), "only_in_y": int((counts.n == 0).sum())}
     return Fit(request.method, [interval(d) for d in request.divergences], log_ratio, scores, figures)
 
 
-def split(cells: Cells, rng: np.random.Generator) -> Cells:
+def split(counts: Counts, rng: np.random.Generator) -> Counts:
     """Counts of halves of both samples at random [2·SPLITS, k]."""
 
-    def halves(counts: np.ndarray) -> np.ndarray:
-        whole = counts.astype(np.int64)
+    def halves(side: np.ndarray) -> np.ndarray:
+        whole = side.astype(np.int64)
         taken = rng.multivariate_hypergeometric(whole, int(whole.sum()) // 2, SPLITS, method="marginals")
         return np.concatenate([taken, whole - taken]).astype(float)
 
-    return Cells(*map(halves, cells))
+    return Counts(*map(halves, counts))
 
 
-def of_cells(
-    d: FDivergence, cells: Cells, drawn: Cells, halves: Cells, request: Request, wider: float = 1.0
+def of_counts(
+    d: FDivergence, counts: Counts, drawn: Counts, halves: Counts, request: Request, wider: float = 1.0
 ) -> Interval:
     """The interval of D_f from counts [k], and those of bootstrap draws and of halves [any, k]. Rows in groups are
     worth 1/wider² of as many: error and bias grow."""
     least, most = d.value_at_one, d.upper_limit()
-    plain, error = float(plugged_in(d, cells)), float(plugged_in(d, drawn).std(ddof=1)) * wider
+    plain, error = float(plugged_in(d, counts)), float(plugged_in(d, drawn).std(ddof=1)) * wider
     lost = max(float(plugged_in(d, halves).mean()) - plain, 0.0) * wider**2
     margin = request.quantile * error
     ends = plain - lost, plain - BIAS[0] * lost - margin, plain - BIAS[1] * lost + margin
     value, low, high = (min(max(v, least), most) for v in ends)
     found = Interval(value, low, high, error)
-    missing = (cells.m == 0) & math.isinf(d.slope_at_infinity), (cells.n == 0) & math.isinf(d.value_at_zero)
+    missing = (counts.m == 0) & math.isinf(d.slope_at_infinity), (counts.n == 0) & math.isinf(d.value_at_zero)
     if not (missing[0].any() or missing[1].any()):
         return found
-    low = min(certified(d, cells, missing, request) - BIAS[0] * lost - margin, found.value)
+    low = min(certified(d, counts, missing, request) - BIAS[0] * lost - margin, found.value)
     words = [
         f"{int(at.sum())} values of {own}, {100.0 * side[at].sum() / side.sum():.2g} % of its rows, never occur in "
         f"{other}: if they cannot, {d.name} is infinite, so the interval has no upper end"
-        for at, own, other, side in ((missing[0], "x", "y", cells.n), (missing[1], "y", "x", cells.m))
+        for at, own, other, side in ((missing[0], "x", "y", counts.n), (missing[1], "y", "x", counts.m))
         if at.any()
     ]
     return found._replace(low=max(low, least), high=math.inf, warnings=tuple(words))
 
 
-def plugged_in(d: FDivergence, cells: Cells) -> np.ndarray:
+def plugged_in(d: FDivergence, counts: Counts) -> np.ndarray:
     """D_f of the shares [..., k] themselves; a value without rows counts for half of one where it would be infinite."""
-    n, m = cells
+    n, m = counts
     if math.isinf(d.slope_at_infinity):
         m = np.where((m == 0) & (n > 0), HALF, m)
     if math.isinf(d.value_at_zero):
@@ -158,14 +157,14 @@ def _sum(d: FDivergence):
     return jax.jit(total)
 
 
-def certified(d: FDivergence, cells: Cells, missing: tuple[np.ndarray, np.ndarray], request: Request) -> float:
+def certified(d: FDivergence, counts: Counts, missing: tuple[np.ndarray, np.ndarray], request: Request) -> float:
     """D_f where the values that one set lacks are one value, of the largest share there that their absence allows."""
-    shares = [side / side.sum() for side in cells]
+    shares = [side / side.sum() for side in counts]
     for i in (0, 1):
         if missing[i].any():  # P has these values, Q (i = 0) lacks them; or the other way round
             lacking = 1 - i
             own, other = (np.append(shares[s][~missing[i]], shares[s][missing[i]].sum()) for s in (i, lacking))
-            most = min(unseen_share(cells[lacking], request), own[-1])
+            most = min(unseen_share(counts[lacking], request), own[-1])
             other = np.append(other[:-1] * (1.0 - most), most)
             shares[i], shares[lacking] = own, other
             missing = tuple(np.append(at[~missing[i]], False) for at in missing)  # type: ignore[assignment]
@@ -181,11 +180,3 @@ def unseen_share(side: np.ndarray, request: Request) -> float:
     once, twice = (float((side == r).sum()) for r in (1.0, 2.0))
     rows = once + request.quantile * math.sqrt(once + 2.0 * twice) - math.log1p(-request.confidence)
     return min(rows / float(side.sum()), 1.0)
-
-
-def influence(d: FDivergence, log_ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first-order influence of a row of P and of Q at each value: f'(u) and f(u) − u f'(u), u = e^ℓ."""
-    with jax.enable_x64(True):
-        u = jnp.exp(jnp.asarray(log_ratios))
-        slope = d.prime(u)
-        return np.asarray(slope), np.asarray(d.f(u) - u * slope)

@@ -6,13 +6,11 @@ fit itself adds to D_f is taken off, for the Kullback–Leibler family exactly a
 leaves out blocks of rows (whole groups where there are groups) and gives the standard error too. All is float64.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +42,14 @@ class GaussianFit(NamedTuple):
     factor: np.ndarray
 
     @classmethod
-    def from_rows(cls, rows: np.ndarray) -> GaussianFit:
+    def from_rows(cls, rows: np.ndarray) -> Self:
         """Raises numpy.linalg.LinAlgError where the rows [n, d] lie on a plane."""
         mean = rows.mean(axis=0)
         centred = rows - mean  # one array, so that the product is symmetric to the last bit
         return cls.from_sums(len(rows), np.zeros(len(mean)), centred.T @ centred, mean)
 
     @classmethod
-    def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> GaussianFit:
+    def from_sums(cls, n: int, total: np.ndarray, products: np.ndarray, origin: np.ndarray) -> Self:
         """The fit to n rows with the sum `total` [d] and the sum of products [d, d] about `origin`.
 
         So a fit without some of the rows costs only their sums. Raises numpy.linalg.LinAlgError as `from_rows`.
@@ -103,8 +101,8 @@ def estimate(request: Request) -> Fit:
     values, noise = _table(pairs, (*request.divergences, DIVERGENCES["jeffreys"]), request.seed)
     steps = len(left_out[0])
     quantile = float(stdtrit(min(map(len, left_out)) - 1, 0.5 + 0.5 * request.confidence))
-    both_ways, spread = _jackknife(values[:, -1], steps, correct=grouped)
-    apart = both_ways > quantile * spread  # else no interval leaves 0 out, not even at a kink there
+    both_ways, error = _jackknife(values[:, -1], steps, correct=grouped)
+    apart = both_ways > quantile * error  # else no interval leaves 0 out, not even at a kink there
     density_p, density_q = (GaussianDensity.of(g.mean, g.covariance) for g in (p, q))
     normality = {"mardia_p": mardia(u, density_p), "mardia_q": mardia(v, density_q)}
     unlikely = " and ".join(f"{name} = {p:.2g}" for name, p in normality.items() if p < UNLIKELY)

@@ -10,10 +10,9 @@ where the middle one is that of two fitted Gaussians, in the coordinates where t
 critics trained between each set and draws of its own Gaussian: nearly nothing to learn if it fits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Anchors:
     q: GaussianDensity
 
     @classmethod
-    def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Anchors:
+    def fit(cls, p: np.ndarray, q: np.ndarray, validation_p: np.ndarray, validation_q: np.ndarray) -> Self:
         """The anchors of p [n, d] and q [m, d], in the coordinates whose Gaussians make validation rows likelier."""
 
         def likelihood(anchors: Anchors) -> float:
@@ -98,9 +97,9 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
     """Two folds: the samples of P against draws of p₀, those of Q against draws of q₀."""
-    for normal, rows, *halves in (
+    for normal, rows, *indices in (
         (anchors.p, x, part.train.p, part.validation.p),
         (anchors.q, y, part.train.q, part.validation.q),
     ):
-        real = [anchors.coordinates(rows[index[:MOST]]) for index in halves]
+        real = [anchors.coordinates(rows[index[:MOST]]) for index in indices]
         yield Fold(real[0], normal.sample(rng, len(real[0])), real[1], normal.sample(rng, len(real[1])))

@@ -12,26 +12,23 @@ Numbers with few decimals are values of a discrete law, with finite entropy: the
 Where noise is visible, the same predictions bound the information from below: `predicted_information`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.linalg import qr
 from scipy.spatial import cKDTree
 from scipy.stats import differential_entropy, rankdata
 
 from estimators.samples.arrays import REPEATS, row_hashes
 from estimators.samples.columns import decimals
 from estimators.samples.names import NUMBERED, Called
+from estimators.samples.planes import MORE, equations, rounding_of, standard
 
-ROUNDINGS = 8.0  # rounding errors of a number that an exact relation may leave: it takes a few operations
-LEAST_ROUNDING = 1e-12  # of a number: what the decompositions themselves leave of float64
+LEAST_ROUNDING = 1e-12  # of a number: what decompositions, and what came before, leave of float64
+VISIBLE = 1e3  # deviation of a term of a linear relation, in what rounding leaves of it: smaller ones cancelled
 TWICE = 0.02  # values that occur twice for one that occurs once, up to which a law looks continuous beside its atoms
 NEARLY = 1e-6  # standard deviations: below, covariances in float64 are singular, and no Gaussian can be fitted
-SPARE = 10  # rows beyond the number of columns: with fewer, noise too may fit a linear relation
 EQUAL = 10  # pairs of equal numbers; by chance numbers that occur once in either column agree in about one pair
 TOGETHER = 4  # most columns that predict together: neighbours in more dimensions are far away
 EVALUATED = 2000  # rows at which predictions are compared: the mean log ratio is then known to about 0.02
@@ -75,9 +72,8 @@ def relation(x: np.ndarray, z: np.ndarray, called: tuple[Called, Called] = BY_NU
 
 def dependent_columns(values: np.ndarray) -> np.ndarray:
     """Indices of the columns of values [n, d], none constant, that follow linearly from the others, the last first."""
-    vectors = _constant_combinations(values)
-    order = qr(vectors[:, ::-1], mode="r", pivoting=True)[1] if len(vectors) else np.empty(0, int)
-    return np.sort(values.shape[1] - 1 - order[: len(vectors)])
+    found = equations(values, np.arange(values.shape[1]))
+    return np.array([equation.column for equation in found if equation.holds], int)
 
 
 class Side(NamedTuple):
@@ -93,12 +89,12 @@ class Side(NamedTuple):
     continuous: np.ndarray
 
     @classmethod
-    def of(cls, name: str, values: np.ndarray, called: Called = NUMBERED) -> Side:
+    def of(cls, name: str, values: np.ndarray, called: Called = NUMBERED) -> Self:
         full = np.array([decimals(column) is None for column in values.T])
         continuous = full & np.apply_along_axis(_continuous, 0, values)
-        return cls(name, called, values, _standard(values), _rounding(values), full, continuous)
+        return cls(name, called, values, standard(values), _rounding(values), full, continuous)
 
-    def rows(self, index: np.ndarray) -> Side:
+    def rows(self, index: np.ndarray) -> Self:
         return self._replace(values=self.values[index], standard=self.standard[index], rounding=self.rounding[index])
 
     def named(self, columns: np.ndarray) -> str:
@@ -118,47 +114,26 @@ def _continuous(column: np.ndarray) -> bool:
     return bool(REPEATS * once > len(column) and twice <= TWICE * once)
 
 
-def _standard(values: np.ndarray) -> np.ndarray:
-    scaled = values / np.abs(values).max(axis=0)  # squares of very small numbers would be 0
-    return (scaled - scaled.mean(axis=0)) / scaled.std(axis=0)
-
-
 def _rounding(values: np.ndarray) -> np.ndarray:
     """What rounding may leave of a relation at each value, in standard deviations of its column [n, d]."""
-    narrow = [np.array_equal(c.astype(np.float32), c) and decimals(c) is None for c in values.T]
-    step = np.where(narrow, ROUNDINGS * np.finfo(np.float32).eps, LEAST_ROUNDING)
-    return step * np.abs(values) / values.std(axis=0)
-
-
-def _constant_combinations(values: np.ndarray, least: float = 0.0) -> np.ndarray:
-    """Unit vectors [r, d] whose products with the standardised columns of values [n, d] have a deviation of at most
-    `least`, or are 0 up to rounding."""
-    n, d = values.shape
-    if n < d + SPARE:
-        return np.empty((0, d))
-    _, deviations, vectors = np.linalg.svd(np.linalg.qr(_standard(values)).R)
-    limit = np.maximum(np.abs(vectors) @ _typical(_rounding(values)), least)
-    return vectors[deviations / math.sqrt(n) <= limit]
-
-
-def _typical(rounding: np.ndarray) -> np.ndarray:
-    """Root mean squares of columns [d]."""
-    return np.sqrt(np.mean(rounding**2, axis=0))
+    return np.maximum(rounding_of(values), LEAST_ROUNDING * np.abs(values)) / values.std(axis=0)
 
 
 def _linear(x: Side, z: Side) -> Iterator[Relation]:
     """Combinations of the columns of x that equal combinations of those of z, if these take many values."""
-    rounding = _typical(np.concatenate([x.rounding, z.rounding], axis=1))
-    for vector in _constant_combinations(np.concatenate([x.values, z.values], axis=1), NEARLY):
-        parts = np.split(vector, [x.values.shape[1]])
-        values, error = x.standard @ parts[0], float(np.abs(vector) @ rounding)
-        left = max(error, float(np.std(values + z.standard @ parts[1])))
-        columns = [np.flatnonzero(np.abs(part) > 1e3 * left) for part in parts]
-        levels = np.round(values / left)
+    width = x.values.shape[1]
+    values = np.concatenate([x.values, z.values], axis=1)
+    for equation in equations(values, np.arange(values.shape[1]), NEARLY):
+        slopes = np.zeros(values.shape[1])
+        slopes[[equation.column, *equation.of]] = -1.0, *equation.slopes
+        terms = np.abs(slopes) * values.std(axis=0)
+        left = max(equation.error, LEAST_ROUNDING * terms.max())
+        columns = [np.flatnonzero(side > VISIBLE * left) for side in np.split(terms, [width])]
+        levels = np.round(x.values @ slopes[:width] / left)
         if all(map(len, columns)) and REPEATS * len(np.unique(levels)) > len(levels):
             continuous = [bool(side.continuous[c].any()) for side, c in zip((x, z), columns, strict=True)]
             named = " and ".join(side.named(c) for side, c in zip((x, z), columns, strict=True))
-            exact = left == error and all(continuous) and _continuous(levels)
+            exact = equation.holds and all(continuous) and _continuous(levels)
             yield Relation(f"{named} determine each other linearly", exact)
 
 
@@ -225,9 +200,9 @@ def _searches(cause: Side, effect: Side, once: np.ndarray) -> Iterator[tuple[np.
     ranks = rankdata(effect.values[:EVALUATED], axis=0) / min(n, EVALUATED)
     steps = np.array([_steps(column, ranks) for column in cause.values[:EVALUATED].T])
     for j in np.argsort(steps.min(axis=1))[:MOST]:
-        yield np.array([j]), np.flatnonzero(many & (steps[j] < STEP) & (n >= 2 * (4 + SPARE)))
+        yield np.array([j]), np.flatnonzero(many & (steps[j] < STEP) & (n >= 2 * (4 + MORE)))
     if 1 < d <= TOGETHER:
-        yield np.arange(d), np.flatnonzero(many & (n >= 2 * (2 * (d + 1) + SPARE)))
+        yield np.arange(d), np.flatnonzero(many & (n >= 2 * (2 * (d + 1) + MORE)))
 
 
 def _steps(column: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -238,7 +213,7 @@ def _steps(column: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 
 def _predicted(points: np.ndarray, effect: Side, targets: np.ndarray, once: np.ndarray) -> Iterator[tuple[int, bool]]:
     """(index, whether up to rounding) of the `targets` that local linear functions of points [n, d] predict without
-    visible noise, judged at values that occur once [n, columns].
+    visible noise, measured at values that occur once [n, columns].
 
     Without noise residuals grow as the square of the neighbours' distance, by 2^(2/d) where only half of the rows
     serve as neighbours; noise does not grow. The border is the geometric middle, 2^(1/d).

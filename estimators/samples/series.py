@@ -5,8 +5,6 @@ k. It is that of ranks here, which no monotone change of a column alters, and th
 (Sokal 1997, Monte Carlo methods in statistical mechanics, section 3).
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

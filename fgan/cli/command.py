@@ -1,7 +1,5 @@
 """What every command shares: the option --debug, and a device that answers."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """`fgan compile-check CONFIG`."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass, field

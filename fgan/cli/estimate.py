@@ -1,7 +1,5 @@
 """`fgan estimate P Q`."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Sequence

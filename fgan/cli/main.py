@@ -5,8 +5,6 @@ jax is imported only once a command runs, so that help is instant. Every refusal
 signal n. `--debug` shows the traceback instead.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import gc
@@ -26,7 +24,6 @@ from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
-
 ABOUT = "f-divergences: train GANs under them, estimate them from samples, see how they cover or seek modes."
 
 

@@ -1,7 +1,5 @@
 """`fgan reproduce NAME`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`fgan train CONFIG`."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import dataclass, field

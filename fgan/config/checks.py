@@ -1,7 +1,5 @@
 """Whether a config can be run: each field by its own annotation, then the rules that join several fields."""
 
-from __future__ import annotations
-
 from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, Generator
 
@@ -10,22 +8,26 @@ def check(config: Config) -> Config:
     """`config` itself, if it can be run. Raises ConfigError or UnknownDivergence for the first reason why it cannot."""
     for name, kind, value in walk(config):
         typed(name, kind, value)
-    for message, applies in broken_rules(config).items():
+    rules = _critic_rules(config) | _generator_rules(config) | _step_rules(config)
+    for message, applies in rules.items():
         if applies:
             raise ConfigError(message)
     return config
 
 
-def broken_rules(c: Config) -> dict[str, object]:
-    """Message → whether it applies, for each rule that joins several fields. Raises UnknownDivergence."""
+Rules = dict[str, object]
+"""Message → whether it applies, for rules that join several fields."""
+
+
+def _critic_rules(c: Config) -> Rules:
+    """Of the critic, its bound and the penalty. Raises UnknownDivergence."""
     from estimators.divergences.table import divergence  # after the fields: it imports jax
 
     named = divergence(c.divergence)
     trained = divergence(c.critic.divergence or c.divergence)  # of the critic, as far as it is named
     needs_ratio = c.game.objective in ("ratio", "kl_gradient") or named.name != "kl"  # not only up to a constant
     donsker_varadhan = c.critic.bound == "donsker_varadhan"
-    flow = c.generator.kind == "flow"
-    rules: dict[str, object] = {
+    return {
         "critic.bound = donsker_varadhan bounds kl only; use fenchel, or divergence = kl": (
             donsker_varadhan and trained.name != "kl"
         ),
@@ -43,6 +45,13 @@ def broken_rules(c: Config) -> dict[str, object]:
         ),
         f"instance_noise.start = {c.instance_noise.start}: must not be below instance_noise.end = "
         f"{c.instance_noise.end}": 0.0 < c.instance_noise.start < c.instance_noise.end,
+    }
+
+
+def _generator_rules(c: Config) -> Rules:
+    """Of the generator, the model and the devices."""
+    flow = c.generator.kind == "flow"
+    return {
         "parallel.parameters = sharded takes --parallel.engine sharded; pmap holds a copy a device": (
             c.parallel.parameters == "sharded" and c.parallel.engine != "sharded"
         ),
@@ -62,8 +71,12 @@ def broken_rules(c: Config) -> dict[str, object]:
         ),
         f"critic.out_of_bound_penalty = {c.critic.out_of_bound_penalty}: leads back within critic.output_bound, "
         "which is 0; set both": c.critic.out_of_bound_penalty and not c.critic.output_bound,
-        f"seed = {c.seed}, seeds = {c.seeds}: must stay below 2^32, as uint32": c.seed + c.seeds >= 2**32,
     }
+
+
+def _step_rules(c: Config) -> Rules:
+    """Of the seeds, the data, the schedules and the log."""
+    rules: Rules = {f"seed = {c.seed}, seeds = {c.seeds}: must stay below 2^32, as uint32": c.seed + c.seeds >= 2**32}
     for name, what in (
         ("samples", "your file of samples, as in --data.path samples.npy"),
         ("images", "the folder of your IDX files, as in --data.path ~/mnist"),

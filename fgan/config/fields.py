@@ -8,8 +8,6 @@
 The names of a table are taken from it when they are needed, so that an entry added to the table is a choice at once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math

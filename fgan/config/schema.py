@@ -3,8 +3,6 @@
 The command line shows its help from here, so this file imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -3,12 +3,11 @@
 Unknown keys, wrong types and values outside their bounds raise ConfigError naming the file, the line and the remedy.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +61,16 @@ def to_toml(config: Config) -> str:
         lines += ["", f"[{within}]"] * (within != table) + [f"{key} = {literal(value)}"]
         table = within
     return "\n".join(lines) + "\n"
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "", quoted: bool = False) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each value that is no table; with keys as TOML has them if `quoted`."""
+    for key, value in table.items():
+        name = prefix + (json.dumps(key) if quoted and not re.fullmatch(r"[A-Za-z0-9_-]+", key) else key)
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{name}.", quoted)
+        else:
+            yield name, value
 
 
 def literal(value: Any) -> str:

@@ -1,7 +1,5 @@
 """The real samples of a run, as one value: a known distribution to draw from anew, or rows to draw again."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Any

@@ -9,12 +9,10 @@ each with or without .gz, unpacked ones first; `emnist-<split>-` in front names 
 images transposed: they are turned upright.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -25,7 +23,6 @@ from fgan.data.dataset import HELD_OUT, Dataset
 
 MINIMUM = 10
 """Least number of images to train on; two of them are held out, where the folder has no test files."""
-
 _NAME = re.compile(
     r"(?:emnist-(?P<split>[a-z]+)-)?(?P<subset>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
 )
@@ -37,11 +34,11 @@ class ImageSet(NamedTuple):
     images: np.ndarray
     labels: np.ndarray | None
 
-    def taken(self, order: np.ndarray) -> ImageSet:
+    def taken(self, order: np.ndarray) -> Self:
         """Those images, with their labels."""
-        return ImageSet(self.images[order], None if self.labels is None else self.labels[order])
+        return self._replace(images=self.images[order], labels=None if self.labels is None else self.labels[order])
 
-    def upright(self) -> ImageSet:
+    def upright(self) -> Self:
         """The images transposed."""
         return self._replace(images=self.images.swapaxes(1, 2))
 

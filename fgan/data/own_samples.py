@@ -4,8 +4,6 @@ When several processes train, each checks and describes its own slice of the row
 combined, so that all processes standardise alike.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

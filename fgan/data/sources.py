@@ -1,7 +1,5 @@
 """Every data set by its name in a config, each a function of `config.Data`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

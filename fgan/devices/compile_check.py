@@ -19,8 +19,6 @@ What a step is comes from outside (`Steps`): this room knows no model.
 Source of the roofline: Williams, Waterman, Patterson 2009; of the bytes sent: Patarasuk, Yuan 2009.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re

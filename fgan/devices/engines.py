@@ -15,8 +15,6 @@ process or two, train on the same numbers; they also take the same steps, up to 
 device holds a slice.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -8,19 +8,16 @@ life, sometimes by an abort that no Python code can catch. Hence `supervise`: th
 parent turns into one line and exit code 7. jax is imported only where a function needs it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost
 INITIALIZATION = 120  # seconds that the processes have to find each other
 SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
-PREEMPTED = (signal.SIGTERM, signal.SIGINT)
 
 
 class PeerLost(RuntimeError):
@@ -127,18 +124,30 @@ def exchange(text: str) -> list[str]:
     return [bytes(padded[:length]).decode() for padded, length in zip(all_padded, lengths, strict=True)]
 
 
+@contextmanager
+def handled(handler: Callable[[int], None]) -> Iterator[None]:
+    """`handler` receives SIGTERM and SIGINT while this lasts.
+
+    Not in the main thread, as in a notebook's helper: there the caller keeps its own handlers.
+    """
+    before = {}
+    with suppress(ValueError):
+        before = {n: signal.signal(n, lambda number, _: handler(number)) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 def supervise(arguments: Sequence[str]) -> None:
     """Run `python -m fgan` with `arguments` as a child. SIGTERM and SIGINT are passed on: it saves its state and stops.
 
     Raises ChildEnded where it failed, PeerLost where it was torn down.
     """
     child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
-    before = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in PREEMPTED}
-    try:
+    with handled(child.send_signal):
         code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if code in (-signal.SIGABRT, -signal.SIGSEGV):
         raise PeerLost(
             "another process of this run is gone, or cannot be reached; start all of them again, and the run goes on "

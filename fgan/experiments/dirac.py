@@ -23,8 +23,6 @@ goal and pushes away from it on both sides, with speed 2λ. The flow runs onto a
 goal does from sample to sample. All in float64.
 """
 
-from __future__ import annotations
-
 import cmath
 import json
 import math

@@ -11,8 +11,6 @@ the modes are within their subspaces, in how many directions, and how far sample
 Training draws from 20,000 rows, as VEEGAN's did from samples.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -50,7 +48,6 @@ SAMPLES = 10_000
 DRAWN = 2500  # samples of a run's first seed, for the picture
 AIM = 0.95  # of a perfect sampler's high-quality share
 WIDE = {"width_ratio": 0.5, "effective_rank": 100.0}  # aims: half the true width, in a hundred directions of a mode
-
 PUBLISHED = {"GAN": (1.6, 2.0), "ALI": (3.0, 5.4), "Unrolled GAN": (0.0, 0.0), "VEEGAN": (5.5, 28.29)}
 SOURCE = "Srivastava et al. 2017 (VEEGAN), table 1, under its own rule, 2,500 samples, mean of five runs"
 

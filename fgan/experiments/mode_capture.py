@@ -5,8 +5,6 @@ nearest mode, a mode is captured if it has one, the histogram of high-quality sa
 uniform one; 2,500 samples a trial. The scores here take 50,000, and the width of the modes beside.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +97,6 @@ VARIANTS = {
 
 OBJECTIVES = {"preset": "minimax", "kl_gradient": "kl_gradient", "plain": "alternative"}
 """Variant → `game.objective`."""
-
 COMPARED = {
     "kl_gradient": ("reverse_kl", "js", "neyman"),
     "plain": ("kl", "reverse_kl", "js"),

@@ -1,7 +1,5 @@
 """What the pictures of several experiments draw: samples over modes, and generators while they train."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

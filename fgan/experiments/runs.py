@@ -3,8 +3,6 @@
 A run resumes where it stopped, and one that diverges stops no other.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -65,8 +63,7 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """The content of its status.json; {} before it has one."""
-        file = self.directory / "status.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return RunDirectory(self.directory).last_status
 
     @property
     def step(self) -> int:

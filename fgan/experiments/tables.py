@@ -1,7 +1,5 @@
 """Tables of experiments: a line a divergence, scores as means ± standard errors over seeds, and the aims missed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +25,6 @@ NAMES = (
 
 AT_MOST = ("kl",)
 """Scores whose aim is an upper limit; of the others it is a lower one, or an interval."""
-
 WORDS = {"kl": "mode KL", "width_ratio": "width", "effective_rank": "directions"}
 """Scores by other words than their names."""
 

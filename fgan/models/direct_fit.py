@@ -7,8 +7,6 @@ Both averages are over points of M, with weights q/m ≤ 2: importance sampling 
 1995), without bias. Where the descent ends is the mark for an f-GAN with the same generator.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,10 +27,8 @@ from fgan.models.players import Generator, optimizer
 from fgan.networks.generators import GENERATORS
 
 MODELS = {"direct_fit": "a flow fitted to a known distribution by the divergence itself, without a critic"}
-
 FARTHEST = 30.0
 """nats; log-ratios beyond count as this. e^60, which pearson may need, is a number in float32."""
-
 STEP = 1e-3
 """nats; width of the step that stands in for f' where f has a kink: fewer samples fall into it than change a mean."""
 

@@ -8,8 +8,6 @@ scale alone. Instance noise joins both measures and fades as they meet. A step t
 left out and counted, never applied.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -34,7 +32,6 @@ from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
 
 STEADY = optax.constant_schedule(SMOOTHING)
-
 MODELS = {"fgan": "a generator against a critic under an f-divergence"}
 
 

@@ -15,8 +15,6 @@ within some tenths of a nat while modes separate, one by one as the noise fades,
 must not keep the detail within them from being learned.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

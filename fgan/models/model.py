@@ -4,8 +4,6 @@ A model is a value: its configuration and its networks, no state. All its functi
 vmap over seeds, and spread them over devices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, Protocol, runtime_checkable

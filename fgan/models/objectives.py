@@ -6,8 +6,6 @@ log_ratio. Where w grows as v falls, samples between modes, far below, drown the
 modes. A new objective is a function and its entry in OBJECTIVES.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,7 +54,7 @@ def stepped(d: FDivergence, log_ratio: jax.Array, width: jax.Array | float) -> j
 def kl_gradient(q: Outputs) -> jax.Array:
     """−e^ℓ, at ℓ = log p/q the first variation −p/q of KL(P‖Q) at Q, whatever trained the critic: [b].
 
-    The regions lead that the model lacks. It takes the generator's divergence from another than the critic's, so it is
+    Regions that the model lacks weigh most. The generator then descends another divergence than the critic's, so it is
     never a default.
     """
     return -jnp.exp(q.activation.log_ratio(q.v))

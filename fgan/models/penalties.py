@@ -4,8 +4,6 @@ The critic's output v stands for the log-ratio ℓ and for the variational funct
 new penalty is a function and its entry in PENALTIES.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The two players of an f-GAN: each a network, the optimiser that trains it, and what is its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Kinds of critic, as the config names them: networks from points [n, d] to raw outputs v [n], any real number."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -5,11 +5,9 @@ from the other half. The spline is the rational-quadratic one on [−B, B] of Du
 (section 3.1), the identity outside. Grover, Dhar, Ermon 2018 (Flow-GAN) train a flow under a GAN's loss.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +18,10 @@ from estimators.critics.networks import NONLINEARITIES
 
 BINS = 8
 """Bins of a spline, as many as Durkan et al. 2019 have in their experiments with images."""
-
 BOUND = 4.0
 """B. One coordinate of z in 16,000 lies outside, and few coordinates of data whose deviation is 1."""
-
 FLOOR = 1e-3
 """Smallest width and height of a bin, as a share of 2B, and smallest slope: that of Durkan et al.'s code."""
-
 UNIT = math.log(math.expm1(1.0 - FLOOR))
 """softplus(UNIT) + FLOOR = 1."""
 
@@ -39,7 +34,7 @@ class Spline(NamedTuple):
     slope: jax.Array
 
     @classmethod
-    def of(cls, raw: jax.Array) -> Spline:
+    def of(cls, raw: jax.Array) -> Self:
         """The spline of any real numbers [..., 3·BINS − 1]: widths, heights, inner slopes; 0 is the identity."""
         slope = FLOOR + nn.softplus(raw[..., 2 * BINS :] + UNIT)
         ends = [(0, 0)] * (raw.ndim - 1) + [(1, 1)]

@@ -1,7 +1,5 @@
 """Generators, networks from noise z [n, latent] to points x [n, d], and their kinds, as the config names them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

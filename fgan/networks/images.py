@@ -4,8 +4,6 @@ The convolutions are the compiler's own on accelerators. On CPUs they are matrix
 a scan, XLA's CPU convolution is a naive loop, ten times slower.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -7,8 +7,6 @@ machines that do not understand each other's code. `JAX_COMPILATION_CACHE_DIR` n
 JAX.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fgan.config.fields import ConfigError
+from fgan.config.toml import leaves
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
 from fgan.run.progress import Stopped
@@ -191,10 +192,10 @@ class RunDirectory:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     @property
-    def state(self) -> str | None:
-        """The `state` in ``status.json``; None before the first."""
+    def last_status(self) -> dict[str, Any]:
+        """What ``status.json`` holds; {} before the first."""
         path = self.path / STATUS
-        return json.loads(path.read_text(encoding="utf-8"))["state"] if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
@@ -266,17 +267,9 @@ class RunDirectory:
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
     """Each dotted key outside `changeable` with its value as one line of text."""
-    items = _flatten(tomllib.loads(config_toml))
-    return {key: value for key, value in items if not any(key == c or key.startswith(f"{c}.") for c in changeable)}
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in table.items():
-        name = prefix + (key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key))
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{name}.")
-        else:
-            yield name, json.dumps(value, default=str, sort_keys=True)
+    items = leaves(tomllib.loads(config_toml), quoted=True)
+    kept = ((key, value) for key, value in items if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
+    return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}
 
 
 def _escape(text: str) -> str:

@@ -8,8 +8,6 @@ everything a step changes, and metrics.jsonl is cut back to it. Only timings.jso
 A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence
@@ -141,7 +139,7 @@ class Loop:
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        if restored is None and self.directory.state == "finished":
+        if restored is None and self.directory.last_status.get("state") == "finished":
             raise CheckpointError(
                 f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
                 "--overwrite"

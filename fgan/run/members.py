@@ -5,15 +5,13 @@ numbers too. `config.toml` holds what they share and, where that does not say it
 a field; `data.json` holds what it takes to turn generated points into the user's units without the data.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -40,7 +38,7 @@ class Members:
     copies: int = 0  # how many of the last ones only fill up the program, and count for nothing
 
     @classmethod
-    def of(cls, config: Config) -> Members:
+    def of(cls, config: Config) -> Self:
         """The seeds of a run: seed, seed + 1, …"""
         return cls(config, tuple(range(config.seed, config.seed + config.seeds)))
 
@@ -63,7 +61,7 @@ class Members:
         return to_toml(self.config) + TABLE + "".join(lines)
 
     @classmethod
-    def from_toml(cls, text: str) -> Members:
+    def from_toml(cls, text: str) -> Self:
         """The members in what `to_toml` returned. Raises ConfigError."""
         shared, _, table = text.partition(TABLE)
         config, columns = from_toml(shared), tomllib.loads(table)

@@ -4,8 +4,6 @@ training   its bound (and exact divergence, where it is known) against steps
 samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -42,9 +40,9 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
         if scored and "exact" in scored[0]["scores"][0]:
             exact = np.array([[s.get("exact") for s in r["scores"]] for r in scored], dtype=float)
             error = np.array([[s.get("exact_standard_error") or 0.0 for s in r["scores"]] for r in scored], dtype=float)
-            for i, (value, spread) in enumerate(zip(exact.T, 1.96 * error.T, strict=True)):
+            for i, (value, margin) in enumerate(zip(exact.T, 1.96 * error.T, strict=True)):
                 label = "exact divergence" if i == 0 else None
-                axis.errorbar([r["step"] for r in scored], value, spread, fmt="o", ms=4, color=PALETTE[1], label=label)
+                axis.errorbar([r["step"] for r in scored], value, margin, fmt="o", ms=4, color=PALETTE[1], label=label)
             if (optimum := scored[0]["scores"][0].get("optimum")) is not None:
                 axis.axhline(optimum, color=PALETTE[2], ls="--", label="exact optimum")
         low, high = np.nanpercentile(bounds, [1, 99])

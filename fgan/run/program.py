@@ -1,7 +1,5 @@
 """The compiled part of training: many steps a call, for all members at once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,15 +1,15 @@
 """What a person sees while something long runs, on stderr, and how one stops it: by SIGTERM or SIGINT."""
 
-from __future__ import annotations
-
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fgan.devices import processes
 
 
 class Stopped(RuntimeError):
@@ -25,20 +25,13 @@ def signals() -> Iterator[list[int]]:
     """A list that receives the number of the first SIGTERM or SIGINT; a second one raises KeyboardInterrupt."""
     caught: list[int] = []
 
-    def note(number, _):
+    def note(number: int) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread, as in a notebook's helper: the caller keeps its own handlers
-        before = {}
-    try:
+    with processes.handled(note):
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that the log of an hour has hundreds of them and not thousands
@@ -55,7 +48,7 @@ class Reporter:
         self._begun = self._shown = time.monotonic()
         self._first: int | None = None
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             remaining = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())

@@ -14,8 +14,6 @@ A member that ends diverged has the state `diverged`, and for `step` the first t
 A killed sweep goes on from the last checkpoint of the part it was at.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io
@@ -44,7 +42,6 @@ from fgan.run.progress import Reporter, signals
 
 FIXED = ("seed", "seeds", "log", "parallel")
 """Fields, or tables of them, that are one for the whole sweep."""
-
 MOST = 10_000  # members of a sweep: a guard against lists that multiply to more than was meant
 
 
@@ -99,7 +96,7 @@ def load(path: str | Path) -> Sweep:
 
 def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ...]]:
     known, axes = {name: kind for name, kind, _ in walk(Config())}, {}
-    for name, values in leaves(grid):
+    for name, values in toml.leaves(grid):
         at = place.of(name)
         if name not in known:
             raise ConfigError(f"{at}: unknown key {name!r}: {nearest(name, known)}")
@@ -111,15 +108,6 @@ def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ..
         if len(set(axes[name])) < len(values):
             raise ConfigError(f"{at}: {name} = {values!r}: lists a value twice")
     return axes
-
-
-def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each value that is no table."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 CHANGEABLE = ("parallel",)  # what may differ when a sweep goes on
@@ -259,7 +247,7 @@ class _Running:
             diverged = since >= 0 or scores[i].get("diverged", False)
             state = {"state": "diverged" if diverged else "finished", "step": since if since >= 0 else loop.step}
             metrics = {name: values[i] for name, values in last.items() if name != "step"}
-            kept = {} if diverged else dict(leaves(scores[i]))
+            kept = {} if diverged else dict(toml.leaves(scores[i]))
             flat = {key: value for key, value in kept.items() if key != "seed" and not isinstance(value, list)}
             fields = {name: get(config, name) for name in self.grid} | {"seed": config.seed}
             yield {"line": line, **fields, **state, "part": part.name, "member": i, **metrics, **flat}

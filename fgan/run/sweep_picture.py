@@ -1,7 +1,5 @@
 """The picture of a sweep: its scores against a swept field."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The exact D_f(data‖model) of a generator whose density is known, in the units the networks see, which D_f ignores."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,18 +19,14 @@ from fgan.networks.flows import standard_normal
 
 ON_LINE = 1e-6
 """Largest error of an integral on the line, relative to 1 + D_f."""
-
 IN_PLANE = 1e-4
 """Largest change of an integral in the plane when its step is halved, relative to 1 + D_f. A spline bends at its knots,
 which costs seconds below this."""
-
 MASS = 1e-4
 """Largest error of P's mass that a rule may find."""
-
 EXTENT, POINTS = 9.0, (256, 512, 1024)
 """The square in the plane that holds all but 1e-18 of N(0, I), and the points along a side, at first and at most.
 At the first, 0.07 apart, the rule resolves Gaussians of deviation 0.05."""
-
 DRAWS = 2**16
 """From data and model each, where quadrature is no way: a standard error near 0.002 for js, in about a second."""
 

@@ -3,8 +3,6 @@
 The table `SCORERS` says for each kind of data how generated samples are scored, beside what a perfect sampler scores.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

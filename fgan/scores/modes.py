@@ -15,7 +15,6 @@ from fgan.scores.precision_recall import histogram_kl, same_dimension
 
 WIDTH_RADIUS = 5.0
 """Samples farther than this many sigma from their mode belong to no mode and do not enter its width."""
-
 MINIMUM_FOR_WIDTH = 10
 """Fewer samples than this give no width ratio."""
 

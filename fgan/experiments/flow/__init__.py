@@ -10,8 +10,6 @@ what is best; one has more. Since the density is known, three things that a GAN 
                          (`fgan.models.direct_fit`)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -20,18 +18,18 @@ from typing import Any
 from fgan.config.toml import to_toml
 from fgan.experiments import runs
 from fgan.experiments.flow import measurement, picture, table
-from fgan.experiments.flow.training import CELLS, MODELS, NAMES, TARGETS, Cell, preset
+from fgan.experiments.flow.training import MODELS, NAMES, SETUPS, TARGETS, Setup, preset
 from fgan.experiments.runs import Run
 from fgan.run.directory import RunDirectory
 
 EXPERIMENTS = {"flow": "a flow of known density under six divergences, measured exactly, beside its best fit"}
 
 
-def planned(directory: Path, cells: Sequence[Cell], names: Sequence[str], **options: Any) -> list[Run]:
+def planned(directory: Path, setups: Sequence[Setup], names: Sequence[str], **options: Any) -> list[Run]:
     """Every run: each flow as an f-GAN, then by direct fit, under each divergence."""
     made = []
-    for cell, model, name in product(cells, MODELS, names):
-        config, variant = preset(cell, name, model, **options), "-".join((*cell, model))
+    for setup, model, name in product(setups, MODELS, names):
+        config, variant = preset(setup, name, model, **options), "-".join((*setup, model))
         made.append(Run(config, variant, directory / RunDirectory.default_name(variant, name, config.seed)))
     return made
 
@@ -39,20 +37,20 @@ def planned(directory: Path, cells: Sequence[Cell], names: Sequence[str], **opti
 def results(
     directory: Path,
     *,
-    cells: Sequence[Cell] = CELLS,
+    setups: Sequence[Setup] = SETUPS,
     names: Sequence[str] = NAMES,
     quiet: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Train what is missing, write flow.json in `directory` after every run, return what it holds."""
-    made: list[Run] = planned(directory, cells, names, **options)
+    made: list[Run] = planned(directory, setups, names, **options)
     facts = {
         "names": names,
-        "cells": cells,
+        "cells": setups,
         "models": MODELS,
         "draws": measurement.DRAWS,
         "aims": {"own_is_least": table.OWN_IS_LEAST, "excess": table.EXCESS, "gap": table.CLOSE},
-        "settings": {model: to_toml(preset(cells[0], "js", model, **options)) for model in MODELS},
+        "settings": {model: to_toml(preset(setups[0], "js", model, **options)) for model in MODELS},
         "device": runs.device(),
     }
     return runs.fill(directory / "flow.json", facts, made, measurement.score, measurement.SCORES, quiet)

@@ -1,7 +1,5 @@
 """What is measured of a trained flow: every divergence of its density, and what its critic says of one."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from functools import lru_cache
@@ -16,7 +14,7 @@ from estimators.divergences.bounds import fenchel
 from estimators.divergences.table import divergence
 from fgan.config.schema import Data
 from fgan.data.sources import load
-from fgan.experiments.flow.training import CELLS, NAMES
+from fgan.experiments.flow.training import NAMES, SETUPS
 from fgan.experiments.runs import Run
 from fgan.models.direct_fit import STEP
 from fgan.models.gan import FGAN
@@ -30,7 +28,7 @@ DRAWS, BLOCKS = 2**16, 16  # points of P and of Q that a critic's bound is measu
 SCORES = (*NAMES, "own", "bound", "polished", "gap")
 
 
-@lru_cache(maxsize=len(CELLS))
+@lru_cache(maxsize=len(SETUPS))
 def _laws(target: str, network: Any) -> tuple[density.Law, density.OfModel]:
     """(the target, what makes a distribution of the network's parameters), compiled once."""
     data = load(Data(name=target))  # type: ignore[arg-type]

@@ -1,7 +1,5 @@
 """Pictures of the flow experiment: the densities, and the gap while training."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -16,7 +14,7 @@ from estimators.exact_values.quadrature import in_blocks
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
 from fgan.experiments.flow.measurement import laws
 from fgan.experiments.flow.table import best, number, rows_of
-from fgan.experiments.flow.training import MODELS, Cell
+from fgan.experiments.flow.training import MODELS, Setup
 from fgan.run.directory import RunDirectory
 from fgan.run.members import restore
 
@@ -26,18 +24,18 @@ DOTS = 200  # points along a side of a density's picture
 def densities(path: Path, target: str) -> Path:
     """Draw flow-<target>.png beside flow.json: the target, and each run's first seed, one row a divergence."""
     result = json.loads(path.read_text(encoding="utf-8"))
-    columns = [(Cell(*c), model) for c in result["cells"] if c[0] == target for model in result["models"]]
+    columns = [(Setup(*c), model) for c in result["cells"] if c[0] == target for model in result["models"]]
     names = [n for n in result["names"] if any(n in rows_of(result, *column) for column in columns)]
     side, box = _axes(target)
     with plt.rc_context(STYLE):
         size = (2.5 * (len(columns) + 1), 2.3 * len(names) + 0.8)
         figure, axes = plt.subplots(len(names), len(columns) + 1, figsize=size, squeeze=False)
-        truth = np.exp(_on_grid(_target_density(target), side))
+        truth = np.exp(_on_grid(jax.jit(EXAMPLES[target].log_prob), side))
         for line, name in zip(axes, names, strict=True):
             _density(line[0], truth, truth.max(), box)
             line[0].set_ylabel(name.replace("_", " "), fontsize=10, weight="bold")
-            for axis, (cell, model) in zip(line[1:], columns, strict=True):
-                row = rows_of(result, cell, model).get(name)
+            for axis, (setup, model) in zip(line[1:], columns, strict=True):
+                row = rows_of(result, setup, model).get(name)
                 if row is None or not row["seeds"]:
                     axis.axis("off")
                     continue
@@ -46,8 +44,8 @@ def densities(path: Path, target: str) -> Path:
                 words = "exact ∞" if own is None else f"exact {number(own)}"
                 axis.set_xlabel(words + ("" if bound is None else f", bound {number(bound)}"), fontsize=8)
         axes[0, 0].set_title("data", fontsize=10, weight="bold")
-        for axis, (cell, model) in zip(axes[0, 1:], columns, strict=True):
-            axis.set_title(f"{cell.capacity} flow, {result['models'][model]}", fontsize=10, weight="bold")
+        for axis, (setup, model) in zip(axes[0, 1:], columns, strict=True):
+            axis.set_title(f"{setup.capacity} flow, {result['models'][model]}", fontsize=10, weight="bold")
         figure.suptitle(
             f"{target.replace('_', ' ')}: densities of flows trained under each divergence, covering above, seeking "
             "below\nfirst seed; exact: the named divergence of this density, nats; the same colours everywhere",
@@ -70,10 +68,6 @@ def _on_grid(log_density: Any, points: np.ndarray) -> np.ndarray:
     return in_blocks(log_density, points).reshape(DOTS, DOTS)
 
 
-def _target_density(target: str) -> Any:
-    return jax.jit(EXAMPLES[target].log_prob)
-
-
 def _model_density(directory: Path, points: np.ndarray) -> np.ndarray:
     """log density [DOTS, DOTS] of a run's first seed at points in the target's own units."""
     restored = restore(directory, 0)
@@ -91,18 +85,18 @@ def _density(axis, values: np.ndarray, top: float, box: tuple[float, float, floa
 def gaps(path: Path) -> Path:
     """Draw flow-gap.png beside flow.json: bound and exact value over training, one panel a divergence and flow."""
     result = json.loads(path.read_text(encoding="utf-8"))
-    cells = [Cell(*c) for c in result["cells"] if rows_of(result, c, "fgan")]
+    setups = [Setup(*c) for c in result["cells"] if rows_of(result, c, "fgan")]
     names = result["names"]
     with plt.rc_context(STYLE):
-        size = (2.6 * len(names), 2.3 * len(cells) + 1.0)
-        figure, axes = plt.subplots(len(cells), len(names), figsize=size, squeeze=False)
-        for line, cell in zip(axes, cells, strict=True):
-            rows, direct = (rows_of(result, cell, model) for model in MODELS)
+        size = (2.6 * len(names), 2.3 * len(setups) + 1.0)
+        figure, axes = plt.subplots(len(setups), len(names), figsize=size, squeeze=False)
+        for line, setup in zip(axes, setups, strict=True):
+            rows, direct = (rows_of(result, setup, model) for model in MODELS)
             for axis, name in zip(line, names, strict=True):
                 axis.set_title(name.replace("_", " "), fontsize=9, weight="bold")
                 if name in rows:
                     _gap(axis, RunDirectory(path.parent / rows[name]["directory"]), best(direct.get(name)))
-            line[0].set_ylabel(f"{cell.title.replace(', ', chr(10))}\nnats", fontsize=8)
+            line[0].set_ylabel(f"{setup.title.replace(', ', chr(10))}\nnats", fontsize=8)
         for axis in axes[-1]:
             axis.set_xlabel("step", fontsize=8)
         legend_below(figure, *axes.flat)

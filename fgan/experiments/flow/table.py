@@ -1,7 +1,5 @@
 """The table trained × measured, with the gap and the excess, and the aims that a row misses."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from fgan.experiments import tables
-from fgan.experiments.flow.training import MODELS, NAMES, Cell
+from fgan.experiments.flow.training import MODELS, NAMES, Setup
 
 CLOSE = 0.03  # aim of the gap, a share of the exact value
 EXCESS = dict.fromkeys(NAMES, 0.03) | {"js": 0.01, "squared_hellinger": 0.01}  # aims, nats
 OWN_IS_LEAST = 5  # aim: so many of the six columns have their smallest value on the diagonal
 
 
-def rows_of(result: dict[str, Any], cell: Sequence[str], model: str) -> dict[str, dict[str, Any]]:
+def rows_of(result: dict[str, Any], setup: Sequence[str], model: str) -> dict[str, dict[str, Any]]:
     """Divergence → the row of a flow trained under it; a row that diverged has no seeds."""
-    variant = "-".join((*cell, model))
+    variant = "-".join((*setup, model))
     return {row["divergence"]: row for row in result["rows"] if row["variant"] == variant}
 
 
@@ -53,13 +51,13 @@ def missed(row: dict[str, Any], name: str, fit: float, own_is_least: bool, aims:
 
 def text(result: dict[str, Any]) -> str:
     """Trained × measured for each flow, with the bound, the best fit, and what misses its aim, as text."""
-    return "\n\n".join("\n".join(_lines(result, cell)) for cell in result["cells"] if rows_of(result, cell, "fgan"))
+    return "\n\n".join("\n".join(_lines(result, setup)) for setup in result["cells"] if rows_of(result, setup, "fgan"))
 
 
-def _lines(result: dict[str, Any], cell: Sequence[str]) -> Iterator[str]:
-    rows, direct = (rows_of(result, cell, model) for model in MODELS)
+def _lines(result: dict[str, Any], setup: Sequence[str]) -> Iterator[str]:
+    rows, direct = (rows_of(result, setup, model) for model in MODELS)
     names = [name for name in result["names"] if name in rows]
-    yield f"{Cell(*cell).title}: trained under a row, measured under a column, nats, mean of the seeds"
+    yield f"{Setup(*setup).title}: trained under a row, measured under a column, nats, mean of the seeds"
     heads = "".join(f"{name.replace('squared_', '')[:15]:>16}" for name in names)
     yield f"{'':<19}{heads}{'bound':>10}{'polished':>10}{'gap %':>7}{'best fit':>10}{'excess':>10}  aims missed"
     own_is_least = least(rows)

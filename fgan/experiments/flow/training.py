@@ -1,7 +1,5 @@
 """The flows, their targets, and the setting that trains them, the same for every divergence."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -10,23 +8,20 @@ from fgan.experiments.mode_capture import FIRST_SEED
 
 NAMES = ("pearson", "kl", "squared_hellinger", "js", "total_variation", "reverse_kl")
 """The divergences, from covering to seeking."""
-
 TARGETS = ("wide_ring", "wide_moons")
-
 CAPACITIES: dict[str, dict[str, Any]] = {
     "small": {"layers": 2, "features": (4,)},
     "large": {"layers": 4, "features": (32, 32)},
 }
 """Name → what differs in the generator's config. The small flow cannot represent the targets: under every divergence it
 leaves some mass between their parts."""
-
 MODELS = {"fgan": "f-GAN", "direct_fit": "direct fit"}
 SEEDS, STEPS = 3, 5000
 OUTPUT_BOUND = 6.0  # nats of log-ratio: beyond it a flow on these targets has hardly any mass
 EVALUATIONS = 4  # of the exact divergence in a training
 
 
-class Cell(NamedTuple):
+class Setup(NamedTuple):
     """A flow on a target."""
 
     target: str
@@ -38,11 +33,11 @@ class Cell(NamedTuple):
         return f"{self.target.replace('_', ' ')}, {self.capacity} flow"
 
 
-CELLS = tuple(Cell(target, capacity) for capacity in CAPACITIES for target in TARGETS)
+SETUPS = tuple(Setup(target, capacity) for capacity in CAPACITIES for target in TARGETS)
 
 
 def preset(
-    cell: Cell, name: str, model: str, *, steps: int = STEPS, seed: int = FIRST_SEED, seeds: int = SEEDS
+    setup: Setup, name: str, model: str, *, steps: int = STEPS, seed: int = FIRST_SEED, seeds: int = SEEDS
 ) -> Config:
     """The training run of a flow under a divergence, as an f-GAN or as a direct fit of twice as many steps.
 
@@ -58,8 +53,8 @@ def preset(
         "seed": seed,
         "seeds": seeds,
         "batch": 256,
-        "data": Data(name=cell.target),
-        "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[cell.capacity]),
+        "data": Data(name=setup.target),
+        "generator": Generator(kind="flow", nonlinearity="silu", average=0.99, **CAPACITIES[setup.capacity]),
     }
     descent = Optimizer(learning_rate=5e-3, b1=0.0, b2=0.99, schedule="cosine")
     if model == "direct_fit":

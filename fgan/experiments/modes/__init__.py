@@ -10,8 +10,6 @@ gradient. A js-trained log-ratio ℓ leads the generator through the smoothed st
 the bound of total variation itself is fitted afterwards.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """The fits measured: every seed by quadrature against exact values, the numbers of the median seed on top."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

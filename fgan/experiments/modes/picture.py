@@ -1,7 +1,5 @@
 """The fits as a picture, from covering to seeking."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The fits as text, beside the published numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +11,6 @@ NOTES = {
     "total_variation": "generator trained through the smoothed ratio of a js critic; bound from its own.",
     "neyman": "tanh critic, the others' have silu units.",
 }
-
 SHORT = {"reverse_kl": "rev. kl", "total_variation": "tot. var.", "squared_hellinger": "sq. hell."}
 SHORT |= {"triangular": "triang.", "geometric_js": "geom. js", "alpha(0.5)": "alpha .5"}
 """Column heads, of at most nine letters, for longer names."""

@@ -1,7 +1,5 @@
 """The fits: Gaussian generators trained by f-GANs on mixtures, all seeds at once, the critic polished afterwards."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
