@@ -93,7 +93,8 @@ KINDS = (
     Kind(
         "lower bound only",
         _LOWER,
-        "Critics of twice the rows found clearly more, or networks found what no closed form shows. There may be more.",
+        "Critics of twice the rows found clearly more, or networks found what no closed form shows, or the value rests "
+        "on rows so far out that the other set has none there. There may be more.",
         "Take more rows, or report the lower end.",
     ),
     Kind(
@@ -120,6 +121,13 @@ KINDS = (
         COVERS,
         "A few rows carry most of the weight of this divergence. The interval allows for it, and is wide.",
         "Ask for a bounded divergence, or take more rows.",
+    ),
+    Kind(
+        "which both sets fit",
+        COVERS,
+        "Most of this divergence rests on rows so far out that the other set has none there. Both sets follow t laws, "
+        "and the value and its interval are those of these laws.",
+        "Ask for a bounded divergence, which needs no law.",
     ),
     Kind(
         "heavy tails",

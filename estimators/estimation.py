@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from estimators import heavy_tails, unseen
 from estimators.advice import explanation, verdict
 from estimators.contract import METHODS, Fit, Interval, LogRatio, Request, Scores
 from estimators.density_ratio.folds import unthreaded
@@ -30,7 +31,6 @@ from estimators.samples.arrays import (
 from estimators.samples.matching import matched
 from estimators.samples.planes import Equation, apart, equations, reduced
 from estimators.samples.series import block_length, caution, time_blocks, too_short
-from estimators.unseen import allowed_for
 
 
 class BadArgument(ValueError):
@@ -218,7 +218,7 @@ def _fitted(request: Request, disjoint: str) -> Fit:
         return Fit("exact", [Interval(v, v, v, 0.0, (reason,)) for v in values])
     with unthreaded(request.x.shape[1]):
         fit = METHODS[request.method](request)
-    return fit if fit.method == "counts" else allowed_for(fit, request)
+    return fit if fit.method == "counts" else unseen.allowed_for(heavy_tails.allowed_for(fit, request), request)
 
 
 def check_settings(seed: int, confidence: float, method: str | None = None, methods: Sequence[str] = ()) -> None:

@@ -160,7 +160,11 @@ def _interval(
     bound, bound_error = lower_bound(d, raw, groups)
     return interval._replace(
         warnings=(*filter(None, common), *_cautions(d, interval, n, rows, part), *own),
-        diagnostics={"lower_bound": max(bound, d.value_at_one), "lower_bound_standard_error": bound_error},
+        diagnostics={
+            "lower_bound": max(bound, d.value_at_one),
+            "lower_bound_standard_error": bound_error,
+            "beyond_samples": part,
+        },
     )
 
 
@@ -252,7 +256,7 @@ def _value_and_influence(d: FDivergence, critic: Calibrated) -> tuple[float, np.
     if not d.smooth:
         return _bound(d, critic.raw)
     around = np.stack([_supported(d, critic) + s for s in (-STEP, 0.0, STEP)])
-    low, here, high = _perspective(d, around, critic.share)
+    low, here, high = mixture_integrand(d, around, critic.share)
     slope = (high - low) / (2.0 * STEP)
     gradient = slope @ critic.phi / len(here)
     return d.value_at_one + float(here.mean()), here + critic.scores @ gradient
@@ -260,7 +264,7 @@ def _value_and_influence(d: FDivergence, critic: Calibrated) -> tuple[float, np.
 
 def _supported(d: FDivergence, critic: Calibrated) -> np.ndarray:
     """The log-ratios; where the integrand is steep in them, none beyond ±log n."""
-    limit = critic.log_n if _steep(d) else math.inf
+    limit = critic.log_n if is_steep(d) else math.inf
     return np.clip(critic.log_ratio, -limit, limit)
 
 
@@ -274,22 +278,22 @@ def _unsupported(d: FDivergence, critic: Calibrated) -> tuple[int, float]:
     log_ratio, limit = _supported(d, critic), critic.log_n
     outside = np.abs(log_ratio) >= limit
     ratios = np.stack([log_ratio, np.clip(log_ratio, -limit, limit)])[:, outside]
-    there, at_limit = _perspective(d, ratios, critic.share)
+    there, at_limit = mixture_integrand(d, ratios, critic.share)
     return int(outside.sum()), float(np.abs(there - at_limit).sum()) / len(outside)
 
 
-def _steep(d: FDivergence) -> bool:
+def is_steep(d: FDivergence) -> bool:
     """Whether f̃(r)/(r + 1) grows, towards either end, faster than any power of log r."""
-    ends = _perspective(d, np.array([-40.0, -20.0, 20.0, 40.0]), 0.5)
+    ends = mixture_integrand(d, np.array([-40.0, -20.0, 20.0, 40.0]), 0.5)
     return bool(max(ends[0] / ends[1] if ends[1] > 0.0 else 0.0, ends[3] / ends[2] if ends[2] > 0.0 else 0.0) > 50.0)
 
 
-def _perspective(d: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
+def mixture_integrand(d: FDivergence, log_ratio: np.ndarray, share: float) -> np.ndarray:
     """f̃(r)/(πr + 1 − π) ≥ 0 in float64, whose mean under πP + (1 − π)Q is D_f − f(1)."""
-    return elementwise(_mixture_integrand, d, log_ratio, share)[0]
+    return elementwise(_integrand, d, log_ratio, share)[0]
 
 
-def _mixture_integrand(d: FDivergence, log_ratio: jax.Array, share: float) -> tuple[jax.Array]:
+def _integrand(d: FDivergence, log_ratio: jax.Array, share: float) -> tuple[jax.Array]:
     return (perspective(d)(log_ratio, share),)
 
 
