@@ -122,6 +122,7 @@ class HeldOut(NamedTuple):
         parametric: the held-out blocks, if the log-ratios are to be taken as they are, where sets that hardly overlap
             could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
         learning: how much the last half of the training rows taught the critics.
+        fitted: log-ratios from the references of some critics, on the rows that they were fitted to and on others.
     """
 
     log_p: np.ndarray
@@ -130,6 +131,7 @@ class HeldOut(NamedTuple):
     diagnostics: Mapping[str, Any] = NOTHING
     parametric: list[Rows] | None = None
     learning: Learning | None = None
+    fitted: Sequence[tuple[Scores, Scores]] = ()
 
     @classmethod
     def of(

@@ -142,6 +142,8 @@ def cross_fit(
         by_references = [critic.features.reference for critic in critics[: len(halves)]]
         alone = HeldOut.of(request, parts[: len(halves)], by_references).at(there)
         held_out = held_out._replace(learning=Learning(there, before, held_out.at(there), alone))
+    some = zip(critics, folds[: 2 * FOLLOWED], strict=False)
+    held_out = held_out._replace(fitted=[critic.features.fitted(fold) for critic, fold in some])
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in held_out.each()]
     gap = float(np.mean(diagnostics["trained_bound"]) - np.mean(bounds))
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
@@ -240,6 +242,11 @@ class Features(NamedTuple):
     def reference(self, rows: np.ndarray) -> np.ndarray:
         """The stacked references alone [k]."""
         return self.weights[0] + self.references(rows)[0] @ self.weights[1:]
+
+    def fitted(self, fold: Fold) -> tuple[Scores, Scores]:
+        """The stacked references on the rows that they were fitted to, and on those that chose their weights alone."""
+        train_p, train_q, *others = map(self.reference, fold[:4])
+        return Scores(train_p, train_q), Scores(*others)
 
     def of_references(self, phi: np.ndarray, points: np.ndarray) -> np.ndarray:
         reference = self.weights[0] + phi @ self.weights[1:]
