@@ -22,6 +22,7 @@ from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio import entropies
 from estimators.density_ratio.copulas import of_pairs
 from estimators.density_ratio.folds import Rows, blocks, unthreaded
+from estimators.density_ratio.kraskov import kraskov
 from estimators.density_ratio.plug_in import influence_of_means, lower_bound, plug_in, standard_error
 from estimators.divergences.bounds import donsker_varadhan
 from estimators.divergences.table import DIVERGENCES
@@ -29,7 +30,7 @@ from estimators.estimation import BadArgument, Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
 from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, Samples, as_samples, discrete, row_hashes
-from estimators.samples.columns import written
+from estimators.samples.columns import decimals, written
 from estimators.samples.functions import Relation, dependent_columns, predicted_information, relation
 from estimators.samples.names import Called
 from estimators.samples.objects import names_of
@@ -38,6 +39,7 @@ from estimators.samples.series import block_length, caution, time_blocks
 
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
+FEW = 8  # columns of x and z together in which neighbours are near
 MANY = 4  # columns of x and z in which a network cannot be expected to find all there is
 UNEXPLAINED, LEAST_UNEXPLAINED = 0.05, 0.02
 """Share of the information that networks add to the references, and nats of it, from which on it has no upper end.
@@ -367,9 +369,23 @@ def _by_critics(
         if least > (interval.value if suspected else interval.high):
             words = f"neighbours predict more than the critics found: {which} with at least {least:.2f} nats"
             interval = _open(interval, words)._replace(value=least)
+        interval = _with_neighbours(interval, *sides, request.quantile)
     if method not in BOUNDS:
         interval = _unexplained(interval, made.joint.shape[1])
     return fit._replace(intervals=[interval], diagnostics={**fit.diagnostics, **diagnostics}), request
+
+
+def _with_neighbours(interval: Interval, x: np.ndarray, z: np.ndarray, quantile: float) -> Interval:
+    """The interval up to that of Kraskov's estimate, where that is larger: of few columns, edges and folds that critics
+    learn slowly are plain to neighbours."""
+    if x.shape[1] + z.shape[1] > FEW or any(decimals(column) is not None for side in (x, z) for column in side.T):
+        return interval
+    value, error = kraskov(x, z)
+    interval = interval._replace(diagnostics={**interval.diagnostics, "by_neighbours": value})
+    if value <= interval.value or value + quantile * error <= interval.high:
+        return interval
+    words = f"neighbours show {value:.3g} nats (Kraskov et al. 2004), more than the critics: the interval reaches there"
+    return interval._replace(high=value + quantile * error, warnings=(*interval.warnings, words))
 
 
 def _unexplained(interval: Interval, columns: int) -> Interval:
