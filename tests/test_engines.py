@@ -152,7 +152,7 @@ print(json.dumps(restore(root / "resumed").sample(3).tolist()))
 
 def run(program: str, argument: str, devices: int) -> dict | list:
     """What `program` prints as JSON, in a process of its own with that many virtual CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
     if cache := jax.config.jax_compilation_cache_dir:
         env |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**28)}
