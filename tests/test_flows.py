@@ -38,7 +38,7 @@ def trained(dim: int, seed: int = 0, size: float = 0.7):
 
 def begun(flow):
     """Its parameters at the start, computed in one program."""
-    start = jax.jit(flow.init)(jax.random.key(0), np.zeros((1, flow.dim), np.float32))
+    start = jax.jit(flow.init)(jax.random.key(0), np.zeros((1, flow.dim)))
     return jax.tree.map(np.asarray, start)
 
 
