@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.util
 import os
+from pathlib import Path
 
 # jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -42,10 +43,20 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def released():
-    """Forget compiled programs after each file: they hold gigabytes, and the cache on disk has them."""
+    """Forget compiled programs between files once they fill a gigabyte; until then the files to come use them too."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if resident() > 2**30:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident() -> float:
+    """Bytes of memory that this process holds; beyond any limit where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(autouse=True, scope="session")
