@@ -141,10 +141,14 @@ def plugged_in(d: FDivergence, cells: Cells) -> np.ndarray:
 
 def of_shares(d: FDivergence, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Σ q f(p/q) over the last axis, float64; inf where it is."""
-    k = p.shape[-1]
-    wider = [(0, 0)] * (p.ndim - 1) + [(0, 2 ** max(k - 1, 31).bit_length() - k)]  # few lengths, so few compilations
+    wider = [(0, 0)] * (p.ndim - 1) + [(0, _filling(p.shape[-1]))]
     with jax.enable_x64(True), np.errstate(divide="ignore"):
         return np.asarray(_sum(d)(*(np.log(np.pad(side, wider)) for side in (p, q))))
+
+
+def _filling(k: int) -> int:
+    """How many values to add to k, for few lengths and so few compilations."""
+    return 2 ** max(k - 1, 31).bit_length() - k
 
 
 @lru_cache(maxsize=64)
@@ -185,7 +189,8 @@ def unseen_share(side: np.ndarray, request: Request) -> float:
 
 def influence(d: FDivergence, log_ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first-order influence of a row of P and of Q at each value: f'(u) and f(u) − u f'(u), u = e^ℓ."""
+    k = len(log_ratios)
     with jax.enable_x64(True):
-        u = jnp.exp(jnp.asarray(log_ratios))
+        u = jnp.exp(jnp.asarray(np.pad(log_ratios, (0, _filling(k)))))
         slope = d.prime(u)
-        return np.asarray(slope), np.asarray(d.f(u) - u * slope)
+        return np.asarray(slope)[:k], np.asarray(d.f(u) - u * slope)[:k]
