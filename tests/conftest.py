@@ -11,7 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
-# Most programs here run for milliseconds and take seconds to compile; `make test-slow` runs fully optimised ones.
+# Most programs here run for milliseconds and take seconds to compile; the fixture `optimised` is for the others.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
     # The MLIR emitters, and code generation in 32 parts, are most of the compile time of a small program on a CPU.
@@ -70,6 +70,18 @@ def parsed_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "mnist_data", functools.cache(data.mnist_data))
         yield
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Compile with all optimisations, in processes that the test starts too: what runs for minutes pays for it."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # read by processes only when they start
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_the_compared_divergences_are_in_the_table():
 
 
 @pytest.mark.slow
-def test_two_divergences_capture_every_mode_by_their_own_gradient_in_a_minute(tmp_path):
+def test_two_divergences_capture_every_mode_by_their_own_gradient_in_a_minute(optimised, tmp_path):
     """reverse_kl and neyman, which weigh samples between modes most: a short preset run, scored on 50,000 samples."""
     names, short = ("reverse_kl", "neyman"), partial(preset, RING, steps=1500, seeds=1)
     assert not any(build(short(name), load_data(short(name).data)).notes for name in names)
