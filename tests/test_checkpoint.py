@@ -360,7 +360,7 @@ def test_kill_at_random_times(tmp_path):
     """Two virtual devices write, one reads; each process takes the dead one's lock and goes on where it was."""
     moments = random.Random(0)
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         "PYTHONPATH": str(Path(checkpoint.__file__).parents[1]),
     }
     reached = 0

@@ -76,7 +76,7 @@ print(json.dumps({engine: {name: updates(CASES[name], engine) for name in names}
 
 def on_cpus(*names: str) -> dict:
     """The update that each all-reduce of a step belongs to, by engine and case, on 8 virtual CPU devices."""
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PROGRAM, *names]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=500)

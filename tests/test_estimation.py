@@ -103,7 +103,7 @@ def fits(short) -> dict[tuple[str, str], est.Estimate]:
         return trained[objective]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural, "SCHEDULE", Schedule(rounds=8, batch=64))
+        patch.setattr(neural, "SCHEDULE", Schedule(rounds=6, batch=64))
         patch.setattr(neural, "cross_fit", once)
         found = {m: est.estimate(*samples, NAMES, method=m, confidence=0.999) for m in ("auto", *FITTED)}
     return {(m, e.divergence): e for m, estimates in found.items() for e in estimates}

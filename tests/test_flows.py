@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import estimators as est
 from estimators.exact_values.monte_carlo import defensive
@@ -27,43 +28,61 @@ from fgan.scores import density
 def trained(dim: int, seed: int = 0, size: float = 0.7):
     """(flow, parameters): one far from the identity."""
     flow = Flow(2, (16,), "tanh", dim)
-    start = flow.init(jax.random.key(seed), jnp.zeros((1, dim)))
-    leaves, shape = jax.tree.flatten(start)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    moved = [a + size * jax.random.normal(k, a.shape) / math.sqrt(max(a.shape[0], 4)) for a, k in zip(leaves, keys)]
-    return flow, jax.tree.unflatten(shape, moved)
+    rng = np.random.default_rng(seed)
+
+    def moved(a):
+        return a + size / math.sqrt(max(a.shape[0], 4)) * rng.normal(size=a.shape).astype(np.float32)
+
+    return flow, jax.tree.map(moved, begun(flow))
+
+
+def begun(flow):
+    """Its parameters at the start, computed in one program."""
+    start = jax.jit(flow.init)(jax.random.key(0), np.zeros((1, flow.dim)))
+    return jax.tree.map(np.asarray, start)
 
 
 def test_a_spline_of_zeros_is_the_identity():
-    x = jnp.linspace(-6.0, 6.0, 101)
-    y, log_slope = forward(Spline.of(jnp.zeros((101, 3 * BINS - 1))), x)
+    x = np.linspace(-6.0, 6.0, 101, dtype=np.float32)
+    y, log_slope = jax.jit(forward)(jax.jit(Spline.of)(np.zeros((101, 3 * BINS - 1), np.float32)), x)
     np.testing.assert_allclose(y, x, atol=2e-6)
     np.testing.assert_allclose(log_slope, 0.0, atol=2e-6)
 
 
 def test_a_spline_increases_and_its_inverse_and_slope_are_its_own():
     with jax.enable_x64(True):
-        x = jnp.linspace(-1.2 * BOUND, 1.2 * BOUND, 4001)
-        raw = jnp.broadcast_to(2.0 * jax.random.normal(jax.random.key(3), (3 * BINS - 1,), jnp.float64), (4001, 23))
-        s = Spline.of(raw)
-        y, log_slope = forward(s, x)
-        assert (jnp.diff(y) > 0.0).all()
-        back, same = inverse(s, y)
+        x = np.linspace(-1.2 * BOUND, 1.2 * BOUND, 4001)
+        raw = np.broadcast_to(2.0 * np.random.default_rng(3).normal(size=3 * BINS - 1), (4001, 3 * BINS - 1))
+
+        @jax.jit
+        def computed(x, raw):
+            s = Spline.of(raw)
+            y, log_slope = forward(s, x)
+            slope = jax.vmap(jax.grad(lambda v, r: forward(Spline.of(r), v)[0]))(x, raw)
+            return y, log_slope, inverse(s, y), slope
+
+        y, log_slope, (back, same), slope = computed(x, raw)
+        assert (np.diff(y) > 0.0).all()
         np.testing.assert_allclose(back, x, atol=1e-9)
         np.testing.assert_allclose(same, log_slope, atol=1e-7)
-        slope = jax.vmap(jax.grad(lambda v, r: forward(Spline.of(r), v)[0]))(x, raw)
-        np.testing.assert_allclose(jnp.log(slope), log_slope, atol=1e-9)
+        np.testing.assert_allclose(np.log(slope), log_slope, atol=1e-9)
 
 
 def test_density_is_that_of_the_map_by_the_change_of_variable():
     dim = 3
     with jax.enable_x64(True):
         flow, p = trained(dim)
-        p = jax.tree.map(lambda a: a.astype(jnp.float64), p)
-        z = jax.random.normal(jax.random.key(5), (64, dim), jnp.float64)
-        jacobian = jax.jit(jax.vmap(jax.jacobian(lambda v: flow.apply(p, v[None])[0])))(z)
-        expected = jax.scipy.stats.norm.logpdf(z).sum(1) - jnp.linalg.slogdet(jacobian)[1]
-        np.testing.assert_allclose(flow.apply(p, flow.apply(p, z), method="log_prob"), expected, atol=1e-7)
+        p = jax.tree.map(lambda a: a.astype(np.float64), p)
+        z = np.random.default_rng(5).normal(size=(64, dim))
+
+        @jax.jit
+        def computed(z):
+            jacobian = jax.vmap(jax.jacobian(lambda v: flow.apply(p, v[None])[0]))(z)
+            return jacobian, flow.apply(p, flow.apply(p, z), method="log_prob")
+
+        jacobian, found = computed(z)
+        expected = scipy.stats.norm.logpdf(z).sum(1) - np.linalg.slogdet(jacobian)[1]
+        np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -130,7 +149,7 @@ def test_beyond_the_plane_the_value_comes_with_its_standard_error():
         draw=lambda key, n: np.asarray(jax.random.normal(key, (n, 3))) + m[None],
     )
     flow = Flow(2, (4,), "tanh", 3)
-    start = density.OfModel(flow, 3)(flow.init(jax.random.key(0), jnp.zeros((1, 3))))
+    start = density.OfModel(flow, 3)(begun(flow))
     (found,) = density.exact(shifted, start, est.divergence("kl"))
     assert found.method == "monte_carlo" and 0.0 < found.standard_error < 0.02
     assert abs(found.value - 0.5 * m @ m) < 4.0 * found.standard_error
@@ -158,8 +177,7 @@ def test_at_the_start_a_flow_is_the_standard_normal():
     config = replace(Config(), {"generator.kind": "flow", "data.name": "mixture_1d"})
     data = load(config.data)
     flow = Flow(4, (16,), "tanh", 1)
-    start = flow.init(jax.random.key(0), jnp.zeros((1, 1)))
-    (found,) = density.exact(density.of_data(data), density.OfModel(flow, 1)(start), est.divergence("js"))
+    (found,) = density.exact(density.of_data(data), density.OfModel(flow, 1)(begun(flow)), est.divergence("js"))
     offset, scale = data.offset[0], data.scale[0]
     log_q = lambda x: jax.scipy.stats.norm.logpdf((x - offset) / scale) - np.log(scale)  # noqa: E731
     assert found.value == pytest.approx(

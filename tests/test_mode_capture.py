@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fgan.config.checks import check
+from fgan.config.schema import replace
 from fgan.config.toml import load, to_toml
 from fgan.data.sources import load as load_data
 from fgan.experiments import mode_capture, plots, runs
@@ -48,12 +49,19 @@ def test_a_perfect_sampler_reaches_every_aim(task):
     assert found["trial_kl"] == pytest.approx(floor, abs=4 * floor * (2 / (k - 1) / mode_capture.TRIALS) ** 0.5)
 
 
+def shrink(patch) -> None:
+    """A table of one divergence by the preset and one variant, with networks of a few units."""
+    few = {"generator.features": (8,), "critic.features": (8,), "critic.frequencies": 2}
+    patch.setattr(mode_capture, "preset", lambda *task, **options: replace(preset(*task, **options), few))
+    patch.setattr(mode_capture, "COMPARED", {"kl_gradient": ("neyman",)})
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A table of one divergence by the preset and one variant, barely trained."""
+    """Such a table, barely trained."""
     directory = tmp_path_factory.mktemp("ring")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mode_capture, "COMPARED", {"kl_gradient": ("neyman",)})
+        shrink(patch)
         patch.setattr(runs, "POLL", 0.1)
         result = mode_capture.results(RING, directory, names=("neyman",), steps=20, seeds=1, quiet=True)
     return directory, result
@@ -79,7 +87,7 @@ def test_a_table_is_written_and_drawn(small):
 
 def test_a_finished_table_trains_nothing_again(small, monkeypatch):
     directory, result = small
-    monkeypatch.setattr(mode_capture, "COMPARED", {"kl_gradient": ("neyman",)})
+    shrink(monkeypatch)
     monkeypatch.setattr(runs, "start", lambda *_: pytest.fail("a finished run was started"))
     options = {"names": ("neyman",), "steps": 20, "seeds": 1, "quiet": True}
     assert mode_capture.results(RING, directory, **options) == result
@@ -98,7 +106,7 @@ def test_the_compared_divergences_are_in_the_table():
 
 
 @pytest.mark.slow
-def test_two_divergences_capture_every_mode_by_their_own_gradient_in_a_minute(tmp_path):
+def test_two_divergences_capture_every_mode_by_their_own_gradient_in_a_minute(optimised, tmp_path):
     """reverse_kl and neyman, which weigh samples between modes most: a short preset run, scored on 50,000 samples."""
     names, short = ("reverse_kl", "neyman"), partial(preset, RING, steps=1500, seeds=1)
     assert not any(build(short(name), load_data(short(name).data)).notes for name in names)

@@ -13,7 +13,7 @@ from estimators.contract import Fit, Request
 from estimators.density_ratio.folds import BLOCKS, HeldOut, Rows, blocks
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
-from estimators.methods.neural import DECAYS, Schedule, fit_folds
+from estimators.methods.neural import DECAYS, Schedule, compiled_training
 from estimators.samples.arrays import DataError
 
 SIZE, DIM = 60, 2
@@ -103,11 +103,11 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
 
 def test_a_shape_is_compiled_once():
     fit()
-    before = fit_folds._cache_size()
+    before = compiled_training()._cache_size()
     for seed in (5, 6):
         neural.estimate(request(*normals(seed), seed=seed))
         neural.estimate(request(*normals(seed, shift=9.0), "pearson", seed=seed))
-    assert fit_folds._cache_size() == before
+    assert compiled_training()._cache_size() == before
 
 
 def test_blocks_that_differ_by_a_row_lose_one_at_most():
@@ -151,7 +151,7 @@ def test_more_rows_than_are_used_are_cut_to_as_many(monkeypatch):
     monkeypatch.setattr(neural, "MOST", 20)
 
     def fit_critics(folds, *_):
-        return [lambda rows, pad: rows[:, 0]] * len(folds), {"folds": folds, "trained_bound": [0.0]}
+        return [Numbered(0)] * len(folds), {"folds": folds, "trained_bound": [0.0]}
 
     monkeypatch.setattr(neural, "fit_critics", fit_critics)
     figures = neural.cross_fit(request(*normals(0)), CUT).diagnostics
@@ -222,3 +222,10 @@ def test_the_rows_of_two_blocks_are_followed_from_half_of_the_rows_to_all(monkey
     np.testing.assert_array_equal(learning.now.log_p, critics)
     np.testing.assert_array_equal(learning.before.log_q, CRITICS + critics)
     np.testing.assert_array_equal(learning.references.log_p, -critics)
+
+
+def test_options_of_the_compiler_that_are_not_known_are_left_out(monkeypatch):
+    monkeypatch.setattr(neural, "QUICK", {"xla_no_such_option": True})
+    assert neural.quick_options.__wrapped__() == {}
+    monkeypatch.undo()
+    assert neural.quick_options.__wrapped__() == neural.QUICK

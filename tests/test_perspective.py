@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.integrate import quad
 
 from estimators.divergences.generator import from_generator
 from estimators.divergences.perspective import log_perspective, perspective
@@ -82,12 +81,12 @@ def test_its_mean_under_the_mixture_is_the_divergence(x64):
     """E_M[f̃(r)/(πr + 1 − π)] with M = πP + (1 − π)Q, for the KL of two normals."""
     p, q, weight = stats.norm(0.4, 0.8), stats.norm(-0.2, 1.0), 0.3
 
-    def integrand(x):
-        m = weight * p.pdf(x) + (1.0 - weight) * q.pdf(x)
-        return m * float(perspective(divergence("kl"))(jnp.asarray(p.logpdf(x) - q.logpdf(x)), weight))
-
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    x = 8.0 * nodes
+    m = weight * p.pdf(x) + (1.0 - weight) * q.pdf(x)
+    found = perspective(divergence("kl"))(jnp.asarray(p.logpdf(x) - q.logpdf(x)), weight)
     exact = math.log(1.0 / 0.8) + (0.8**2 + 0.6**2) / 2.0 - 0.5
-    assert quad(integrand, -8.0, 8.0, epsabs=1e-9)[0] == pytest.approx(exact, abs=1e-8)
+    assert 8.0 * np.sum(weights * m * found) == pytest.approx(exact, abs=1e-8)
 
 
 def test_it_may_be_made_while_jax_traces(x64):

@@ -46,7 +46,7 @@ def free_port() -> int:
 
 def start(folder: Path, devices: int, *words: str) -> subprocess.Popen:
     """`fgan train` with that many virtual devices, in a session of its own."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "fgan", "train", str(folder / "config.toml"), "--quiet", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.feature_selection import mutual_info_regression
 
-from estimators.density_ratio.kraskov import kraskov
 from estimators.density_ratio.copulas import in_components
+from estimators.density_ratio.kraskov import kraskov
 from estimators.distributions.elliptical import Gaussian
 from estimators.tasks.random_pairs import MOST, STRUCTURES, correlation, random_pair
 

@@ -69,7 +69,7 @@ def test_blocks_are_stretches_of_two_correlation_times():
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, batch=64))
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=3, round_steps=20, batch=32))
 
 
 def test_two_stretches_of_one_series_are_told_to_depend_and_intervals_in_time_hold_zero(short):

@@ -79,7 +79,8 @@ def estimate(request: Request) -> Fit:
         return np.where(values[at] == hashes, log_ratios[at], math.log(len(at_q) / len(at_p)))
 
     def interval(d: FDivergence) -> Interval:
-        slope, conjugate = tangent(d, log_ratios)
+        filled = np.pad(log_ratios, (0, _filling(len(log_ratios))))
+        slope, conjugate = (side[: len(log_ratios)] for side in tangent(d, filled))
         on_rows = influence_of_means(slope[at_p], -conjugate[at_q])
         wider = 1.0
         if request.groups is not None:
@@ -140,10 +141,14 @@ def plugged_in(d: FDivergence, counts: Counts) -> np.ndarray:
 
 def of_shares(d: FDivergence, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Σ q f(p/q) over the last axis, float64; inf where it is."""
-    k = p.shape[-1]
-    wider = [(0, 0)] * (p.ndim - 1) + [(0, 2 ** max(k - 1, 31).bit_length() - k)]  # few lengths, so few compilations
+    wider = [(0, 0)] * (p.ndim - 1) + [(0, _filling(p.shape[-1]))]
     with jax.enable_x64(True), np.errstate(divide="ignore"):
         return np.asarray(_sum(d)(*(np.log(np.pad(side, wider)) for side in (p, q))))
+
+
+def _filling(k: int) -> int:
+    """How many values to add to k, for few lengths and so few compilations."""
+    return 2 ** max(k - 1, 31).bit_length() - k
 
 
 @lru_cache(maxsize=64)
