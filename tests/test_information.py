@@ -10,6 +10,7 @@ import estimators as est
 from estimators import information
 from estimators.contract import Scores
 from estimators.density_ratio.folds import HeldOut
+from estimators.distributions.product import AdditiveNoise
 from estimators.estimation import BadArgument
 from estimators.information import INFORMATION, pairs
 from estimators.methods import neural
@@ -301,3 +302,24 @@ def test_a_pair_with_nan_is_dropped_whole(monkeypatch):
     np.testing.assert_array_equal(seen[0][0], x[kept])
     np.testing.assert_array_equal(seen[0][1], z[kept])
     assert any("dropped 1 of 30" in w for w in e.warnings)
+
+
+# --- few rows, sharp edges --------------------------------------------------------------------------------------------
+
+
+def test_neighbours_reach_where_critics_of_few_rows_do_not():
+    """X and X + uniform noise: the edges are plain to neighbours, where critics of a few hundred rows miss them."""
+    joint = AdditiveNoise(epsilon=0.4)
+    x, z = np.split(joint.sample(np.random.default_rng(11), 300), 2, axis=1)
+    truth = joint.mutual_information()
+    found = est.mutual_information(x, z)
+    assert found.low < truth < found.high
+    assert found.diagnostics["by_neighbours"] == pytest.approx(truth, abs=0.2)
+    assert "by_neighbours" not in est.mutual_information(np.round(x, 1), z).diagnostics
+
+
+def test_few_rows_of_many_columns_have_no_upper_end():
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(60, 8))
+    found = est.mutual_information(x, x @ np.linalg.qr(rng.normal(size=(8, 8)))[0] + rng.normal(size=(60, 8)))
+    assert found.high == math.inf and found.trust == "lower bound only"

@@ -12,7 +12,17 @@ from scipy.integrate import quad
 import estimators as est
 from estimators.contract import Interval, Request, Scores
 from estimators.density_ratio.folds import HeldOut, Rows
-from estimators.density_ratio.plug_in import REST, STEEPEST, UNCHANGED, Calibrated, _followed, lower_bound, plug_in
+from estimators.density_ratio.plug_in import (
+    REST,
+    STEEPEST,
+    UNCHANGED,
+    UNSEEN,
+    Calibrated,
+    _fallen_short,
+    _followed,
+    lower_bound,
+    plug_in,
+)
 from estimators.estimation import Estimate
 
 SUPPORT = (-14.0, 14.0)
@@ -370,3 +380,65 @@ def test_the_interval_goes_on_where_critics_of_twice_the_rows_took_the_value(nam
     low = max(now - 0.01 + (REST * (now - was) if "more" in before else 0.0), 0.0)
     assert (e.low, e.high) == pytest.approx((low, high), rel=1e-5)
     assert any("lower bound only" in w for w in e.warnings) == (before == "much less") and len(e.warnings) <= 1
+
+
+# --- what rows are too few for ----------------------------------------------------------------------------------------
+
+
+def fallen_short(name: str, gain: float, rows: int = 400, columns: int = 4, high: float = 0.5) -> Interval:
+    """The interval [0.1, high], where a reference fitted to its own rows separates them by `gain` more than others."""
+    rng = np.random.default_rng(5)
+    p, q = rng.normal(0.5, 1.0, rows), rng.normal(-0.5, 1.0, rows)
+    fitted = [(Scores(p + gain, q - gain), Scores(p, q))] * 2
+    return _fallen_short(est.divergence(name), Interval(0.3, 0.1, high, 0.1), fitted, columns)
+
+
+def test_the_upper_end_goes_as_much_farther_as_references_lack_and_the_lower_stays():
+    plain, lacking = (fallen_short("kl", gain) for gain in (0.0, 0.5))
+    unseen = UNSEEN * 2.0 / 400.0
+    assert plain.high == pytest.approx(0.5 + unseen) and plain.diagnostics["lacking_of_references"] == 0.0
+    assert lacking.high == pytest.approx(0.5 + unseen + lacking.diagnostics["lacking_of_references"])
+    assert 0.1 < lacking.diagnostics["lacking_of_references"] < 1.0
+    assert plain[:2] == lacking[:2] == (0.3, 0.1)
+    assert fallen_short("kl", -0.5).high == plain.high
+
+
+def test_what_no_reference_shows_is_in_proportion_to_the_curvature_and_falls_with_the_rows():
+    def unseen(name, **options):
+        return fallen_short(name, 0.0, **options).high - 0.5
+
+    assert unseen("js") == pytest.approx(0.25 * unseen("kl"))
+    assert unseen("kl", rows=1600) == pytest.approx(0.25 * unseen("kl"))
+    assert unseen("kl", columns=16) == pytest.approx(2.0 * unseen("kl"))
+
+
+def test_half_of_what_a_fit_gains_on_its_own_rows_is_what_it_lacks_on_others():
+    """The linear discriminant of k columns lacks about k/2n of kl on each side: the law the allowance rests on."""
+    k, n, draws = 8, 200, 60
+    own, others = [], []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(0.2, 1.0, (n, k)), rng.normal(0.0, 1.0, (n, k))
+        means = x.mean(axis=0), y.mean(axis=0)
+        slope, centre = means[0] - means[1], 0.5 * (means[0] + means[1])
+        fresh = rng.normal(0.2, 1.0, (4 * n, k)), rng.normal(0.0, 1.0, (4 * n, k))
+        for rows, into in (((x, y), own), (fresh, others)):
+            into.append(lower_bound(est.divergence("kl"), Scores(*((side - centre) @ slope for side in rows)))[0])
+    truth = 0.5 * k * 0.2**2
+    lacking = 0.5 * (np.mean(own) - np.mean(others))
+    assert np.mean(others) + lacking == pytest.approx(truth, abs=3.0 * np.std(own) / math.sqrt(draws))
+    assert lacking > 5.0 * np.std(others) / math.sqrt(draws)
+
+
+@pytest.mark.parametrize("name", ["kl", "js"])
+def test_with_very_few_rows_a_column_there_is_no_upper_end(name):
+    found = fallen_short(name, 0.0, rows=19, columns=4)
+    assert found.high == est.divergence(name).upper_limit() and "lower bound only" in found.warnings[-1]
+    assert fallen_short("kl", 0.0, rows=20, columns=4).high < 1.0
+
+
+def test_no_interval_ends_below_what_a_divergence_can_be():
+    """A critic that is wrong everywhere: the bound of total variation is far below 0, where the truth cannot be."""
+    rng = np.random.default_rng(8)
+    wrong = plugged(rng.normal(-1.0, 1.0, 400), rng.normal(1.0, 1.0, 400), ["total_variation"])[0]
+    assert wrong.value < -0.5 and wrong.high > 0.0
