@@ -616,6 +616,7 @@ def test_a_value_that_many_rows_share_is_no_group(short):
     e = est.estimate(sample(0.8, 0.0), sample(0.5, 0.5), "kl")
     truth = 0.8 * math.log(0.8 / 0.5) + 0.2 * (math.log(0.2 / 0.5) + 0.125)
     assert e.low <= truth <= e.high and e.standard_error < 0.03
+    assert e.warnings == () and e.trust == "interval covers"
 
 
 def test_many_pairs_have_the_estimates_that_each_has_alone():

@@ -276,25 +276,26 @@ def discrete(*sets: np.ndarray) -> bool:
     return all(decimals(column) is not None for column in pooled.T) or 2 * len(everywhere) > len(distinct)
 
 
+def at_atoms(pooled: np.ndarray) -> np.ndarray:
+    """Which of the rows [n, d] are at an atom, bool: a value with few decimals that `ATOM` of them have, such as 0 or a
+    limit of the scale. Rows at an atom are no sign of each other."""
+    _, first, labels, counts = np.unique(row_hashes(pooled), return_index=True, return_inverse=True, return_counts=True)
+    often = np.flatnonzero(counts >= max(ATOM * len(pooled), FEWEST_AT_ATOM))
+    return np.isin(labels, often[written(pooled[first[often]]).all(axis=1)])
+
+
 def twins(x: Samples, y: Samples) -> Groups | None:
     """Labels of the rows of x and of y, the same for copies of one row, which keep these in one fold; None without any.
 
-    Equal rows are copies, in one set or in both, unless the law is discrete or the row an atom: a value with few
-    decimals that `ATOM` of all rows have, such as 0 or a limit of the scale. Rows at an atom are no sign of each other.
+    Equal rows are copies, in one set or in both, unless the law is discrete or the rows are at an atom.
     """
-    p, q = row_hashes(x.values), row_hashes(y.values)
-    distinct, first, labels, counts = np.unique(
-        np.concatenate([p, q]), return_index=True, return_inverse=True, return_counts=True
-    )
-    if counts.max() == 1 or discrete(x.values, y.values):
-        return None
+    pooled, n = np.concatenate([x.values, y.values]), len(x.values)
+    distinct, labels = np.unique(row_hashes(pooled), return_inverse=True)
     rows = len(labels)
-    often = np.flatnonzero(counts >= max(ATOM * rows, FEWEST_AT_ATOM))
-    pooled = np.concatenate([x.values, y.values])
-    atoms = often[written(pooled[first[often]]).all(axis=1)]
-    alone = np.isin(labels, atoms)
-    labels = np.where(alone, len(distinct) + np.arange(rows), labels)
-    groups = labels[: len(p)], labels[len(p) :]
+    if len(distinct) == rows or discrete(x.values, y.values):
+        return None
+    labels = np.where(at_atoms(pooled), len(distinct) + np.arange(rows), labels)
+    groups = labels[:n], labels[n:]
     spread = min(len(np.unique(side)) for side in groups) >= FEWEST_GROUPS
     return groups if spread and len(np.unique(labels)) < rows else None
 
@@ -302,13 +303,14 @@ def twins(x: Samples, y: Samples) -> Groups | None:
 def _repetitions(x: Samples, y: Samples) -> Iterator[str]:
     p, q = row_hashes(x.values), row_hashes(y.values)
     values_repeat = discrete(x.values, y.values)  # as they must, in independent rows
-    for name, hashes in () if values_repeat else ((x.name, p), (y.name, q)):
-        if repeated := len(hashes) - len(np.unique(hashes)):
+    alone_p, alone_q = np.split(~at_atoms(np.concatenate([x.values, y.values])), [len(p)])
+    for name, hashes, alone in () if values_repeat else ((x.name, p, alone_p), (y.name, q, alone_q)):
+        if repeated := alone.sum() - len(np.unique(hashes[alone])):
             yield f"{name}: {repeated} of {len(hashes)} rows repeat an earlier row; estimates assume independent draws"
     if same_content(x.values, y.values) and (np.array_equal(p, q) or not values_repeat):
         order = "" if np.array_equal(p, q) else ", in another order"
         yield f"{x.name} and {y.name} have the same content{order}: every divergence between them is 0"
-    elif not values_repeat and (shared := np.isin(p, q).sum()):
+    elif not values_repeat and (shared := np.isin(p[alone_p], q).sum()):
         yield f"{shared} of {len(p)} rows of {x.name} also occur in {y.name}: the sets are not independent"
 
 
