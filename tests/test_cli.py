@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 from test_config import TABLES
 from tyro.conf import Positional
 
@@ -232,6 +234,16 @@ def test_the_table_shows_the_lower_bound_and_the_checks(fgan, pair, answer):
         "checks: mean p/q on Q 1.5 (ideal 1)",
         "trust: interval covers",
     ]
+
+
+def test_a_terminal_is_told_what_estimate_does_meanwhile(fgan, pair, answer, monkeypatch):
+    """Without a terminal nothing is: errors then are one line."""
+    from fgan.cli import estimate as command
+
+    assert fgan("estimate", *pair).err == ""
+    terminal = partial(Console, force_terminal=True, width=200)
+    monkeypatch.setattr(command, "Console", terminal)
+    assert "40 and 40 rows: fitting" in fgan("estimate", *pair).err  # before, for milliseconds, what it reads
 
 
 def test_groups_reach_the_estimate_as_words_or_numbers(fgan, pair, answer, tmp_path):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from rich.console import Console
+from rich.markup import escape
 from tyro.conf import Positional, arg
 
 from estimators.advice import explanation
@@ -58,16 +60,19 @@ class Command(Base):
 
     def __call__(self) -> None:
         self._check()
-        require_device()
-        from estimators.estimation import estimate
-        from estimators.samples.files import read_samples
+        with Console(stderr=True).status(f"reading {escape(self.p)} and {escape(self.q)}") as status:  # on a terminal
+            require_device()
+            from estimators.estimation import estimate
+            from estimators.samples.files import read_samples
 
-        names = ("key", "nan_policy", "flatten", "drop", "categorical")
-        reading = {name: getattr(self, name) for name in names}
-        p, q = (read_samples(file, absent_ok=True, **reading) for file in (self.p, self.q))
-        divergences = "all" if self.divergences == ("all",) else list(self.divergences)
-        options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
-        estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
+            reading = ("key", "nan_policy", "flatten", "drop", "categorical")
+            p, q = (read_samples(file, **{name: getattr(self, name) for name in reading}) for file in (self.p, self.q))
+            status.update(
+                f"{len(p.values)} and {len(q.values)} rows: fitting; the first of its shape compiles for seconds"
+            )
+            divergences = "all" if self.divergences == ("all",) else list(self.divergences)
+            options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
+            estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
         sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
         if self.json:
             print(json.dumps({"estimates": [e.as_json() for e in estimates]} | sizes, allow_nan=False))
