@@ -47,7 +47,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def released():
-    """Forget compiled programs between files once they fill memory, a megabyte each; until then the next files use them.
+    """Forget compiled programs between files once they, a megabyte each, fill memory; until then later files use them.
 
     What is freed lies in small pieces, which the C library keeps until asked.
     """
