@@ -1,5 +1,6 @@
 """What every test shares: the CPU, no display, no silent broadcasting, a compilation cache, float32 and float64."""
 
+import ctypes
 import functools
 import gc
 import importlib.util
@@ -25,6 +26,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+MOST = 5 * 2**27
+"""Bytes that a process may hold when it starts on another file, some of which need 1.3 GB more."""
+
 settings.register_profile("reproducible", deadline=None, derandomize=True, database=None)
 settings.load_profile("reproducible")
 
@@ -43,11 +47,22 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def released():
-    """Forget compiled programs between files once they fill a gigabyte; until then the files to come use them too."""
+    """Forget compiled programs between files once they, a megabyte each, fill memory; until then later files use them.
+
+    What is freed lies in small pieces, which the C library keeps until asked.
+    """
     yield
-    if resident() > 2**30:
+    trim()
+    if resident() > MOST:
         jax.clear_caches()
         gc.collect()
+        trim()
+
+
+def trim() -> None:
+    """Give the system back what the C library holds free, where that is the GNU one."""
+    if give := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        give(0)
 
 
 def resident() -> float:
