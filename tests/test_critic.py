@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from estimators.critics.early_stopping import Fold, Schedule
 from estimators.density_ratio.folds import blocks, cross_fits
 from estimators.methods import neural
-from estimators.methods.neural import Critic, Fold, Schedule, fit_critics
+from estimators.methods.neural import Critic, fit_critics
 
 SIZE = 60
 

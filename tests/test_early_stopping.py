@@ -5,9 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from estimators.critics import early_stopping
+from estimators.critics.early_stopping import (
+    GAIN,
+    QUICK,
+    Fold,
+    Objective,
+    Schedule,
+    compiled_training,
+    fit_folds,
+    outputs,
+    quick_options,
+)
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.table import DIVERGENCES
-from estimators.methods.neural import GAIN, Fold, Objective, Schedule, compiled_training, fit_folds, outputs
 
 CRITICS, ROWS, POINTS = 3, 40, 2
 SCHEDULE = Schedule(rounds=30, round_steps=5, batch=16, patience=2)
@@ -52,3 +63,9 @@ def test_a_shape_is_compiled_once():
     before = compiled_training()._cache_size()
     fit_folds(jax.random.key(1), folds(1, shift=3.0), OBJECTIVES[0], SCHEDULE)
     assert compiled_training()._cache_size() == before
+
+
+def test_options_of_the_compiler_that_are_not_known_are_left_out(monkeypatch):
+    assert quick_options.__wrapped__() == QUICK
+    monkeypatch.setattr(early_stopping, "QUICK", {"xla_no_such_option": True})
+    assert quick_options.__wrapped__() == {}

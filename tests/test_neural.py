@@ -10,10 +10,10 @@ import pytest
 
 import estimators as est
 from estimators.contract import Fit, Request
+from estimators.critics.early_stopping import DECAYS, Schedule, compiled_training
 from estimators.density_ratio.folds import BLOCKS, HeldOut, Rows, blocks
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
-from estimators.methods.neural import DECAYS, Schedule, compiled_training
 from estimators.samples.arrays import DataError
 
 SIZE, DIM = 60, 2
@@ -222,10 +222,3 @@ def test_the_rows_of_two_blocks_are_followed_from_half_of_the_rows_to_all(monkey
     np.testing.assert_array_equal(learning.now.log_p, critics)
     np.testing.assert_array_equal(learning.before.log_q, CRITICS + critics)
     np.testing.assert_array_equal(learning.references.log_p, -critics)
-
-
-def test_options_of_the_compiler_that_are_not_known_are_left_out(monkeypatch):
-    monkeypatch.setattr(neural, "QUICK", {"xla_no_such_option": True})
-    assert neural.quick_options.__wrapped__() == {}
-    monkeypatch.undo()
-    assert neural.quick_options.__wrapped__() == neural.QUICK

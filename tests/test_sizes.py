@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from estimators.density_ratio.sizes import filled, round_down, round_up, thinned
+from estimators.critics.sizes import filled, round_down, round_up, thinned
 
 
 def test_sizes_are_few_and_near():
