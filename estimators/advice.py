@@ -91,6 +91,13 @@ KINDS = (
         "Compare method='gaussian'; report that the sets are far apart rather than how far.",
     ),
     Kind(
+        "dependence that no closed form shows may be missing",
+        _NARROW,
+        "The value is what Gaussian laws, t laws and pairs of columns show. In so many columns networks would need far "
+        "more rows to see another kind of dependence.",
+        "Take the value as a lower end unless such a law is plausible; reduce the columns to those that matter.",
+    ),
+    Kind(
         "lower bound only",
         _LOWER,
         "Critics of twice the rows found clearly more, or networks found what no closed form shows, or the value rests "

@@ -323,3 +323,10 @@ def test_few_rows_of_many_columns_have_no_upper_end():
     x = rng.normal(size=(60, 8))
     found = est.mutual_information(x, x @ np.linalg.qr(rng.normal(size=(8, 8)))[0] + rng.normal(size=(60, 8)))
     assert found.high == math.inf and found.trust == "lower bound only"
+
+
+def test_in_very_many_columns_the_verdict_says_that_other_dependence_may_be_missing():
+    rng = np.random.default_rng(13)
+    x, z = rng.normal(size=(2, 400, 16))
+    assert est.mutual_information(x, 0.5 * x + z).trust == "interval may be too narrow"
+    assert est.mutual_information(x[:, :3], 0.5 * x[:, :3] + z[:, :3]).trust == "interval covers"

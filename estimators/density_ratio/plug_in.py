@@ -209,7 +209,7 @@ def _few_weights(side: str, ratio: str, effective: float, n: int) -> str:
 def _followed(
     d: FDivergence, interval: Interval, rows: Rows, stages: Sequence[list[Calibrated]], request: Request
 ) -> Interval:
-    """The interval, wider towards where its value moved when critics got twice the rows, if that is no chance.
+    """The interval, wider towards where its value moved when critics got twice the rows, more so if it is no chance.
 
     Where they still learn much, no one knows where it ends: there is a lower bound only.
     """
@@ -218,8 +218,9 @@ def _followed(
     moved, error = now - before, standard_error(later - earlier, len(rows.p), groups)
     figures = {"learned_from_second_half": moved, "found_by_networks": now - alone}
     interval = interval._replace(diagnostics={**interval.diagnostics, **figures})
-    if not abs(moved) > request.quantile * error:
-        return interval
+    if not abs(moved) > request.quantile * error:  # what chance may have done is one error more
+        margin = math.hypot(interval.high - interval.value, REST * max(moved, 0.0))
+        return interval._replace(high=min(max(interval.high, interval.value + margin), d.upper_limit()))
     if moved < 0.0:
         return interval._replace(low=max(interval.low + REST * moved, min(d.value_at_one, interval.low)))
     if moved <= max(SLOW * abs(interval.value), interval.high - interval.value):  # or within what chance does anyway
