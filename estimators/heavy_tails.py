@@ -18,8 +18,8 @@ from estimators.density_ratio.references import StudentDensity
 from estimators.divergences.generator import FDivergence
 from estimators.methods.neural import OBJECTIVES
 
-DEGREES_OF_FREEDOM = np.geomspace(1.0, 2000.0, 160)  # 5 % apart, less than the error of a fit to 5,000 rows
-ITERATIONS = 30  # of a fit: ν then changes by less than one step of the grid
+NORMAL = 1e5  # degrees of freedom, as good as a normal law as far out as any row lies
+ITERATIONS = 20  # of a fit, beyond those that start it: ν then changes by less than 1 % a step
 FEWEST = 100  # rows a side: fewer cannot tell a t law from others
 LEVEL = 0.01  # at which a law is rejected, all of its tests together
 FAR = 0.25  # share of the rows, those of largest radius, whose directions are tested
@@ -30,22 +30,19 @@ POINTS = 8192  # at which a divergence of two laws is integrated: its error is t
 
 def allowed_for(fit: Fit, request: Request) -> Fit:
     """`fit`, whose intervals rest on t laws, or have no upper end, where critics had to guess much of the value."""
-    heavy = [_is_heavy(d, interval) for d, interval in zip(request.divergences, fit.intervals, strict=True)]
-    if not any(heavy) or fit.method not in OBJECTIVES:
+    pairs = list(zip(request.divergences, fit.intervals, strict=True))
+    heavy = [k for k, pair in enumerate(pairs) if _is_heavy(*pair)]
+    if not heavy or fit.method not in OBJECTIVES:
         return fit
-    concerned = [d for d, is_one in zip(request.divergences, heavy, strict=True) if is_one]
-    of_laws = _of_laws(concerned, request)
-    pairs = zip(fit.intervals, heavy, strict=True)
-    return fit._replace(intervals=[_opened(i, next(of_laws, None)) if is_one else i for i, is_one in pairs])
+    by_laws = [k for k in heavy if not is_steep(request.divergences[k])]  # of t laws the others are mostly infinite
+    found = dict(zip(by_laws, _of_laws([request.divergences[k] for k in by_laws], request), strict=False))
+    return fit._replace(intervals=[_opened(i, found.get(k)) if k in heavy else i for k, i in enumerate(fit.intervals)])
 
 
 def _is_heavy(d: FDivergence, interval: Interval) -> bool:
-    """Whether more than `HEAVY` of the value of an unbounded divergence rests on ratios beyond the number of rows.
-
-    Those that grow with a power of the ratio (pearson) are left as they are: of t laws they are mostly infinite.
-    """
+    """Whether more than `HEAVY` of the value of an unbounded divergence rests on ratios beyond the number of rows."""
     part = interval.diagnostics.get("beyond_samples", 0.0)
-    return math.isinf(d.upper_limit()) and part > HEAVY * abs(interval.value) and not is_steep(d)
+    return math.isinf(d.upper_limit()) and part > HEAVY * abs(interval.value)
 
 
 def _opened(interval: Interval, of_laws: Interval | None) -> Interval:
@@ -55,14 +52,14 @@ def _opened(interval: Interval, of_laws: Interval | None) -> Interval:
             warnings=(*interval.warnings, *of_laws.warnings),
             diagnostics={**interval.diagnostics, **of_laws.diagnostics},
         )
-    words = "lower bound only: much of the value rests on ratios that no row checks, and no t laws fit both sets"
+    words = "lower bound only: much of the value rests on how large ratios are where no row checks them"
     return interval._replace(high=math.inf, warnings=(*interval.warnings, words))
 
 
 def _of_laws(divergences: Sequence[FDivergence], request: Request) -> Iterator[Interval]:
     """D_f of the t laws that the two sets follow, with jackknifed errors; nothing where one of them follows none."""
     sets = request.x, request.y
-    if request.categories or min(map(len, sets)) < FEWEST:
+    if not divergences or request.categories or min(map(len, sets)) < FEWEST:
         return
     laws = [law_of(rows) for rows in sets]
     if min(law.df for law in laws) < LEAST_FREEDOM or not all(map(follows, sets, laws)):
@@ -72,7 +69,7 @@ def _of_laws(divergences: Sequence[FDivergence], request: Request) -> Iterator[I
     part = np.random.default_rng(request.seed).permutation(1 + max(label.max() for label in labels)) % PARTS
     without = []
     for k in range(PARTS):
-        kept = (law_of(x[part[of] != k], law.df) for x, of, law in zip(sets, labels, laws, strict=True))
+        kept = (law_of(rows[part[label] != k]) for rows, label in zip(sets, labels, strict=True))
         without.append(divergences_of_laws(divergences, *kept))
     errors = np.sqrt((PARTS - 1.0) * np.var(np.log(without), axis=0))  # of log D: D grows fast as ν falls
     quantile = float(stdtrit(PARTS - 1.0, 0.5 + 0.5 * request.confidence))
@@ -91,10 +88,9 @@ def _numbers(groups: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
     return np.split(numbers, [len(first[0])])
 
 
-def law_of(rows: np.ndarray, near: float | None = None) -> StudentDensity:
-    """The t law of maximum likelihood of rows [n, d]; of ν within a factor 4 of `near`, if given, which is faster."""
-    distance = np.abs(np.log(DEGREES_OF_FREEDOM / (near or DEGREES_OF_FREEDOM)))
-    return StudentDensity.fit(rows, DEGREES_OF_FREEDOM[distance <= math.log(4.0)], ITERATIONS)
+def law_of(rows: np.ndarray) -> StudentDensity:
+    """The t law of maximum likelihood of rows [n, d], ν at most `NORMAL`."""
+    return StudentDensity.fit(rows).refined(rows, NORMAL, ITERATIONS)
 
 
 def follows(rows: np.ndarray, law: StudentDensity) -> bool:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular, solveh_banded
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, gammaln, ndtr, ndtri
 
 from estimators.contract import LogRatio
@@ -162,22 +163,43 @@ class StudentDensity:
         deviation = np.median(np.abs(rows - mean), axis=0)
         scale = np.where(deviation > 0.0, deviation, rows.std(axis=0) + TINY)
         gaussian, df = GaussianDensity.of(mean, np.diag(scale**2)), 1.0
-        square = gaussian.square_distance(rows)
         d = rows.shape[1]
         for _ in range(iterations):
-            weight = (df + d) / (df + square)
-            mean = weight @ rows / weight.sum()
-            centred = (rows - mean) * np.sqrt(weight / len(rows))[:, None]
-            gaussian = GaussianDensity.with_ridge(mean, centred.T @ centred)
-            square = gaussian.square_distance(rows)
-            tails = [0.5 * (nu + d) * float(np.mean(np.log1p(square / nu))) for nu in dfs]
-            df = float(dfs[np.argmax(_peak_ratio(dfs, d) - tails)])
+            gaussian, square = _reweighted(rows, gaussian, df)
+            df = float(dfs[np.argmin([_loss(square, d, nu) for nu in dfs])])
         return cls(gaussian, df)
+
+    def refined(self, rows: np.ndarray, most: float, iterations: int) -> Self:
+        """The fit to the rows after further iterations, with any ν from 1 to `most`."""
+        gaussian, df = self.gaussian, self.df
+        for _ in range(iterations):
+            gaussian, square = _reweighted(rows, gaussian, df)
+            found = minimize_scalar(
+                lambda log_nu, square=square: _loss(square, rows.shape[1], math.exp(log_nu)),
+                bounds=(0.0, math.log(most)),
+                method="bounded",
+            )
+            df = math.exp(found.x)
+        return type(self)(gaussian, df)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         nu, d = self.df, rows.shape[1]
         tails = 0.5 * (nu + d) * np.log1p(self.gaussian.square_distance(rows) / nu)
         return self.gaussian.log_peak + _peak_ratio(nu, d) - tails
+
+
+def _reweighted(rows: np.ndarray, gaussian: GaussianDensity, df: float) -> tuple[GaussianDensity, np.ndarray]:
+    """A step of ECME at a given ν: (the next mean and scatter, the squared distances of the rows from it [n])."""
+    weight = (df + rows.shape[1]) / (df + gaussian.square_distance(rows))
+    mean = weight @ rows / weight.sum()
+    centred = (rows - mean) * np.sqrt(weight / len(rows))[:, None]
+    gaussian = GaussianDensity.with_ridge(mean, centred.T @ centred)
+    return gaussian, gaussian.square_distance(rows)
+
+
+def _loss(square: np.ndarray, d: int, nu: float) -> float:
+    """Minus the mean log-likelihood of ν, up to what does not depend on it, at squared distances [n]."""
+    return 0.5 * (nu + d) * float(np.mean(np.log1p(square / nu))) - _peak_ratio(nu, d)
 
 
 def _peak_ratio(df: Any, d: int) -> Any:
