@@ -90,6 +90,13 @@ def shared(config: Config, data: Dataset) -> program.Program:
     return PROGRAMS.get(key) or PROGRAMS.setdefault(key, program.Program(config, data))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """The programs go with the file: they hold hundreds of megabytes."""
+    yield
+    PROGRAMS.clear()
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
     """The run that nothing interrupts; not to be changed."""
