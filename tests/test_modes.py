@@ -141,7 +141,7 @@ def test_the_scalars_are_those_of_the_median_seed(monkeypatch, excesses, middle)
 
 
 @pytest.mark.slow
-def test_every_divergence_meets_its_aims(tmp_path):
+def test_every_divergence_meets_its_aims(optimised, tmp_path):
     result = modes.results(tmp_path)
     assert [row["divergence"] for row in result["rows"]] == list(NAMES)
     for row in result["rows"]:
