@@ -85,6 +85,13 @@ KINDS = (
         "Transpose the arrays if columns are samples; else take fewer columns.",
     ),
     Kind(
+        "which both sets may follow",
+        _NARROW,
+        "Most of this divergence rests on rows so far out that the other set has none there. The value is that of t "
+        "laws, which no test rejects, but tails of another shape may hide beyond the rows.",
+        "Ask for a bounded divergence, which needs no law.",
+    ),
+    Kind(
         "telescoping: where",
         _NARROW,
         "The sets hardly overlap. The value rests on Gaussian laws near each, and on how well these fit.",
@@ -134,13 +141,6 @@ KINDS = (
         COVERS,
         "A few rows carry most of the weight of this divergence. The interval allows for it, and is wide.",
         "Ask for a bounded divergence, or take more rows.",
-    ),
-    Kind(
-        "which both sets fit",
-        COVERS,
-        "Most of this divergence rests on rows so far out that the other set has none there. Both sets follow t laws, "
-        "and the value and its interval are those of these laws.",
-        "Ask for a bounded divergence, which needs no law.",
     ),
     Kind(
         "heavy tails",

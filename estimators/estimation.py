@@ -102,6 +102,11 @@ def estimate_many(
     >>> [e.low <= 0.0 <= e.high for e in found]
     [True, True]
     """
+    if unknown := sorted(set(options) - set(_Options._fields)):
+        raise BadArgument(
+            f"{', '.join(unknown)}: not taken for many pairs; choose from {', '.join(_Options._fields)}, or call "
+            "estimate for each pair"
+        )
     asked, settings = _asked(divergence), _Options(**options).checked()
 
     def named(i: int, work: Callable[[], Any]) -> Any:

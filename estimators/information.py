@@ -30,7 +30,7 @@ from estimators.estimation import BadArgument, Estimate, check_settings
 from estimators.methods import neural, telescoping
 from estimators.methods.auto import choose
 from estimators.samples.arrays import FEWEST_GROUPS, DataError, Groups, Samples, as_samples, discrete, row_hashes
-from estimators.samples.columns import decimals, written
+from estimators.samples.columns import written
 from estimators.samples.functions import Relation, dependent_columns, predicted_information, relation
 from estimators.samples.names import Called
 from estimators.samples.objects import names_of
@@ -40,6 +40,7 @@ from estimators.samples.series import block_length, caution, time_blocks
 PARTNERS = 4  # rows of Q that each x meets
 CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: its own z is a candidate too
 FEW = 8  # columns of x and z together in which neighbours are near
+DIFFERENT = 0.99  # share of the values of a column that must differ: neighbours at distance 0 say nothing
 MANY = 4  # columns of x and z in which a network cannot be expected to find all there is
 BLIND = (
     32  # columns in which networks found nothing of two laws that hid a fifth of their information (`products`, `bmi2`)
@@ -381,7 +382,8 @@ def _by_critics(
 def _with_neighbours(interval: Interval, x: np.ndarray, z: np.ndarray, quantile: float) -> Interval:
     """The interval up to that of Kraskov's estimate, where that is larger: of few columns, edges and folds that critics
     learn slowly are plain to neighbours."""
-    if x.shape[1] + z.shape[1] > FEW or any(decimals(column) is not None for side in (x, z) for column in side.T):
+    columns = [*x.T, *z.T]
+    if len(columns) > FEW or any(len(np.unique(c)) < DIFFERENT * len(c) for c in columns):
         return interval
     value, error = kraskov(x, z)
     interval = interval._replace(diagnostics={**interval.diagnostics, "by_neighbours": value})

@@ -599,9 +599,9 @@ def test_samples_shared_or_repeated_are_counted(asked):
 
 @pytest.mark.parametrize("d", [2, 10])
 def test_copies_of_rows_make_no_difference_of_laws(short, d):
-    """100 rows drawn 1,000 times, beside 1,000 fresh ones: copies that train and test a critic looked like js = 0.5."""
+    """150 rows drawn 1,000 times, beside 1,000 fresh ones: copies that train and test a critic looked like js = 0.5."""
     rng = np.random.default_rng(7)
-    x, y = rng.normal(size=(100, d))[rng.integers(0, 100, 1000)], rng.normal(size=(1000, d))
+    x, y = rng.normal(size=(150, d))[rng.integers(0, 150, 1000)], rng.normal(size=(1000, d))
     e = est.estimate(x, y, "js")
     assert e.low <= 0.0 <= e.high < 0.1 and warned(e, "rows repeat")
 
@@ -637,6 +637,8 @@ def test_many_pairs_have_the_estimates_that_each_has_alone():
         ([(np.arange(20.0), np.arange(9.0) + 0.5)], {"method": "neural"}, "pair 0: 20 and 9 rows"),
         ([], {"decimals": 40}, "decimals = 40"),
         ([], {"method": "nwi"}, "unknown method 'nwi'"),
+        ([], {"groups": ([0], [0])}, "groups: not taken for many pairs; choose from method"),
+        ([(np.eye(30), np.eye(30))], {"drop": "id"}, r"pair 0: x: drop = 'id': give a list, drop=\['id'\]"),
     ],
 )
 def test_what_is_wrong_with_one_of_many_pairs_names_it(pairs, options, words):

@@ -392,7 +392,7 @@ def fallen_short(name: str, gain: float, rows: int = 400, columns: int = 4, high
     rng = np.random.default_rng(5)
     p, q = rng.normal(0.5, 1.0, rows), rng.normal(-0.5, 1.0, rows)
     fitted = [(Scores(p + gain, q - gain), Scores(p, q))] * 2
-    return _fallen_short(est.divergence(name), Interval(0.3, 0.1, high, 0.1), fitted, columns)
+    return _fallen_short(est.divergence(name), Interval(0.3, 0.1, high, 0.1), fitted, columns, rows)
 
 
 def test_the_upper_end_goes_as_much_farther_as_references_lack_and_the_lower_stays():

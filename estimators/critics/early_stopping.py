@@ -126,7 +126,9 @@ class Progress(NamedTuple):
 
 @cache
 def quick_options() -> dict[str, Any]:
-    """`QUICK`, or nothing where this version of XLA does not know one of its names."""
+    """`QUICK` on a CPU, or nothing where this version of XLA does not know one of its names."""
+    if jax.default_backend() != "cpu":
+        return {}
     try:
         jax.jit(jnp.negative, compiler_options=QUICK).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:

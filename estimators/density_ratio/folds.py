@@ -123,6 +123,7 @@ class HeldOut(NamedTuple):
             could not calibrate them. The disagreement of a block's critics then tells the error of their parameters.
         learning: how much the last half of the training rows taught the critics.
         fitted: log-ratios from the references of some critics, on the rows that they were fitted to and on others.
+        units: rows of the smaller set that train a critic; groups of rows where rows depend on each other.
     """
 
     log_p: np.ndarray
@@ -132,6 +133,7 @@ class HeldOut(NamedTuple):
     parametric: list[Rows] | None = None
     learning: Learning | None = None
     fitted: Sequence[tuple[Scores, Scores]] = ()
+    units: int = 0
 
     @classmethod
     def of(

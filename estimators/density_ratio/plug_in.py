@@ -127,7 +127,7 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
         intervals = [_followed(d, interval, learning.rows, stages, request) for d, interval in pairs]
     if held_out.fitted and not as_they_are:
         pairs, columns = zip(request.divergences, intervals, strict=True), request.x.shape[1]
-        intervals = [_fallen_short(d, interval, held_out.fitted, columns) for d, interval in pairs]
+        intervals = [_fallen_short(d, interval, held_out.fitted, columns, held_out.units) for d, interval in pairs]
     return Fit(
         request.method,
         intervals,
@@ -164,8 +164,8 @@ def _interval(
         value, error = _agreed(d, critics, parametric, groups)
     value = min(value, d.upper_limit())
     interval = Interval.around(value, error, request.quantile, -math.inf, d.upper_limit())
-    if interval.high < d.value_at_one:  # no divergence is: chance, or critics that learned nothing, in a bound
-        interval = interval._replace(high=d.value_at_one + request.quantile * error)
+    if value < d.value_at_one:  # no divergence is: chance, or critics that learned nothing, in a bound
+        interval = interval._replace(high=max(interval.high, d.value_at_one + request.quantile * error))
     if common[0]:  # separable: log n is the most that samples alone can certify
         interval = interval._replace(low=min(interval.low, math.log(n)), high=d.upper_limit())
     own = () if parametric is None else (TELESCOPING,)
@@ -230,21 +230,22 @@ def _followed(
 
 
 def _fallen_short(
-    d: FDivergence, interval: Interval, fitted: Sequence[tuple[Scores, Scores]], columns: int
+    d: FDivergence, interval: Interval, fitted: Sequence[tuple[Scores, Scores]], columns: int, units: int
 ) -> Interval:
     """The interval, its upper end farther by what critics lack for want of rows; none with very few rows.
 
     A fit of k parameters to n rows gains k/2n on these rows over the best of its kind, and lacks k/2n on others: what
     it lacks is half of the difference, measured on the references, whose k is not known. Beside it stands what no
-    reference shows (`UNSEEN`), times f''(1), which is 1 for kl.
+    reference shows (`UNSEEN`), times f''(1), which is 1 for kl; as much as of kl where f has a kink. `units` are the
+    rows, or groups of rows, of the smaller set that train a critic.
     """
-    rows = min(len(side) for side in fitted[0][0])
-    if rows < ROWS_A_COLUMN * columns:
-        words = f"lower bound only: {rows} rows train each critic, too few for {columns} columns"
+    if units < ROWS_A_COLUMN * columns:
+        words = f"lower bound only: {units} independent rows train each critic, too few for {columns} columns"
         return interval._replace(high=d.upper_limit(), warnings=(*interval.warnings, words))
     values = [[_value_and_influence(d, _calibrated_alone(scores))[0] for scores in pair] for pair in fitted]
-    lacking = max(0.5 * float(np.mean([on_own - on_others for on_own, on_others in values])), 0.0)
-    unseen = UNSEEN * math.sqrt(columns) / rows * (_curvature(d) if d.smooth else 1.0)
+    lacking = 0.5 * float(np.mean([on_own - on_others for on_own, on_others in values]))
+    lacking = max(lacking, 0.0) if math.isfinite(lacking) else 0.0  # a bound may be −∞
+    unseen = UNSEEN * math.sqrt(columns) / units * (_curvature(d) if d.smooth else 1.0)
     figures = {**interval.diagnostics, "lacking_of_references": lacking}
     return interval._replace(high=min(interval.high + lacking + unseen, d.upper_limit()), diagnostics=figures)
 

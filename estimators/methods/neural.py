@@ -98,7 +98,8 @@ def cross_fit(
         alone = HeldOut.of(request, parts[: len(halves)], by_references).at(there)
         held_out = held_out._replace(learning=Learning(there, before, held_out.at(there), alone))
     some = zip(critics, folds[: 2 * FOLLOWED], strict=False)
-    held_out = held_out._replace(fitted=[own_and_others(critic.features.reference, fold) for critic, fold in some])
+    fitted = [own_and_others(critic.features.reference, fold) for critic, fold in some]
+    held_out = held_out._replace(fitted=fitted, units=min(units(part.train, request.groups) for part in parts))
     bounds = [lower_bound(DIVERGENCES[objective.divergence], scores)[0] for scores in held_out.each()]
     gap = float(np.mean(diagnostics["trained_bound"]) - np.mean(bounds))
     return held_out._replace(diagnostics={**diagnostics, "train_minus_held_out": gap})
@@ -111,6 +112,14 @@ def halved(rows: Rows, groups: Groups | None) -> Rows:
     first = [labels.reshape(len(labels), -1)[:, 0] for labels in groups]
     second = np.unique(np.concatenate(first))[1::2]
     return Rows(*(side[~np.isin(labels[side], second)] for side, labels in zip(rows, first, strict=True)))
+
+
+def units(rows: Rows, groups: Groups | None) -> int:
+    """How many of the rows of the smaller set are independent of each other: rows, or groups of them."""
+    if groups is None:
+        return min(map(len, rows))
+    sides = (labels[side].reshape(len(side), -1)[:, 0] for side, labels in zip(rows, groups, strict=True))
+    return min(len(np.unique(labels)) for labels in sides)
 
 
 def own_and_others(reference: LogRatio, fold: Fold) -> tuple[Scores, Scores]:

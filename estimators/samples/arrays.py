@@ -145,6 +145,9 @@ def as_samples(
             raise DataError(f"{array.name}: read already; give drop= and categorical= to read_samples")
         return array
     with naming(name, TypeError, ValueError, RuntimeError, OverflowError, AttributeError):
+        for option, columns in (("drop", drop), ("categorical", categorical)):
+            if isinstance(columns, str):
+                raise DataError(f"{option} = {printable(columns)!r}: give a list, {option}=[{printable(columns)!r}]")
         wanted = tuple(map(str, drop)), tuple(map(str, categorical)), absent_ok
         raw = select(_raw(array, *wanted), *wanted)
     return checked(without_index(raw), name, nan_policy, minimum, flatten)

@@ -138,14 +138,17 @@ def is_index(values: np.ndarray, name: str | None, first: bool = True) -> bool:
     without a header), or in the `first` column of a text numbers that count the rows, or did before a shuffle."""
     if len(values) < 3 or not np.isfinite(values).all() or np.any(values % 1):
         return False
-    named = bool(name is not None and (first or name.strip()) and _names_an_index(name))
-    if named and len(np.unique(values)) == len(values):
+    if name is not None and (first or name.strip()) and INDEX_NAMES.fullmatch(name.strip()):
+        return len(np.unique(values)) == len(values)
+    if name is not None and IDENTIFIERS.fullmatch(name.strip()) and each_once(values):
         return True
     return first and bool(np.all(np.diff(values) == 1) or (name is None and each_once(values)))
 
 
-def _names_an_index(name: str) -> bool:
-    return bool(INDEX_NAMES.fullmatch(name.strip()) or IDENTIFIERS.fullmatch(name.strip()))
+def is_called_an_identifier(values: np.ndarray, name: str | None) -> bool:
+    """Whether a column is called `id` or the like and holds whole numbers that all differ, as numbers of rows do."""
+    whole = len(values) >= ONCE and bool(np.isfinite(values).all()) and not np.any(values % 1)
+    return whole and bool(name and IDENTIFIERS.fullmatch(name.strip())) and len(np.unique(values)) == len(values)
 
 
 def without_index(raw: Raw) -> Raw:
@@ -168,6 +171,8 @@ def without_index(raw: Raw) -> Raw:
             notes.append(
                 f"{words} holds each whole number from {column.min():.0f} to {column.max():.0f} once; {IF_INDEX}"
             )
+        elif is_called_an_identifier(column, name):
+            notes.append(f"{words} holds whole numbers that all differ; {IF_INDEX}")
     if len(found) == raw.array.shape[1]:
         return raw
     return without(raw, found, *notes) if found else raw._replace(notes=(*raw.notes, *notes))

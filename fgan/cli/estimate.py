@@ -66,7 +66,8 @@ class Command(Base):
             from estimators.samples.files import read_samples
 
             reading = ("key", "nan_policy", "flatten", "drop", "categorical")
-            p, q = (read_samples(file, **{name: getattr(self, name) for name in reading}) for file in (self.p, self.q))
+            options = {name: getattr(self, name) for name in reading} | {"absent_ok": True}  # one of both must have it
+            p, q = (read_samples(file, **options) for file in (self.p, self.q))
             status.update(
                 f"{len(p.values)} and {len(q.values)} rows: fitting; the first of its shape compiles for seconds"
             )
