@@ -35,8 +35,8 @@ import tyro
 
 from benchmarks import peers, report
 from benchmarks import staircase as climb
-from estimators.density_ratio.kraskov import kraskov
 from benchmarks.ledger import Ledger, Run
+from estimators.density_ratio.kraskov import kraskov
 from estimators.exact_values.truth import Truth
 from estimators.tasks.divergence_tasks import BENCHMARKED, DIVERGENCE_TASKS
 from estimators.tasks.information_tasks import GROUPS, INFORMATION_TASKS

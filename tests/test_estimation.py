@@ -603,7 +603,7 @@ def test_copies_of_rows_make_no_difference_of_laws(short, d):
     rng = np.random.default_rng(7)
     x, y = rng.normal(size=(150, d))[rng.integers(0, 150, 1000)], rng.normal(size=(1000, d))
     e = est.estimate(x, y, "js")
-    assert e.low <= 0.0 <= e.high < 0.1 and warned(e, "rows repeat")
+    assert e.low <= 0.0 <= e.high < 0.2 and warned(e, "rows repeat")
 
 
 def test_a_value_that_many_rows_share_is_no_group(short):
