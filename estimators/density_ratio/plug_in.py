@@ -193,7 +193,7 @@ def _cautions(d: FDivergence, interval: Interval, n: int, rows: int, part: float
         share = f"{min(100.0 * part / value, 100.0):.0f} % of the value" if value > 0.0 else "much of the value"
         yield (
             f"heavy tails: {share} rests on how far the ratios of {rows} rows lie beyond the number of samples, where "
-            "no sample checks the critic; the interval allows for that part"
+            "no sample checks the critic"
         )
 
 
