@@ -42,9 +42,8 @@ CANDIDATES = 64  # for infonce, one more than the rows of Q that each x meets: i
 FEW = 8  # columns of x and z together in which neighbours are near
 DIFFERENT = 0.99  # share of the values of a column that must differ: neighbours at distance 0 say nothing
 MANY = 4  # columns of x and z in which a network cannot be expected to find all there is
-BLIND = (
-    32  # columns in which networks found nothing of two laws that hid a fifth of their information (`products`, `bmi2`)
-)
+BLIND = 32
+"""Columns in which networks found nothing of laws that hid a fifth of their information (`products`, `bmi2`)."""
 UNEXPLAINED, LEAST_UNEXPLAINED = 0.05, 0.02
 """Share of the information that networks add to the references, and nats of it, from which on it has no upper end.
 Where references fit (normal and t laws, products of pairs) that was 4 % at most, where half was missed 5 % and more."""

@@ -31,9 +31,8 @@ from estimators.samples.series import correlation_time
 EXPECTED = 10.0  # rows of an atom in the other set, were it as large there: e⁻¹⁰ is the chance of none
 SHORTEST, DEEPEST = 20, 8  # rows of the shortest stretch at an end, and the share 1/8 of all rows of the longest
 STANDS_OUT = 5.0  # times the rows of the values beside it that a value of a grid must have to be an atom
-BENT = (
-    0.6  # −index of extreme values from which on an end is hard: 1 for a uniform law, ½ for a triangle, 0 for a normal
-)
+BENT = 0.6
+"""−index of extreme values from which on an end is hard: 1 for a uniform law, ½ for a triangle, 0 for a normal"""
 BEYOND = 10.0  # mean gaps of the rows at an end that other rows must lie beyond it: e⁻¹⁰ is the chance of equal laws
 FEWEST_BEYOND = 5
 

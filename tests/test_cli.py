@@ -807,3 +807,15 @@ def test_a_locale_without_our_symbols_is_no_error():
     plain = {"PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}  # and no HOME
     done = spawn("--help", stdout=subprocess.PIPE, env=plain)
     assert (done.returncode, done.stderr) == (0, "") and r"D(P\u2016Q)" in done.stdout
+
+
+def test_a_column_that_one_file_has_is_dropped_on_the_command_line(fgan, tmp_path):
+    """The remedy that the refusal of different columns names."""
+    rng = np.random.default_rng(0)
+    for name, header in (("p.csv", "a,b,c"), ("q.csv", "a,b")):
+        rows = rng.normal(size=(40, header.count(",") + 1))
+        np.savetxt(tmp_path / name, rows, delimiter=",", header=header, comments="")
+    files = tmp_path / "p.csv", tmp_path / "q.csv"
+    assert fgan("estimate", *files, "--method", "knn").code == 3
+    assert fgan("estimate", *files, "--method", "knn", "--drop", "c").code == 0
+    assert "a column 'd' to drop" in fgan("estimate", *files, "--method", "knn", "--drop", "d").err
