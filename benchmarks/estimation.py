@@ -27,7 +27,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -98,21 +98,7 @@ class Settings:
         results: the folder of ledgers and reports.
     """
 
-    suites: tuple[SuiteName, ...] = (
-        "shift",
-        "divergences",
-        "coverage",
-        "kinds",
-        "small",
-        "mutual-information",
-        "products",
-        "convergence",
-        "bmi2",
-        "chasm",
-        "scale",
-        "staircase",
-        "peers",
-    )
+    suites: tuple[SuiteName, ...] = get_args(SuiteName)
     methods: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seeds: int | None = None

@@ -7,6 +7,7 @@ interval holds that of the laws and that of the critics, and the verdict says th
 from the rows that there are. If one is rejected, the interval has no upper end.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +16,7 @@ from scipy.special import betainc, fdtr, fdtri, kolmogorov, stdtr, stdtrit
 
 from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio.plug_in import HEAVY, is_steep, mixture_integrand
-from estimators.density_ratio.references import StudentDensity
+from estimators.density_ratio.references import WIDE, StudentDensity
 from estimators.divergences.generator import FDivergence
 from estimators.methods.neural import OBJECTIVES
 
@@ -23,7 +24,7 @@ NORMAL = 1e5  # degrees of freedom, as good as a normal law as far out as any ro
 ITERATIONS = 20  # of a fit, beyond those that start it: ν then changes by less than 1 % a step
 FEWEST = 100  # rows a side: fewer cannot tell a t law from others
 LEVEL = 0.01  # at which a law would be rejected, all of its tests together, if it were not fitted to the rows
-MOST = 50_000  # rows to which a law is fitted
+MOST = 50_000  # rows a side to which laws are fitted, each of the twenty of the jackknife too
 OUTSIDE = 0.25
 """Share of a value on rows that lie alone from which on critics are not believed: .5 to .9 for t₅ against a normal law
 of 2,000 rows in five columns, where they found half of kl; .02 to .1 for shifted normal and Laplace laws."""
@@ -31,7 +32,6 @@ FAR = 0.25  # share of the rows, those of largest radius, whose directions are t
 LEAST_FREEDOM = 2.5  # below, E r² may be infinite (ν ≤ 2), and so kl from a normal law
 PARTS = 10  # of the jackknife: twenty fits, as long as one estimate of 5,000 rows
 SETTLED = 1.0  # error of log D up to which laws say anything about it
-WIDE = 64  # columns up to which t laws are fitted, as among the references
 POINTS = 8192  # at which a divergence of two laws is integrated: its error is then about 1 %
 
 
@@ -43,12 +43,20 @@ def allowed_for(fit: Fit, request: Request) -> Fit:
     fewest, columns = min(len(request.x), len(request.y)), request.x.shape[1]
     if fewest < max(FEWEST, 10 * columns) or columns > WIDE:
         return fit
-    laws = [law_of(rows[:: max(len(rows) // MOST, 1)]) for rows in (request.x, request.y)]
+    some = _thinned(request)
+    laws = [law_of(rows) for rows in (some.x, some.y)]
     alone = _alone(request, laws)
     heavy = [k for k in endless if _is_heavy(request.divergences[k], fit.intervals[k], fit.scores, alone)]
     by_laws = [k for k in heavy if not is_steep(request.divergences[k])]  # of t laws the others are mostly infinite
-    found = dict(zip(by_laws, _of_laws([request.divergences[k] for k in by_laws], request, laws), strict=False))
+    found = dict(zip(by_laws, _of_laws([request.divergences[k] for k in by_laws], some, laws), strict=False))
     return fit._replace(intervals=[_opened(i, found.get(k)) if k in heavy else i for k, i in enumerate(fit.intervals)])
+
+
+def _thinned(request: Request) -> Request:
+    """The request with at most `MOST` rows a side, evenly, and their groups."""
+    x, y = (slice(None, None, -(-len(rows) // MOST)) for rows in (request.x, request.y))
+    groups = None if request.groups is None else (request.groups[0][x], request.groups[1][y])
+    return dataclasses.replace(request, x=request.x[x], y=request.y[y], groups=groups)
 
 
 def _alone(request: Request, laws: Sequence[StudentDensity]) -> np.ndarray:

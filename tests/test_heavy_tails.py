@@ -8,6 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 import estimators as est
+from estimators import heavy_tails
 from estimators.advice import COVERS
 from estimators.contract import Fit, Interval, Request, Scores
 from estimators.density_ratio.references import GaussianDensity, StudentDensity
@@ -161,3 +162,13 @@ def test_rows_that_lie_alone_count_on_the_side_where_a_divergence_may_be_infinit
     scores = Scores(np.repeat([4.0, 0.0], 100), np.full(200, -1.0))
     found = {n: _is_heavy(DIVERGENCES[n], Interval(2.0, 1.8, 2.2, 0.1), scores, alone) for n in ("kl", "reverse_kl")}
     assert found == {"kl": True, "reverse_kl": False}
+
+
+def test_laws_of_many_rows_are_fitted_to_some_of_them_and_their_groups():
+    x, y = np.arange(90.0)[:, None], np.arange(30.0)[:, None]
+    asked = Request(x=x, y=y, divergences=[], method="neural", groups=(np.arange(90), np.arange(30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heavy_tails, "MOST", 40)
+        some = heavy_tails._thinned(asked)
+    assert len(some.x) == 30 and some.x[:, 0].tolist() == some.groups[0].tolist() == list(range(0, 90, 3))
+    assert len(some.y) == 30 and heavy_tails._thinned(asked).x is not None

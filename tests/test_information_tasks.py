@@ -18,11 +18,9 @@ from estimators.distributions.product import AdditiveNoise
 from estimators.exact_values.planar import planar_information
 from estimators.tasks.bend_and_mix_tasks import BEND_AND_MIX_TASKS, in_the_plane, of_inliers, of_radii
 from estimators.tasks.copula_tasks import COPULA_TASKS, of_normal_margins, opposed_correlations
-from estimators.tasks.information_tasks import GROUPS, INFORMATION_TASKS
+from estimators.tasks.information_tasks import INFORMATION_TASKS
 from estimators.tasks.network_tasks import NETWORK_TASKS, STEPS, by_monte_carlo
 from estimators.tasks.products_of_pairs import CONVERGENCE, PRODUCTS_OF_PAIRS, correlation, noise, rotation
-
-NEW = [name for name in INFORMATION_TASKS if name not in GROUPS["mutual-information"]]
 
 
 def assert_mean(values, expected, error=0.0):
@@ -30,8 +28,8 @@ def assert_mean(values, expected, error=0.0):
     assert abs(values.mean() - expected) < 4.0 * math.hypot(stats.sem(values), error)
 
 
-@pytest.mark.parametrize("name", NEW)
-def test_new_tasks_draw_pairs(name):
+@pytest.mark.parametrize("name", INFORMATION_TASKS)
+def test_tasks_draw_pairs(name):
     task = INFORMATION_TASKS[name]
     x, z = task.sample(0, 60)
     assert task.name == name and x.shape == (60, task.dim_x) and z.shape == (60, task.dim_y)

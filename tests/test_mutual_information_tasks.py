@@ -10,18 +10,14 @@ from estimators.distributions.elliptical import Gaussian
 from estimators.tasks.mutual_information_tasks import MUTUAL_INFORMATION_TASKS, staircase_pairs
 
 
-@pytest.mark.parametrize("name", MUTUAL_INFORMATION_TASKS)
-def test_mutual_information_tasks_draw_pairs(name):
+@pytest.mark.parametrize(
+    "name", [n for n, task in MUTUAL_INFORMATION_TASKS.items() if isinstance(task.joint, Gaussian)]
+)
+def test_gaussian_tasks_have_the_closed_form(name):
     task = MUTUAL_INFORMATION_TASKS[name]
-    x, z = task.sample(0, 60)
-    assert task.name == name and x.shape == (60, task.dim_x) and z.shape == (60, task.dim_y)
-    assert x.dtype == z.dtype == np.float64 and np.isfinite(x).all() and np.isfinite(z).all()
-    np.testing.assert_array_equal(x, task.sample(0, 60)[0])
-    assert np.all(x != task.sample(1, 60)[0])
-    if isinstance(task.joint, Gaussian):
-        k, scatter = task.split, task.joint.scatter
-        dets = [np.linalg.slogdet(block)[1] for block in (scatter, scatter[:k, :k], scatter[k:, k:])]
-        assert task.mutual_information == pytest.approx(-0.5 * (dets[0] - dets[1] - dets[2]), rel=1e-10)
+    k, scatter = task.split, task.joint.scatter
+    dets = [np.linalg.slogdet(block)[1] for block in (scatter, scatter[:k, :k], scatter[k:, k:])]
+    assert task.mutual_information == pytest.approx(-0.5 * (dets[0] - dets[1] - dets[2]), rel=1e-10)
 
 
 def test_mutual_information_of_the_forty():
