@@ -262,6 +262,11 @@ UNITS = [
     ("t,x\n5 rooms,1\n6 rooms,2\n5 rooms,3\n", [5, 6, 5], "numbers in room"),
     ("c,x\n12 mg/dl,1\nNA,2\n13 mg/dl,3\n-,1\n", [12, 13], "numbers in mg/dl"),
     ("c,x\n21.5 °C,1\n22 °C,2\n21.5 °C,3\n", [21.5, 22, 21.5], "numbers in °C"),
+    ("t,x\n2 hr,1\n3 hrs,2\n1 hour,3\n", [2, 3, 1], "numbers in h"),
+    ("w,x\n2 lb,1\n3 lbs,2\n1 lb,3\n", [2, 3, 1], "numbers in lb"),
+    ('p,x\n$12,1\n"($1,000.50)",2\n($3),3\n', [12, -1000.5, -3], "numbers in $"),
+    ("p,x\n12 €,1\n(5 €),2\n12 €,3\n", [12, -5, 12], "numbers in €"),
+    ("g,x\n(a),1\n(5 rooms),2\n(a),3\n", [1, 0, 1], "2 categories"),
     ("g,x\n1st,1\n2nd,2\n1st,3\n", [0, 1, 0], "2 categories"),  # names that begin with a number, or hold one
     ("g,x\n5a,1\n5b,2\n5a,3\n", [0, 1, 0], "2 categories"),
     ("g,x\nQ1,1\nQ2,2\nQ1,3\n", [0, 1, 0], "2 categories"),

@@ -47,6 +47,19 @@ _SYMBOLS = (
 )
 UNITS = frozenset(_SYMBOLS.split())
 """Units that say a cell is a number, where other words behind one may say that it is a name (1st, 5a)."""
+SPELLINGS = {
+    spelling: unit
+    for unit, others in {
+        "h": "hr hrs hour", "min": "mins minute", "s": "sec secs second", "day": "d", "week": "wk wks",
+        "month": "mo mos mth", "year": "yr yrs", "lb": "lbs pound", "oz": "ounce", "L": "l litre liter",
+        "mL": "ml", "dL": "dl", "mg/dl": "mg/dL", "mmol/l": "mmol/L", "km/h": "kmh kph", "pt": "pts",
+        "µg": "μg ug mcg", "µs": "μs us", "µm": "μm um", "m²": "m2", "m³": "m3", "km²": "km2", "kB": "KB",
+    }.items()
+    for spelling in others.split()
+}  # fmt: skip
+"""Other spellings of a unit → the unit, so that 2 hr in one file and 3 hrs in another are of one unit."""
+LOSS = re.compile(rf"\(((?:{CURRENCY}) ?\d.*|\d.* ?(?:{CURRENCY}))\)")
+"""An amount in parentheses, as accountants write a negative one."""
 
 
 LONGEST = 40  # characters of a number with its unit; more are a sentence
@@ -75,6 +88,9 @@ def quantity(cell: str) -> Quantity | None:
 def _quantity(cell: str) -> Quantity | None:
     if _number_kind(cell):
         return Quantity(cell)
+    if loss := LOSS.fullmatch(cell):
+        amount = _quantity(loss[1])
+        return amount._replace(number=f"-{amount.number}") if amount else None
     found = QUANTITY.fullmatch(cell)
     if not found or not (found["before"] or found["after"]):
         return None
@@ -84,6 +100,7 @@ def _quantity(cell: str) -> Quantity | None:
     after = (found["after"] or "").strip()
     after = after.rstrip(".") if len(after) > 1 else after
     after = after.removesuffix("s") if len(after) > 3 and after.isalpha() else after  # 1 day, 2 days
+    after = SPELLINGS.get(after, after)
     unit = " … ".join(filter(None, (found["before"], after)))
     return Quantity(number, unit, bool(found["before"]))
 
