@@ -101,7 +101,7 @@ def test_the_grid_is_pacgans():
 
 
 def test_targets_by_name():
-    assert set(MIXTURES) == {"mixture_1d", "two_modes", "ring", "wide_ring", "grid"}
+    assert set(MIXTURES) == {"mixture_1d", "two_modes", "ring", "hazy_ring", "hazy_moons", "grid"}
     assert TARGETS["mixture_1d"] is FGAN_MIXTURE and TARGETS["two_modes"] is TWO_MODES and TARGETS["ring"] == ring()
     assert FGAN_MIXTURE.moments() == pytest.approx((1.01, 1.83067), abs=1e-5)
     assert normal((1.0, 2.0), 3.0).dim == 2 and normal(1.0, 3.0).moments() == pytest.approx((1.0, 3.0))

@@ -13,7 +13,7 @@ from fgan.experiments import flow, runs
 from fgan.experiments.flow.table import EXCESS
 from fgan.experiments.flow.training import MODELS, NAMES, SETUPS, Setup, preset
 
-SMALL = Setup("wide_ring", "small")
+SMALL = Setup("hazy_ring", "small")
 OPTIONS = {"setups": (SMALL,), "names": ("kl", "total_variation"), "steps": 10, "seeds": 1, "quiet": True}
 
 
@@ -39,7 +39,7 @@ def test_scores_are_exact_and_the_bound_is_below(short):
     """After ten steps a flow is near N(0, I): both divergences are the same to a few percent, bounds near 0."""
     _, result = short
     assert [(r["divergence"], r["variant"]) for r in result["rows"]] == [
-        (name, f"wide_ring-small-{model}") for model in MODELS for name in OPTIONS["names"]
+        (name, f"hazy_ring-small-{model}") for model in MODELS for name in OPTIONS["names"]
     ]
     for row in result["rows"]:
         (seed,) = row["seeds"]
@@ -57,13 +57,13 @@ def made_up(own: float, other: float | None, *, name: str, gap: float = 0.0, met
     mine = {"kl": own, "js": other} if name == "kl" else {"kl": other, "js": own}
     seed = mine | {"own": own, "gap": gap, "polished_error": 1e-4, "methods": dict.fromkeys(("kl", "js"), method)}
     mean = {score: {"mean": value} for score, value in (("bound", 0.9 * own), ("polished", own), ("gap", gap))}
-    return {"divergence": name, "variant": "wide_ring-small-fgan", "seeds": [seed]} | mean
+    return {"divergence": name, "variant": "hazy_ring-small-fgan", "seeds": [seed]} | mean
 
 
 def missed_aims(*rows: dict, best: float) -> list[str]:
     """The last column of the table of such rows, beside direct fits that reach `best`."""
     direct = [
-        {"divergence": n, "variant": "wide_ring-small-direct_fit", "seeds": [{"own": best}]} for n in ("kl", "js")
+        {"divergence": n, "variant": "hazy_ring-small-direct_fit", "seeds": [{"own": best}]} for n in ("kl", "js")
     ]
     aims = {"own_is_least": 2, "excess": EXCESS, "gap": 0.03}
     text = flow.table.text({"rows": [*rows, *direct], "cells": [SMALL], "names": ["kl", "js"], "aims": aims})
@@ -112,8 +112,8 @@ def test_pictures_are_drawn_and_nothing_is_trained_again(short, monkeypatch, cap
     assert json.loads(json.dumps(flow.results(directory, **OPTIONS))) == json.loads(
         (directory / "flow.json").read_text()
     )
-    monkeypatch.setattr(flow, "TARGETS", ("wide_ring",))
+    monkeypatch.setattr(flow, "TARGETS", ("hazy_ring",))
     monkeypatch.setattr(flow, "results", lambda directory, *, quiet: result)
     made = flow.reproduce("flow", directory, quiet=True)
-    assert [path.name for path in made] == ["flow-wide_ring.png", "flow-gap.png", "flow.json"]
+    assert [path.name for path in made] == ["flow-hazy_ring.png", "flow-gap.png", "flow.json"]
     assert all(path.stat().st_size > 10_000 for path in made) and flow.table.text(result) in capsys.readouterr().out

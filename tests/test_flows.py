@@ -19,7 +19,7 @@ from estimators.exact_values.quadrature import PLANE, REAL_LINE, integrate
 from fgan.cli.main import main
 from fgan.config.schema import Config, replace
 from fgan.data.sources import load
-from fgan.networks.flows import BINS, BOUND, Flow, Spline, forward, inverse
+from fgan.networks.flows import BOUND, Flow, Spline, forward, inverse
 from fgan.run import pictures
 from fgan.run.loop import train
 from fgan.scores import density

@@ -57,6 +57,25 @@ def two_moons(sigma: float = 0.05) -> Curve:
     return Curve(arcs=(upper, lower), sigma=sigma)
 
 
+def hazy(target: Mixture, share: float = 0.1, sigma: float = 0.5) -> Mixture:
+    """`target` of which a `share` lies around the same means at a larger sigma.
+
+    Far from a mixture of narrow parts its density vanishes, and a few samples of a model there carry its reverse KL.
+    With a haze around, log-ratios of a few nats tell all divergences.
+    """
+    return Mixture(
+        weights=(*((1.0 - share) * w for w in target.weights), *(share * w for w in target.weights)),
+        means=target.means * 2,
+        sigmas=(*target.sigmas, *(sigma,) * len(target.means)),
+    )
+
+
+def beads(curve: Curve, n: int) -> Mixture:
+    """n equal Gaussians evenly along a curve, of its own sigma: the curve itself if they overlap, at a lower price."""
+    means = tuple(map(tuple, curve.at((np.arange(n) + 0.5) / n).tolist()))
+    return Mixture(weights=(1.0 / n,) * n, means=means, sigmas=(curve.sigma,) * n)
+
+
 def swiss_roll(sigma: float = 0.5) -> Curve:
     """An Archimedean spiral (t cos t, t sin t), t uniform on [3π/2, 9π/2]: denser inside, turns 2π apart.
 
@@ -70,10 +89,10 @@ TARGETS: dict[str, Mixture | Curve] = {
     "mixture_1d": FGAN_MIXTURE,
     "two_modes": TWO_MODES,
     "ring": ring(),
-    "wide_ring": ring(sigma=0.15),
+    "hazy_ring": hazy(ring(sigma=0.15)),
     "grid": grid(),
     "two_moons": two_moons(),
-    "wide_moons": two_moons(sigma=0.15),
+    "hazy_moons": hazy(beads(two_moons(sigma=0.15), 32)),
     "swiss_roll": swiss_roll(),
 }
 """Every known target by the name that a config gives it."""

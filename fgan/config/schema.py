@@ -69,6 +69,8 @@ class Generator:
     critic hardly sees widths, training changes it little."""
     layers: Annotated[int, Bound(2, below=9)] = 4
     """Couplings of a flow, each with a conditioner of `features`; its noise has the dimension of the data."""
+    bins: Annotated[int, Bound(1, below=33)] = 8
+    """Bins of a flow's splines; few make a flow that bends little."""
     average: Share = 0.0
     """Decay of the exponential moving average of the parameters, which `sample` uses; 0 switches it off."""
 

@@ -16,8 +16,6 @@ from flax import linen as nn
 
 from estimators.critics.networks import NONLINEARITIES
 
-BINS = 8
-"""Bins of a spline, as many as Durkan et al. 2019 have in their experiments with images."""
 BOUND = 4.0
 """B. One coordinate of z in 16,000 lies outside, and few coordinates of data whose deviation is 1."""
 FLOOR = 1e-3
@@ -27,7 +25,7 @@ UNIT = math.log(math.expm1(1.0 - FLOOR))
 
 
 class Spline(NamedTuple):
-    """An increasing map of [−B, B] onto itself for each coordinate: BINS + 1 knots (x, y), and the slopes there."""
+    """An increasing map of [−B, B] onto itself for each coordinate: K + 1 knots (x, y), and the slopes there."""
 
     x: jax.Array
     y: jax.Array
@@ -35,15 +33,16 @@ class Spline(NamedTuple):
 
     @classmethod
     def of(cls, raw: jax.Array) -> Self:
-        """The spline of any real numbers [..., 3·BINS − 1]: widths, heights, inner slopes; 0 is the identity."""
-        slope = FLOOR + nn.softplus(raw[..., 2 * BINS :] + UNIT)
+        """The spline of any real numbers [..., 3K − 1]: widths, heights, inner slopes; 0 is the identity."""
+        bins = (raw.shape[-1] + 1) // 3
+        slope = FLOOR + nn.softplus(raw[..., 2 * bins :] + UNIT)
         ends = [(0, 0)] * (raw.ndim - 1) + [(1, 1)]
-        return cls(_knots(raw[..., :BINS]), _knots(raw[..., BINS : 2 * BINS]), jnp.pad(slope, ends, constant_values=1))
+        return cls(_knots(raw[..., :bins]), _knots(raw[..., bins : 2 * bins]), jnp.pad(slope, ends, constant_values=1))
 
 
 def _knots(raw: jax.Array) -> jax.Array:
-    """BINS + 1 increasing numbers from −B to B."""
-    shares = FLOOR + (1.0 - BINS * FLOOR) * jax.nn.softmax(raw)
+    """K + 1 increasing numbers from −B to B, from K of any size."""
+    shares = FLOOR + (1.0 - raw.shape[-1] * FLOOR) * jax.nn.softmax(raw)
     inner = BOUND * (2.0 * jnp.cumsum(shares[..., :-1], axis=-1) - 1.0)
     ends = [(0, 0)] * (raw.ndim - 1)
     lower = jnp.pad(inner, [*ends, (1, 0)], constant_values=-BOUND)
@@ -112,7 +111,7 @@ def _log_slope(b: Bin, share: jax.Array) -> jax.Array:
 
 
 class Conditioner(nn.Module):
-    """The numbers of the splines of `moved` coordinates from the others, [n, k] → [n, moved, 3·BINS − 1].
+    """The numbers of the splines of `moved` coordinates from the others, [n, k] → [n, moved, 3·bins − 1].
 
     All splines start as the identity. Where there are no others, k = 0, all points share a spline.
     """
@@ -120,10 +119,11 @@ class Conditioner(nn.Module):
     features: Sequence[int]
     nonlinearity: str
     moved: int
+    bins: int
 
     @nn.compact
     def __call__(self, kept: jax.Array) -> jax.Array:
-        size = self.moved * (3 * BINS - 1)
+        size = self.moved * (3 * self.bins - 1)
         raw = self.param("shared", nn.initializers.zeros, (1, size))
         if kept.shape[1]:
             for width in self.features:
@@ -142,12 +142,14 @@ class Flow(nn.Module):
         features: widths of the hidden layers of each conditioner.
         nonlinearity: theirs, a name in `NONLINEARITIES`.
         dim: d.
+        bins: of a spline; 8 as Durkan et al. 2019 have in their experiments with images.
     """
 
     layers: int
     features: Sequence[int]
     nonlinearity: str
     dim: int
+    bins: int = 8
 
     @property
     def latent(self) -> int:
@@ -156,7 +158,7 @@ class Flow(nn.Module):
 
     def setup(self) -> None:
         self.conditioners = [
-            Conditioner(self.features, self.nonlinearity, moved.size)
+            Conditioner(self.features, self.nonlinearity, moved.size, self.bins)
             for _, moved in map(self._split, range(self.layers))
         ]
 

@@ -117,7 +117,7 @@ def flow(generator: Generator, data: Any) -> nn.Module:
             f"generator.kind = flow: its density is exact in 1 to {MOST_DIMENSIONS} dimensions, not for {what}; set "
             f"generator.kind = {'image' if data.side else 'mlp'}"
         )
-    return Flow(generator.layers, generator.features, generator.nonlinearity, data.dim)
+    return Flow(generator.layers, generator.features, generator.nonlinearity, data.dim, generator.bins)
 
 
 def _refuse_linear(generator: Generator) -> None:

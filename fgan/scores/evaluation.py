@@ -124,9 +124,9 @@ def _captured(s: modes.ModeScores | modes.SubspaceScores, of: int, perfect: floa
 
 
 def _modes(config: Config, data: Dataset, n: int) -> Score | None:
-    """Modes captured, high-quality share, KL of the histogram over modes and width ratio."""
+    """Modes captured, high-quality share, KL of the histogram over modes and width ratio, where all are as wide."""
     target = data.target
-    if not isinstance(target, Mixture) or target.dim == 1:
+    if not isinstance(target, Mixture) or target.dim == 1 or len(set(target.sigmas)) > 1:
         return None
     centres, sigma, perfect = np.array(target.means), target.sigmas[0], modes.perfect_high_quality(target.dim)
     return lambda samples, state: _captured(modes.mode_scores(samples, centres, sigma), len(centres), perfect)

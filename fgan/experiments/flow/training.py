@@ -8,7 +8,7 @@ from fgan.experiments.mode_capture import FIRST_SEED
 
 NAMES = ("pearson", "kl", "squared_hellinger", "js", "total_variation", "reverse_kl")
 """The divergences, from covering to seeking."""
-TARGETS = ("wide_ring", "wide_moons")
+TARGETS = ("hazy_ring", "hazy_moons")
 CAPACITIES: dict[str, dict[str, Any]] = {
     "small": {"layers": 2, "features": (4,)},
     "large": {"layers": 4, "features": (32, 32)},
