@@ -17,6 +17,7 @@ from estimators.samples.arrays import DataError
 from estimators.samples.files import read_slice
 from fgan.config.schema import Data
 from fgan.data import own_samples
+from fgan.data.coordinates import Constant
 from fgan.data.dataset import HELD_OUT, Dataset
 from fgan.data.sources import DATASETS, load
 
@@ -216,16 +217,19 @@ def test_samples_are_standardised_and_the_way_back_is_kept(tmp_path):
     scaled = np.concatenate([d.rows, d.held_out]).astype(np.float64)
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-6)
     np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-6)
-    np.testing.assert_allclose(d.offset, values.mean(axis=0), rtol=1e-12)
-    back = sorted_rows(scaled * d.scale + d.offset)
+    np.testing.assert_allclose([c.offset for c in d.coordinates.columns], values.mean(axis=0), rtol=1e-12)
+    back = sorted_rows(d.own_units(scaled))
     np.testing.assert_allclose((back - sorted_rows(values)) / values.std(axis=0), 0.0, atol=1e-6)
     x = d.draw(KEY, jnp.asarray(d.rows), 50)
     assert {row.tobytes() for row in np.asarray(x)} <= {row.tobytes() for row in d.rows[:]}
 
 
 def test_a_constant_column_is_kept_as_it_is(tmp_path):
-    d = own(tmp_path, np.stack([np.full(50, 7.0), np.arange(50.0)], axis=1))
-    assert not d.rows[:][:, 0].any() and (d.offset[0], d.scale[0]) == (7.0, 1.0)
+    d = own(tmp_path, np.stack([np.full(50, 1.7e9 + 0.1), np.arange(50.0)], axis=1))
+    assert d.dim == 1 and (d.own_units(d.rows[:])[:, 0] == 1.7e9 + 0.1).all()
+    assert "column 1 left out and put back; column 2 whole numbers" in " ".join(d.notes)
+    with pytest.raises(DataError, match="all columns are constant"):
+        own(tmp_path, np.ones((100, 2)))
 
 
 def test_samples_on_the_line_get_a_column(tmp_path):
@@ -280,12 +284,13 @@ def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
     values = np.random.default_rng(0).normal(size=(101, 4)) * [1e-3, 1.0, 1e6, 0.0] + [5.0, -3.0, 1e8, 0.1]
     d = own(tmp_path, values)
     found = [own_samples.describe(read_slice(tmp_path / "mine.npy", k, parts)) for k in range(parts)]
-    offset, scale, content, notes = own_samples.combine(json.loads(json.dumps(found)))
-    np.testing.assert_allclose(offset[:3], values[:, :3].mean(axis=0), rtol=1e-14)
-    np.testing.assert_allclose(scale[:3], values[:, :3].std(axis=0), rtol=1e-12)
-    assert (offset[3], scale[3], notes) == (0.1, 1.0, ())  # the constant, to the last bit
+    made, content, notes = own_samples.combine(json.loads(json.dumps(found)))
+    *linear, constant = made.columns
+    np.testing.assert_allclose([c.offset for c in linear], values[:, :3].mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose([c.scale for c in linear], values[:, :3].std(axis=0), rtol=1e-12)
+    assert constant == Constant(0.1) and notes == ("columns: column 4 left out and put back",)
     assert content == d.content
-    assert own_samples.combine(found[::-1])[2] == content  # a part knows its place
+    assert own_samples.combine(found[::-1])[1] == content  # a part knows its place
     assert own(tmp_path, values[::-1]).content != content
     with pytest.raises(DataError, match="of one"):
         own_samples.combine([found[0], {"error": "of one"}])
@@ -299,15 +304,15 @@ def test_samples_are_described_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(own_samples, "BLOCK", 30)
     blocks = own(tmp_path, values)
     assert whole.content == blocks.content
-    np.testing.assert_allclose(blocks.offset, whole.offset, rtol=1e-14)
-    np.testing.assert_allclose(blocks.scale, whole.scale, rtol=1e-13)
+    for one, other in zip(blocks.coordinates.columns, whole.coordinates.columns, strict=True):
+        assert (one.offset, one.scale) == pytest.approx((other.offset, other.scale), rel=1e-13)
 
 
 def test_notes_of_all_parts_are_kept(tmp_path):
     values = np.arange(20)
     values[15] = 2**60
     np.save(tmp_path / "mine.npy", values)
-    notes = own_samples.combine([own_samples.describe(read_slice(tmp_path / "mine.npy", k, 2)) for k in range(2)])[3]
+    notes = own_samples.combine([own_samples.describe(read_slice(tmp_path / "mine.npy", k, 2)) for k in range(2)])[2]
     assert any("rows 10 to 19 of 20: integers beyond 2^53" in note for note in notes)
 
 

@@ -42,17 +42,19 @@ def begun(flow):
     return jax.tree.map(np.asarray, start)
 
 
-def test_a_spline_of_zeros_is_the_identity():
+@pytest.mark.parametrize("bins", [1, 2, 8])
+def test_a_spline_of_zeros_is_the_identity(bins):
     x = np.linspace(-6.0, 6.0, 101, dtype=np.float32)
-    y, log_slope = jax.jit(forward)(jax.jit(Spline.of)(np.zeros((101, 3 * BINS - 1), np.float32)), x)
+    y, log_slope = jax.jit(forward)(jax.jit(Spline.of)(np.zeros((101, 3 * bins - 1), np.float32)), x)
     np.testing.assert_allclose(y, x, atol=2e-6)
     np.testing.assert_allclose(log_slope, 0.0, atol=2e-6)
 
 
-def test_a_spline_increases_and_its_inverse_and_slope_are_its_own():
+@pytest.mark.parametrize("bins", [2, 8])
+def test_a_spline_increases_and_its_inverse_and_slope_are_its_own(bins):
     with jax.enable_x64(True):
         x = np.linspace(-1.2 * BOUND, 1.2 * BOUND, 4001)
-        raw = np.broadcast_to(2.0 * np.random.default_rng(3).normal(size=3 * BINS - 1), (4001, 3 * BINS - 1))
+        raw = np.broadcast_to(2.0 * np.random.default_rng(3).normal(size=3 * bins - 1), (4001, 3 * bins - 1))
 
         @jax.jit
         def computed(x, raw):

@@ -376,8 +376,9 @@ def test_a_run_that_never_saved_starts_again_on_other_data(quick, tmp_path, own,
         go(own, tmp_path / "run")
     np.save(own.data.path, np.load(own.data.path) + 1.0)
     go(own, tmp_path / "run")
-    np.testing.assert_allclose(restore(tmp_path / "run").offset, [8.0, 1001.0], atol=20.0)
-    assert restore(tmp_path / "run").offset[0] > 7.5
+    columns = restore(tmp_path / "run").data.coordinates.columns
+    np.testing.assert_allclose([c.offset for c in columns], [8.0, 1001.0], atol=20.0)
+    assert columns[0].offset > 7.5
 
 
 def test_a_diverged_run_fails_with_a_report(quick, tmp_path):
@@ -441,7 +442,8 @@ def test_restored_samples_are_in_the_users_units(quick, tmp_path, own):
     assert np.all(np.abs(x.mean(axis=0) - [7.0, 1000.0]) < 3 * np.array([1e-3, 50.0]))
     assert np.all(x.std(axis=0) < 5 * np.array([1e-3, 50.0])) and np.all(x.std(axis=0) > 0.0)
     plain = run.model.sample(run.state, jax.random.key(3), 500)
-    np.testing.assert_allclose((x - run.offset) / run.scale, plain, atol=1e-5)
+    back = run.data.coordinates.encode(x, np.arange(len(x)))
+    np.testing.assert_allclose(back, plain, atol=1e-5)
 
 
 def test_samples_are_a_function_of_seed_and_member(straight):

@@ -96,8 +96,8 @@ def test_it_is_sampled_in_the_units_of_the_data(tmp_path, straight):
     run_command("sample", straight, "-n", 5000, "--member", 1, "--out", tmp_path / "x.npy")
     x, member = np.load(tmp_path / "x.npy"), restore(straight, 1)
     mean, sigma = (np.asarray(member.state.parameters[name]) for name in ("mean", "log_sigma"))
-    np.testing.assert_allclose(x.mean(axis=0), mean * member.scale + member.offset, atol=0.2)
-    np.testing.assert_allclose(x.std(axis=0), np.exp(sigma) * member.scale, rtol=0.1)
+    np.testing.assert_allclose(x.mean(axis=0), mean * member.data.scale + member.data.offset, atol=0.2)
+    np.testing.assert_allclose(x.std(axis=0), np.exp(sigma) * member.data.scale, rtol=0.1)
     assert member.config == replace(TINY, {"seed": 1, "seeds": 1})
 
 

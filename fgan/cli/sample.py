@@ -11,6 +11,8 @@ from fgan.config.fields import ConfigError
 
 COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
 
+ENDINGS = (".npy", ".csv", ".parquet")  # the keys of fgan.data.tables.WRITERS, without numpy
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Base):
@@ -19,7 +21,7 @@ class Command(Base):
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """How many."""
     out: str = "samples.npy"
-    """The .npy file to write."""
+    """The file to write: .npy, or .csv or .parquet with the names of the training file's columns."""
     seed: int = 0
     """Seed of the noise."""
     member: int = 0
@@ -29,14 +31,13 @@ class Command(Base):
         if self.n < 1:
             raise ConfigError(f"-n {self.n}: must be at least 1")
         out = Path(self.out)
-        if out.suffix != ".npy" or not out.parent.is_dir():
-            raise ConfigError(f"--out {self.out}: must be an .npy file in an existing folder")
+        if out.suffix not in ENDINGS or not out.parent.is_dir():
+            raise ConfigError(f"--out {self.out}: must be a {' or '.join(ENDINGS)} file in an existing folder")
         require_device()
-        import numpy as np
-
+        from fgan.data.tables import WRITERS
         from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)
-        np.save(out, samples, allow_pickle=False)
+        WRITERS[out.suffix](out, samples, restored.data.names)
         print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

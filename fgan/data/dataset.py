@@ -12,6 +12,7 @@ from estimators.critics.kernel import ALONE, Replicas, stratified
 from estimators.distributions.curves import Curve
 from estimators.distributions.examples import Mixture
 from estimators.distributions.subspaces import SubspaceMixture
+from fgan.data.coordinates import Coordinates
 
 HELD_OUT = 0.2
 """Share of the rows that training never sees, where a data set comes without test rows of its own."""
@@ -19,27 +20,27 @@ HELD_OUT = 0.2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Rows of a table that may lie in a file, loaded and standardised by slice or index: an array [n, d] float32.
+    """Rows of a table that may lie in a file, loaded by slice or index, in coordinates: an array [n, dim] float32.
 
-    table: [N, d]; order: [n] which of its rows these are; the rest as in `Dataset`.
+    table: [N, d]; order: [n] which of its rows these are.
     """
 
     table: np.ndarray
     order: np.ndarray
-    offset: np.ndarray
-    scale: np.ndarray
+    coordinates: Coordinates
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, d)."""
-        return len(self.order), self.table.shape[1]
+        """(n, dim)."""
+        return len(self.order), self.coordinates.dim
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """Rows by number; no others are loaded."""
-        return ((np.asarray(self.table[self.order[index]], np.float64) - self.offset) / self.scale).astype(np.float32)
+        rows = self.order[index]
+        return self.coordinates.encode(np.asarray(self.table[rows], np.float64), rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:]
@@ -61,6 +62,8 @@ class Dataset:
     side: int = 0  # height and width of square images
     offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
     scale: np.ndarray
+    coordinates: Coordinates | None = None  # of a table of the user's own, in place of that affine map
+    names: tuple[str, ...] = ()  # of the user's columns, where they have any
     content: str = ""  # what identifies the rows, where not they themselves
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
@@ -71,6 +74,12 @@ class Dataset:
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
         total = self.rows.shape[0]
         return replicas.pick(rows, stratified(key, total, n), total)
+
+    def own_units(self, points: np.ndarray) -> np.ndarray:
+        """Points [n, dim] in the user's own units and columns, [n, d], float64."""
+        if self.coordinates is not None:
+            return self.coordinates.decode(points)
+        return np.asarray(points, np.float64) * self.scale + self.offset
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """log density of the known target, in the scale the networks see: [n, d] → [n]."""

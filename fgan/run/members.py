@@ -19,6 +19,7 @@ import numpy as np
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
+from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model, build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
@@ -73,8 +74,10 @@ class Members:
 def write_data(run: RunDirectory, data: Dataset) -> None:
     """Write `data.json`."""
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
-    affine = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
-    (run.path / "data.json").write_text(json.dumps(facts | affine) + "\n")
+    units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
+    if data.coordinates is not None:
+        units = {"columns": data.coordinates.to_json(), "names": data.names}
+    (run.path / "data.json").write_text(json.dumps(facts | units) + "\n")
 
 
 def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
@@ -83,10 +86,19 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
         facts = json.loads((run.path / "data.json").read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
-    empty = np.zeros((0, facts["dim"]), np.float32)
-    offset, scale = np.asarray(facts["offset"]), np.asarray(facts["scale"])
-    shape = {"dim": facts["dim"], "side": facts["side"]}
-    data = Dataset(name=config.data.name, rows=empty, held_out=empty, offset=offset, scale=scale, **shape)
+    dim = facts["dim"]
+    empty = np.zeros((0, dim), np.float32)
+    data = Dataset(
+        name=config.data.name,
+        dim=dim,
+        side=facts["side"],
+        rows=empty,
+        held_out=empty,
+        offset=np.asarray(facts.get("offset", np.zeros(dim))),
+        scale=np.asarray(facts.get("scale", np.ones(dim))),
+        coordinates=Coordinates.from_json(facts["columns"]) if "columns" in facts else None,
+        names=tuple(facts.get("names", ())),
+    )
     return data, facts["fingerprint"]
 
 
@@ -96,19 +108,18 @@ def fingerprint(run: RunDirectory, data: str) -> str:
 
 
 class Restored(NamedTuple):
-    """A trained member: its model draws in the scale the networks see, x·scale + offset are the data's own units."""
+    """A trained member: its model draws in the scale the networks see, `data`, without its rows, has the way back."""
 
     model: Model
     state: Any
     step: int
     config: Config
-    offset: np.ndarray
-    scale: np.ndarray
+    data: Dataset
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """n generated points [n, d] in the data's own units, float64."""
         points = jax.jit(self.model.sample, static_argnums=2)(self.state, jax.random.key(seed), n)
-        return np.asarray(points, np.float64) * self.scale + self.offset
+        return self.data.own_units(np.asarray(points))
 
 
 def restore(directory: str | Path, member: int = 0) -> Restored:
@@ -124,7 +135,7 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
     if not 0 <= i < len(members.seeds):
         raise ConfigError(f"member {member}: the run has seeds 0 to {len(members.seeds) - 1}")
     config, own = members.config_of(i), jax.tree.map(lambda x: x[i], state)
-    return Restored(build(config, data), own, step, config, data.offset, data.scale)
+    return Restored(build(config, data), own, step, config, data)
 
 
 def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:

@@ -71,8 +71,8 @@ def _on_grid(log_density: Any, points: np.ndarray) -> np.ndarray:
 def _model_density(directory: Path, points: np.ndarray) -> np.ndarray:
     """log density [DOTS, DOTS] of a run's first seed at points in the target's own units."""
     restored = restore(directory, 0)
-    own = (points - restored.offset) / restored.scale
-    return _on_grid(laws(restored)[1].density, own) - np.log(restored.scale).sum()
+    offset, scale = restored.data.offset, restored.data.scale
+    return _on_grid(laws(restored)[1].density, (points - offset) / scale) - np.log(scale).sum()
 
 
 def _density(axis, values: np.ndarray, top: float, box: tuple[float, float, float, float]) -> None:
