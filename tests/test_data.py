@@ -298,6 +298,16 @@ def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
         own_samples.combine([*found[:-1], found[-1] | {"shape": [90, 4]}])
 
 
+@pytest.mark.parametrize("limit", ["KNOWN", "KNOWN_VALUES"])
+def test_coordinates_are_chosen_by_the_same_rows_however_the_table_is_cut(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(own_samples, limit, {"KNOWN": 20, "KNOWN_VALUES": 40}[limit])
+    values = np.exp(np.random.default_rng(0).normal(size=(300, 2)))
+    whole = own(tmp_path, values).coordinates
+    parts = [own_samples.describe(read_slice(tmp_path / "mine.npy", k, 3)) for k in range(3)]
+    assert own_samples.combine(parts)[0] == whole
+    assert [20 <= len(c.values) <= 22 for c in whole.columns] == [True, True]  # the ends are known besides
+
+
 def test_samples_are_described_in_blocks(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(size=(101, 3)) + 7.0
     whole = own(tmp_path, values)

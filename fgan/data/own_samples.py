@@ -22,7 +22,8 @@ BLOCK = 1 << 22
 """Values described at a time; in float64 this takes 32 MiB."""
 KNOWN = 10_000
 """Rows, evenly spaced in the file, by which the coordinates are chosen: a quantile of a column errs by at most 0.02 of
-its rank (Dvoretzky, Kiefer, Wolfowitz), and processes exchange no more."""
+its rank (Dvoretzky, Kiefer, Wolfowitz). Fewer in wide tables, for processes exchange at most `KNOWN_VALUES`."""
+KNOWN_VALUES = 1 << 21  # two seconds of JSON
 PLAYED = "coordinates 1"
 """Part of the content, so that no run goes on in other coordinates than it began in. Counted up when these change."""
 
@@ -61,8 +62,6 @@ def describe(own: files.SampleSlice) -> dict[str, Any]:
     """Size, range and moments of each column of a slice, a sum over its rows that depends on each row's index, and
     those of the rows by which coordinates are chosen."""
     values, moments, digest = own.samples.values, [], 0
-    known = np.unique(np.linspace(0, len(own.table) - 1, KNOWN).astype(int))
-    known = known[(known >= own.begin) & (known < own.begin + len(values))] - own.begin
     height = max(1, BLOCK // values.shape[1])
     for i in range(0, len(values), height):
         rows = values[i : i + height]
@@ -78,11 +77,18 @@ def describe(own: files.SampleSlice) -> dict[str, Any]:
         "mean": mean.tolist(),
         "variance": variance.tolist(),
         "whole": (values == np.round(values)).all(axis=0).tolist(),
-        "known": values[known].tolist(),
+        "known": _known(own).tolist(),
         "digest": digest,
         "notes": own.samples.notes,
         "called": [called(j, own.samples.columns, 1) for j in range(values.shape[1])],
     }
+
+
+def _known(own: files.SampleSlice) -> np.ndarray:
+    """The rows of a slice by which coordinates are chosen, whichever slices the table is cut into."""
+    values, n = own.samples.values, len(own.table)
+    numbers = np.unique(np.linspace(0, n - 1, max(2, min(KNOWN, KNOWN_VALUES // values.shape[1]))).astype(int))
+    return values[numbers[(numbers >= own.begin) & (numbers < own.begin + len(values))] - own.begin]
 
 
 def _pooled(n: Sequence[int], means: Sequence[Any], variances: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
