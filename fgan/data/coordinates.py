@@ -80,10 +80,8 @@ class Scores:
         middle = 0.5 * (low + high)
         low, high = (np.where(counts > 1, end, middle) for end in (low, high))
         if len(values) > KNOTS:
-            evenly = np.linspace(*ndtri(middle[[0, -1]]), KNOTS)
-            kept = np.unique(
-                np.append(np.searchsorted(middle, ndtr(evenly)).clip(max=len(values) - 1), len(values) - 1)
-            )
+            evenly = ndtr(np.linspace(float(ndtri(middle[0])), float(ndtri(middle[-1])), KNOTS))
+            kept = np.unique([*np.searchsorted(middle, evenly).clip(max=len(values) - 1), len(values) - 1])
             values, low, high = values[kept], low[kept], high[kept]
         return cls(tuple(values.tolist()), tuple(low.tolist()), tuple(high.tolist()), whole)
 
