@@ -101,19 +101,20 @@ def critic_bound(restored: Restored, p: density.Law, q: density.Law, exact: floa
     gan: Any = restored.model
     state, d = restored.state, divergence(restored.config.divergence)
     rng = np.random.default_rng(restored.config.seed)
-    x_p, x_q = (jnp.asarray(law.sample(rng, DRAWS), jnp.float32) for law in (p, q))
+    x_p, x_q = (law.sample(rng, DRAWS) for law in (p, q))
+    true = [p.log_prob(x) - q.log_prob(x) for x in (x_p, x_q)]
 
     def bound(log_ratios):
         return fenchel(d, *(stepped(d, v, STEP) for v in log_ratios), activation="log_ratio")
 
     @jax.jit
-    def on(x_p, x_q):
+    def on(x_p, x_q, *true):
         v_p, v_q = gan.outputs(state.critic, x_p), gan.outputs(state.critic, x_q)
         learnt = [gan.critic.output_activation.log_ratio(v) for v in (v_p, v_q)]
-        own = gan.critic.lower_bound(v_p, v_q) if gan.critic.divergence is d else bound(learnt)
-        return own, bound([p.density(x) - q.density(x) for x in (x_p, x_q)])
+        return gan.critic.lower_bound(v_p, v_q) if gan.critic.divergence is d else bound(learnt), bound(true)
 
-    values = np.array([on(*pair) for pair in zip(jnp.split(x_p, BLOCKS), jnp.split(x_q, BLOCKS), strict=True)])
+    blocks = (jnp.split(jnp.asarray(a, jnp.float32), BLOCKS) for a in (x_p, x_q, *true))
+    values = np.array([on(*block) for block in zip(*blocks, strict=True)])
     ways = [values[:, 0]]
     if exact is not None and np.isfinite(values).all():
         ways.append(values[:, 0] - values[:, 1] + exact)
