@@ -137,7 +137,7 @@ def train(
             return {**facts, "step": done, "trajectory": trajectory}
 
         def sample(n: int, seed: int, state=state) -> np.ndarray:
-            return np.asarray(drawn(state, jax.random.key(seed), n), np.float64) * data.scale + data.offset
+            return data.own_units(np.asarray(drawn(state, jax.random.key(seed), n)))
 
         scores = score(task, sample)
         watched = {name: float(metrics[name]) for name in ("bound", "noise") if name in metrics}

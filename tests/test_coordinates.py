@@ -1,96 +1,126 @@
-"""The coordinates of a table's columns: each way there and back, and what the networks see."""
-
-import json
+"""Coordinates: increasing maps common to both sets, blind to increasing maps before them, with the slope they state."""
 
 import numpy as np
 import pytest
-import scipy
+from scipy import stats
 
-from estimators.samples.arrays import DataError
-from fgan.data.coordinates import Constant, Coordinates, Linear, Scores, coordinates, straightness, uniforms
+from estimators.density_ratio.references import EDGE, LIMIT, NormalScores, Standard
 
-RNG = np.random.default_rng(5)
-N = 4000
-COLUMNS = {
-    "log-normal": np.exp(RNG.normal(np.log(100.0), 1.0, N)),
-    "student 1.2": RNG.standard_t(1.2, N),
-    "uniform": RNG.uniform(-3.0, 5.0, N),
-    "counts": RNG.poisson(1.5, N).astype(float),
-    "rounded": np.round(40.0 + 12.0 * RNG.normal(size=N)),
-    "cents": np.round(np.exp(RNG.normal(size=N)), 2),
-    "zeros": np.where(RNG.random(N) < 0.4, 0.0, np.exp(RNG.normal(size=N))),
-    "numbers": np.arange(N, dtype=float),
-}
+KINDS = [Standard, NormalScores]
+GRID = np.linspace(-60.0, 60.0, 4001)
 
 
-def maps(table: np.ndarray) -> Coordinates:
-    whole = (table == np.round(table)).all(axis=0)
-    return coordinates(table, table.min(axis=0), table.max(axis=0), table.mean(axis=0), table.std(axis=0), whole)
+def sets(n: int = 4000, d: int = 3):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, d)), 0.5 + 1.5 * rng.normal(size=(n, d))
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_scores_are_normal_and_come_back(name):
-    column = COLUMNS[name]
-    made = maps(column[:, None])
-    assert isinstance(made.columns[0], Scores) and made == Coordinates.from_json(json.loads(json.dumps(made.to_json())))
-    z = made.encode(column[:, None], np.arange(N))
-    assert z.dtype == np.float32 and scipy.stats.kstest(z[:, 0], "norm").statistic < 1.36 / np.sqrt(N)  # its 95 % point
-    np.testing.assert_allclose(made.decode(z)[:, 0], column, rtol=2e-3, atol=2e-3 * np.median(np.abs(column)))
+def column(values) -> np.ndarray:
+    return np.asarray(values, np.float64)[:, None]
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_normal_samples_become_the_column(name):
-    """Of a generator that makes normal numbers: the distribution, its range, its kind of numbers, its atoms."""
-    column = COLUMNS[name]
-    x = maps(column[:, None]).decode(np.random.default_rng(9).normal(size=(N, 1)))[:, 0]
-    assert scipy.stats.ks_2samp(x, column).pvalue > 0.01
-    assert column.min() <= x.min() and x.max() <= column.max()
-    if name in ("counts", "rounded", "numbers"):
-        np.testing.assert_array_equal(x, np.round(x))
-    if name == "zeros":
-        assert np.mean(x == 0.0) == pytest.approx(0.4, abs=4.0 * np.sqrt(2 * 0.24 / N))
-    if name == "cents":
-        np.testing.assert_allclose(100.0 * x[x < 3.0], np.round(100.0 * x[x < 3.0]), atol=0.5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_coordinate_is_an_increasing_function_of_its_own_column(kind):
+    p, q = sets()
+    made = kind.fit(p, q)
+    rows = np.stack([GRID, GRID[::-1], np.zeros_like(GRID)], axis=1)
+    z = made(rows)
+    assert (np.diff(z[:, 0]) >= 0.0).all() and (np.diff(z[:, 1]) <= 0.0).all() and np.ptp(z[:, 2]) == 0.0
+    inside = np.abs(GRID) < 3.0
+    assert (np.diff(z[inside, 0]) > 0.0).all()
 
 
-def test_gaussian_columns_are_linear_and_constants_leave():
-    table = np.column_stack([RNG.normal(5.0, 1e-6, N), np.full(N, 3e-6), RNG.normal(1e9, 1e4, N)])
-    made = maps(table)
-    assert [type(c) for c in made.columns] == [Linear, Constant, Linear] and made.dim == 2
-    z = made.encode(table, np.arange(N))
-    np.testing.assert_allclose(z.std(axis=0), 1.0, rtol=1e-5)
-    back = made.decode(10.0 * z)
-    assert (back[:, 1] == 3e-6).all() and back[:, 0].max() > table[:, 0].max()
-    assert made.notes(["a", "b", "c"]) == ("columns: b left out and put back",)
+def test_standard_coordinates_have_mean_0_and_variance_1_over_both_sets():
+    p, q = sets()
+    made = Standard.fit(p, q)
+    z = np.concatenate([made(p), made(q)])
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(z.std(axis=0), 1.0, rtol=1e-12)
+
+
+def test_normal_scores_of_the_pooled_rows_are_standard_normal():
+    p, q = sets()
+    made = NormalScores.fit(p**3, np.exp(q))
+    z = np.concatenate([made(p**3), made(np.exp(q))])
+    for scores in z.T:
+        assert stats.kstest(scores, "norm").statistic < 0.01
+
+
+@pytest.mark.parametrize("scale, offset", [(1e-6, 0.0), (3.0, -7.0), (1e6, 1e3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_positive_affine_maps_change_nothing(kind, scale, offset):
+    p, q = sets()
+    rows = np.stack([GRID] * 3, axis=1)
+    plain, mapped = kind.fit(p, q), kind.fit(p * scale + offset, q * scale + offset)
+    np.testing.assert_allclose(mapped(rows * scale + offset), plain(rows), atol=1e-6)
+    there, here = mapped.log_slope(rows * scale + offset), plain.log_slope(rows)
+    np.testing.assert_allclose(there, here - 3.0 * np.log(scale), atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("draw", "straight"),
-    [("normal", True), ("logistic", True), ("uniform", False), ("laplace", False), ("lognormal", False)],
+    "increasing", [np.exp, lambda x: x**3, np.arctan, np.sinh], ids=["exp", "cube", "atan", "sinh"]
 )
-def test_the_shape_of_a_column_decides(draw, straight):
-    rng = np.random.default_rng(2)
-    columns = np.stack([getattr(rng, draw)(size=1000) for _ in range(50)])
-    assert np.mean([straightness(c) >= 0.98 for c in columns]) * (1 if straight else -1) >= (0.8 if straight else -0.1)
+def test_normal_scores_are_blind_to_increasing_maps_up_to_interpolation(increasing):
+    """Within the knots; values between two of them are where the straight lines of the two fits part."""
+    p, q = sets()
+    plain, mapped = NormalScores.fit(p, q), NormalScores.fit(increasing(p), increasing(q))
+    z = plain(p)
+    inside = np.abs(z) < 3.0
+    assert inside.mean() > 0.99
+    np.testing.assert_allclose(mapped(increasing(p))[inside], z[inside], atol=0.06)
+    assert np.abs(Standard.fit(increasing(p), increasing(q))(increasing(p)) - Standard.fit(p, q)(p)).max() > 0.2
 
 
-def test_values_never_seen_have_a_place():
-    made = Scores.of(np.array([0.0, 0.0, 1.0, 4.0, 4.0, 4.0]), whole=False)
-    x = np.array([-9.0, 0.5, 2.0, 9.0])
-    z = made.encode(x, np.full(4, 0.5))
-    assert np.isfinite(z).all() and (np.diff(z[:, 0]) > 0).all()
-    np.testing.assert_allclose(made.decode(z), [0.0, 0.5, 2.0, 4.0], atol=1e-12)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_stated_slope_is_the_numerical_derivative(kind):
+    p, q = sets()
+    made = kind.fit(p, np.exp(q))
+    rows, step = 0.5 * sets()[1][:200], 1e-7
+    rows[:, 1] = np.exp(rows[:, 1])
+    found = np.zeros(len(rows))
+    for j in range(3):
+        nudge = step * np.eye(3)[j]
+        found += np.log((made(rows + nudge) - made(rows - nudge))[:, j] / (2.0 * step))
+    np.testing.assert_allclose(made.log_slope(rows), found, atol=1e-4)
 
 
-def test_the_numbers_of_rows_are_uniform_and_their_own():
-    u = np.stack([uniforms(np.arange(20_000), j) for j in range(3)])
-    assert all(scipy.stats.kstest(row, "uniform").pvalue > 0.001 for row in u)
-    assert np.abs(np.corrcoef(u) - np.eye(3)).max() < 5.0 / np.sqrt(20_000)
-    assert abs(np.corrcoef(u[0, 1:], u[0, :-1])[0, 1]) < 5.0 / np.sqrt(20_000)
-    np.testing.assert_array_equal(uniforms(np.array([7, 3]), 1), u[1, [7, 3]])
-    assert u.min() > 0.0 and u.max() < 1.0
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_density_keeps_its_mass_under_the_stated_slope(kind):
+    """∫ φ(z(x)) z'(x) dx = 1, the change of variables that telescoping rests on."""
+    p, q = sets(d=1)
+    made = kind.fit(p, q)
+    x = np.linspace(-15.0, 15.0, 200_001)
+    density = stats.norm.pdf(made(column(x))[:, 0]) * np.exp(made.log_slope(column(x)))
+    assert np.trapezoid(density, x) == pytest.approx(1.0, abs=2e-3)
 
 
-def test_a_table_without_anything_to_learn_is_refused():
-    with pytest.raises(DataError, match="all columns are constant"):
-        maps(np.tile([1.0, 2.0], (100, 1)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_constant_columns_give_finite_coordinates(kind):
+    p = np.stack([np.full(30, 7.0), np.arange(30.0)], axis=1)
+    made = kind.fit(p, p)
+    assert np.isfinite(made(p)).all() and np.isfinite(made.log_slope(p)).all()
+    assert np.ptp(made(p)[:, 0]) == 0.0 < np.ptp(made(p)[:, 1])
+
+
+def test_tied_values_share_a_score_and_keep_their_order():
+    p, q = column(np.repeat([0.0, 1.0, 2.0], 20)), column(np.repeat([1.0, 2.0, 3.0], 20))
+    made = NormalScores.fit(p, q)
+    levels = made(column([0.0, 1.0, 2.0, 3.0]))[:, 0]
+    assert (np.diff(levels) > 0.1).all() and levels[1] == pytest.approx(-levels[2], abs=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("far", [1e9, -1e30])
+def test_outliers_reach_no_further_than_the_ends(kind, far):
+    p, q = sets()
+    z = kind.fit(p, q)(np.full((1, 3), far))
+    assert np.isfinite(z).all() and np.isfinite(z.astype(np.float32) ** 2).all() and (np.sign(z) == np.sign(far)).all()
+
+
+def test_scores_go_on_beyond_the_samples_in_straight_lines_that_end():
+    p, q = sets(d=1)
+    made = NormalScores.fit(p, q)
+    last = max(p.max(), q.max())
+    beyond = made(column([last, last + 1.0, last + 2.0, 1e6]))[:, 0]
+    assert EDGE < beyond[1] < beyond[2] < beyond[3] == LIMIT
+    assert beyond[2] - beyond[1] == pytest.approx(beyond[1] - beyond[0])

@@ -1,68 +1,50 @@
-"""A table there and back: trained on as CSV, sampled as CSV and Parquet with the same columns and kinds of numbers."""
-
-import csv
-from pathlib import Path
+"""Tables of experiments: means with standard errors, aims that every seed has to reach, and lines of text."""
 
 import numpy as np
 import pytest
 
-from estimators.samples.files import read_samples
-from fgan.cli.sample import ENDINGS
-from fgan.config.schema import Config, Critic, Data, Generator, Log
-from fgan.data.tables import WRITERS
-from fgan.run.loop import train
-from fgan.run.members import restore
+from fgan.experiments.tables import Column, lines, misses, number, plus_minus, summary
 
-NAMES = ["age", "children", "income, yearly", "code", "score"]
+AIMS = {"modes": 8, "high_quality": 0.96, "kl": 0.005, "width_ratio": [0.9, 1.1]}
+GOOD = {"modes": 8, "high_quality": 0.989, "kl": 1e-4, "width_ratio": 1.0}
 
 
-@pytest.fixture(scope="module")
-def table() -> np.ndarray:
-    rng, n = np.random.default_rng(4), 300
-    z = rng.normal(size=(n, 2))
-    return np.column_stack(
-        [np.round(40 + 12 * z[:, 0]), rng.poisson(1.5, n), np.exp(10 + 0.5 * z[:, 1]), np.full(n, 1.7e9), z[:, 0]]
-    )
+def row(**changes):
+    """A table row of two seeds that reach every aim, but for `changes` in the second."""
+    return {"divergence": "kl", "variant": "preset", "seeds": [GOOD, GOOD | changes], "skipped_steps": 0.0}
 
 
-@pytest.fixture(scope="module")
-def run(table, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("table")
-    with (folder / "mine.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([NAMES, *table.tolist()])
-    config = Config(
-        steps=2,
-        batch=32,
-        data=Data(name="samples", path=str(folder / "mine.csv")),
-        generator=Generator(features=(8,)),
-        critic=Critic(features=(8,)),
-        log=Log(every=2, evaluate=2, checkpoint=2),
-    )
-    return train(config, folder / "run", quiet=True).run
+@pytest.mark.parametrize(
+    "changes, missed",
+    [
+        ({"modes": 7}, "modes"),
+        ({"high_quality": 0.95}, "high quality"),
+        ({"kl": 0.02}, "mode KL"),
+        ({"kl": None}, "mode KL"),
+        ({"width_ratio": 0.8}, "width"),
+        ({"width_ratio": 1.2}, "width"),
+        ({"width_ratio": None}, "width"),
+    ],
+)
+def test_one_seed_short_of_an_aim_is_named(changes, missed):
+    assert misses(row(), AIMS) == []
+    assert misses(row(**changes), AIMS) == [missed]
+    assert misses(row() | {"skipped_steps": 2.0}, AIMS) == ["skipped steps"]
+    assert misses({"seeds": []}, AIMS) == ["diverged"]
 
 
-def test_the_endings_on_the_command_line_are_those_of_the_writers():
-    assert set(ENDINGS) == set(WRITERS)
+def test_summaries_are_means_with_standard_errors():
+    found = summary([{"modes": m, "kl": None} for m in (7, 8, 8, 5)], ("modes", "kl"))
+    assert found["modes"] == {"mean": 7.0, "standard_error": pytest.approx(np.std([7, 8, 8, 5], ddof=1) / 2.0)}
+    assert found["kl"] == {"mean": None, "standard_error": None}
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_a_table_comes_back_with_its_columns(run, table, tmp_path, ending):
-    restored = restore(run)
-    rows = restored.sample(200, seed=1)
-    path = tmp_path / f"drawn.{ending}"
-    WRITERS[path.suffix](path, rows, restored.data.names)
-    back = read_samples(path)
-    assert list(back.columns) == NAMES and not back.notes
-    np.testing.assert_array_equal(back.values, rows)
-    assert rows.shape == (200, 5) and restored.data.dim == 4
-    np.testing.assert_array_equal(rows[:, [0, 1]], np.round(rows[:, [0, 1]]))
-    assert (rows[:, 3] == 1.7e9).all() and set(rows[:, 1]) <= set(table[:, 1])
-    assert (rows.min(axis=0) >= table.min(axis=0))[:3].all() and (rows.max(axis=0) <= table.max(axis=0))[:3].all()
-
-
-def test_whole_columns_are_written_without_a_point(tmp_path):
-    rows = np.array([[1.0, 0.5, 2.0**60], [-3.0, 2.0, 1.0]])
-    WRITERS[".csv"](tmp_path / "x.csv", rows, ())
-    assert (tmp_path / "x.csv").read_text().splitlines() == ["1,0.5,1.152921504606847e+18", "-3,2.0,1.0"]
-    WRITERS[".parquet"](tmp_path / "x.parquet", rows, ())
-    np.testing.assert_array_equal(read_samples(tmp_path / "x.parquet").values, rows)
+def test_rows_as_text():
+    columns = [Column("modes", 12, plus_minus("modes")), Column("HQ %", 14, plus_minus("high_quality", 100, 2))]
+    found = row(modes=6) | summary(row(modes=6)["seeds"], ("modes", "high_quality"))
+    rows = [found, found | {"variant": "own"}, row() | {"seeds": []}]
+    head, *text = lines({"rows": rows, "aims": AIMS}, columns, 12)
+    assert head == "divergence         modes          HQ %  aims missed"
+    assert text[0] == f"kl{'7.0 ±1.0':>22}{'98.90 ±0.00':>14}  modes"
+    assert text[1].startswith("kl, own") and text[2] == f"kl{'diverged':>22}"
+    assert number(None) == "–" and number(0.5, 100, 0) == "50"

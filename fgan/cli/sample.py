@@ -11,8 +11,6 @@ from fgan.config.fields import ConfigError
 
 COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
 
-ENDINGS = (".npy", ".csv", ".parquet")  # the keys of fgan.data.tables.WRITERS, without numpy
-
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Base):
@@ -30,11 +28,12 @@ class Command(Base):
     def __call__(self) -> None:
         if self.n < 1:
             raise ConfigError(f"-n {self.n}: must be at least 1")
-        out = Path(self.out)
-        if out.suffix not in ENDINGS or not out.parent.is_dir():
-            raise ConfigError(f"--out {self.out}: must be a {' or '.join(ENDINGS)} file in an existing folder")
-        require_device()
         from fgan.data.tables import WRITERS
+
+        out = Path(self.out)
+        if out.suffix not in WRITERS or not out.parent.is_dir():
+            raise ConfigError(f"--out {self.out}: must be a {' or '.join(WRITERS)} file in an existing folder")
+        require_device()
         from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member)

@@ -8,7 +8,8 @@ f-divergences do not change under invertible maps, so a game may be played in co
 
 Under normal scores every column is a standard normal. A value that repeats is a jump of F; its rows spread uniformly
 over the jump (Machado, Santos Silva 2005, section 2, dequantisation), and all of the jump comes back as the value.
-What comes back lies between the least and the largest value seen.
+What comes back lies between the least and the largest value seen. The normal scores of
+`estimators.density_ratio.references` serve pairs of sets, give repeated values one score, and have no way back.
 """
 
 from collections.abc import Sequence

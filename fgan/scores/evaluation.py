@@ -45,7 +45,7 @@ class Evaluation:
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))
         if self.data.target is not None or self.data.law is not None:  # scored and drawn in its own units
-            samples = samples * self.data.scale + self.data.offset
+            samples = self.data.own_units(samples)
         scores = []
         for i, seed in enumerate(seeds):
             usable = bool(np.isfinite(samples[i]).all())
