@@ -5,7 +5,7 @@ overlapping Gaussians and on two moons. One flow has too little capacity for the
 what is best; one has more. Since the density is known, three things that a GAN hides are numbers here:
 
     trained × measured   each divergence of the model that each divergence trained, by quadrature or Monte Carlo
-    gap                  what the critic's bound lacks to the exact value, after 500 more steps of the critic alone
+    gap                  what the critic's bound lacks to the exact value, after 1000 more steps of the critic alone
     excess               the exact value less the least that the same flow reached by a direct fit, without a critic
                          (`fgan.models.direct_fit`)
 """

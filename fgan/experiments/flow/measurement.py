@@ -23,7 +23,9 @@ from fgan.models.objectives import stepped
 from fgan.run.members import Restored, restore
 from fgan.scores import density
 
-POLISH_STEPS, POLISH_BATCH = 500, 2048  # of the critic alone after the training: some ten seconds of a core
+POLISH_STEPS, POLISH_BATCH, POLISH_RATE, POLISH_AVERAGE = 1000, 2048, 1e-3, 0.99
+"""Of the critic alone after the training, half a minute of a core. On a tuning seed under pearson a critic that is no
+average, at the rate of the training, ends with a bound 5 % below the exact value; this one within its error of 2.5 %."""
 DRAWS, BLOCKS = 2**16, 16  # points of P and of Q that a critic's bound is measured on, and blocks for its error
 SCORES = (*NAMES, "own", "bound", "polished", "gap")
 
@@ -73,22 +75,26 @@ def finite(value: float) -> float | None:
 
 
 def polish(restored: Restored) -> Restored:
-    """The same with a critic that trained on while the flow stood still: larger batches, a rate that falls to 0."""
+    """The same with a critic that trained on while the flow stood still, in larger batches, at a rate that falls to 0:
+    the moving average of its parameters."""
     data, state = load(restored.config.data), restored.state
-    descent = optax.adam(optax.cosine_decay_schedule(restored.config.critic_optimizer.learning_rate, POLISH_STEPS))
+    descent = optax.adam(optax.cosine_decay_schedule(POLISH_RATE, POLISH_STEPS))
     gan: Any = restored.model
     gan = dataclasses.replace(gan, critic=dataclasses.replace(gan.critic, optimizer=descent), batch=POLISH_BATCH)
     rows = jnp.asarray(data.rows)
 
-    def step(state, key):
+    def step(carry, key):
+        state, average = carry
         p_key, z_key, key = jax.random.split(key, 3)
         x_q = gan.generate(state.average, gan.normal(z_key, gan.generator.inputs))
         new, metrics = gan.critic_update(key, state, data.draw(p_key, rows, POLISH_BATCH), x_q)
-        return keep_finite(state, new, metrics)[0], None
+        state = keep_finite(state, new, metrics)[0]
+        return (state, optax.incremental_update(state.critic, average, 1.0 - POLISH_AVERAGE)), None
 
     keys = jax.random.split(jax.random.key(restored.config.seed), POLISH_STEPS)
     state = state._replace(critic_optimizer=descent.init(state.critic))
-    return restored._replace(state=jax.jit(lambda state: jax.lax.scan(step, state, keys)[0])(state))
+    state, average = jax.jit(lambda state: jax.lax.scan(step, (state, state.critic), keys)[0])(state)
+    return restored._replace(state=state._replace(critic=average))
 
 
 def critic_bound(restored: Restored, p: density.Law, q: density.Law, exact: float | None) -> tuple[float, float]:

@@ -17,7 +17,7 @@ CAPACITIES: dict[str, dict[str, Any]] = {
 targets: under every divergence it leaves some mass between their parts. Its direct fits on the moons end at one place
 from every start, which those of conditioners with hidden units did not."""
 MODELS = {"fgan": "f-GAN", "direct_fit": "direct fit"}
-SEEDS, STEPS = 3, 5000
+SEEDS, STEPS = 3, 4000
 OUTPUT_BOUND = 6.0  # nats of log-ratio: beyond it a flow on these targets has hardly any mass
 EVALUATIONS = 4  # of the exact divergence in a training
 
