@@ -7,7 +7,9 @@ import pytest
 import scipy
 
 from estimators.samples.arrays import DataError
-from fgan.data.coordinates import Constant, Coordinates, Linear, Scores, coordinates, straightness, uniforms
+from estimators.samples.columns import decimals
+from fgan.data.columns import Categories, Constant, Linear, Parts, Scores
+from fgan.data.coordinates import Coordinates, Known, coordinates, straightness, uniforms
 
 RNG = np.random.default_rng(5)
 N = 4000
@@ -24,8 +26,12 @@ COLUMNS = {
 
 
 def maps(table: np.ndarray) -> Coordinates:
-    whole = (table == np.round(table)).all(axis=0)
-    return coordinates(table, table.min(axis=0), table.max(axis=0), table.mean(axis=0), table.std(axis=0), whole)
+    return coordinates([known(column) for column in table.T])
+
+
+def known(column: np.ndarray, **said) -> Known:
+    facts = column.min(), column.max(), column.mean(), column.std()
+    return Known(column, *map(float, facts), decimals=decimals(column), **said)
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -50,7 +56,7 @@ def test_normal_samples_become_the_column(name):
     if name == "zeros":
         assert np.mean(x == 0.0) == pytest.approx(0.4, abs=4.0 * np.sqrt(2 * 0.24 / N))
     if name == "cents":
-        np.testing.assert_allclose(100.0 * x[x < 3.0], np.round(100.0 * x[x < 3.0]), atol=0.5)
+        np.testing.assert_array_equal(x, np.round(x, 2))
 
 
 def test_gaussian_columns_are_linear_and_constants_leave():
@@ -75,7 +81,7 @@ def test_the_shape_of_a_column_decides(draw, straight):
 
 
 def test_values_never_seen_have_a_place():
-    made = Scores.of(np.array([0.0, 0.0, 1.0, 4.0, 4.0, 4.0]), whole=False)
+    made = Scores.of(np.array([0.0, 0.0, 1.0, 4.0, 4.0, 4.0]), decimals=None)
     x = np.array([-9.0, 0.5, 2.0, 9.0])
     z = made.encode(x, np.full(4, 0.5))
     assert np.isfinite(z).all() and (np.diff(z[:, 0]) > 0).all()
@@ -89,6 +95,52 @@ def test_the_numbers_of_rows_are_uniform_and_their_own():
     assert abs(np.corrcoef(u[0, 1:], u[0, :-1])[0, 1]) < 5.0 / np.sqrt(20_000)
     np.testing.assert_array_equal(uniforms(np.array([7, 3]), 1), u[1, [7, 3]])
     assert u.min() > 0.0 and u.max() < 1.0
+
+
+@pytest.mark.parametrize("n, share", [(400, 0.05), (5000, 0.05), (5000, 0.02)])
+def test_a_column_with_a_gap_is_taken_in_parts(n, share):
+    few = int(share * n)
+    column = np.concatenate([RNG.normal(size=n - few), RNG.normal(8.0, 0.3, few)])
+    made = maps(column[:, None])
+    assert isinstance(made.columns[0], Parts) and made == Coordinates.from_json(json.loads(json.dumps(made.to_json())))
+    z = made.encode(column[:, None], np.arange(n))[:, 0]
+    for part, centre in ((z[: n - few], 0.0), (z[n - few :], 8.0)):
+        assert scipy.stats.kstest(part - centre, "norm").statistic < 1.36 / np.sqrt(len(part))
+    np.testing.assert_allclose(made.decode(z[:, None])[:, 0], column, atol=2e-3)
+    between = made.decode(np.linspace(3.5, 4.5, 50)[:, None])[:, 0]
+    assert (np.minimum(abs(between - column[: n - few].max()), abs(between - column[n - few :].min())) < 0.1).all()
+
+
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name != "numbers"])
+def test_a_column_without_a_gap_stays_whole(name):
+    assert isinstance(maps(COLUMNS[name][:, None]).columns[0], Scores)
+
+
+def test_categories_are_one_hot_and_come_back():
+    codes = RNG.integers(4, size=N).astype(float)
+    made = coordinates([known(codes, levels=4), known(RNG.normal(size=N))])
+    assert isinstance(made.columns[0], Categories) and made.one_hot == ((0, 4),) and made.dim == 5
+    z = made.encode(np.column_stack([codes, codes]), np.arange(N))
+    np.testing.assert_array_equal(z[:, :4], np.eye(4)[codes.astype(int)])
+    np.testing.assert_array_equal(made.decode(z + RNG.uniform(0.0, 0.49, z.shape))[:, 0], codes)
+    assert made == Coordinates.from_json(json.loads(json.dumps(made.to_json())))
+
+
+@pytest.mark.parametrize(
+    "kind, expected", [("linear", Linear), ("scores", Scores), ("parts", Scores), ("whole", Scores)]
+)
+def test_the_user_may_say_of_which_kind_a_column_is(kind, expected):
+    made = coordinates([known(RNG.normal(size=N), kind=kind)])
+    assert isinstance(made.columns[0], expected)
+    x = made.decode(RNG.normal(size=(100, 1)))
+    assert np.array_equal(x, np.round(x)) == (kind == "whole")
+
+
+def test_numbers_keep_their_decimals():
+    tenths = np.round(RNG.normal(20.0, 3.0, N), 1)
+    made = coordinates([known(tenths, kind="linear")])
+    x = made.decode(RNG.normal(size=(100, 1)))
+    np.testing.assert_array_equal(x, np.round(x, 1))
 
 
 def test_a_table_without_anything_to_learn_is_refused():

@@ -17,7 +17,7 @@ from estimators.samples.arrays import DataError
 from estimators.samples.files import read_slice
 from fgan.config.schema import Data
 from fgan.data import own_samples
-from fgan.data.coordinates import Constant
+from fgan.data.columns import Constant
 from fgan.data.dataset import HELD_OUT, Dataset
 from fgan.data.sources import DATASETS, load
 
@@ -253,10 +253,11 @@ def test_unusable_samples_are_refused_by_name(tmp_path, values):
         own(tmp_path, values)
 
 
-def test_categories_are_refused_where_numbers_are_made(tmp_path):
-    (tmp_path / "mine.csv").write_text("a,site\n" + "1.5,x\n2.5,y\n" * 5)
-    with pytest.raises(DataError, match=r"mine\.csv: column 2 \(site\) holds categories"):
-        load(Data(name="samples", path=str(tmp_path / "mine.csv")))
+def test_categories_are_one_hot(tmp_path):
+    (tmp_path / "mine.csv").write_text("a,site\n" + "1.5,x\n2.5,y\n3.5,x\n" * 5)
+    d = load(Data(name="samples", path=str(tmp_path / "mine.csv")))
+    assert d.dim == 3 and d.one_hot == ((1, 2),)
+    assert {tuple(row) for row in np.asarray(d.rows)[:, 1:].tolist()} == {(1.0, 0.0), (0.0, 1.0)}
 
 
 def test_a_missing_file_is_a_data_error(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from estimators.samples.files import read_samples
 from fgan.config.schema import Config, Critic, Data, Generator, Log
-from fgan.data.tables import WRITERS
+from fgan.data.tables import WRITERS, Form
 from fgan.run.loop import train
 from fgan.run.members import restore
 
@@ -45,7 +45,7 @@ def test_a_table_comes_back_with_its_columns(run, table, tmp_path, ending):
     restored = restore(run)
     rows = restored.sample(200, seed=1)
     path = tmp_path / f"drawn.{ending}"
-    WRITERS[path.suffix](path, rows, restored.data.names)
+    WRITERS[path.suffix](path, rows, restored.data.form)
     back = read_samples(path)
     assert list(back.columns) == NAMES and not back.notes
     np.testing.assert_array_equal(back.values, rows)
@@ -57,7 +57,7 @@ def test_a_table_comes_back_with_its_columns(run, table, tmp_path, ending):
 
 def test_whole_columns_are_written_without_a_point(tmp_path):
     rows = np.array([[1.0, 0.5, 2.0**60], [-3.0, 2.0, 1.0]])
-    WRITERS[".csv"](tmp_path / "x.csv", rows, ())
+    WRITERS[".csv"](tmp_path / "x.csv", rows, Form())
     assert (tmp_path / "x.csv").read_text().splitlines() == ["1,0.5,1.152921504606847e+18", "-3,2.0,1.0"]
-    WRITERS[".parquet"](tmp_path / "x.parquet", rows, ())
+    WRITERS[".parquet"](tmp_path / "x.parquet", rows, Form())
     np.testing.assert_array_equal(read_samples(tmp_path / "x.parquet").values, rows)

@@ -54,6 +54,8 @@ class Samples:
         columns: the names of the columns, () where they have none, or one twice.
         levels: the categories of each column that holds codes for them: codes 0, 1, … count these.
         units: the unit of each column whose numbers were written with one, or stand for dates.
+        written: how the cells of a column were written, where that is no plain number (`estimators.samples.written`).
+        delimiter: what stood between two cells of a text.
         places: the number of each column in the input, from 0, () where none was left out.
         start: from which number people count the columns of the input, 1 in a text.
         absent: the columns that were to be dropped and that the input does not have.
@@ -67,6 +69,8 @@ class Samples:
     columns: tuple[str, ...] = ()
     levels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     units: Mapping[int, str] = field(default_factory=dict)
+    written: Mapping[int, str] = field(default_factory=dict)
+    delimiter: str = ","
     places: tuple[int, ...] = ()
     start: int = 0
     absent: tuple[str, ...] = ()
@@ -323,7 +327,7 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{name}: {error}") from error.__cause__
+        raise type(error)(f"{name}: {error}") from error.__cause__
     except foreign as error:
         message = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         what = "truncated" if isinstance(error, EOFError) else "cannot be read"
@@ -400,6 +404,8 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
         columns=columns,
         levels=raw.levels,
         units=raw.units,
+        written=raw.written,
+        delimiter=raw.delimiter,
         places=raw.places,
         start=raw.start,
         absent=raw.absent,

@@ -13,6 +13,7 @@ from estimators.samples.categories import Meaning, meaning
 from estimators.samples.names import called, cell_of, find, recalling
 from estimators.samples.objects import of_meanings, of_times
 from estimators.samples.raw import DataError, Raw
+from estimators.samples.written import DAY, FLAGS
 
 INDEX_LEVEL = re.compile(r"__index_level_\d+__")  # names that pandas gives to an index
 
@@ -52,11 +53,13 @@ def _column(column: Any, declared: Any, words: str, forced: bool) -> Meaning:
     kind, is_ = column.type, pa.types
     if is_.is_date(kind) or is_.is_timestamp(kind):
         found = of_times(column.cast(pa.timestamp("us"), safe=False).to_numpy())
+        found = found._replace(written=DAY) if is_.is_date(kind) else found
         return found._replace(note=f"{found.note}, in UTC") if getattr(kind, "tz", None) else found
     if is_.is_duration(kind):
         return of_times(column.cast(pa.duration("us"), safe=False).to_numpy())
     if any(test(kind) for test in (is_.is_integer, is_.is_floating, is_.is_boolean, is_.is_decimal, is_.is_null)):
-        return Meaning(column.cast(pa.float64(), safe=False).to_numpy())
+        written = FLAGS if is_.is_boolean(kind) else ""
+        return Meaning(column.cast(pa.float64(), safe=False).to_numpy(), written=written)
     if is_.is_string_view(kind):
         column = column.cast(pa.large_string())
     elif not (is_.is_dictionary(kind) or is_.is_string(kind) or is_.is_large_string(kind)):

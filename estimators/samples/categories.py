@@ -23,10 +23,12 @@ from estimators.samples.cells import (
     decimal_comma,
     kind,
     level,
+    plain_type,
     quantity,
 )
 from estimators.samples.names import Where
 from estimators.samples.raw import DataError, printable
+from estimators.samples.written import COMMA, date_style
 
 FEW = 20  # different words that always pass for categories, if one repeats: more than forms and surveys offer
 NUMBERED_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4})")
@@ -40,12 +42,13 @@ Words = Mapping[int, str]
 
 class Meaning(NamedTuple):
     """What a column holds: its numbers, its categories if these are codes, what was done to it, in words, "" for
-    nothing, and the unit of the numbers, "" without any."""
+    nothing, the unit of the numbers, "" without any, and how they were written, "" for plain numbers."""
 
     values: np.ndarray
     levels: tuple[str, ...] = ()
     note: str = ""
     unit: str = ""
+    written: str = ""
 
 
 class Column(NamedTuple):
@@ -86,7 +89,9 @@ def meaning(
     if not forced:
         flags = {code: FLAGS[word.lower()] for code, word in present.items() if word.lower() in FLAGS}
         if len(flags) == len(present):
-            return Meaning(column.each(flags), (), "true and false: taken as 1 and 0")
+            spelled = {flag: present[code] for code, flag in flags.items()}
+            pair = f"{spelled.get(0.0, 'False')}|{spelled.get(1.0, 'True')}"
+            return Meaning(column.each(flags), (), "true and false: taken as 1 and 0", written=pair)
         clear = {code: word for code, word in present.items() if word.lower() not in MISSING}
         if found := _days(column, clear) or (_numbers(column, clear) if numeric else None):
             return found
@@ -99,7 +104,9 @@ def meaning(
     levels = tuple(sorted(set(called.values())))
     ranks = {word: float(rank) for rank, word in enumerate(levels)}
     codes = column.each({code: ranks[word] for code, word in called.items()})
-    return Meaning(codes, levels, f"text: taken as {len(levels)} categories")
+    spelt = {name: present[code] for code, name in reversed(called.items())}  # how each is where it comes first
+    style = "" if all(spelt[name] == name for name in levels) else "\t".join(spelt[name] for name in levels)
+    return Meaning(codes, levels, f"text: taken as {len(levels)} categories", written=style)
 
 
 def _numbers(column: Column, words: Words) -> Meaning | None:
@@ -147,7 +154,16 @@ def _read(column: Column, found: Mapping[int, Quantity], unit: str) -> Meaning:
         if unit
         else "texts: taken as the numbers they stand for"
     )
-    return Meaning(column.each(values), (), ", ".join([what, *numbers.notes()]), unit)
+    model = next((code for code, number in found.items() if number.number[0] not in "+-"), None)
+    around = f"{{}} {unit}".strip() if model is None else _around(column.words[model], found[model].number)
+    written = around.replace("{}", COMMA) if numbers.comma else around if unit else ""
+    return Meaning(column.each(values), (), ", ".join([what, *numbers.notes()]), unit, written)
+
+
+def _around(cell: str, number: str) -> str:
+    """What stands around the number of a cell, with {} in its place."""
+    before, _, after = plain_type(cell).partition(number)
+    return f"{before}{{}}{after}"
 
 
 def _days(column: Column, words: Words) -> Meaning | None:
@@ -171,7 +187,8 @@ def _days(column: Column, words: Words) -> Meaning | None:
     texts |= {code: words[code].replace("/", "-") for code in iso}
     zoned = any(m["zone"] for m in iso.values())
     days = {code: _moment(text, column, code) for code, text in texts.items()}
-    return Meaning(column.each(days), (), DATES + (IN_UTC if zoned else ""), DAYS)
+    example = max(words.values(), key=len)  # the one with the most parts
+    return Meaning(column.each(days), (), DATES + (IN_UTC if zoned else ""), DAYS, date_style(example, day_first))
 
 
 def _moment(text: str, column: Column, code: int) -> float:

@@ -156,15 +156,16 @@ class Numbers:
     """The numbers in the cells of a row. A number with thousands separators is none, unless they are allowed.
 
     Attributes:
+        comma: whether the decimal sign is a comma.
         separated: whether one had such separators.
     """
 
     def __init__(self, comma: bool, thousands: bool):
-        self._comma, self._pattern, self._thousands = comma, COMMA if comma else POINT, thousands
+        self.comma, self._pattern, self._thousands = comma, COMMA if comma else POINT, thousands
         self.separated = False
 
     def __call__(self, row: list[str]) -> list[float | None]:
-        if not self._comma and "_" not in "".join(row):  # 1_000, which float takes, is text
+        if not self.comma and "_" not in "".join(row):  # 1_000, which float takes, is text
             try:
                 return list(map(float, row))
             except ValueError:
@@ -184,7 +185,7 @@ class Numbers:
         return float(cell.replace(",", "."))
 
     def notes(self) -> Iterator[str]:
-        if self._comma:
+        if self.comma:
             yield "decimal commas read as points"
         if self.separated:
             yield "thousands separators removed"

@@ -75,15 +75,26 @@ class SampleSlice(NamedTuple):
 
 
 def read_slice(
-    path: Path, k: int, slices: int, *, key: str | None = None, nan_policy: str = "raise", flatten: bool = False
+    path: Path,
+    k: int,
+    slices: int,
+    *,
+    key: str | None = None,
+    nan_policy: str = "raise",
+    flatten: bool = False,
+    drop: Sequence[str] = (),
+    categorical: Sequence[str] = (),
 ) -> SampleSlice:
     """The k-th of `slices` equal slices of the samples that `read_samples` would read, checked.
 
     The table of an .npy stays in the file, and its rows are read when they are needed: here those of the slice and no
-    others. Other files, an .npy in Fortran's order and any under "omit" are read and checked as a whole.
+    others. Other files, an .npy in Fortran's order, any under "omit" and any with columns to `drop` or `categorical`
+    are read and checked as a whole.
     """
-    name, raw = _read(path, key, instead={readers.read_npy: readers.map_npy})
-    mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise"
+    name, raw = _read(path, key, Wanted(drop, categorical), instead={readers.read_npy: readers.map_npy})
+    with naming(name):
+        raw = select(raw, drop, categorical)
+    mapped = isinstance(raw.array, np.memmap) and nan_policy == "raise" and not (drop or categorical)
     whole = None if mapped else _samples(name, raw, nan_policy, 2, flatten)
     table = raw.array.reshape(len(raw.array), -1) if whole is None else whole.values
     if len(table) < slices:

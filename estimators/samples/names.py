@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 
 from estimators.samples.cells import level
-from estimators.samples.raw import DataError, Raw, printable
+from estimators.samples.raw import DataError, NoColumn, Raw, printable
+from estimators.samples.written import NUMBERS
 
 LISTED = 5  # columns that a message names before it counts the others
 INDEX_NAMES = re.compile(r"|index|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
@@ -51,12 +52,12 @@ def find(
     """(the columns that are `wanted`, by name, or where they have no names by number, counted from `start`; those of
     `wanted` that do not exist).
 
-    Raises DataError: there is none of that name, unless that is `absent_ok`.
+    Raises NoColumn: there is none of that name, unless that is `absent_ok`.
     """
     known = list(names) or [str(j + start) for j in range(width)]
     absent = tuple(name for name in wanted if name not in known)
     if absent and not absent_ok:
-        raise DataError(_none_of(absent, known))
+        raise NoColumn(_none_of(absent, known))
     return [j for j, name in enumerate(known) if name in wanted], absent
 
 
@@ -73,7 +74,7 @@ def recalling(absent: Sequence[str], names: Sequence[str]) -> Iterator[None]:
         if not absent:
             raise
         known = f", {_none_of(absent, names)}" if names else f" and no column {printable(absent[0])!r}"
-        raise DataError(f"{error}{known}") from error.__cause__
+        raise type(error)(f"{error}{known}") from error.__cause__
 
 
 def listed(known: Sequence[str]) -> str:
@@ -96,7 +97,7 @@ def select(raw: Raw, drop: Sequence[str] = (), categorical: Sequence[str] = (), 
     width = raw.array.shape[1]
     dropped, absent = find(drop, raw.columns, width, raw.start, absent_ok)
     coded, _ = find(categorical, raw.columns, width, raw.start)
-    array, levels, notes = raw.array, dict(raw.levels), []
+    array, levels, written, notes = raw.array, dict(raw.levels), dict(raw.written), []
     for j in coded:
         if j in levels or j in dropped:
             continue
@@ -104,10 +105,11 @@ def select(raw: Raw, drop: Sequence[str] = (), categorical: Sequence[str] = (), 
         finite = np.isfinite(array[:, j])
         numbers, codes = np.unique(array[finite, j], return_inverse=True)
         array[finite, j] = codes
-        levels[j] = tuple(map(level, numbers))
+        levels[j], written[j] = tuple(map(level, numbers)), NUMBERS
         notes.append(f"{called(j, raw.columns, raw.start)}: taken as {len(numbers)} categories")
     units = {j: unit for j, unit in raw.units.items() if j not in levels}
-    raw = raw._replace(array=array, levels=levels, units=units, notes=(*raw.notes, *notes), absent=absent)
+    raw = raw._replace(array=array, levels=levels, units=units, written=written, absent=absent)
+    raw = raw._replace(notes=(*raw.notes, *notes))
     return without(raw, dropped, f"dropped {called(dropped, raw.columns, raw.start)}") if dropped else raw
 
 
@@ -120,6 +122,7 @@ def without(raw: Raw, dropped: Sequence[int], *notes: str) -> Raw:
         columns=tuple(raw.columns[j] for j in kept) if raw.columns else (),
         levels={new: raw.levels[j] for new, j in enumerate(kept) if j in raw.levels},
         units={new: raw.units[j] for new, j in enumerate(kept) if j in raw.units},
+        written={new: raw.written[j] for new, j in enumerate(kept) if j in raw.written},
         places=tuple(raw.places[j] if raw.places else j for j in kept),
     )
 

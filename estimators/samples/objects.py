@@ -13,6 +13,7 @@ import numpy as np
 from estimators.samples.categories import DATES, DAYS, IN_UTC, Meaning, meaning
 from estimators.samples.names import Where, called, cell_of, find, recalling
 from estimators.samples.raw import DataError, Raw, printable
+from estimators.samples.written import DAY, FLAGS, MOMENT
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
 """Types that cells may have: none runs code of its own."""
@@ -69,7 +70,8 @@ def of_meanings(columns: dict[int, Meaning], names: tuple[str, ...], rows: int, 
     notes = [f"{called(j, names)} holds {column.note}" for j, column in columns.items() if column.note]
     levels = {j: column.levels for j, column in columns.items() if column.levels}
     units = {j: column.unit for j, column in columns.items() if column.unit}
-    return Raw(values, tuple(notes), columns=names, levels=levels, units=units)
+    written = {j: column.written for j, column in columns.items() if column.written}
+    return Raw(values, tuple(notes), columns=names, levels=levels, units=units, written=written)
 
 
 def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
@@ -78,7 +80,7 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
     Raises DataError: objects of other types, or words that hardly repeat.
     """
     if cells.dtype.kind in "biuf" and not forced:
-        return Meaning(cells.astype(np.float64))
+        return Meaning(cells.astype(np.float64), written=FLAGS if cells.dtype.kind == "b" else "")
     if cells.dtype.kind in "mM" and not forced:
         return of_times(cells)
     cells = cells.astype(object)
@@ -91,7 +93,8 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
     if len(present) and all(isinstance(cell, date) for cell in present):
         moments, zoned = zip(*map(_in_utc, present), strict=True)
         values[~missing] = of_times(np.array(moments, "M8[us]")).values
-        return Meaning(values, (), DATES + (IN_UTC if any(zoned) else ""), DAYS)
+        timed = any(isinstance(cell, datetime) for cell in present)
+        return Meaning(values, (), DATES + (IN_UTC if any(zoned) else ""), DAYS, MOMENT if timed else DAY)
     if not forced and not any(isinstance(cell, str | date) for cell in present):
         values[~missing] = [float(cell) for cell in present]
         return Meaning(values, (), "objects: taken as the numbers they stand for" if len(present) else "")
@@ -105,7 +108,7 @@ def of_times(times: np.ndarray) -> Meaning:
     days = np.where(
         np.isnat(times), np.nan, times.astype("M8[us]" if is_date else "m8[us]").astype(np.float64) / 86_400e6
     )
-    return Meaning(days, (), DATES, DAYS) if is_date else Meaning(days, (), DURATIONS, "days")
+    return Meaning(days, (), DATES, DAYS, MOMENT) if is_date else Meaning(days, (), DURATIONS, "days")
 
 
 def _in_utc(moment: date) -> tuple[date, bool]:

@@ -13,6 +13,10 @@ class DataError(ValueError):
     """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
 
 
+class NoColumn(DataError):
+    """A column that a person names does not exist."""
+
+
 class Raw(NamedTuple):
     """An array as it was read.
 
@@ -23,6 +27,8 @@ class Raw(NamedTuple):
         columns: the names of its columns, () where they have none.
         levels: the categories of each column that holds codes 0, 1, … for them.
         units: the unit of each column whose numbers were written with one, or stand for dates.
+        written: how the cells of a column were written, where that is no plain number (`estimators.samples.written`).
+        delimiter: what stood between two cells of a text.
         places: the number of each column in its file, from 0, () where none was dropped.
         absent: the columns that were to be dropped and do not exist.
     """
@@ -34,6 +40,8 @@ class Raw(NamedTuple):
     columns: tuple[str, ...] = ()
     levels: Mapping[int, tuple[str, ...]] = MappingProxyType({})
     units: Mapping[int, str] = MappingProxyType({})
+    written: Mapping[int, str] = MappingProxyType({})
+    delimiter: str = ","
     places: tuple[int, ...] = ()
     absent: tuple[str, ...] = ()
 

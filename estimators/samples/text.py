@@ -25,6 +25,7 @@ from estimators.samples.cells import ABSENT, ERRORS, WORDS, Numbers, decimal_com
 from estimators.samples.names import INDEX_NAMES, called, cell_of, find, is_index, recalling
 from estimators.samples.raw import DataError, Raw, printable
 from estimators.samples.readers import CHUNK, Source
+from estimators.samples.written import COMMA
 
 MAX_LINE = 2**24  # characters
 SAMPLE = 1000  # lines that settle the delimiter: among so many decimals some begin with 0 after the sign
@@ -45,8 +46,9 @@ def read_text(source: Source) -> Raw:
     # a byte outside the encoding stands in a header, where it does no harm, or in a cell or word that is refused
     with _decoded(source, "replace") as stream:
         table = Table(stream)
-        with suppress(DataError):
-            return _plain(table)
+        if not source.categorical:  # whose cells are words, 01067 no number
+            with suppress(DataError):
+                return _plain(table)
         return _surveyed(table, source)
 
 
@@ -231,7 +233,8 @@ def _plain(table: Table) -> Raw:
     first = [row for _, row in itertools.islice(table.rows(), 2)]
     header = first[0] if _is_header(first) else None
     values, lines = _parse(table.rows(), header, numbers)
-    return _finished(table, header, values, lines, tuple(numbers.notes()))
+    commas = dict.fromkeys(range(values.shape[1]), COMMA) if numbers.comma else {}
+    return _finished(table, header, values, lines, tuple(numbers.notes()), written=commas)
 
 
 def _parse(rows: Iterator[Cells], header: list[str] | None, convert: Convert) -> tuple[np.ndarray, np.ndarray]:
@@ -270,6 +273,7 @@ def _finished(
     notes: tuple[str, ...],
     levels: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
     units: Mapping[int, str] = MappingProxyType({}),
+    written: Mapping[int, str] = MappingProxyType({}),
 ) -> Raw:
     """The table with the names of its columns, without an empty last one."""
     width = values.shape[1]
@@ -288,7 +292,8 @@ def _finished(
         values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
     if "0" in names:
         notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
-    return Raw(values, notes, lines, columns=names, levels=levels, units=units)
+    delimiter = "," if table.delimiter == ALONE else table.delimiter
+    return Raw(values, notes, lines, columns=names, levels=levels, units=units, written=written, delimiter=delimiter)
 
 
 def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]:
@@ -399,7 +404,9 @@ def _surveyed(table: Table, source: Source) -> Raw:
         values[:, j] = each.values
     levels = {j: each.levels for j, each in found.items() if each.levels}
     units = {j: each.unit for j, each in found.items() if each.unit}
-    return _finished(table, header, values, lines, tuple(notes), levels, units)
+    written = {j: COMMA for j in range(width) if numbers.comma and j not in found}
+    written |= {j: each.written for j, each in found.items() if each.written}
+    return _finished(table, header, values, lines, tuple(notes), levels, units, written)
 
 
 def _meanings(

@@ -19,7 +19,7 @@ class Command(Base):
     n: Annotated[int, arg(aliases=["-n"])] = 10_000
     """How many."""
     out: str = "samples.npy"
-    """The file to write: .npy, or .csv or .parquet with the names of the training file's columns."""
+    """The file to write: .csv, .tsv or .parquet as the training file was written, or .npy, numbers alone."""
     seed: int = 0
     """Seed of the noise."""
     member: int = 0
@@ -38,5 +38,5 @@ class Command(Base):
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)
-        WRITERS[out.suffix](out, samples, restored.data.names)
+        WRITERS[out.suffix](out, samples, restored.data.form)
         print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

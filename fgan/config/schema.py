@@ -43,6 +43,14 @@ class Data:
     """What to do with rows that hold NaN or inf."""
     flatten: bool = False
     """Flatten image stacks to rows."""
+    categorical: tuple[str, ...] = ()
+    """Columns of a table whose numbers are names of categories, as postal codes are; by name, or without names by
+    number, from 1 in a text, from 0 in an array."""
+    drop: tuple[str, ...] = ()
+    """Columns of a table to leave out."""
+    columns: str = ""
+    """A TOML file with a table [columns] that says of which kind columns are: linear, scores, parts, whole, categories
+    or drop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,9 @@ class Generator:
     linear_start: Positive = 0.1
     """Deviation that they add to each coordinate at the start. Narrower than the modes; in many dimensions, where a
     critic hardly sees widths, training changes it little."""
+    components: Annotated[int, Bound(0, below=65)] = 0
+    """Most Gaussians of the mixture, fitted to the rows of a file, that an mlp begins as; each keeps its share of the
+    samples, so that a rare group of rows is not lost. 0 begins at random."""
     layers: Annotated[int, Bound(2, below=9)] = 4
     """Couplings of a flow, each with a conditioner of `features`; its noise has the dimension of the data."""
     bins: Annotated[int, Bound(1, below=33)] = 8

@@ -1,110 +1,25 @@
-"""The coordinates in which networks see the columns of a table, and the way back.
+"""The coordinates in which networks see the rows of a table, chosen column by column.
 
 f-divergences do not change under invertible maps, so a game may be played in coordinates that suit networks:
-
-    constant   none: such a column leaves the game and comes back as it is
-    linear     (x − mean)/deviation, for a column close to a Gaussian
-    scores     Φ⁻¹(F(x)), F the distribution of the column: skewed, bounded, heavy-tailed columns, and whole numbers
-
-Under normal scores every column is a standard normal. A value that repeats is a jump of F; its rows spread uniformly
-over the jump (Machado, Santos Silva 2005, section 2, dequantisation), and all of the jump comes back as the value.
-What comes back lies between the least and the largest value seen. The normal scores of
-`estimators.density_ratio.references` serve pairs of sets, give repeated values one score, and have no way back.
+`fgan.data.columns` has their kinds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from estimators.samples.arrays import DataError
 from estimators.samples.names import listed
+from fgan.data.columns import Categories, Column, Constant, Linear, Parts, Scores, from_json, to_json
 
 STRAIGHT = 0.98
 """Squared correlation with normal quantiles from which a column is taken linearly. Large uniform samples have 0.95,
 Laplace 0.94, logistic 0.985; nine of ten Gaussian samples of 100 rows more than 0.98 (Shapiro, Francia 1972)."""
-KNOTS = 1000
-"""Most values by which F is kept, evenly spaced on the normal scale. Between two of them F is linear."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A column of one value, without a coordinate."""
-
-    value: float
-    width = 0
-
-    def encode(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """[n] → [n, 0]."""
-        return np.empty((len(x), 0))
-
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """[n, 0] → [n]."""
-        return np.full(len(z), self.value)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """x = offset + scale·z."""
-
-    offset: float
-    scale: float
-    width = 1
-
-    def encode(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """[n] → [n, 1]."""
-        return ((x - self.offset) / self.scale)[:, None]
-
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """[n, 1] → [n]."""
-        return z[:, 0] * self.scale + self.offset
-
-
-@dataclass(frozen=True)
-class Scores:
-    """z = Φ⁻¹(u) with u uniform on [low, high] of a known value x; between known values u is linear in x."""
-
-    values: tuple[float, ...]  # increasing
-    low: tuple[float, ...]  # P(X < x) of each value; both ends are the middle of the jump where it does not repeat
-    high: tuple[float, ...]  # P(X ≤ x)
-    whole: bool  # whether all values are whole numbers
-    width = 1
-
-    @classmethod
-    def of(cls, column: np.ndarray, whole: bool) -> Self:
-        """Those of a column [n]."""
-        values, counts = np.unique(column, return_counts=True)
-        high = np.cumsum(counts) / len(column)
-        low = high - counts / len(column)
-        middle = 0.5 * (low + high)
-        low, high = (np.where(counts > 1, end, middle) for end in (low, high))
-        if len(values) > KNOTS:
-            evenly = ndtr(np.linspace(float(ndtri(middle[0])), float(ndtri(middle[-1])), KNOTS))
-            kept = np.unique([*np.searchsorted(middle, evenly).clip(max=len(values) - 1), len(values) - 1])
-            values, low, high = values[kept], low[kept], high[kept]
-        return cls(tuple(values.tolist()), tuple(low.tolist()), tuple(high.tolist()), whole)
-
-    def encode(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """[n] → [n, 1]; `uniform` [n] says where in its jump a value lies."""
-        values, low, high = map(np.array, (self.values, self.low, self.high))
-        k = np.clip(np.searchsorted(values, x, side="right") - 1, 0, len(values) - 1)
-        after = np.minimum(k + 1, len(values) - 1)
-        gap = np.where(after > k, values[after] - values[k], 1.0)
-        between = high[k] + np.clip((x - values[k]) / gap, 0.0, 1.0) * (low[after] - high[k])
-        u = np.where(values[k] == x, low[k] + uniform * (high[k] - low[k]), np.where(after > k, between, high[k]))
-        return ndtri(np.clip(u, 1e-6, 1.0 - 1e-6))[:, None]
-
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """[n, 1] → [n]."""
-        shares = np.column_stack([self.low, self.high]).ravel()
-        found = np.interp(ndtr(z[:, 0]), shares, np.repeat(self.values, 2))
-        return np.round(found) if self.whole else found
-
-
-Column = Constant | Linear | Scores
-KINDS: dict[str, type[Column]] = {"constant": Constant, "linear": Linear, "scores": Scores}
+MOST_PARTS, FEWEST_IN_PART = 4, 10
+"""More parts than that are a grid of values; fewer rows do not tell how a part is distributed."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +32,16 @@ class Coordinates:
     def dim(self) -> int:
         """How many coordinates a row has."""
         return sum(column.width for column in self.columns)
+
+    @property
+    def one_hot(self) -> tuple[tuple[int, int], ...]:
+        """(first coordinate, how many) of each column of categories."""
+        ends = np.cumsum([column.width for column in self.columns])
+        return tuple(
+            (int(end) - c.width, c.width)
+            for c, end in zip(self.columns, ends, strict=True)
+            if isinstance(c, Categories)
+        )
 
     def encode(self, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Rows [n, d] of these numbers in their table → coordinates [n, dim], float32."""
@@ -131,27 +56,37 @@ class Coordinates:
 
     def notes(self, called: Sequence[str]) -> tuple[str, ...]:
         """What was made of the columns that are not linear, in a line; `called` says what messages call each."""
-        groups = {
-            "left out and put back": [i for i, c in enumerate(self.columns) if isinstance(c, Constant)],
-            "whole numbers": [i for i, c in enumerate(self.columns) if isinstance(c, Scores) and c.whole],
-            "by normal scores": [i for i, c in enumerate(self.columns) if isinstance(c, Scores) and not c.whole],
-        }
-        said = [f"{listed([called[i] for i in found])} {what}" for what, found in groups.items() if found]
+        groups: dict[str, list[str]] = {}
+        for column, name in zip(self.columns, called, strict=True):
+            if what := _words(column):
+                groups.setdefault(what, []).append(name)
+        said = [f"{listed(names)} {what}" for what, names in groups.items()]
         return (f"columns: {'; '.join(said)}",) if said else ()
 
     def to_json(self) -> list[dict[str, Any]]:
         """As JSON's types."""
-        names = {kind: name for name, kind in KINDS.items()}
-        return [{"kind": names[type(column)]} | vars(column) for column in self.columns]
+        return list(map(to_json, self.columns))
 
     @classmethod
     def from_json(cls, columns: Sequence[dict[str, Any]]) -> Self:
         """What `to_json` returned."""
-        made = []
-        for column in columns:
-            facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in column.items()}
-            made.append(KINDS[facts.pop("kind")](**facts))
-        return cls(tuple(made))
+        return cls(tuple(map(from_json, columns)))
+
+
+def _words(column: Column) -> str:
+    """What was made of a column, "" if it is linear."""
+    match column:
+        case Constant():
+            return "left out and put back"
+        case Categories():
+            return "categories"
+        case Scores(decimals=0):
+            return "whole numbers"
+        case Scores():
+            return "by normal scores"
+        case Parts():
+            return "in parts with gaps between them"
+    return ""
 
 
 def uniforms(index: np.ndarray, column: int) -> np.ndarray:
@@ -165,23 +100,60 @@ def uniforms(index: np.ndarray, column: int) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2.0**53 + 2.0**-54
 
 
-def coordinates(
-    some: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray, deviation: np.ndarray, whole: np.ndarray
-) -> Coordinates:
-    """The maps of the columns of a table of which `some` rows [m, d] are known, and of all the least and largest value,
-    the mean, the deviation and whether all are whole, [d] each. Raises DataError if all columns are constant."""
-    if np.array_equal(low, high):
+class Known(NamedTuple):
+    """What is known of a column by which its map is chosen."""
+
+    some: np.ndarray  # some of its values [m]
+    low: float  # the least and the largest of all
+    high: float
+    mean: float
+    deviation: float
+    decimals: int | None = None  # that all values have, None for full precision
+    levels: int = 0  # how many categories its numbers are codes of
+    kind: str = ""  # what the user says it is, an entry of PLANNED
+
+
+def coordinates(columns: Sequence[Known]) -> Coordinates:
+    """The maps of the columns of a table. Raises DataError if all columns are constant."""
+    made = Coordinates(tuple(map(choose, columns)))
+    if made.dim == 0:
         raise DataError("all columns are constant: there is nothing to learn")
-    columns: list[Column] = []
-    for j, column in enumerate(some.T):
-        if low[j] == high[j]:
-            columns.append(Constant(float(low[j])))
-        elif not whole[j] and straightness(column) >= STRAIGHT:
-            columns.append(Linear(float(mean[j]), float(deviation[j])))
-        else:
-            unseen = np.setdiff1d([low[j], high[j]], column)  # the ends lie in rows that are not known
-            columns.append(Scores.of(np.append(column, unseen), bool(whole[j])))
-    return Coordinates(tuple(columns))
+    return made
+
+
+def choose(column: Known) -> Column:
+    """The map of a column: of the kind that its user says, or else by its values."""
+    if column.levels:
+        return Categories(column.levels)
+    if column.low == column.high:
+        return Constant(column.low)
+    if column.kind:
+        return PLANNED[column.kind](column)
+    straight = column.decimals != 0 and straightness(column.some) >= STRAIGHT
+    return _linear(column) if straight else _parts(column)
+
+
+def _linear(column: Known) -> Linear:
+    return Linear(column.mean, column.deviation, column.decimals)
+
+
+def _values(column: Known) -> np.ndarray:
+    """The values that are known, sorted, the least and the largest of all among them."""
+    return np.sort(np.append(column.some, np.setdiff1d([column.low, column.high], column.some)))
+
+
+def _parts(column: Known) -> Column:
+    parts = [Scores.of(part, column.decimals) for part in divided(_values(column), column.decimals == 0)]
+    return Parts(tuple(parts)) if len(parts) > 1 else parts[0]
+
+
+PLANNED: dict[str, Callable[[Known], Column]] = {
+    "linear": _linear,
+    "scores": lambda column: Scores.of(_values(column), column.decimals),
+    "parts": _parts,
+    "whole": lambda column: Scores.of(np.round(_values(column)), 0),
+}
+"""Kinds of columns of numbers that a user may name."""
 
 
 def straightness(column: np.ndarray) -> float:
@@ -191,3 +163,25 @@ def straightness(column: np.ndarray) -> float:
         return 0.0
     quantiles = ndtri((np.arange(len(ordered)) + 0.625) / (len(ordered) + 0.25))  # Blom 1958: (i − 3/8)/(n + 1/4)
     return float(np.corrcoef(ordered, quantiles)[0, 1] ** 2)
+
+
+def divided(column: np.ndarray, whole: bool) -> list[np.ndarray]:
+    """A sorted column [n] cut at its gaps: the widest one, if it is wider than the middle half of the rows on either
+    side (and for whole numbers, if some are missing), then those of both sides. Uncut if there would be too many parts.
+    """
+    cuts = list(_cuts(column, whole, 0))
+    return np.split(column, cuts) if len(cuts) < MOST_PARTS else [column]
+
+
+def _cuts(column: np.ndarray, whole: bool, begin: int) -> Iterator[int]:
+    """Where a sorted column is cut, counted from `begin`."""
+    inner = column[FEWEST_IN_PART - 1 : 1 - FEWEST_IN_PART]
+    if len(inner) < 2:
+        return
+    cut = FEWEST_IN_PART + int(np.argmax(np.diff(inner)))
+    gap, (left, right) = column[cut] - column[cut - 1], np.split(column, [cut])
+    spread = max(float(np.subtract(*np.quantile(part, (0.75, 0.25)))) for part in (left, right))
+    if gap > max(spread, 2.0 if whole else 0.0):
+        yield from _cuts(left, whole, begin)
+        yield begin + cut
+        yield from _cuts(right, whole, begin + cut)

@@ -1,7 +1,7 @@
 """The real samples of a run, as one value: a known distribution to draw from anew, or rows to draw again."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from estimators.distributions.curves import Curve
 from estimators.distributions.examples import Mixture
 from estimators.distributions.subspaces import SubspaceMixture
 from fgan.data.coordinates import Coordinates
+from fgan.data.tables import Form
 
 HELD_OUT = 0.2
 """Share of the rows that training never sees, where a data set comes without test rows of its own."""
@@ -63,7 +64,7 @@ class Dataset:
     offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
     scale: np.ndarray
     coordinates: Coordinates | None = None  # of a table of the user's own, in place of that affine map
-    names: tuple[str, ...] = ()  # of the user's columns, where they have any
+    form: Form = field(default_factory=Form)  # how the user's own table was written
     content: str = ""  # what identifies the rows, where not they themselves
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
@@ -74,6 +75,11 @@ class Dataset:
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
         total = self.rows.shape[0]
         return replicas.pick(rows, stratified(key, total, n), total)
+
+    @property
+    def one_hot(self) -> tuple[tuple[int, int], ...]:
+        """(first coordinate, how many) of each column of categories."""
+        return self.coordinates.one_hot if self.coordinates else ()
 
     def own_units(self, points: np.ndarray) -> np.ndarray:
         """Points [n, dim] in the user's own units and columns, [n, d], float64."""

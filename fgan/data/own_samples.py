@@ -5,17 +5,23 @@ combined, so that all processes choose alike.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from estimators.samples import files
-from estimators.samples.arrays import DataError, row_hashes
+from estimators.samples.arrays import DataError, Samples, row_hashes
+from estimators.samples.columns import decimals
 from estimators.samples.names import called
+from estimators.samples.raw import NoColumn, printable
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Data
-from fgan.data.coordinates import Coordinates, coordinates
+from fgan.data.column_plan import of_kind, read_plan, require_columns
+from fgan.data.coordinates import Coordinates, Known, coordinates
 from fgan.data.dataset import HELD_OUT, Dataset, Rows
+from fgan.data.tables import Form
 from fgan.devices import processes
 
 BLOCK = 1 << 22
@@ -24,19 +30,30 @@ KNOWN = 10_000
 """Rows, evenly spaced in the file, by which the coordinates are chosen: a quantile of a column errs by at most 0.02 of
 its rank (Dvoretzky, Kiefer, Wolfowitz). Fewer in wide tables, for processes exchange at most `KNOWN_VALUES`."""
 KNOWN_VALUES = 1 << 21  # two seconds of JSON
-PLAYED = "coordinates 1"
+PLAYED = "coordinates 2"
 """Part of the content, so that no run goes on in other coordinates than it began in. Counted up when these change."""
 
 
 def own_samples(data: Data) -> Dataset:
-    """The samples in the file `data.path`, a random fifth of them held out."""
+    """The samples in the file `data.path`, a random fifth of them held out. Raises DataError, ConfigError."""
+    plan = read_plan(data.columns)
     try:
-        options: dict[str, Any] = {"key": data.key or None, "nan_policy": data.nan_policy, "flatten": data.flatten}
-        own = files.read_slice(data.path, processes.index(), processes.count(), **options)
-        own.samples.require_numbers("save the file without it")
-        description = describe(own)
-    except DataError as error:
+        own = files.read_slice(
+            data.path,
+            processes.index(),
+            processes.count(),
+            key=data.key or None,
+            nan_policy=data.nan_policy,
+            flatten=data.flatten,
+            drop=(*data.drop, *of_kind(plan, "drop")),
+            categorical=(*data.categorical, *of_kind(plan, "categories")),
+        )
+        description = describe(own, plan)
+        require_columns(plan, data.columns, _names(own.samples))
+    except (DataError, ConfigError) as error:
         processes.exchange(json.dumps({"error": str(error)}))
+        if isinstance(error, NoColumn) and plan:
+            raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
         raise
     exchanged = processes.exchange(json.dumps(description))
     found, content, notes = combine([json.loads(text) for text in exchanged])
@@ -52,16 +69,17 @@ def own_samples(data: Data) -> Dataset:
         offset=np.zeros(found.dim),
         scale=np.ones(found.dim),
         coordinates=found,
-        names=own.samples.columns,
+        form=Form.of(own.samples),
         content=content,
         notes=notes,
     )
 
 
-def describe(own: files.SampleSlice) -> dict[str, Any]:
-    """Size, range and moments of each column of a slice, a sum over its rows that depends on each row's index, and
-    those of the rows by which coordinates are chosen."""
+def describe(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Size, range, moments and decimals of each column of a slice, a sum over its rows that depends on each row's
+    index, those of the rows by which coordinates are chosen, and what the user says of the columns."""
     values, moments, digest = own.samples.values, [], 0
+    width = values.shape[1]
     height = max(1, BLOCK // values.shape[1])
     for i in range(0, len(values), height):
         rows = values[i : i + height]
@@ -76,12 +94,32 @@ def describe(own: files.SampleSlice) -> dict[str, Any]:
         "high": values.max(axis=0).tolist(),
         "mean": mean.tolist(),
         "variance": variance.tolist(),
-        "whole": (values == np.round(values)).all(axis=0).tolist(),
+        "decimals": [_decimals(column) for column in values.T],
+        "levels": [len(own.samples.levels.get(j, ())) for j in range(width)],
+        "kinds": [plan.get(name, "") for name in _names(own.samples)],
         "known": _known(own).tolist(),
         "digest": digest,
         "notes": own.samples.notes,
-        "called": [called(j, own.samples.columns, 1) for j in range(values.shape[1])],
+        "called": [called(j, own.samples.columns, 1) for j in range(width)],
     }
+
+
+def _names(samples: Samples) -> list[str]:
+    """The columns by name, or without names by number as in the file."""
+    places = samples.places or range(samples.values.shape[1])
+    return list(samples.columns) or [str(place + samples.start) for place in places]
+
+
+def _decimals(column: np.ndarray) -> int | None:
+    """The digits after the point that a column [n] needs, 0 for whole numbers, None for full precision.
+
+    Those of some rows are asked first, for most columns of full precision are known by them.
+    """
+    few = 0 if (column == np.round(column)).all() else decimals(column[:KNOWN])
+    if few is None or len(column) <= KNOWN:
+        return few
+    near = np.round(column, few)
+    return few if (near == column).all() or (near.astype(np.float32) == column).all() else None
 
 
 def _known(own: files.SampleSlice) -> np.ndarray:
@@ -110,15 +148,28 @@ def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[Coordinates, str, t
     if len(shapes) > 1:
         read = " and ".join(map(str, shapes))
         raise DataError(f"the processes of this run read tables of shapes {read}; give all of them the same file")
-    n, low, high, means, variances, whole, known = (
+    n, low, high, means, variances, decimal, known = (
         [description[name] for description in descriptions]
-        for name in ("n", "low", "high", "mean", "variance", "whole", "known")
+        for name in ("n", "low", "high", "mean", "variance", "decimals", "known")
     )
     mean, variance = _pooled(n, means, variances)
     some = np.concatenate([np.reshape(rows, (-1, len(mean))) for rows in known])
-    ends = np.min(low, axis=0), np.max(high, axis=0)
-    found = coordinates(some, *ends, mean, np.sqrt(variance), np.all(whole, axis=0))
+    first = descriptions[0]
+    found = coordinates(
+        [
+            Known(some[:, j], *facts, decimals=None if None in digits else max(digits), levels=levels, kind=kind)
+            for j, (facts, digits, levels, kind) in enumerate(
+                zip(
+                    zip(np.min(low, axis=0).tolist(), np.max(high, axis=0).tolist(), mean.tolist(), np.sqrt(variance)),
+                    zip(*decimal, strict=True),
+                    first["levels"],
+                    first["kinds"],
+                    strict=True,
+                )
+            )
+        ]
+    )
     digest = sum(description["digest"] for description in descriptions) % 2**64
     notes = tuple(dict.fromkeys(note for description in descriptions for note in description["notes"]))
-    content = f"table {shapes[0]}, {digest:016x}, {PLAYED}"
-    return found, content, (*notes, *found.notes(descriptions[0]["called"]))
+    content = f"table {shapes[0]}, {digest:016x}, {PLAYED}, {first['levels']}, {first['kinds']}"
+    return found, content, (*notes, *found.notes(first["called"]))

@@ -11,8 +11,10 @@ from flax import linen as nn
 from estimators.critics.networks import MLP
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Generator
+from fgan.networks.components import components
 from fgan.networks.flows import Flow
 from fgan.networks.images import ImageGenerator, check_images
+from fgan.networks.one_hot import OneHot
 
 
 class LocationScale(nn.Module):
@@ -86,12 +88,25 @@ MOST_DIMENSIONS = 8
 
 
 def mlp(generator: Generator, data: Any) -> nn.Module:
-    """A multilayer perceptron, `Convolved` where `generator.linear` asks for it, `Bounded` for images."""
+    """A multilayer perceptron, `Convolved` or begun as a mixture where `generator` asks for it, `Bounded` for images;
+    `OneHot` where columns are categories."""
     if data.side:
         _refuse_linear(generator)
         return Bounded(generator.features, generator.nonlinearity, data.dim)
     network = MLP(generator.features, generator.nonlinearity, data.dim, gain=generator.gain)
-    return Convolved(network, generator.linear, data.dim, generator.linear_start) if generator.linear else network
+    made: nn.Module = network
+    latent = generator.latent + generator.linear
+    if generator.components:
+        _refuse_linear(generator)
+        if data.target is not None:
+            raise ConfigError(
+                f"generator.components = {generator.components}: {data.name} has no rows to fit; set it to 0"
+            )
+        made = begun = components(network, generator.components, generator.latent, data)
+        latent = begun.latent
+    elif generator.linear:
+        made = Convolved(network, generator.linear, data.dim, generator.linear_start)
+    return OneHot(made, data.one_hot, latent) if data.one_hot else made
 
 
 def location_scale(generator: Generator, data: Any) -> nn.Module:
@@ -111,6 +126,8 @@ def image(generator: Generator, data: Any) -> nn.Module:
 
 def flow(generator: Generator, data: Any) -> nn.Module:
     """An invertible map of as many coordinates as the data have, of known density. Raises ConfigError beyond 8."""
+    if data.one_hot:
+        raise ConfigError("generator.kind = flow: categories have no density; drop these columns or set kind = mlp")
     if data.side or data.dim > MOST_DIMENSIONS:
         what = "images" if data.side else f"data of {data.dim} dimensions"
         raise ConfigError(
@@ -122,7 +139,8 @@ def flow(generator: Generator, data: Any) -> nn.Module:
 
 def _refuse_linear(generator: Generator) -> None:
     if generator.linear:
-        raise ConfigError(f"generator.linear = {generator.linear}: only an mlp on data that are no images takes it")
+        where = "only an mlp without components, on data that are no images, takes it"
+        raise ConfigError(f"generator.linear = {generator.linear}: {where}")
 
 
 GENERATORS: dict[str, Callable[[Generator, Any], nn.Module]] = {

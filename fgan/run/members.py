@@ -21,6 +21,7 @@ from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
 from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
+from fgan.data.tables import Form
 from fgan.models.model import Model, build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory
@@ -76,7 +77,7 @@ def write_data(run: RunDirectory, data: Dataset) -> None:
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
-        units = {"columns": data.coordinates.to_json(), "names": data.names}
+        units = {"columns": data.coordinates.to_json(), "form": data.form.to_json()}
     (run.path / "data.json").write_text(json.dumps(facts | units) + "\n")
 
 
@@ -97,7 +98,7 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
         offset=np.asarray(facts.get("offset", np.zeros(dim))),
         scale=np.asarray(facts.get("scale", np.ones(dim))),
         coordinates=Coordinates.from_json(facts["columns"]) if "columns" in facts else None,
-        names=tuple(facts.get("names", ())),
+        form=Form.from_json(facts["form"]) if "form" in facts else Form(),
     )
     return data, facts["fingerprint"]
 

@@ -25,7 +25,7 @@ from fgan.scores import density
 
 POLISH_STEPS, POLISH_BATCH, POLISH_RATE, POLISH_AVERAGE = 1000, 2048, 1e-3, 0.99
 """Of the critic alone after the training, half a minute of a core. On a tuning seed under pearson a critic that is no
-average, at the rate of the training, ends with a bound 5 % below the exact value; this one within its error of 2.5 %."""
+average, at the rate of the training, ends with a bound 5 % below the exact value; this one within its error, 2.5 %."""
 DRAWS, BLOCKS = 2**16, 16  # points of P and of Q that a critic's bound is measured on, and blocks for its error
 SCORES = (*NAMES, "own", "bound", "polished", "gap")
 
