@@ -108,7 +108,7 @@ def test_a_column_with_a_gap_is_taken_in_parts(n, share):
         assert scipy.stats.kstest(part - centre, "norm").statistic < 1.36 / np.sqrt(len(part))
     np.testing.assert_allclose(made.decode(z[:, None])[:, 0], column, atol=2e-3)
     between = made.decode(np.linspace(3.5, 4.5, 50)[:, None])[:, 0]
-    assert (np.minimum(abs(between - column[: n - few].max()), abs(between - column[n - few :].min())) < 0.1).all()
+    assert ((between <= column[: n - few].max()) | (between >= column[n - few :].min())).all()
 
 
 @pytest.mark.parametrize("name", [name for name in COLUMNS if name != "numbers"])
