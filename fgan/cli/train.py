@@ -1,5 +1,6 @@
 """`fgan train CONFIG`."""
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Command(Base):
     """Set an existing run aside and start anew."""
     quiet: bool = False
     """Show no progress."""
+    json: bool = False
+    """Print one JSON object in place of the summary."""
     distributed: bool = False
     """Take part in a run of many processes, one a host: the same command on each."""
     peers: Annotated[Distributed, arg(name="distributed")] = field(default_factory=Distributed)
@@ -65,16 +68,20 @@ class Command(Base):
         outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:
             return
+        figures = outcome.run / "figures"
+        pictures = [figures / "training.png", *sorted(figures.glob("samples-*.png"))[-1:], *figures.glob("judged.png")]
+        if self.json:
+            found = {"run": str(outcome.run), "step": outcome.step, "notes": outcome.notes, "scores": outcome.scores}
+            print(json.dumps(found | {"pictures": list(map(str, pictures))}, allow_nan=False))
+            return
         print(f"run        {outcome.run}")
         for note in outcome.notes:
             print(note)
         for scores in outcome.scores:
             for line in _lines(scores):
                 print(line)
-        figures = outcome.run / "figures"
-        newest = sorted(figures.glob("samples-*.png"))[-1:]
-        for heading, picture in zip(("pictures", ""), (figures / "training.png", *newest)):
-            print(f"{heading:<11}{picture}")
+        for i, picture in enumerate(pictures):
+            print(f"{'' if i else 'pictures':<11}{picture}")
 
     def _is_distributed(self) -> bool:
         """Whether this is one process of several."""
@@ -90,9 +97,12 @@ class Command(Base):
 
 
 def _lines(scores: dict[str, Any]) -> list[str]:
-    """An evaluation's scores as lines: the model's, then the real data's own."""
-    below = {key: value for key, value in scores.items() if isinstance(value, dict)}
-    return [f"scores     {_numbers(scores)}", *(f"  {k.replace('_', ' ')}: {_numbers(v)}" for k, v in below.items())]
+    """An evaluation's scores as lines: the model's, then the real data's own, then what a judge found."""
+    from fgan.scores import judge
+
+    below = {key: value for key, value in scores.items() if isinstance(value, dict) and key != "judged"}
+    said = [f"scores     {_numbers(scores)}", *(f"  {k.replace('_', ' ')}: {_numbers(v)}" for k, v in below.items())]
+    return said + (judge.lines(scores["judged"]) if "judged" in scores else [])
 
 
 def _numbers(scores: dict[str, Any]) -> str:

@@ -43,6 +43,10 @@ class Rows:
         rows = self.order[index]
         return self.coordinates.encode(np.asarray(self.table[rows], np.float64), rows)
 
+    def own(self, index: slice | np.ndarray) -> np.ndarray:
+        """Rows of the table itself [n, d], float64."""
+        return np.asarray(self.table[self.order[index]], np.float64)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:]
 
@@ -64,6 +68,7 @@ class Dataset:
     offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
     scale: np.ndarray
     coordinates: Coordinates | None = None  # of a table of the user's own, in place of that affine map
+    own: tuple[Rows, Rows] | None = None  # the training and held-out rows of such a table
     form: Form = field(default_factory=Form)  # how the user's own table was written
     content: str = ""  # what identifies the rows, where not they themselves
     notes: tuple[str, ...] = ()  # what the user should know, one line each

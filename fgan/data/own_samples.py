@@ -69,6 +69,7 @@ def own_samples(data: Data) -> Dataset:
         offset=np.zeros(found.dim),
         scale=np.ones(found.dim),
         coordinates=found,
+        own=(rows, held),
         form=Form.of(own.samples),
         content=content,
         notes=notes,

@@ -11,6 +11,7 @@ A member is diverged while its last PATIENCE steps or more were left out because
 import json
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +112,7 @@ class Loop:
                 self._refuse_divergence(self._advance())
                 last = self.step >= self.config.steps
                 if self.evaluates and (last or self.step % self.config.log.evaluate == 0):
-                    self._record_evaluation()
+                    self._record_evaluation(last)
                 asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves first
                 if last or asked or self.step % self.config.log.checkpoint == 0:
                     self._save()
@@ -122,6 +123,10 @@ class Loop:
                 from fgan.run import pictures  # after the first step: matplotlib takes a second to import
 
                 pictures.training(self.directory.path, self.program.model.headline, self.program.model.notes)
+                if self.program.data.own:
+                    from fgan.run import judged_picture
+
+                    judged_picture.judged(self.directory.path)
             self.directory.status("finished", self.step, devices=engines.describe())
 
     def since(self) -> np.ndarray:
@@ -129,12 +134,12 @@ class Loop:
         skipped = np.asarray(engines.local(self.state.skipped))
         return np.where(skipped >= PATIENCE, self.step - skipped, -1)
 
-    def evaluate(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def evaluate(self, *, end: bool = False) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """(samples to draw, scores) of each member. All processes must call this; others than the leader get none."""
         state = engines.local(self.state)
         if not self.directory.writes:
             return np.empty(0), []
-        return self.program.evaluation(self.report)(state, self.step, np.asarray(self.seeds))
+        return self.program.evaluation(self.report)(state, self.step, np.asarray(self.seeds), end=end)
 
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
@@ -194,8 +199,10 @@ class Loop:
             f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
         )
 
-    def _record_evaluation(self) -> None:
-        samples, scores = self.evaluate()
+    def _record_evaluation(self, end: bool) -> None:
+        judging = end and self.program.data.own and self.directory.writes
+        with self.report.phase("judging the generated rows") if judging else nullcontext():
+            samples, scores = self.evaluate(end=end)
         if not self.directory.writes:
             return
         self.directory.append({"step": self.step, "scores": scores})

@@ -23,6 +23,7 @@ from fgan.models.model import Model
 from fgan.networks.generators import GENERATORS
 from fgan.scores import density, modes
 from fgan.scores.classifier import class_scores, train_classifier
+from fgan.scores.judge import Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
@@ -30,6 +31,8 @@ SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 
 class Evaluation:
     """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed); `seeds` names others than config's.
+
+    At the `end` of a run a table of the user's own is judged by all its rows.
 
     Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
     """
@@ -39,8 +42,13 @@ class Evaluation:
         n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
+        self._judge = Judge(data, divergence(config.divergence)) if data.own else None
+        judged = self._judge.rows if self._judge else 0
+        self._judged = jax.jit(lambda state, key: model.sample(state, key, judged))
 
-    def __call__(self, state: Any, step: int, seeds: np.ndarray | None = None) -> tuple[np.ndarray, list[dict]]:
+    def __call__(
+        self, state: Any, step: int, seeds: np.ndarray | None = None, *, end: bool = False
+    ) -> tuple[np.ndarray, list[dict]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
         keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
         samples = np.asarray(self._sample(state, keys))
@@ -49,7 +57,10 @@ class Evaluation:
         scores = []
         for i, seed in enumerate(seeds):
             usable = bool(np.isfinite(samples[i]).all())
-            scored = self._score(samples[i], jax.tree.map(lambda x, i=i: x[i], state)) if usable else {"diverged": True}
+            one = jax.tree.map(lambda x, i=i: x[i], state)
+            scored: dict[str, Any] = self._score(samples[i], one) if usable else {"diverged": True}
+            if self._judge and usable:
+                scored["judged"] = self._judge(np.asarray(self._judged(one, keys[i])), end)
             scores.append({"seed": int(seed)} | scored)
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores
