@@ -8,12 +8,13 @@ from scipy import stats
 
 import estimators as est
 from estimators.contract import Interval, Request
-from estimators.density_ratio.folds import HeldOut, blocks, cross_fits
-from estimators.density_ratio.plug_in import plug_in
+from estimators.density_ratio.folds import Anchored, HeldOut, blocks, cross_fits
+from estimators.density_ratio.plug_in import _anchored, plug_in
 from estimators.density_ratio.references import NormalScores, Standard
 from estimators.methods import neural
 from estimators.methods.telescoping import Anchors, unbiased
 from estimators.samples.arrays import DataError
+from estimators.tasks.information_tasks import INFORMATION_TASKS
 
 N, DIM, SHIFT = 2000, 10, 4.25  # KL = 9.03 nats
 KL = SHIFT**2 / 2
@@ -157,3 +158,39 @@ def test_hundreds_of_nats_are_not_cut_off():
 def test_what_overflows_is_unlimited_and_does_not_warn_of_arithmetic(name):
     (e,) = through_anchors_alone(0, 60, 2, 60.0, [name])
     assert not any(math.isnan(v) for v in (e.value, e.low, e.high)) and e.high == math.inf
+
+
+# --- references that do not fit ---------------------------------------------------------------------------------------
+def doubted(found: tuple[float, float], lost: float = 0.0, name: str = "kl") -> Interval:
+    """An interval of 8 ± 0.1 nats after what critics found, on P and on Q, ± 0.01, and what Gaussians lost."""
+    interval = Interval.around(8.0, 0.1, 2.0, 0.0, math.inf)._replace(
+        diagnostics={"lower_bound": 5.0, "lower_bound_standard_error": 0.5}
+    )
+    return _anchored(est.DIVERGENCES[name], interval, Anchored(found, (0.01, 0.01), lost), 2.0)
+
+
+def test_references_that_fit_leave_the_interval_as_it_is():
+    assert doubted((0.02, -0.3), lost=-1.0)[:3] == pytest.approx((8.0, 7.8, 8.2))
+
+
+def test_what_gaussians_lose_and_critics_find_moves_the_upper_end():
+    interval = doubted((0.05, 0.0), lost=0.06)
+    assert interval[:3] == pytest.approx((8.0, 7.8, 8.2 + 2.5 * 0.03 + 0.03)) and not interval.warnings
+
+
+@pytest.mark.parametrize("found, low", [((0.4, 0.0), 7.8), ((0.0, 0.4), 4.0)])
+def test_where_critics_find_much_there_is_no_upper_end(found, low):
+    interval = doubted(found)
+    assert interval.high == math.inf and interval.low == pytest.approx(low)
+    assert any("lower bound only: critics found 0.38 nats" in warning for warning in interval.warnings)
+    assert doubted(found, name="js").high == pytest.approx(math.log(2.0))
+
+
+@pytest.mark.slow
+def test_pairs_with_uniform_noise_have_no_upper_end_and_normal_ones_have():
+    """8 nats in four pairs: no Gaussian fits a band of uniform density, and critics find a third of what it lacks."""
+    for name, open_end in (("smoothed-uniform-4", True), ("correlated-normal-4", False)):
+        task = INFORMATION_TASKS[name]
+        r = est.mutual_information(*task.sample(7, 4000))
+        assert r.low <= task.mutual_information <= r.high
+        assert math.isinf(r.high) == open_end == ("lower bound only" in r.trust)

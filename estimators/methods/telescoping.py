@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from estimators.contract import Fit, Request
-from estimators.density_ratio.folds import CrossFit, HeldOut, Rows, blocks, cross_fits
+from estimators.density_ratio.folds import Anchored, CrossFit, HeldOut, Rows, blocks, cross_fits
 from estimators.density_ratio.plug_in import plug_in
 from estimators.density_ratio.references import GaussianDensity, NormalScores, Standard
 from estimators.methods.gaussian import GaussianFit
@@ -91,8 +91,29 @@ def cross_fit(request: Request, cut: list[Rows]) -> HeldOut:
     longest = max(max(map(len, block)) for block in cut)
     chains = [partial(_chain, *links, longest) for links in zip(anchors, critics[::2], critics[1::2], strict=True)]
     coordinates = [type(a.coordinates).__name__ for a in anchors]
-    diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count)}
-    return HeldOut.of(request, parts, chains)._replace(diagnostics=diagnostics, parametric=cut)
+    anchored = _anchored(request, parts, anchors, critics, longest)
+    diagnostics = {**course, "coordinates": max(set(coordinates), key=coordinates.count), **anchored._asdict()}
+    held_out = HeldOut.of(request, parts, chains)
+    return held_out._replace(diagnostics=diagnostics, parametric=cut, anchored=anchored)
+
+
+def _anchored(
+    request: Request, parts: list[CrossFit], anchors: list[Anchors], critics: list[Critic], pad: int
+) -> Anchored:
+    """How well the anchors fit, by rows that neither they nor the critics saw."""
+
+    def middle(a: Anchors, rows: np.ndarray) -> float:
+        z = a.coordinates(rows)
+        return float(np.mean(a.p(z) - a.q(z)))
+
+    def outer(critics: list[Critic]) -> HeldOut:
+        made = zip(anchors, critics, strict=True)
+        return HeldOut.of(request, parts, [lambda rows, a=a, to=to: to(a.coordinates(rows), pad) for a, to in made])
+
+    found = outer(critics[::2]).mean().log_p, outer(critics[1::2]).mean().log_q
+    lost = [middle(a, request.x[t.p]) - middle(a, request.x[held.p]) for a, (t, _, held) in zip(anchors, parts)]
+    means, errors = zip(*((float(np.mean(f)), float(np.std(f) / np.sqrt(len(f)))) for f in found), strict=True)
+    return Anchored(means, errors, float(np.mean(lost)))
 
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):
