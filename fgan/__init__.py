@@ -9,6 +9,8 @@ _HOME = {
     "Config": "config.schema",
     "ConfigError": "config.fields",
     "load": "config.toml",
+    "train": "library",
+    "Trained": "library",
 }
 
 __version__ = "0.1.0"

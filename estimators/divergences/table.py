@@ -237,6 +237,32 @@ def aliases() -> dict[str, str]:
     return {alias: name for name, d in DIVERGENCES.items() for alias in d.aliases}
 
 
+OWN: dict[str, FDivergence] = {}
+"""Divergences of the user's own that this process knows by name."""
+
+
+def known_as(d: str | FDivergence) -> str:
+    """The name by which `divergence` finds d in this process; a name itself is returned.
+
+    Raises ValueError where another divergence has this name.
+    """
+    if not isinstance(d, FDivergence):
+        return d
+    try:
+        other = divergence(d.name)
+    except UnknownDivergence:
+        OWN[d.name] = d
+        return d.name
+    if other is not d and (d.name not in OWN or signature(other) != signature(d)):
+        raise ValueError(f"a divergence of your own is called {d.name!r}, as another one is; give it another name")
+    return d.name
+
+
+def signature(d: FDivergence) -> str:
+    """What tells divergences apart: f at some points, to six digits."""
+    return " ".join(f"{float(d.f(u)):.6g}" for u in (0.02, 0.1, 0.3, 0.7, 1.4, 3.0, 10.0, 50.0))
+
+
 class UnknownDivergence(ValueError):
     """A name that is no divergence, alias or family of the tables."""
 
@@ -259,6 +285,8 @@ def divergence(name: str | FDivergence) -> FDivergence:
     key = aliases().get(key, key)
     if key in DIVERGENCES:
         return DIVERGENCES[key]
+    if name in OWN:
+        return OWN[name]
     parsed = re.fullmatch(r"(\w+)\(\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*\)", key)
     if not parsed or parsed[1] not in FAMILIES:
         raise _unknown(name, key)

@@ -13,7 +13,7 @@ import numpy as np
 from estimators.samples.categories import DATES, DAYS, IN_UTC, Meaning, meaning
 from estimators.samples.names import Where, called, cell_of, find, recalling
 from estimators.samples.raw import DataError, Raw, printable
-from estimators.samples.written import DAY, FLAGS, MOMENT
+from estimators.samples.written import DAY, FLAGS, MOMENT, NUMBERS
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
 """Types that cells may have: none runs code of its own."""
@@ -83,6 +83,7 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
         return Meaning(cells.astype(np.float64), written=FLAGS if cells.dtype.kind == "b" else "")
     if cells.dtype.kind in "mM" and not forced:
         return of_times(cells)
+    numbers = cells.dtype.kind in "iuf"
     cells = cells.astype(object)
     missing = np.array([_missing(cell) for cell in cells], bool)
     present, values = cells[~missing], np.full(len(cells), np.nan)
@@ -99,7 +100,8 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
         values[~missing] = [float(cell) for cell in present]
         return Meaning(values, (), "objects: taken as the numbers they stand for" if len(present) else "")
     words, values[~missing] = np.unique(present.astype(str), return_inverse=True)
-    return meaning(list(map(str, words)), values, where, forced)
+    found = meaning(list(map(str, words)), values, where, forced)
+    return found._replace(written=NUMBERS) if numbers else found
 
 
 def of_times(times: np.ndarray) -> Meaning:

@@ -1,5 +1,7 @@
 """Whether a config can be run: each field by its own annotation, then the rules that join several fields."""
 
+import dataclasses
+
 from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, Generator
 
@@ -13,6 +15,14 @@ def check(config: Config) -> Config:
         if applies:
             raise ConfigError(message)
     return config
+
+
+def by_name(config: Config) -> Config:
+    """`config` with names in place of divergences of the user's own, by which this process knows them from now on."""
+    from estimators.divergences.table import known_as
+
+    critic = dataclasses.replace(config.critic, divergence=known_as(config.critic.divergence))
+    return dataclasses.replace(config, divergence=known_as(config.divergence), critic=critic)
 
 
 Rules = dict[str, object]

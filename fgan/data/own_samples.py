@@ -48,13 +48,19 @@ def own_samples(data: Data) -> Dataset:
             drop=(*data.drop, *of_kind(plan, "drop")),
             categorical=(*data.categorical, *of_kind(plan, "categories")),
         )
-        description = describe(own, plan)
-        require_columns(plan, data.columns, _names(own.samples))
-    except (DataError, ConfigError) as error:
+    except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
         if isinstance(error, NoColumn) and plan:
             raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
         raise
+    return of_slice(own, plan, data.columns)
+
+
+def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), path: str = "") -> Dataset:
+    """The data set of a table of which this process has read a slice, with the user's plan of its columns, read from
+    `path`. Raises DataError, ConfigError."""
+    require_columns(plan, path, _names(own.samples))
+    description = describe(own, plan)
     exchanged = processes.exchange(json.dumps(description))
     found, content, notes = combine([json.loads(text) for text in exchanged])
     order = np.random.default_rng(0).permutation(len(own.table))
@@ -137,6 +143,21 @@ def _pooled(n: Sequence[int], means: Sequence[Any], variances: Sequence[Any]) ->
     return mean, np.sum(share * (np.array(variances) + (np.array(means) - mean) ** 2), axis=0)
 
 
+FEWEST = 10
+"""Rows, so that two are held out."""
+
+
+def _refuse_few(rows: int, columns: int) -> None:
+    """Raise DataError where a table has too few rows to learn from."""
+    if rows < FEWEST:
+        raise DataError(f"{rows} rows are too few to learn from; give {FEWEST} or more")
+    if rows < columns:
+        raise DataError(
+            f"{rows} rows of {columns} columns: more columns than rows; transpose the table if its columns are samples, or "
+            "give more rows, or leave columns out (--data.drop)"
+        )
+
+
 def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[Coordinates, str, tuple[str, ...]]:
     """(coordinates, content, notes) of a table from the descriptions of its slices.
 
@@ -149,6 +170,7 @@ def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[Coordinates, str, t
     if len(shapes) > 1:
         read = " and ".join(map(str, shapes))
         raise DataError(f"the processes of this run read tables of shapes {read}; give all of them the same file")
+    _refuse_few(*shapes[0])
     n, low, high, means, variances, decimal, known = (
         [description[name] for description in descriptions]
         for name in ("n", "low", "high", "mean", "variance", "decimals", "known")

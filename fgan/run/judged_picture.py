@@ -52,7 +52,10 @@ def _divergences(axis: Any, scores: dict[str, Any]) -> None:
     axis.axvline(0.0, color="black", lw=0.6)
     axis.set(yticks=range(len(names), 0, -1), ylim=(0.4, len(names) + 0.6), xlabel="nats, to held-out rows, 95 %")
     axis.set_yticklabels([name.replace("_", " ") for name in names])
-    axis.legend(fontsize=8, loc="best")
+    if names:
+        axis.legend(fontsize=8, loc="best")
+    else:
+        axis.text(0.5, 0.5, scores.get("not_estimated", ""), transform=axis.transAxes, ha="center", wrap=True)
 
 
 def _facts(axis: Any, scores: dict[str, Any]) -> None:

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.checks import check
+from fgan.config.checks import by_name, check
 from fgan.config.schema import Config
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, processes
 from fgan.run.checkpoint import CheckpointError, Checkpoints
@@ -49,8 +50,15 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...] = ()  # of the model: what its users should know of how it trains
 
 
-def train(config: Config, directory: str | Path, *, overwrite: bool = False, quiet: bool = False) -> Outcome:
-    """Train, or go on training, the run in `directory`.
+def train(
+    config: Config,
+    directory: str | Path,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    data: Dataset | None = None,
+) -> Outcome:
+    """Train, or go on training, the run in `directory`, on `data` if they are not to be loaded as `config` says.
 
     A changed `steps` goes on too; a schedule then runs as if it had been the number from the start.
 
@@ -58,7 +66,8 @@ def train(config: Config, directory: str | Path, *, overwrite: bool = False, qui
         ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
         ResourceError (7), Stopped (128 + signal).
     """
-    data = load_data(check(config).data)
+    config = check(by_name(config))
+    data = load_data(config.data) if data is None else data
     program, members = Program(config, data), Members.of(config)  # before anything is written
     leader = processes.leader()
     made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None

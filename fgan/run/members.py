@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from estimators.divergences.table import OWN, signature
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
@@ -104,7 +105,10 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
 
 
 def fingerprint(run: RunDirectory, data: str) -> str:
-    """What must not change between a checkpoint and its resumption: the settings, and the fingerprint of the data."""
+    """What must not change between a checkpoint and its resumption: the settings, the fingerprint of the data, and a
+    divergence of the user's own."""
+    own = Members.from_toml(run.config_toml).config.divergence
+    data += signature(OWN[own]) if own in OWN else ""
     return hashlib.sha256((run.fingerprint + data).encode()).hexdigest()
 
 

@@ -1,0 +1,92 @@
+"""Training from Python: `fgan.train(config, data=rows)`, rows an array, a data frame or a file."""
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators.divergences.generator import FDivergence
+from estimators.samples.arrays import as_samples
+from estimators.samples.files import SampleSlice
+from fgan.config.schema import Config
+from fgan.data.column_plan import of_kind, read_plan
+from fgan.data.own_samples import of_slice
+from fgan.run import loop
+from fgan.run.members import Restored, restore
+
+IN_MEMORY = "data in memory"
+"""What stands for the path of a file in the config of a run on rows that were never in one."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        run: its directory, from which `fgan sample` draws too.
+        scores: of its last evaluation, a dict a seed.
+        frames: whether samples are data frames, as the rows that it was trained on.
+    """
+
+    run: Path
+    scores: list[dict[str, Any]]
+    frames: bool = False
+
+    def restored(self, member: int = 0) -> Restored:
+        """The model of a seed with its state, in the coordinates that networks see."""
+        return restore(self.run, member)
+
+    def sample(self, n: int, *, seed: int = 0, member: int = 0) -> Any:
+        """n generated rows in the data's own units: a data frame if the model was trained on one, else an array [n, d];
+        of one with categories or dates the columns are objects."""
+        restored = self.restored(member)
+        rows, form = restored.sample(n, seed=seed), restored.data.form
+        if self.frames:
+            return form.frame(rows)
+        return rows if form.plain else np.stack([c.astype(object) for c in form.typed(rows)], axis=1)
+
+
+def train(
+    config: Config,
+    data: Any = None,
+    *,
+    divergence: str | FDivergence | None = None,
+    run: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> Trained:
+    """Train a model, as `fgan train` does.
+
+    Args:
+        config: what is trained; its `data` counts where no other data are given.
+        data: rows [n, d] as an array or a data frame, or the path of a file.
+        divergence: in place of that of the config; one from `estimators.from_generator` too.
+        run: the directory of the run, which is resumed if it exists; a new temporary one if not given.
+
+    Raises:
+        ConfigError, DataError, and what else `fgan.run.loop.train` raises.
+    """
+    if divergence is not None:
+        config = replace(config, divergence=divergence)  # type: ignore[arg-type]
+    directory = Path(tempfile.mkdtemp(prefix="fgan-")) / "run" if run is None else Path(run)
+    if data is None or isinstance(data, str | os.PathLike):
+        if data is not None:
+            config = replace(config, data=replace(config.data, name="samples", path=os.fspath(data)))
+        outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet)
+        return Trained(outcome.run, outcome.scores)
+    config = replace(config, data=replace(config.data, name="samples", path=IN_MEMORY))
+    plan = read_plan(config.data.columns)
+    samples = as_samples(
+        data,
+        name="data",
+        nan_policy=config.data.nan_policy,
+        flatten=config.data.flatten,
+        drop=(*config.data.drop, *of_kind(plan, "drop")),
+        categorical=(*config.data.categorical, *of_kind(plan, "categories")),
+    )
+    rows = of_slice(SampleSlice(samples, 0, samples.values), plan, config.data.columns)
+    outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
+    return Trained(outcome.run, outcome.scores, frames=hasattr(data, "iloc"))

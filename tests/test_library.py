@@ -1,0 +1,169 @@
+"""Training from Python: arrays, frames and files in, rows of the same form out, and divergences of the user's own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import estimators as est
+import fgan
+from estimators.samples.arrays import DataError
+from fgan.config.fields import ConfigError
+from fgan.config.schema import Config, Critic, Data, Generator, Log
+from fgan.data.tables import WRITERS
+from fgan.run.loop import train
+from fgan.run.members import restore
+from fgan.scores import judge
+
+CONFIG = Config(
+    steps=2,
+    batch=32,
+    generator=Generator(features=(8,), components=2),
+    critic=Critic(features=(8,)),
+    log=Log(every=2, evaluate=2, checkpoint=2, samples=50),
+)
+RNG = np.random.default_rng(1)
+N = 120
+ROWS = np.column_stack([RNG.normal(size=N), RNG.poisson(2.0, N)])
+
+
+def frame():
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(
+        {
+            "income": np.round(np.exp(RNG.normal(size=N)), 2),
+            "site": RNG.choice(["north", "south", "east"], N),
+            "since": np.datetime64("2020-03-01") + RNG.integers(1000, size=N).astype("m8[D]"),
+            "member": RNG.random(N) < 0.3,
+            "visits": RNG.poisson(2.0, N),
+        }
+    )
+
+
+@pytest.fixture
+def judged_in_full(monkeypatch):
+    """Estimates that take seconds."""
+
+
+@pytest.fixture(autouse=True)
+def estimates_of_no_time(request, monkeypatch):
+    """In place of the estimator, but where a test is `judged_in_full`."""
+    if "judged_in_full" not in request.fixturenames:
+        monkeypatch.setattr(
+            judge.Judge, "_compared", lambda self, held_out, other: {"js": 0.1, "js_low": 0.0, "js_high": None}
+        )
+        monkeypatch.setattr(judge.Judge, "_p_value", lambda self, held_out, made: None)
+
+
+def test_a_model_is_trained_on_an_array_and_draws_arrays(judged_in_full):
+    model = fgan.train(CONFIG, ROWS)
+    drawn = model.sample(50, seed=3)
+    assert drawn.shape == (50, 2) and drawn.dtype == np.float64
+    np.testing.assert_array_equal(drawn[:, 1], np.round(drawn[:, 1]))
+    np.testing.assert_array_equal(drawn, model.sample(50, seed=3))
+    assert {"js", "ks", "p_value", "training_rows"} <= set(model.scores[0]["judged"])
+    np.testing.assert_array_equal(drawn, restore(model.run).sample(50, seed=3))
+
+
+def test_a_frame_comes_back_as_a_frame_of_the_same_types():
+    rows = frame()
+    model = fgan.train(CONFIG, rows, divergence="kl")
+    drawn = model.sample(40)
+    assert list(drawn.columns) == list(rows.columns)
+    assert [column.dtype.kind for _, column in drawn.items()] == [column.dtype.kind for _, column in rows.items()]
+    assert set(drawn["site"]) <= {"north", "south", "east"}
+    assert drawn["since"].between(rows["since"].min(), rows["since"].max()).all()
+    np.testing.assert_array_equal(drawn["income"], drawn["income"].round(2))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_file_of_every_kind_of_column_is_written_as_it_was_read(tmp_path, ending):
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    path, rows = tmp_path / f"mine{ending}", frame()
+    rows.to_csv(path, index=False) if ending == ".csv" else rows.to_parquet(path)
+    model = fgan.train(CONFIG, path)
+    restored = restore(model.run)
+    WRITERS[ending](tmp_path / f"drawn{ending}", restored.sample(60), restored.data.form)
+    import pandas
+
+    read = getattr(pandas, f"read_{ending[1:]}")
+    first, second = read(path), read(tmp_path / f"drawn{ending}")
+    assert list(second.columns) == list(first.columns)
+    assert [column.dtype.kind for _, column in second.items()] == [column.dtype.kind for _, column in first.items()]
+    assert set(second["site"]) <= set(first["site"])
+    from estimators.samples.files import read_samples
+
+    one, other = read_samples(path), read_samples(tmp_path / f"drawn{ending}")
+    assert one.written == other.written and one.units == other.units
+
+
+def test_a_divergence_of_ones_own_trains_and_resumes(tmp_path):
+    mine = est.from_generator("squared_excess", lambda u: (u - 1.0) ** 2)
+    model = fgan.train(CONFIG, ROWS, divergence=mine, run=tmp_path / "run")
+    assert model.restored().model.divergence is mine
+    again = fgan.train(dataclasses.replace(CONFIG, steps=4), ROWS, divergence=mine, run=tmp_path / "run")
+    assert restore(again.run).step == 4
+    same = est.from_generator("squared_excess", lambda u: u**2 - 2.0 * u + 1.0)
+    fgan.train(dataclasses.replace(CONFIG, steps=4), ROWS, divergence=same, run=tmp_path / "run")
+    other = est.from_generator("squared_excess", lambda u: 2.0 * (u - 1.0) ** 2)
+    with pytest.raises(ValueError, match="give it another name"):
+        fgan.train(CONFIG, ROWS, divergence=other)
+
+
+def test_a_config_may_hold_a_divergence_of_ones_own(tmp_path):
+    mine = est.from_generator("of_a_config", lambda u: (u - 1.0) ** 2)
+    config = dataclasses.replace(CONFIG, divergence=mine, generator=Generator(features=(8,)), data=Data(name="ring"))
+    assert train(config, tmp_path / "run", quiet=True).step == 2
+    with pytest.raises(ValueError, match="'kl'"):
+        fgan.train(CONFIG, ROWS, divergence=est.from_generator("kl", lambda u: (u - 1.0) ** 2))
+
+
+@pytest.mark.parametrize(
+    "plan, error, message",
+    [
+        ('[columns]\nprice = "scores"', ConfigError, "no column 'price'; the columns are income, site"),
+        ('[columns]\nprice = "drop"', ConfigError, "no column 'price'"),
+        ('[columns]\nprice = "categories"', ConfigError, "no column 'price'"),
+        ('[columns]\nincome = "score"', ConfigError, "income = 'score': did you mean scores"),
+        ("income = 1", ConfigError, r"one table \[columns\] is needed"),
+        ("[columns", ConfigError, "plan.toml: "),
+    ],
+)
+def test_a_plan_of_columns_that_does_not_fit_is_refused(tmp_path, plan, error, message):
+    (tmp_path / "plan.toml").write_text(plan)
+    frame().to_csv(tmp_path / "mine.csv", index=False)
+    config = dataclasses.replace(CONFIG, data=Data(columns=str(tmp_path / "plan.toml")))
+    with pytest.raises(error, match=message):
+        fgan.train(config, tmp_path / "mine.csv")
+
+
+def test_a_plan_says_what_columns_are(tmp_path):
+    (tmp_path / "plan.toml").write_text('[columns]\nvisits = "categories"\nsince = "drop"\nincome = "whole"')
+    config = dataclasses.replace(CONFIG, data=Data(columns=str(tmp_path / "plan.toml")))
+    drawn = fgan.train(config, frame()).sample(30)
+    assert list(drawn.columns) == ["income", "site", "member", "visits"]
+    np.testing.assert_array_equal(drawn["income"], drawn["income"].round())
+    assert drawn["visits"].dtype.kind == "i"
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (np.tile([1.0, 2.0], (100, 1)), "all columns are constant"),
+        (np.array([[1.0, 2.0]]), "at least 2 are needed"),
+        (np.array([[1.0, np.nan], [2.0, 3.0]]), "NaN"),
+        (np.array([[1.0, 2.0], [2.0, 3.0]]), "2 rows are too few to learn from; give 10"),
+        (np.zeros((12, 40)), "12 rows of 40 columns: more columns than rows; transpose"),
+    ],
+)
+def test_rows_without_anything_to_learn_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
+        fgan.train(CONFIG, rows)
+
+
+def test_ten_rows_train(judged_in_full):
+    """What cannot be judged says why."""
+    model = fgan.train(CONFIG, RNG.normal(size=(10, 3)))
+    assert model.sample(5).shape == (5, 3)
+    assert "not_estimated" in model.scores[0]["judged"] and model.scores[0]["judged"]["p_value"] is None
