@@ -153,8 +153,8 @@ def _refuse_few(rows: int, columns: int) -> None:
         raise DataError(f"{rows} rows are too few to learn from; give {FEWEST} or more")
     if rows < columns:
         raise DataError(
-            f"{rows} rows of {columns} columns: more columns than rows; transpose the table if its columns are samples, or "
-            "give more rows, or leave columns out (--data.drop)"
+            f"{rows} rows of {columns} columns: more columns than rows; transpose the table if its columns are samples, "
+            "or give more rows, or leave columns out (--data.drop)"
         )
 
 
