@@ -35,7 +35,7 @@ class Peer:
 
     Attributes:
         requirements: what pip installs into its environment.
-        estimates: kl or mutual-information.
+        estimates: kl or mutual-information; rows, if it generates some.
         variants: the estimators it is measured with.
     """
 
@@ -58,6 +58,7 @@ PEERS: Mapping[str, Peer] = {
         estimates="mutual-information",
         variants=("js", "smile"),
     ),
+    "ctgan": Peer(requirements=("ctgan==0.12.1",), estimates="rows", variants=("rows",)),
 }
 
 
@@ -93,6 +94,12 @@ def measure(method: str, samples: Mapping[str, np.ndarray], seed: int) -> dict[s
     if not np.isfinite(found["value"]):
         raise PeerFailure(f"its value is {found['value']}")
     return found
+
+
+def script(name: str, *words: object) -> dict[str, float]:
+    """What the script of a peer that generates rows prints. Raises PeerFailure."""
+    command = [environment(name), "-P", HERE / f"{name}.py", *words]
+    return json.loads(_run([str(word) for word in command], ESTIMATE_SECONDS).strip().splitlines()[-1])
 
 
 def environment(name: str) -> Path:

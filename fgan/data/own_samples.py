@@ -129,6 +129,11 @@ def _decimals(column: np.ndarray) -> int | None:
     return few if (near == column).all() or (near.astype(np.float32) == column).all() else None
 
 
+def _most(decimals: Sequence[int | None]) -> int | None:
+    """The decimals of a column whose slices have so many, None for full precision."""
+    return None if None in decimals else max(digits for digits in decimals if digits is not None)
+
+
 def _known(own: files.SampleSlice) -> np.ndarray:
     """The rows of a slice by which coordinates are chosen, whichever slices the table is cut into."""
     values, n = own.samples.values, len(own.table)
@@ -153,8 +158,8 @@ def _refuse_few(rows: int, columns: int) -> None:
         raise DataError(f"{rows} rows are too few to learn from; give {FEWEST} or more")
     if rows < columns:
         raise DataError(
-            f"{rows} rows of {columns} columns: more columns than rows; transpose the table if its columns are samples, "
-            "or give more rows, or leave columns out (--data.drop)"
+            f"{rows} rows of {columns} columns: more columns than rows; transpose the table if its columns are samples,"
+            " or give more rows, or leave columns out (--data.drop)"
         )
 
 
@@ -171,27 +176,28 @@ def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[Coordinates, str, t
         read = " and ".join(map(str, shapes))
         raise DataError(f"the processes of this run read tables of shapes {read}; give all of them the same file")
     _refuse_few(*shapes[0])
-    n, low, high, means, variances, decimal, known = (
+    n, lows, highs, means, variances, known = (
         [description[name] for description in descriptions]
-        for name in ("n", "low", "high", "mean", "variance", "decimals", "known")
+        for name in ("n", "low", "high", "mean", "variance", "known")
     )
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     mean, variance = _pooled(n, means, variances)
     some = np.concatenate([np.reshape(rows, (-1, len(mean))) for rows in known])
     first = descriptions[0]
-    found = coordinates(
-        [
-            Known(some[:, j], *facts, decimals=None if None in digits else max(digits), levels=levels, kind=kind)
-            for j, (facts, digits, levels, kind) in enumerate(
-                zip(
-                    zip(np.min(low, axis=0).tolist(), np.max(high, axis=0).tolist(), mean.tolist(), np.sqrt(variance)),
-                    zip(*decimal, strict=True),
-                    first["levels"],
-                    first["kinds"],
-                    strict=True,
-                )
-            )
-        ]
-    )
+    columns = [
+        Known(
+            some=some[:, j],
+            low=float(low[j]),
+            high=float(high[j]),
+            mean=float(mean[j]),
+            deviation=float(np.sqrt(variance[j])),
+            decimals=_most([description["decimals"][j] for description in descriptions]),
+            levels=first["levels"][j],
+            kind=first["kinds"][j],
+        )
+        for j in range(len(mean))
+    ]
+    found = coordinates(columns)
     digest = sum(description["digest"] for description in descriptions) % 2**64
     notes = tuple(dict.fromkeys(note for description in descriptions for note in description["notes"]))
     content = f"table {shapes[0]}, {digest:016x}, {PLAYED}, {first['levels']}, {first['kinds']}"

@@ -23,7 +23,7 @@ from fgan.models.model import Model
 from fgan.networks.generators import GENERATORS
 from fgan.scores import density, modes
 from fgan.scores.classifier import class_scores, train_classifier
-from fgan.scores.judge import Judge
+from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
@@ -43,8 +43,7 @@ class Evaluation:
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
         self._judge = Judge(data, divergence(config.divergence)) if data.own else None
-        judged = self._judge.rows if self._judge else 0
-        self._judged = jax.jit(lambda state, key: model.sample(state, key, judged))
+        self._judged = jax.jit(lambda state, key: model.sample(state, key, MOST))
 
     def __call__(
         self, state: Any, step: int, seeds: np.ndarray | None = None, *, end: bool = False

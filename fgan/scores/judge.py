@@ -52,22 +52,20 @@ class Judge:
     named: FDivergence
 
     @property
-    def rows(self) -> int:
-        """How many generated rows are judged at the end."""
-        assert self.data.own is not None
-        return min(len(self.data.own[0]), MOST)
-
-    @property
     def divergences(self) -> list[FDivergence]:
         """The one that was trained under, js and total variation."""
         others = [divergence(name) for name in ("js", "total_variation")]
         return [self.named, *(d for d in others if d.name != self.named.name)]
 
     def __call__(self, points: np.ndarray, end: bool) -> dict[str, Any]:
+        return self.judged(Table(self.data.own_units(points), points), end)
+
+    def judged(self, made: Table, end: bool) -> dict[str, Any]:
+        """The same of rows that may come from elsewhere."""
         assert self.data.own is not None
         n = MOST if end else FEW
         kept, held_out = (Table.of(rows, n) for rows in self.data.own)
-        made = Table(self.data.own_units(points), points).first(n)
+        made = made.first(n)
         scores = self._compared(held_out, made) | shape(held_out, made, kept, self.data.form)
         if end:
             scores["columns"] = histograms(held_out, made, kept, scores["ks_by_column"], self.data.form)
