@@ -44,7 +44,8 @@ from fgan.scores.judge import MOST, Judge, Table
 SUITE = "tables"
 PRESET = Path(__file__).parents[1] / "configs" / "samples.toml"
 CENTRE, SIGMA = 8.0, 0.3  # of the rare cluster, in both coordinates
-SMALL = 1000  # rows below which js must lie within the interval of the training rows' own, since one of 300 has an interval wider than the aim
+SMALL = 1000
+"""Rows below which js must lie within the interval of the training rows' own, which is wider there than the aim."""
 AIMS = {"js_excess": 0.02, "ks": 0.04, "between": 0.005, "seconds": 90.0}
 SHARE = {0.05: 1.3, 0.02: 2.0}  # share of the rare cluster → the factor within which its share of the samples must lie
 
