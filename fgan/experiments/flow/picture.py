@@ -124,4 +124,4 @@ def _gap(axis, run: RunDirectory, fit: float) -> None:
     if math.isfinite(fit):
         axis.axhline(fit, **EXACT, label="least of the direct fits")
     axis.set_yscale("log" if values and min(values) > 0.0 else "linear")
-    axis.tick_params(labelsize=7)
+    axis.tick_params(which="both", labelsize=7)
