@@ -35,8 +35,8 @@ def mixture_fit(rows: np.ndarray, most: int, floor: float) -> MixtureFit:
     """The mixture of at most so many Gaussians for rows [n, d].
 
     Fewer components are taken where more do not lower −2 log L + p log n, p the number of parameters (Schwarz 1978). A
-    covariance has `floor`² on its diagonal beside what the rows say, and of its correlations d/(n_k + d) are taken
-    away, n_k the rows of its component: with few rows they would fit noise.
+    covariance has `floor`² on its diagonal beside what the rows say. A component of n_k < 2d rows keeps n_k/2d of its
+    correlations, which would fit noise; more keep all, for thin directions are thin by their correlations.
     """
     n, d = rows.shape
     best, least, failed = None, np.inf, 0
@@ -100,6 +100,6 @@ def _maximised(rows: np.ndarray, shares: np.ndarray, floor: float) -> MixtureFit
         centred = (rows - mean) * np.sqrt(shares[:, k] / count)[:, None]
         covariance = centred.T @ centred
         diagonal = np.diagonal(covariance)
-        kept = count / (count + d)
+        kept = min(1.0, count / (2 * d))
         roots[k] = np.linalg.cholesky(kept * covariance + np.diag((1.0 - kept) * diagonal + floor**2))
     return MixtureFit(counts / counts.sum(), means, roots)
