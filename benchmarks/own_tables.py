@@ -82,7 +82,11 @@ def clusters(share: float) -> Callable[[np.random.Generator], dict[str, np.ndarr
 
 def student(freedom: float) -> Callable[[np.random.Generator], dict[str, np.ndarray]]:
     """Two dependent columns of Student's t."""
-    return lambda rng, n=5000: numbered(rng.standard_t(freedom, (n, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]]))
+
+    def draw(rng, n=5000):
+        return numbered(rng.standard_t(freedom, (n, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]]))
+
+    return draw
 
 
 def lognormal(rng: np.random.Generator, n: int = 5000) -> dict[str, np.ndarray]:
@@ -156,7 +160,7 @@ class Settings:
 
 
 # --- a cell ----------------------------------------------------------------------------------------------------------
-def write(path: Path, columns: dict[str, np.ndarray], rows: Sequence[int] | None = None) -> None:
+def write(path: Path, columns: dict[str, np.ndarray], rows: np.ndarray | None = None) -> None:
     """The columns, or some rows of them, as CSV."""
     chosen = [column if rows is None else column[rows] for column in columns.values()]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -210,7 +214,7 @@ def judged(data: Dataset, drawn: Path, name: str) -> dict[str, Any]:
     rows = samples.values.copy()
     for j, levels in data.form.levels.items():  # codes count the levels of their own file
         rows[:, j] = [levels.index(samples.levels[j][int(code)]) for code in rows[:, j]]
-    table = Table(rows, data.coordinates.encode(rows, np.arange(len(rows))))
+    table = Table(rows, data.coordinates.by_column(rows, np.arange(len(rows))))
     found = Judge(data, divergence(name)).judged(table, True)
     return {key: value for key, value in found.items() if key not in ("columns", "ks_by_column")}
 

@@ -48,6 +48,9 @@ class Data:
     number, from 1 in a text, from 0 in an array."""
     drop: tuple[str, ...] = ()
     """Columns of a table to leave out."""
+    passes: Annotated[int, Bound(0)] = 0
+    """Most passes over the rows of a table: few rows, passed over too often, are learnt by heart. A run then has fewer
+    steps; 0 sets no limit."""
     columns: str = ""
     """A TOML file with a table [columns] that says of which kind columns are: linear, scores, parts, whole, categories
     or drop."""

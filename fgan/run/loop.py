@@ -8,6 +8,7 @@ everything a step changes, and metrics.jsonl is cut back to it. Only timings.jso
 A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def train(
     """
     config = check(by_name(config))
     data = load_data(config.data) if data is None else data
+    asked, config = config.steps, within_passes(config, len(data.rows))
     program, members = Program(config, data), Members.of(config)  # before anything is written
     leader = processes.leader()
     made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
@@ -79,10 +81,21 @@ def train(
     ):
         for note in (*program.model.notes, *data.notes):
             report.say(note)
+        if config.steps < asked:
+            passes = f"{config.data.passes} passes over {len(data.rows)} rows (data.passes)"
+            report.say(f"steps: {config.steps} in place of {asked}, for {passes}")
         loop = Loop(program, members, run, report)
         loop.run(stop)
         scores = [record["scores"] for record in run.records() if "scores" in record]
         return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes, program.model.notes)
+
+
+def within_passes(config: Config, rows: int) -> Config:
+    """`config` with no more steps than `data.passes` allows over so many rows, a multiple of log.every."""
+    if not (config.data.passes and rows):
+        return config
+    most = -(-config.data.passes * rows // (config.batch * config.log.every)) * config.log.every
+    return dataclasses.replace(config, steps=min(config.steps, most))
 
 
 @dataclass

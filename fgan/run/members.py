@@ -78,7 +78,7 @@ def write_data(run: RunDirectory, data: Dataset) -> None:
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
-        units = {"columns": data.coordinates.to_json(), "form": data.form.to_json()}
+        units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
     (run.path / "data.json").write_text(json.dumps(facts | units) + "\n")
 
 
@@ -98,7 +98,7 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
         held_out=empty,
         offset=np.asarray(facts.get("offset", np.zeros(dim))),
         scale=np.asarray(facts.get("scale", np.ones(dim))),
-        coordinates=Coordinates.from_json(facts["columns"]) if "columns" in facts else None,
+        coordinates=Coordinates.from_json(facts["coordinates"]) if "coordinates" in facts else None,
         form=Form.from_json(facts["form"]) if "form" in facts else Form(),
     )
     return data, facts["fingerprint"]

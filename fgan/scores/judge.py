@@ -28,7 +28,7 @@ it holds none once in 2¹⁰ times."""
 
 
 class Table(NamedTuple):
-    """Rows in the user's own units [n, d], and in the coordinates that networks see [n, dim]."""
+    """Rows in the user's own units [n, d], and in the coordinates of their columns [n, dim]."""
 
     rows: np.ndarray
     points: np.ndarray
@@ -37,7 +37,7 @@ class Table(NamedTuple):
     def of(cls, rows: Rows, n: int) -> "Table":
         """At most n of the rows, spread evenly over them."""
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))
-        return cls(rows.own(chosen), rows[chosen])
+        return cls(rows.own(chosen), rows.coordinates.unmixed(rows[chosen]))
 
     def first(self, n: int) -> "Table":
         """At most n of these."""
@@ -58,7 +58,8 @@ class Judge:
         return [self.named, *(d for d in others if d.name != self.named.name)]
 
     def __call__(self, points: np.ndarray, end: bool) -> dict[str, Any]:
-        return self.judged(Table(self.data.own_units(points), points), end)
+        assert self.data.coordinates is not None
+        return self.judged(Table(self.data.own_units(points), self.data.coordinates.unmixed(points)), end)
 
     def judged(self, made: Table, end: bool) -> dict[str, Any]:
         """The same of rows that may come from elsewhere."""
