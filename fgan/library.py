@@ -87,6 +87,6 @@ def train(
         drop=(*config.data.drop, *of_kind(plan, "drop")),
         categorical=(*config.data.categorical, *of_kind(plan, "categories")),
     )
-    rows = of_slice(SampleSlice(samples, 0, samples.values), plan, config.data.columns)
+    rows = of_slice(SampleSlice(samples, 0, samples.values), plan, config.data)
     outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
     return Trained(outcome.run, outcome.scores, frames=hasattr(data, "iloc"))

@@ -146,3 +146,19 @@ def test_numbers_keep_their_decimals():
 def test_a_table_without_anything_to_learn_is_refused():
     with pytest.raises(DataError, match="all columns are constant"):
         maps(np.tile([1.0, 2.0], (100, 1)))
+
+
+def test_mixed_coordinates_are_uncorrelated_and_come_back():
+    """Of columns that nearly depend on each other, and of one that is their sum."""
+    a = RNG.normal(size=N)
+    table = np.column_stack([a, a + 0.01 * RNG.normal(size=N), np.exp(RNG.normal(size=N)), RNG.integers(3, size=N)])
+    table = np.insert(table, 2, table[:, 0] + table[:, 1], axis=1)
+    made = coordinates([*(known(column) for column in table.T[:4]), known(table[:, 4], levels=3)])
+    assert made == Coordinates.from_json(json.loads(json.dumps(made.to_json())))
+    z = made.encode(table, np.arange(N))
+    covariance = np.cov(z[:, :4].T)
+    values = np.linalg.eigvalsh(covariance)
+    assert values[0] < 1e-2 and np.allclose(values[1:], 1.0, atol=0.01)  # the sum leaves a flat direction
+    np.testing.assert_allclose(made.decode(z)[:, [0, 1, 2]], table[:, :3], atol=1e-4)
+    np.testing.assert_array_equal(made.decode(z)[:, 4], table[:, 4])
+    np.testing.assert_allclose(made.unmixed(z), made.by_column(table, np.arange(N)), atol=1e-4)

@@ -10,8 +10,9 @@ import fgan
 from estimators.samples.arrays import DataError
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, Log
+from fgan.data.sources import load
 from fgan.data.tables import WRITERS
-from fgan.run.loop import train
+from fgan.run.loop import train, within_passes
 from fgan.run.members import restore
 from fgan.scores import judge
 
@@ -167,3 +168,51 @@ def test_ten_rows_train(judged_in_full):
     model = fgan.train(CONFIG, RNG.normal(size=(10, 3)))
     assert model.sample(5).shape == (5, 3)
     assert "not_estimated" in model.scores[0]["judged"] and model.scores[0]["judged"]["p_value"] is None
+
+
+def test_few_rows_are_not_passed_over_too_often(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=100, data=Data(passes=3))  # 96 training rows, batches of 32: 9 steps
+    model = fgan.train(config, ROWS, run=tmp_path / "run")
+    assert model.restored().step == 10 == model.restored().config.steps
+    assert within_passes(config, 10**6).steps == 100 == within_passes(dataclasses.replace(config, data=Data()), 5).steps
+
+
+def in_files(tmp_path, change=lambda frame: frame) -> Config:
+    """A config of a table and of one that judges it, which is changed."""
+    rows = frame()
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    change(rows.iloc[:30].copy()).to_csv(tmp_path / "judge.csv", index=False)
+    paths = {"path": str(tmp_path / "mine.csv"), "held_out": str(tmp_path / "judge.csv")}
+    return dataclasses.replace(CONFIG, data=Data(name="samples", **paths))
+
+
+def test_rows_of_another_file_may_judge(tmp_path):
+    config = in_files(tmp_path, lambda rows: rows[list(rows.columns[::-1])])
+    data = load(config.data)
+    assert (len(data.rows), len(data.held_out)) == (N, 30)
+    for rows in (data.rows, data.held_out):  # the same rows, the columns in another order
+        np.testing.assert_array_equal(
+            np.asarray(rows)[:30, data.one_hot[0][0]], np.asarray(data.rows)[:30, data.one_hot[0][0]]
+        )
+    np.testing.assert_array_equal(data.own[0].own(np.arange(30)), data.own[1].own(np.arange(30)))
+    assert fgan.train(config).scores[0]["judged"]["ks"] < 1.0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda rows: rows.assign(site="west"),
+            r"judge.csv: column 2 \(site\) holds 'west', a category that .*mine.csv",
+        ),
+        (lambda rows: rows.assign(visits="often"), "holds categories in .*judge.csv and numbers in .*mine.csv"),
+        (lambda rows: rows.assign(site=1.5), "holds categories in .*mine.csv and numbers in .*judge.csv"),
+        (lambda rows: rows.assign(since=3.0), "is in days since 1970-01-01 in .* and without a unit in"),
+        (lambda rows: rows.drop(columns="site"), "only .*mine.csv has site"),
+        (lambda rows: rows.rename(columns={"site": "place"}), "has a column place, .* has site instead"),
+        (lambda rows: rows[:5], "only 5 samples"),
+    ],
+)
+def test_rows_that_cannot_judge_are_refused(tmp_path, change, message):
+    with pytest.raises(DataError, match=message):
+        load(in_files(tmp_path, change).data)

@@ -48,6 +48,8 @@ class Data:
     number, from 1 in a text, from 0 in an array."""
     drop: tuple[str, ...] = ()
     """Columns of a table to leave out."""
+    held_out: str = ""
+    """A file of rows to judge a model of a table by, in place of a random fifth of its own."""
     passes: Annotated[int, Bound(0)] = 0
     """Most passes over the rows of a table: few rows, passed over too often, are learnt by heart. A run then has fewer
     steps; 0 sets no limit."""

@@ -14,6 +14,7 @@ import numpy as np
 from estimators.samples import files
 from estimators.samples.arrays import DataError, Samples, row_hashes
 from estimators.samples.columns import decimals
+from estimators.samples.matching import matched
 from estimators.samples.names import called
 from estimators.samples.raw import NoColumn, printable
 from fgan.config.fields import ConfigError
@@ -30,6 +31,7 @@ KNOWN = 10_000
 """Rows, evenly spaced in the file, by which the coordinates are chosen: a quantile of a column errs by at most 0.02 of
 its rank (Dvoretzky, Kiefer, Wolfowitz). Fewer in wide tables, for processes exchange at most `KNOWN_VALUES`."""
 KNOWN_VALUES = 1 << 21  # two seconds of JSON
+PLAIN = Data(name="samples")
 PLAYED = "coordinates 2"
 """Part of the content, so that no run goes on in other coordinates than it began in. Counted up when these change."""
 
@@ -53,19 +55,22 @@ def own_samples(data: Data) -> Dataset:
         if isinstance(error, NoColumn) and plan:
             raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
         raise
-    return of_slice(own, plan, data.columns)
+    return of_slice(own, plan, data)
 
 
-def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), path: str = "") -> Dataset:
-    """The data set of a table of which this process has read a slice, with the user's plan of its columns, read from
-    `path`. Raises DataError, ConfigError."""
-    require_columns(plan, path, _names(own.samples))
+def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), data: Data = PLAIN) -> Dataset:
+    """The data set of a table of which this process has read a slice, with the user's plan of its columns and what
+    else `data` says. Raises DataError, ConfigError."""
+    require_columns(plan, data.columns, _names(own.samples))
+    judges = _held_out(own.samples, plan, data) if data.held_out else None
     description = describe(own, plan)
     exchanged = processes.exchange(json.dumps(description))
     found, content, notes = combine([json.loads(text) for text in exchanged])
     order = np.random.default_rng(0).permutation(len(own.table))
-    held_out, kept = np.split(order, [int(HELD_OUT * len(order))])
+    held_out, kept = np.split(order, [int(HELD_OUT * len(order)) if judges is None else 0])
     rows, held = (Rows(table=own.table, order=chosen, coordinates=found) for chosen in (np.sort(kept), held_out))
+    if judges is not None:
+        held = Rows(table=judges, order=np.arange(len(judges)), coordinates=found)
     in_file = isinstance(own.table, np.memmap)  # what is in memory anyway is kept as float32
     return Dataset(
         name="samples",
@@ -80,6 +85,32 @@ def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType(
         content=content,
         notes=notes,
     )
+
+
+def _held_out(own: Samples, plan: Mapping[str, str], data: Data) -> np.ndarray:
+    """The rows [m, d] of the file `data.held_out`, with the columns and codes of the table.
+
+    Raises DataError where columns are not those of the table: others, of another kind, in another unit, or with a
+    category that the table does not have.
+    """
+    judges = files.read_samples(
+        data.held_out,
+        nan_policy=data.nan_policy,
+        minimum=FEWEST,
+        flatten=data.flatten,
+        drop=(*data.drop, *of_kind(plan, "drop")),
+        categorical=(*data.categorical, *of_kind(plan, "categories")),
+        absent_ok=True,
+    )
+    if judges.values.shape[1] != own.values.shape[1] and not (own.columns and judges.columns):
+        shapes = f"{judges.name} has {judges.values.shape[1]} columns, {own.name} {own.values.shape[1]}"
+        raise DataError(f"{shapes}: give both the same columns")
+    table, judges = matched(own, judges)
+    for j, levels in table.levels.items():
+        if unseen := [word for word in levels if word not in own.levels[j]]:
+            what = f"holds {printable(unseen[0])!r}, a category that {own.name} does not have"
+            raise DataError(f"{judges.name}: {own.called(j)} {what}; correct it, or train on a file that has it")
+    return judges.values
 
 
 def describe(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
