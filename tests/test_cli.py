@@ -402,7 +402,7 @@ NONSENSE = [
     (["train", RING, "--critic.bound", "donsker_varadhan"], ["kl"]),
     (["sample", "RUN", "-n", "0"], ["-n 0"]),
     (["sample", "RUN", "--member", "1"], ["member 1"]),
-    (["sample", "RUN", "--out", "x.txt"], ["x.txt", ".npy or .csv or .parquet"]),
+    (["sample", "RUN", "--out", "x.txt"], ["x.txt", ".npy or .csv or .tsv or .parquet"]),
     (["sample", "RUN", "--out", "nowhere/x.npy"], ["nowhere/x.npy", "existing folder"]),
 ]
 

@@ -155,6 +155,7 @@ def test_a_plan_says_what_columns_are(tmp_path):
         (np.array([[1.0, 2.0]]), "at least 2 are needed"),
         (np.array([[1.0, np.nan], [2.0, 3.0]]), "NaN"),
         (np.array([[1.0, 2.0], [2.0, 3.0]]), "2 rows are too few to learn from; give 10"),
+        (RNG.normal(size=(9, 2)), "9 rows are too few to learn from; give 10"),
         (np.zeros((12, 40)), "12 rows of 40 columns: more columns than rows; transpose"),
     ],
 )

@@ -571,7 +571,7 @@ def test_curves_are_scored_in_their_own_units(tmp_path, name):
         assert s["log_density"] == pytest.approx(s["log_density_of_perfect"], abs=5 * 0.8 / np.sqrt(2000))
 
 
-@pytest.mark.parametrize("n", [2, 4, 5, 20])
+@pytest.mark.parametrize("n", [10, 15, 20])
 def test_few_samples_are_scored_as_far_as_they_can_be(tmp_path, n):
     np.save(tmp_path / "few.npy", np.arange(2.0 * n).reshape(n, 2) ** 2)
     config = replaced(data=Data(name="samples", path=str(tmp_path / "few.npy")))
