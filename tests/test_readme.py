@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import estimators
+import fgan
 from estimators.estimation import functional
 from fgan.cli import divergences, reproduce
 from fgan.cli import main as cli
@@ -61,7 +62,8 @@ def test_each_python_name_exists():
     tree = ast.walk(ast.parse("\n".join(lines("python"))))
     used = {(ast.unparse(node.value), node.attr) for node in tree if isinstance(node, ast.Attribute)}
     result = {f.name for f in fields(estimators.Estimate)} | set(dir(estimators.Estimate))
-    known = {"est": set(estimators.__all__), "r": result}
+    trained = {f.name for f in fields(fgan.Trained)} | set(dir(fgan.Trained))
+    known = {"est": set(estimators.__all__), "r": result, "fgan": set(fgan.__all__), "model": trained}
     assert {variable for variable, _ in used} == set(known)
     assert [name for variable, name in used if name not in known[variable]] == []
 
