@@ -45,6 +45,30 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_judge():
+    """Runs on tables are judged without the estimator, whose answers take seconds, but where tests ask for it."""
+    from fgan.scores.judge import Judge
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = {"js": 0.1, "js_low": 0.0, "js_high": None}
+        patch.setattr(Judge, "_compared", lambda self, held_out, other: found)
+        patch.setattr(Judge, "_p_value", lambda self, held_out, made: None)
+        yield patch
+
+
+@pytest.fixture
+def judged_in_full(quick_judge):
+    """Judge by the estimator in this test."""
+    from fgan.scores.judge import Judge
+
+    quick = {name: getattr(Judge, name) for name in ("_compared", "_p_value")}
+    quick_judge.undo()
+    yield
+    for name, function in quick.items():
+        quick_judge.setattr(Judge, name, function)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def released():
     """Forget compiled programs between files once they, a megabyte each, fill memory; until then later files use them.

@@ -14,7 +14,6 @@ from fgan.data.sources import load
 from fgan.data.tables import WRITERS
 from fgan.run.loop import train, within_passes
 from fgan.run.members import restore
-from fgan.scores import judge
 
 CONFIG = Config(
     steps=2,
@@ -39,21 +38,6 @@ def frame():
             "visits": RNG.poisson(2.0, N),
         }
     )
-
-
-@pytest.fixture
-def judged_in_full(monkeypatch):
-    """Estimates that take seconds."""
-
-
-@pytest.fixture(autouse=True)
-def estimates_of_no_time(request, monkeypatch):
-    """In place of the estimator, but where a test is `judged_in_full`."""
-    if "judged_in_full" not in request.fixturenames:
-        monkeypatch.setattr(
-            judge.Judge, "_compared", lambda self, held_out, other: {"js": 0.1, "js_low": 0.0, "js_high": None}
-        )
-        monkeypatch.setattr(judge.Judge, "_p_value", lambda self, held_out, made: None)
 
 
 def test_a_model_is_trained_on_an_array_and_draws_arrays(judged_in_full):
