@@ -28,12 +28,12 @@ class Trained:
     Attributes:
         run: its directory, from which `fgan sample` draws too.
         scores: of its last evaluation, a dict a seed.
-        frames: whether samples are data frames, as the rows that it was trained on.
+        columns: those of the data frame that it was trained on; samples are data frames then.
     """
 
     run: Path
     scores: list[dict[str, Any]]
-    frames: bool = False
+    columns: Any = None
 
     def restored(self, member: int = 0) -> Restored:
         """The model of a seed with its state, in the coordinates that networks see."""
@@ -44,8 +44,10 @@ class Trained:
         of one with categories or dates the columns are objects."""
         restored = self.restored(member)
         rows, form = restored.sample(n, seed=seed), restored.data.form
-        if self.frames:
-            return form.frame(rows)
+        if self.columns is not None:
+            made = form.frame(rows)
+            made.columns = self.columns if len(self.columns) == made.shape[1] else made.columns  # none was left out
+            return made
         return rows if form.plain else np.stack([c.astype(object) for c in form.typed(rows)], axis=1)
 
 
@@ -89,4 +91,4 @@ def train(
     )
     rows = of_slice(SampleSlice(samples, 0, samples.values), plan, config.data)
     outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
-    return Trained(outcome.run, outcome.scores, frames=hasattr(data, "iloc"))
+    return Trained(outcome.run, outcome.scores, data.columns if hasattr(data, "iloc") else None)

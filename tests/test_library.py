@@ -7,6 +7,7 @@ import pytest
 
 import estimators as est
 import fgan
+from estimators.divergences.table import OWN
 from estimators.samples.arrays import DataError
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, Log
@@ -201,3 +202,42 @@ def test_rows_of_another_file_may_judge(tmp_path):
 def test_rows_that_cannot_judge_are_refused(tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         load(in_files(tmp_path, change).data)
+
+
+def test_codes_of_held_out_rows_are_those_of_the_table(tmp_path):
+    """Codes that are numbers are in the order of numbers, those of two files together in the order of words."""
+    codes = np.repeat([2, 10, 30], 10)
+    np.save(tmp_path / "mine.npy", np.column_stack([RNG.normal(size=30), codes]))
+    np.save(tmp_path / "judge.npy", np.column_stack([RNG.normal(size=20), np.repeat([10, 2], 10)]))
+    paths = {"path": str(tmp_path / "mine.npy"), "held_out": str(tmp_path / "judge.npy")}
+    data = load(Data(name="samples", **paths, categorical=("1",)))
+    held_out = np.array(data.form.levels[1])[data.own[1].own(slice(None))[:, 1].astype(int)]
+    np.testing.assert_array_equal(held_out, np.repeat(["10", "2"], 10))
+
+
+def test_frames_keep_their_names_whatever_these_are():
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.DataFrame(RNG.normal(size=(40, 3)), columns=pandas.Index([2020, 2021, 2021]))
+    drawn = fgan.train(CONFIG, rows).sample(5)
+    assert list(drawn.columns) == [2020, 2021, 2021] and drawn.columns.dtype == rows.columns.dtype
+
+
+def test_samples_need_no_divergence_that_only_another_process_knew(tmp_path):
+    mine = est.from_generator("known_to_one_process", lambda u: (u - 1.0) ** 2)
+    model = fgan.train(CONFIG, ROWS, divergence=mine, run=tmp_path / "run")
+    drawn = model.sample(20)
+    OWN.pop("known_to_one_process")
+    np.testing.assert_array_equal(restore(tmp_path / "run").sample(20), drawn)
+
+
+def test_a_plan_that_calls_words_numbers_is_refused(tmp_path):
+    (tmp_path / "plan.toml").write_text('[columns]\nsite = "linear"')
+    with pytest.raises(ConfigError, match="site = 'linear', but its cells are words"):
+        fgan.train(dataclasses.replace(CONFIG, data=Data(columns=str(tmp_path / "plan.toml"))), frame())
+
+
+def test_a_column_of_one_word_is_constant():
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.DataFrame({"x": RNG.normal(size=40), "country": ["DE"] * 40})
+    model = fgan.train(CONFIG, rows)
+    assert model.restored().data.dim == 1 and set(model.sample(5)["country"]) == {"DE"}

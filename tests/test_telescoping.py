@@ -166,7 +166,7 @@ def doubted(found: tuple[float, float], lost: float = 0.0, name: str = "kl") -> 
     interval = Interval.around(8.0, 0.1, 2.0, 0.0, math.inf)._replace(
         diagnostics={"lower_bound": 5.0, "lower_bound_standard_error": 0.5}
     )
-    return _anchored(est.DIVERGENCES[name], interval, Anchored(found, (0.01, 0.01), lost), 2.0)
+    return _anchored(est.DIVERGENCES[name], interval, Anchored(found, (0.01, 0.01), lost), 8.0, 2.0)
 
 
 def test_references_that_fit_leave_the_interval_as_it_is():
@@ -184,6 +184,9 @@ def test_where_critics_find_much_there_is_no_upper_end(found, low):
     assert interval.high == math.inf and interval.low == pytest.approx(low)
     assert any("lower bound only: critics found 0.38 nats" in warning for warning in interval.warnings)
     assert doubted(found, name="js").high == pytest.approx(math.log(2.0))
+    assert doubted(found[::-1], name="reverse_kl").low == pytest.approx(low)
+    assert doubted(found, name="jeffreys").low == pytest.approx(4.0)
+    assert doubted((0.05, 0.0), name="pearson").high == math.inf
 
 
 @pytest.mark.slow

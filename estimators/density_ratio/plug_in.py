@@ -131,7 +131,8 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
         intervals = [_followed(d, interval, learning.rows, stages, request) for d, interval in pairs]
     if held_out.anchored is not None:
         pairs = zip(request.divergences, intervals, strict=True)
-        intervals = [_anchored(d, interval, held_out.anchored, request.quantile) for d, interval in pairs]
+        nats = abs(float(np.mean(raw.log_p)))
+        intervals = [_anchored(d, interval, held_out.anchored, nats, request.quantile) for d, interval in pairs]
     if held_out.fitted and not as_they_are:
         pairs, columns = zip(request.divergences, intervals, strict=True), request.x.shape[1]
         intervals = [_fallen_short(d, interval, held_out.fitted, columns, held_out.units) for d, interval in pairs]
@@ -257,21 +258,26 @@ def _fallen_short(
     return interval._replace(high=min(interval.high + lacking + unseen, d.upper_limit()), diagnostics=figures)
 
 
-def _anchored(d: FDivergence, interval: Interval, anchored: Anchored, quantile: float) -> Interval:
+def _anchored(d: FDivergence, interval: Interval, anchored: Anchored, nats: float, quantile: float) -> Interval:
     """The interval, its upper end farther by what Gaussians lose on rows that they were not fitted to, and by what
-    critics may have missed between these and the sets, judged by what they found; none where they found much.
+    critics may have missed between these and the sets, judged by what they found; none where they found much of the
+    `nats` between the sets, or anything under a divergence that grows with a power of the ratio.
+
+    What is missed of log p/p₀ on rows of P can only add to kl; what is missed of log q/q₀ there may count either way.
+    Of reverse_kl the sets change their parts, and of others either may count either way.
     """
     found = [max(f - quantile * error, 0.0) for f, error in zip(anchored.found, anchored.errors)]
     margin = REST * sum(found) + 0.5 * max(anchored.lost, 0.0)  # half: `_fallen_short`
     interval = interval._replace(high=min(interval.high + margin, d.upper_limit()))
-    if sum(found) <= MISFIT * abs(interval.value):
+    much = MISFIT * nats
+    if sum(found) <= (0.0 if is_steep(d) else much):
         return interval
     words = (
         f"lower bound only: critics found {sum(found):.3g} nats between the Gaussian references and the samples, which "
         "do not fit, and may not have found all"
     )
-    low = interval.low
-    if found[1] > MISFIT * abs(interval.value):  # what is missed of Q may count either way: the bound alone is certain
+    low, either_way = interval.low, {"kl": found[1], "reverse_kl": found[0]}.get(d.name, max(found))
+    if either_way > much:  # the bound alone is certain
         error = interval.diagnostics["lower_bound_standard_error"]
         low = min(low, max(interval.diagnostics["lower_bound"] - quantile * error, d.value_at_one))
     others = (warning for warning in interval.warnings if warning != TELESCOPING)  # which promises less than this

@@ -111,9 +111,11 @@ def _anchored(
         return HeldOut.of(request, parts, [lambda rows, a=a, to=to: to(a.coordinates(rows), pad) for a, to in made])
 
     found = outer(critics[::2]).mean().log_p, outer(critics[1::2]).mean().log_q
-    lost = [middle(a, request.x[t.p]) - middle(a, request.x[held.p]) for a, (t, _, held) in zip(anchors, parts)]
+    lost_p = [middle(a, request.x[t.p]) - middle(a, request.x[held.p]) for a, (t, _, held) in zip(anchors, parts)]
+    lost_q = [middle(a, request.y[held.q]) - middle(a, request.y[t.q]) for a, (t, _, held) in zip(anchors, parts)]
+    lost = max(float(np.mean(lost_p)), float(np.mean(lost_q)))
     means, errors = zip(*((float(np.mean(f)), float(np.std(f) / np.sqrt(len(f)))) for f in found), strict=True)
-    return Anchored(means, errors, float(np.mean(lost)))
+    return Anchored(means, errors, lost)
 
 
 def _against_anchors(x: np.ndarray, y: np.ndarray, anchors: Anchors, part: CrossFit, rng: np.random.Generator):

@@ -56,6 +56,8 @@ class Samples:
         units: the unit of each column whose numbers were written with one, or stand for dates.
         written: how the cells of a column were written, where that is no plain number (`estimators.samples.written`).
         delimiter: what stood between two cells of a text.
+        header: the names as they stood, also where one is there twice, () without any.
+        types: how columns of frames and Parquet were stored: "text", or the name of a type of numbers.
         places: the number of each column in the input, from 0, () where none was left out.
         start: from which number people count the columns of the input, 1 in a text.
         absent: the columns that were to be dropped and that the input does not have.
@@ -71,6 +73,8 @@ class Samples:
     units: Mapping[int, str] = field(default_factory=dict)
     written: Mapping[int, str] = field(default_factory=dict)
     delimiter: str = ","
+    header: tuple[str, ...] = ()
+    types: Mapping[int, str] = field(default_factory=dict)
     places: tuple[int, ...] = ()
     start: int = 0
     absent: tuple[str, ...] = ()
@@ -327,7 +331,7 @@ def naming(name: str, *foreign: type[Exception]) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise type(error)(f"{name}: {error}") from error.__cause__
+        raise error.again(f"{name}: {error}") from error.__cause__
     except foreign as error:
         message = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         what = "truncated" if isinstance(error, EOFError) else "cannot be read"
@@ -406,6 +410,8 @@ def checked(raw: Raw, name: str, nan_policy: str, minimum: int, flatten: bool) -
         units=raw.units,
         written=raw.written,
         delimiter=raw.delimiter,
+        header=raw.header or raw.columns,
+        types=raw.types,
         places=raw.places,
         start=raw.start,
         absent=raw.absent,

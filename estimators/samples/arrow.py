@@ -41,9 +41,22 @@ def of_arrow(table: Any, drop: Sequence[str], categorical: Sequence[str], absent
             for j, i in enumerate(kept)
             if j not in ignored
         }
-    raw = of_meanings(columns, names, table.num_rows, len(kept))
+    types = {j: _type(schema[i].type) for j, i in enumerate(kept)}
+    raw = of_meanings(columns, names, table.num_rows, len(kept))._replace(types=types)
     dropped = ("dropped the index written by pandas",) if len(kept) < len(schema) else ()
     return raw._replace(notes=(*dropped, *raw.notes))
+
+
+def _type(kind: Any) -> str:
+    """How a column was stored: numbers by the name of their type, words as text, "" for anything else."""
+    import pyarrow as pa
+
+    is_ = pa.types
+    if is_.is_boolean(kind):
+        return "bool"
+    if is_.is_integer(kind) or is_.is_floating(kind):
+        return str(np.dtype(kind.to_pandas_dtype()))
+    return "text" if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind) else ""
 
 
 def _column(column: Any, declared: Any, words: str, forced: bool) -> Meaning:

@@ -28,7 +28,7 @@ from estimators.samples.cells import (
 )
 from estimators.samples.names import Where
 from estimators.samples.raw import DataError, printable
-from estimators.samples.written import COMMA, date_style
+from estimators.samples.written import BETWEEN, COMMA, date_style
 
 FEW = 20  # different words that always pass for categories, if one repeats: more than forms and surveys offer
 NUMBERED_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4})")
@@ -105,7 +105,7 @@ def meaning(
     ranks = {word: float(rank) for rank, word in enumerate(levels)}
     codes = column.each({code: ranks[word] for code, word in called.items()})
     spelt = {name: present[code] for code, name in reversed(called.items())}  # how each is where it comes first
-    style = "" if all(spelt[name] == name for name in levels) else "\t".join(spelt[name] for name in levels)
+    style = "" if all(spelt[name] == name for name in levels) else BETWEEN.join(spelt[name] for name in levels)
     return Meaning(codes, levels, f"text: taken as {len(levels)} categories", written=style)
 
 

@@ -51,6 +51,8 @@ def _in_order(x: Samples, y: Samples) -> Samples:
         columns=x.columns,
         levels={j: y.levels[k] for j, k in enumerate(order) if k in y.levels},
         units={j: y.units[k] for j, k in enumerate(order) if k in y.units},
+        header=x.header,
+        types={j: y.types[k] for j, k in enumerate(order) if k in y.types},
         written={j: y.written[k] for j, k in enumerate(order) if k in y.written},
         places=tuple(y.places[k] if y.places else k for k in order),
         notes=(*y.notes, f"{y.name}: columns put in the order of {x.name}, by name"),

@@ -57,7 +57,9 @@ def find(
     known = list(names) or [str(j + start) for j in range(width)]
     absent = tuple(name for name in wanted if name not in known)
     if absent and not absent_ok:
-        raise NoColumn(_none_of(absent, known))
+        error = NoColumn(_none_of(absent, known))
+        error.column = absent[0]
+        raise error
     return [j for j, name in enumerate(known) if name in wanted], absent
 
 
@@ -74,7 +76,7 @@ def recalling(absent: Sequence[str], names: Sequence[str]) -> Iterator[None]:
         if not absent:
             raise
         known = f", {_none_of(absent, names)}" if names else f" and no column {printable(absent[0])!r}"
-        raise type(error)(f"{error}{known}") from error.__cause__
+        raise error.again(f"{error}{known}") from error.__cause__
 
 
 def listed(known: Sequence[str]) -> str:
@@ -120,6 +122,8 @@ def without(raw: Raw, dropped: Sequence[int], *notes: str) -> Raw:
         array=raw.array[:, kept],
         notes=(*raw.notes, *notes),
         columns=tuple(raw.columns[j] for j in kept) if raw.columns else (),
+        header=tuple(raw.header[j] for j in kept) if raw.header else (),
+        types={new: raw.types[j] for new, j in enumerate(kept) if j in raw.types},
         levels={new: raw.levels[j] for new, j in enumerate(kept) if j in raw.levels},
         units={new: raw.units[j] for new, j in enumerate(kept) if j in raw.units},
         written={new: raw.written[j] for new, j in enumerate(kept) if j in raw.written},

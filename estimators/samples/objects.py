@@ -13,7 +13,7 @@ import numpy as np
 from estimators.samples.categories import DATES, DAYS, IN_UTC, Meaning, meaning
 from estimators.samples.names import Where, called, cell_of, find, recalling
 from estimators.samples.raw import DataError, Raw, printable
-from estimators.samples.written import DAY, FLAGS, MOMENT, NUMBERS
+from estimators.samples.written import DAY, FINE, FLAGS, MOMENT, NUMBERS
 
 KNOWN = (str, bool, int, float, np.bool_, np.number, Decimal, Fraction, date)
 """Types that cells may have: none runs code of its own."""
@@ -35,7 +35,9 @@ def of_frame(frame: Any, drop: Sequence[str], categorical: Sequence[str], absent
     coded = [j for j, column in enumerate(series) if str(column.dtype).lower().startswith("categor")]
     columns = list(map(np.asarray, series))
     if not coded and columns and len({c.dtype for c in columns}) == 1 and columns[0].dtype.kind in "biuf":
-        return Raw(np.stack(columns, axis=1), columns=names)
+        types = {j: _type(column) for j, column in enumerate(columns)}
+        flags = {j: FLAGS for j, column in enumerate(columns) if column.dtype.kind == "b"}
+        return Raw(np.stack(columns, axis=1), columns=names, types=types, written=flags)
     return of_columns(columns, names, len(frame), drop, categorical, absent_ok, coded)
 
 
@@ -59,7 +61,8 @@ def of_columns(
     kept = [j for j in range(len(columns)) if j not in ignored]
     with recalling(absent, names):
         found = {j: read(columns[j], cell_of(called(j, names)), j in forced or j in coded) for j in kept}
-    return of_meanings(found, names, rows, len(columns))
+    types = {j: _type(columns[j]) for j in kept}
+    return of_meanings(found, names, rows, len(columns))._replace(types=types)
 
 
 def of_meanings(columns: dict[int, Meaning], names: tuple[str, ...], rows: int, width: int) -> Raw:
@@ -104,13 +107,24 @@ def read(cells: np.ndarray, where: Where, forced: bool = False) -> Meaning:
     return found._replace(written=NUMBERS) if numbers else found
 
 
+def _type(column: np.ndarray) -> str:
+    """How a column was stored: numbers by the name of their type, anything else as text, "" for dates and objects that
+    are no words."""
+    if column.dtype.kind in "biuf":
+        return str(column.dtype)
+    words = column.dtype.kind in "UT" or any(isinstance(cell, str) for cell in column[:100])
+    return "text" if words else ""
+
+
 def of_times(times: np.ndarray) -> Meaning:
     """Dates as days since 1970, or durations as days [n]; NaT is missing."""
     is_date = times.dtype.kind == "M"
     days = np.where(
         np.isnat(times), np.nan, times.astype("M8[us]" if is_date else "m8[us]").astype(np.float64) / 86_400e6
     )
-    return Meaning(days, (), DATES, DAYS, MOMENT) if is_date else Meaning(days, (), DURATIONS, "days")
+    seconds = days[np.isfinite(days)] * 86_400
+    style = MOMENT if np.abs(seconds - np.round(seconds)).max(initial=0.0) < 1e-5 else FINE
+    return Meaning(days, (), DATES, DAYS, style) if is_date else Meaning(days, (), DURATIONS, "days")
 
 
 def _in_utc(moment: date) -> tuple[date, bool]:

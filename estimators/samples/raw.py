@@ -12,9 +12,17 @@ import numpy as np
 class DataError(ValueError):
     """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
 
+    def again(self, message: str) -> DataError:
+        """The same error with another message."""
+        error = type(self)(message)
+        error.__dict__.update(self.__dict__)
+        return error
+
 
 class NoColumn(DataError):
-    """A column that a person names does not exist."""
+    """A column that a person names, the `column`, does not exist."""
+
+    column = ""
 
 
 class Raw(NamedTuple):
@@ -29,6 +37,8 @@ class Raw(NamedTuple):
         units: the unit of each column whose numbers were written with one, or stand for dates.
         written: how the cells of a column were written, where that is no plain number (`estimators.samples.written`).
         delimiter: what stood between two cells of a text.
+        header: the names as they stood, also where one is there twice, () without any.
+        types: how columns of frames and Parquet were stored: "text", or the name of a type of numbers.
         places: the number of each column in its file, from 0, () where none was dropped.
         absent: the columns that were to be dropped and do not exist.
     """
@@ -42,6 +52,8 @@ class Raw(NamedTuple):
     units: Mapping[int, str] = MappingProxyType({})
     written: Mapping[int, str] = MappingProxyType({})
     delimiter: str = ","
+    header: tuple[str, ...] = ()
+    types: Mapping[int, str] = MappingProxyType({})
     places: tuple[int, ...] = ()
     absent: tuple[str, ...] = ()
 

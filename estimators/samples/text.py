@@ -290,10 +290,14 @@ def _finished(
         notes = (*notes, f"{comments} lines that begin with # taken for comments")
     if empty and not (names and names[-1]):
         values, names, notes = values[:, :-1], names[:-1], (*notes, "dropped an empty last column")
+    stood = names
+    if header is None and names:
+        stood = (f"# {names[0]}", *names[1:])
     if "0" in names:
         notes, names = (*notes, "first row 0, 1, … taken for column names"), ()
-    delimiter = "," if table.delimiter == ALONE else table.delimiter
-    return Raw(values, notes, lines, columns=names, levels=levels, units=units, written=written, delimiter=delimiter)
+    delimiter = "," if width == 1 or table.delimiter == ALONE else table.delimiter
+    raw = Raw(values, notes, lines, columns=names, levels=levels, units=units)
+    return raw._replace(written=written, delimiter=delimiter, header=stood)
 
 
 def _names(header: list[str] | None, width: int, empty: bool) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How the cells of a column were written, so that generated values can be written likewise.
 
 A style is one string: a pattern of strftime for dates, `no|yes` for truth values, text around `{}` or, with a decimal
-comma, `{,}` for numbers. That of a column of categories holds their words with tabs between, where these are not their
+comma, `{,}` for numbers. That of a column of categories holds their words, `BETWEEN` them, where these are not their
 names, or `NUMBERS`.
 """
 
@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 import numpy as np
 
 DAY, MOMENT = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
+FINE = MOMENT + ".%f"
 FLAGS = "False|True"
 COMMA = "{,}"
+BETWEEN = "\x1f"  # which text never holds
 NUMBERS = "#"  # of categories that were numbers
 EPOCH = datetime(1970, 1, 1)
 _ISO = re.compile(r"\d{4}([-/])\d\d\1\d\d(?:([ T])\d\d:\d\d(?P<s>:\d\d(?P<f>\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
@@ -37,7 +39,7 @@ def words_of(levels: Sequence[str], style: str) -> np.ndarray:
     if style == NUMBERS:
         numbers = np.array(levels, np.float64)
         return numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else numbers
-    return np.array(style.split("\t") if style else levels, object)
+    return np.array(style.split(BETWEEN) if style else levels, object)
 
 
 def is_date(style: str) -> bool:
@@ -61,10 +63,9 @@ def moments(days: np.ndarray, style: str) -> np.ndarray:
 def spelled(values: np.ndarray, style: str) -> Sequence[str]:
     """Values [n] in a style, one cell each."""
     if is_date(style):
-        instants = [
-            EPOCH + timedelta(microseconds=int(us)) for us in moments(values, style).astype("M8[us]").astype(int)
-        ]
-        return [instant.strftime(style) for instant in instants]
+        since = moments(values, style).astype("M8[us]").astype(int).tolist()
+        instants = [EPOCH + timedelta(microseconds=us) for us in since]
+        return [instant.strftime(style.replace("%Y", f"{instant.year:04d}")) for instant in instants]
     if is_flag(style):
         words = style.split("|")
         return [words[int(value)] for value in np.clip(np.round(values), 0, 1)]

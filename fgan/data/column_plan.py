@@ -38,6 +38,16 @@ def read_plan(path: str) -> dict[str, str]:
     return columns
 
 
+def require_numbers(plan: Mapping[str, str], path: str, words: Sequence[str]) -> None:
+    """Raise ConfigError where a plan gives a kind of numbers to a column of words."""
+    for name in words:
+        if plan.get(name, "categories") in PLANNED:
+            raise ConfigError(
+                f"data.columns = {printable(path)}: {printable(name)} = {plan[name]!r}, but its cells are words; "
+                "leave it out of the plan, or set categories or drop"
+            )
+
+
 def of_kind(plan: Mapping[str, str], kind: str) -> tuple[str, ...]:
     """The columns that are planned to be of a kind."""
     return tuple(name for name, planned in plan.items() if planned == kind)

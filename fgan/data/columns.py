@@ -150,6 +150,14 @@ KINDS: dict[str, type[Column]] = {
 }
 
 
+def is_whole(column: Column) -> bool:
+    """Whether all values of a column are whole numbers."""
+    if isinstance(column, Constant):
+        return column.value == np.round(column.value)
+    one = column.parts[0] if isinstance(column, Parts) else column
+    return isinstance(one, Linear | Scores) and one.decimals == 0
+
+
 def rounded(x: np.ndarray, decimals: int | None) -> np.ndarray:
     """x to so many decimals, None for all."""
     return x if decimals is None else np.round(x, decimals)

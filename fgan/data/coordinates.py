@@ -165,10 +165,10 @@ def coordinates(columns: Sequence[Known]) -> Coordinates:
 
 def choose(column: Known) -> Column:
     """The map of a column: of the kind that its user says, or else by its values."""
-    if column.levels:
-        return Categories(column.levels)
     if column.low == column.high:
         return Constant(column.low)
+    if column.levels:
+        return Categories(column.levels)
     if column.kind:
         return PLANNED[column.kind](column)
     straight = column.decimals != 0 and straightness(column.some) >= STRAIGHT

@@ -19,7 +19,8 @@ from estimators.samples.names import called
 from estimators.samples.raw import NoColumn, printable
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Data
-from fgan.data.column_plan import of_kind, read_plan, require_columns
+from fgan.data.column_plan import of_kind, read_plan, require_columns, require_numbers
+from fgan.data.columns import is_whole
 from fgan.data.coordinates import Coordinates, Known, coordinates
 from fgan.data.dataset import HELD_OUT, Dataset, Rows
 from fgan.data.tables import Form
@@ -52,7 +53,7 @@ def own_samples(data: Data) -> Dataset:
         )
     except DataError as error:
         processes.exchange(json.dumps({"error": str(error)}))
-        if isinstance(error, NoColumn) and plan:
+        if isinstance(error, NoColumn) and error.column in plan:
             raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
         raise
     return of_slice(own, plan, data)
@@ -62,6 +63,7 @@ def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType(
     """The data set of a table of which this process has read a slice, with the user's plan of its columns and what
     else `data` says. Raises DataError, ConfigError."""
     require_columns(plan, data.columns, _names(own.samples))
+    require_numbers(plan, data.columns, [_names(own.samples)[j] for j in own.samples.levels])
     judges = _held_out(own.samples, plan, data) if data.held_out else None
     description = describe(own, plan)
     exchanged = processes.exchange(json.dumps(description))
@@ -81,7 +83,7 @@ def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType(
         scale=np.ones(found.dim),
         coordinates=found,
         own=(rows, held),
-        form=Form.of(own.samples),
+        form=Form.of(own.samples, [j for j, column in enumerate(found.columns) if is_whole(column)]),
         content=content,
         notes=notes,
     )
@@ -110,6 +112,8 @@ def _held_out(own: Samples, plan: Mapping[str, str], data: Data) -> np.ndarray:
         if unseen := [word for word in levels if word not in own.levels[j]]:
             what = f"holds {printable(unseen[0])!r}, a category that {own.name} does not have"
             raise DataError(f"{judges.name}: {own.called(j)} {what}; correct it, or train on a file that has it")
+        codes = np.array([own.levels[j].index(word) for word in levels], np.float64)
+        judges.values[:, j] = codes[judges.values[:, j].astype(int)]
     return judges.values
 
 

@@ -20,15 +20,18 @@ EXACT = 2.0**53
 class Form:
     """The columns of a table as its user has them."""
 
-    names: tuple[str, ...] = ()  # () where they have none
+    names: tuple[str, ...] = ()  # the header as it stood, () without one
     levels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # the categories of each column of codes
     written: Mapping[int, str] = field(default_factory=dict)  # the style of cells that are no plain numbers
+    types: Mapping[int, str] = field(default_factory=dict)  # how columns of frames and Parquet are stored
+    whole: tuple[int, ...] = ()  # the columns of whole numbers
     delimiter: str = ","  # between the cells of a text
 
     @classmethod
-    def of(cls, samples: Samples) -> Self:
+    def of(cls, samples: Samples, whole: Sequence[int]) -> Self:
         """That of samples as they were read."""
-        return cls(samples.columns, samples.levels, samples.written, samples.delimiter)
+        found = samples.levels, samples.written, samples.types
+        return cls(samples.header, *found, tuple(whole), samples.delimiter)
 
     @property
     def plain(self) -> bool:
@@ -37,46 +40,56 @@ class Form:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON's types."""
-        return vars(self) | {"levels": dict(self.levels), "written": dict(self.written)}
+        return vars(self) | {name: dict(getattr(self, name)) for name in ("levels", "written", "types")}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         """What `to_json` returned, after JSON made texts of the keys."""
-        levels = {int(j): tuple(found) for j, found in facts["levels"].items()}
-        written = {int(j): style for j, style in facts["written"].items()}
-        return cls(tuple(facts["names"]), levels, written, facts["delimiter"])
+        by_column: dict[str, Any] = {
+            name: {int(j): tuple(found) if isinstance(found, list) else found for j, found in facts[name].items()}
+            for name in ("levels", "written", "types")
+        }
+        return cls(tuple(facts["names"]), **by_column, whole=tuple(facts["whole"]), delimiter=facts["delimiter"])
 
     def typed(self, rows: np.ndarray) -> list[np.ndarray]:
         """The columns of rows [n, d], each in its type: words, dates, truth values, whole numbers, numbers."""
         return [self._typed(j, column) for j, column in enumerate(rows.T)]
 
     def _typed(self, j: int, column: np.ndarray) -> np.ndarray:
-        style = self.written.get(j, "")
+        style, stored = self.written.get(j, ""), self.types.get(j, "")
         if j in self.levels:
             return words_of(self.levels[j], style)[column.astype(int)]
+        if stored == "text":
+            return np.array(spelled(self._numbers(j, column), style or "{}"), object)
         if is_date(style):
             return moments(column, style)
         if is_flag(style):
             return column > 0.5
-        whole = ((column == np.round(column)) & (np.abs(column) <= EXACT)).all()
-        return column.astype(np.int64) if whole else column
+        numbers = self._numbers(j, column)
+        return numbers.astype(stored) if stored and not (stored[0] in "iu" and numbers.dtype.kind == "f") else numbers
+
+    def _numbers(self, j: int, column: np.ndarray) -> np.ndarray:
+        """int64 where a column is whole and float64 holds it exactly."""
+        return column.astype(np.int64) if j in self.whole and (np.abs(column) <= EXACT).all() else column
 
     def cells(self, rows: np.ndarray) -> list[Sequence[Any]]:
         """The columns of rows [n, d] as they are written in a text."""
-        typed = self.typed(rows)
-        return [self._cells(j, column, typed[j]) for j, column in enumerate(rows.T)]
+        return [self._cells(j, column) for j, column in enumerate(rows.T)]
 
-    def _cells(self, j: int, column: np.ndarray, typed: np.ndarray) -> Sequence[Any]:
+    def _cells(self, j: int, column: np.ndarray) -> Sequence[Any]:
         style = self.written.get(j, "")
-        if not style or j in self.levels:
-            return typed.tolist()
-        return spelled(column if is_date(style) or is_flag(style) else typed, style)
+        if j in self.levels:
+            return self._typed(j, column).tolist()
+        numbers = self._numbers(j, column)
+        return spelled(numbers, style) if style else numbers.tolist()
 
     def frame(self, rows: np.ndarray) -> Any:
         """Rows [n, d] as a data frame of pandas."""
         import pandas
 
-        return pandas.DataFrame(dict(zip(self.names or range(rows.shape[1]), self.typed(rows), strict=True)))
+        made = pandas.DataFrame(dict(enumerate(self.typed(rows))))
+        made.columns = pandas.Index(self.names or range(rows.shape[1]))
+        return made
 
 
 def write_npy(path: Path, rows: np.ndarray, form: Form) -> None:
@@ -85,12 +98,16 @@ def write_npy(path: Path, rows: np.ndarray, form: Form) -> None:
 
 
 def write_csv(path: Path, rows: np.ndarray, form: Form) -> None:
-    """Rows [n, d] under the names of their columns, if there are any; whole columns without a decimal point."""
+    """Rows [n, d] under their header, if there is one; whole columns without a decimal point."""
+    cells = form.cells(rows)
+    comment = any(str(cell).startswith("#") for cell in cells[0])  # unquoted it would be taken for a comment
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter=form.delimiter)
+        writer = csv.writer(file, delimiter=form.delimiter, lineterminator="\n")
         if form.names:
             writer.writerow(form.names)
-        writer.writerows(zip(*form.cells(rows), strict=True))
+        quoting: Any = csv.QUOTE_NONNUMERIC if comment else csv.QUOTE_MINIMAL
+        body = csv.writer(file, delimiter=form.delimiter, lineterminator="\n", quoting=quoting)
+        body.writerows(zip(*cells, strict=True))
 
 
 def write_parquet(path: Path, rows: np.ndarray, form: Form) -> None:
@@ -101,7 +118,7 @@ def write_parquet(path: Path, rows: np.ndarray, form: Form) -> None:
     except ImportError as error:
         raise DataError("Parquet needs pyarrow; pip install 'fgan[parquet]'") from error
     names = form.names or [str(j + 1) for j in range(rows.shape[1])]
-    pq.write_table(pa.table(dict(zip(names, map(pa.array, form.typed(rows)), strict=True))), path)
+    pq.write_table(pa.table([pa.array(column) for column in form.typed(rows)], names=list(names)), path)
 
 
 WRITERS: dict[str, Callable[[Path, np.ndarray, Form], None]] = {

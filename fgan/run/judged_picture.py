@@ -12,12 +12,16 @@ from fgan.run.directory import RunDirectory
 ACROSS = 4  # histograms in a line
 
 
-def judged(run: str | Path) -> Path:
+def judged(run: str | Path) -> Path | None:
     """Draw figures/judged.png of a run: the divergences to held-out rows with their 95 % intervals, those of the
-    training rows beside them, and the histograms of the columns that differ most; of its first seed."""
+    training rows beside them, and the histograms of the columns that differ most; of the first seed that did not
+    diverge. None where no seed was judged at the end."""
     found = RunDirectory.find(run)
-    record = next(r for r in reversed(found.records()) if "scores" in r)
-    scores = record["scores"][0]["judged"]
+    ended = [(r["step"], s["judged"]) for r in found.records() for s in r.get("scores", ()) if "judged" in s]
+    ended = [(step, scores) for step, scores in ended if "columns" in scores and step == ended[-1][0]]
+    if not ended:
+        return None
+    step, scores = ended[0]
     columns = scores["columns"]
     lines = -(-len(columns) // ACROSS)
     with plt.rc_context(STYLE):
@@ -30,7 +34,7 @@ def judged(run: str | Path) -> Path:
             _histogram(axis, column)
             if i == 0:
                 axis.legend(fontsize=8)
-        figure.suptitle(f"generated rows beside rows that training never saw, step {record['step']}")
+        figure.suptitle(f"generated rows beside rows that training never saw, step {step}")
         return save(figure, found.path / "figures" / "judged.png")
 
 

@@ -28,7 +28,7 @@ from fgan.data.sources import load as load_data
 from fgan.devices import engines, processes
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.members import Members, fingerprint, write_data
+from fgan.run.members import Members, fingerprint, own_divergences, write_data
 from fgan.run.program import Program
 from fgan.run.progress import Reporter, Stopped, signals
 
@@ -117,7 +117,7 @@ class Loop:
         self.config = self.members.config
         self.seeds = jnp.asarray(self.members.seeds, jnp.uint32)
         self.values = {name: jnp.asarray(column, jnp.float32) for name, column in self.members.values.items()}
-        content = fingerprint(self.directory, self.program.data.fingerprint())
+        content = fingerprint(self.directory, self.program.data.fingerprint() + own_divergences(self.config))
         self.checkpoints = Checkpoints(self.directory.checkpoints, fingerprint=content, warn=self.report.say)
 
     def run(self, stop: Sequence[int]) -> None:

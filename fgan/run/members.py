@@ -5,6 +5,7 @@ numbers too. `config.toml` holds what they share and, where that does not say it
 a field; `data.json` holds what it takes to turn generated points into the user's units without the data.
 """
 
+import dataclasses
 import hashlib
 import json
 import tomllib
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from estimators.divergences.table import OWN, signature
+from estimators.divergences.table import OWN, UnknownDivergence, divergence, signature
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
@@ -75,7 +76,8 @@ class Members:
 
 def write_data(run: RunDirectory, data: Dataset) -> None:
     """Write `data.json`."""
-    facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint()}
+    config = Members.from_toml(run.config_toml).config
+    facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint() + own_divergences(config)}
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
@@ -104,11 +106,14 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
     return data, facts["fingerprint"]
 
 
+def own_divergences(config: Config) -> str:
+    """What identifies the divergences of a config that are the user's own, "" without any."""
+    return "; ".join(signature(OWN[name]) for name in (config.divergence, config.critic.divergence) if name in OWN)
+
+
 def fingerprint(run: RunDirectory, data: str) -> str:
-    """What must not change between a checkpoint and its resumption: the settings, the fingerprint of the data, and a
-    divergence of the user's own."""
-    own = Members.from_toml(run.config_toml).config.divergence
-    data += signature(OWN[own]) if own in OWN else ""
+    """What must not change between a checkpoint and its resumption: the settings, and the fingerprint of the data and
+    of divergences of the user's own."""
     return hashlib.sha256((run.fingerprint + data).encode()).hexdigest()
 
 
@@ -146,12 +151,25 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
 def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
     """(members, their data without its rows, step, state) in the newest sound checkpoint. Raises CheckpointError."""
     members = Members.from_toml(run.config_toml)
+    members = dataclasses.replace(members, config=with_stand_in(members.config))
     data, content = read_data(run, members.config)
     like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
     restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like)
     if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return members, data, restored.step, restored.state
+
+
+def with_stand_in(config: Config) -> Config:
+    """`config` with js in place of divergences that this process does not know: samples need none."""
+    names = {"divergence": config.divergence, "critic.divergence": config.critic.divergence}
+    unknown = {}
+    for field_name, name in names.items():
+        try:
+            divergence(name or "js")
+        except UnknownDivergence:
+            unknown[field_name] = "js"
+    return replace(config, unknown)
 
 
 def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:

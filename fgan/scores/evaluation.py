@@ -59,7 +59,8 @@ class Evaluation:
             one = jax.tree.map(lambda x, i=i: x[i], state)
             scored: dict[str, Any] = self._score(samples[i], one) if usable else {"diverged": True}
             if self._judge and usable:
-                scored["judged"] = self._judge(np.asarray(self._judged(one, keys[i])), end)
+                points = np.asarray(self._judged(one, keys[i]))
+                scored |= {"judged": self._judge(points, end)} if np.isfinite(points).all() else {"diverged": True}
             scores.append({"seed": int(seed)} | scored)
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores

@@ -59,7 +59,8 @@ class Judge:
 
     def __call__(self, points: np.ndarray, end: bool) -> dict[str, Any]:
         assert self.data.coordinates is not None
-        return self.judged(Table(self.data.own_units(points), self.data.coordinates.unmixed(points)), end)
+        rows = self.data.own_units(points)  # as they would be written: rounded, within their range
+        return self.judged(Table(rows, self.data.coordinates.by_column(rows, np.arange(len(rows)))), end)
 
     def judged(self, made: Table, end: bool) -> dict[str, Any]:
         """The same of rows that may come from elsewhere."""
@@ -199,6 +200,7 @@ def missing(points: np.ndarray, of: np.ndarray, others: np.ndarray) -> float:
         return 0.0
     itself = points is of
     of, others = of[:n], others[:n]
+    points = of if itself else points
     radii = KDTree(of).query(points, NEIGHBOURS + itself)[0][:, -1]
     nearest = KDTree(others).query(points)[0]
     return float(np.mean(nearest > radii))
