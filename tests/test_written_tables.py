@@ -133,4 +133,5 @@ def test_types_of_parquet_come_back(tmp_path):
     kept = found.own[0].order
     for name in set(columns) - {"single", "moment"}:
         assert after[name].to_pylist() == before[name].take(kept).to_pylist(), name
-    assert set(after["moment"].to_pylist()) <= {m.item() for m in moment.astype("M8[us]")}
+    error = np.array(after["moment"]) - np.array(before["moment"].take(kept))
+    assert np.abs(error.astype("m8[us]").astype(int)).max() < 1e6 * 3600 * n * 2e-7  # float32 of the range
