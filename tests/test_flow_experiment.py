@@ -10,6 +10,7 @@ from estimators.distributions.examples import TARGETS as EXAMPLES
 from fgan.config.checks import check
 from fgan.config.toml import to_toml
 from fgan.experiments import flow, runs
+from fgan.experiments.flow import measurement
 from fgan.experiments.flow.table import EXCESS
 from fgan.experiments.flow.training import MODELS, NAMES, SETUPS, Setup, preset
 
@@ -30,6 +31,7 @@ def short(tmp_path_factory):
     directory = tmp_path_factory.mktemp("flow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "POLL", 0.1)
+        patch.setattr(measurement, "POLISH_STEPS", 200)
         result = flow.results(directory, **OPTIONS)
     return directory, result
 
