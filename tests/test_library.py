@@ -1,6 +1,8 @@
 """Training from Python: arrays, frames and files in, rows of the same form out, and divergences of the user's own."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import estimators as est
 import fgan
 from estimators.divergences.table import OWN
 from estimators.samples.arrays import DataError
+from fgan.cli.main import main
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Critic, Data, Generator, Log
+from fgan.config.toml import to_toml
 from fgan.data.sources import load
 from fgan.data.tables import WRITERS
 from fgan.run.loop import train, within_passes
@@ -241,3 +245,22 @@ def test_a_column_of_one_word_is_constant():
     rows = pandas.DataFrame({"x": RNG.normal(size=40), "country": ["DE"] * 40})
     model = fgan.train(CONFIG, rows)
     assert model.restored().data.dim == 1 and set(model.sample(5)["country"]) == {"DE"}
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_the_command_line_says_how_rows_were_judged(tmp_path, capsys, json_wanted):
+    np.save(tmp_path / "mine.npy", ROWS)
+    config = dataclasses.replace(CONFIG, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
+    (tmp_path / "c.toml").write_text(to_toml(config))
+    with pytest.raises(SystemExit) as left:
+        main(["train", str(tmp_path / "c.toml"), "--run", str(tmp_path / "run"), "--quiet", *["--json"] * json_wanted])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0
+    if json_wanted:
+        found = json.loads(printed)
+        assert found["step"] == 2 and {"js", "js_low", "js_high", "ks", "lost_mass"} <= set(
+            found["scores"][0]["judged"]
+        )
+        assert all(Path(picture).is_file() for picture in found["pictures"]) and "judged.png" in found["pictures"][-1]
+    else:
+        assert "judged     js 0.1000 [0.0000, ∞]" in printed and "judged.png" in printed

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.dates import ConciseDateFormatter
 
 from estimators.plot_style import DATA, PALETTE, STYLE, save
 from fgan.run.directory import RunDirectory
@@ -28,12 +29,13 @@ def judged(run: str | Path) -> Path | None:
         figure = plt.figure(figsize=(11, 2.6 + 2.3 * lines))
         grid = figure.add_gridspec(lines + 1, ACROSS)
         _divergences(figure.add_subplot(grid[0, :2]), scores)
-        _facts(figure.add_subplot(grid[0, 2:]), scores)
+        facts = figure.add_subplot(grid[0, 2:])
+        _facts(facts, scores)
         for i, column in enumerate(columns):
             axis = figure.add_subplot(grid[1 + i // ACROSS, i % ACROSS])
             _histogram(axis, column)
             if i == 0:
-                axis.legend(fontsize=8)
+                facts.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="lower left")
         figure.suptitle(f"generated rows beside rows that training never saw, step {step}")
         return save(figure, found.path / "figures" / "judged.png")
 
@@ -71,7 +73,7 @@ def _facts(axis: Any, scores: dict[str, Any]) -> None:
     ]
     if scores.get("p_value") is not None:
         said.append(f"two-sample test: p = {scores['p_value']:.3f}")
-    axis.text(0.02, 0.5, "\n".join(said), va="center", fontsize=10, linespacing=1.7)
+    axis.text(0.02, 0.62, "\n".join(said), va="center", fontsize=10, linespacing=1.7)
 
 
 def _histogram(axis: Any, column: dict[str, Any]) -> None:
@@ -84,6 +86,9 @@ def _histogram(axis: Any, column: dict[str, Any]) -> None:
     else:
         axis.stairs(real, column["edges"], fill=True, color=DATA, alpha=0.5, label="held-out and training rows")
         axis.stairs(made, column["edges"], color=PALETTE[0], lw=1.4, label="generated rows")
+        if column["dates"]:  # matplotlib counts days since 1970 too
+            axis.xaxis_date()
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
     axis.set_title(f"{column['name'][:24]}, KS {column['ks']:.3f}", fontsize=9)
     axis.set_yticks([])
     axis.tick_params(labelsize=7)

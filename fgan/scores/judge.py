@@ -14,6 +14,7 @@ from estimators.divergences.table import divergence
 from estimators.estimation import Estimate, estimate
 from estimators.permutation import permutation_test
 from estimators.samples.arrays import Samples
+from estimators.samples.written import is_date
 from fgan.data.dataset import Dataset, Rows
 from fgan.data.tables import Form
 
@@ -134,7 +135,7 @@ def histograms(
         else:
             low, high = np.quantile(real, (0.005, 0.995))  # what few rows of a heavy tail have would be all there is
             edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
-            found["edges"] = edges.tolist()
+            found |= {"edges": edges.tolist(), "dates": is_date(form.written.get(j, ""))}
         for name, column in (("real", real), ("generated", drawn)):
             found[name] = (np.histogram(column, edges)[0] / len(column)).tolist()
         shown.append(found)
