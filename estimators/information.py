@@ -363,7 +363,7 @@ def _by_critics(
         if choice.method == "telescoping":
             asked = dataclasses.replace(request, method="telescoping", divergences=request.divergences[:1])
             try:
-                fit = plug_in(asked, telescoping.cross_fit(asked, made.cut))
+                fit = telescoping.fit(asked, made.cut)
                 (interval,) = fit.intervals
             except DataError as error:  # no Gaussian fits columns that all but depend on each other
                 interval = _open(interval, f"js where telescoping is needed, which failed: {error}")

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 
 from estimators.divergences.generator import FDivergence
-from estimators.samples.arrays import as_samples
-from estimators.samples.files import SampleSlice
 from fgan.config.schema import Config
-from fgan.data.column_plan import of_kind, read_plan
-from fgan.data.own_samples import of_slice
+from fgan.data.own_samples import of_rows
 from fgan.run import loop
 from fgan.run.members import Restored, restore
 
@@ -80,15 +77,6 @@ def train(
         outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet)
         return Trained(outcome.run, outcome.scores)
     config = replace(config, data=replace(config.data, name="samples", path=IN_MEMORY))
-    plan = read_plan(config.data.columns)
-    samples = as_samples(
-        data,
-        name="data",
-        nan_policy=config.data.nan_policy,
-        flatten=config.data.flatten,
-        drop=(*config.data.drop, *of_kind(plan, "drop")),
-        categorical=(*config.data.categorical, *of_kind(plan, "categories")),
-    )
-    rows = of_slice(SampleSlice(samples, 0, samples.values), plan, config.data)
+    rows = of_rows(data, config.data)
     outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
     return Trained(outcome.run, outcome.scores, data.columns if hasattr(data, "iloc") else None)

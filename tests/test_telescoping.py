@@ -8,11 +8,11 @@ from scipy import stats
 
 import estimators as est
 from estimators.contract import Interval, Request
-from estimators.density_ratio.folds import Anchored, HeldOut, blocks, cross_fits
-from estimators.density_ratio.plug_in import _anchored, plug_in
+from estimators.density_ratio.folds import HeldOut, blocks, cross_fits
+from estimators.density_ratio.plug_in import plug_in
 from estimators.density_ratio.references import NormalScores, Standard
 from estimators.methods import neural
-from estimators.methods.telescoping import Anchors, unbiased
+from estimators.methods.telescoping import Anchored, Anchors, _anchored, unbiased
 from estimators.samples.arrays import DataError
 from estimators.tasks.information_tasks import INFORMATION_TASKS
 

@@ -124,7 +124,6 @@ class HeldOut(NamedTuple):
         learning: how much the last half of the training rows taught the critics.
         fitted: log-ratios from the references of some critics, on the rows that they were fitted to and on others.
         units: rows of the smaller set that train a critic; groups of rows where rows depend on each other.
-        anchored: how well the Gaussians fit through which log-ratios were taken.
     """
 
     log_p: np.ndarray
@@ -135,7 +134,6 @@ class HeldOut(NamedTuple):
     learning: Learning | None = None
     fitted: Sequence[tuple[Scores, Scores]] = ()
     units: int = 0
-    anchored: Anchored | None = None
 
     @classmethod
     def of(
@@ -161,15 +159,6 @@ class HeldOut(NamedTuple):
     def at(self, rows: Rows) -> HeldOut:
         """The log-ratios of some rows alone."""
         return HeldOut(self.log_p[:, rows.p], self.log_q[:, rows.q])
-
-
-class Anchored(NamedTuple):
-    """How well Gaussians fit the sets that they stand for, nats: what critics found between each set and its own, with
-    its standard error, and what the log-ratio of the Gaussians loses on rows that they were not fitted to."""
-
-    found: tuple[float, float]  # on P, on Q
-    errors: tuple[float, float]
-    lost: float
 
 
 class Learning(NamedTuple):

@@ -32,7 +32,7 @@ import numpy as np
 from scipy.special import expit
 
 from estimators.contract import Fit, Interval, Request, Scores
-from estimators.density_ratio.folds import Anchored, HeldOut, Rows
+from estimators.density_ratio.folds import HeldOut, Rows
 from estimators.density_ratio.references import Logistic, logistic
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import perspective
@@ -46,10 +46,6 @@ UNSUPPORTED_ERROR = 1.0
 """Share of the part of an unbounded divergence that rests on ratios beyond n, or 1/n, added to the standard error."""
 REST = 2.5
 """Of what the second half of the rows added to a value, what more rows may add: 1/(√2 − 1) for an error like 1/√n."""
-MISFIT = 0.02
-"""Share of a value that critics may find between samples and Gaussian references before these count as no fit. Of four
-pairs with uniform noise, 8 nats, critics find 0.56 nats and miss 1.5; of four pairs with correlated half-cubes, whose
-margins the references know up to 0.08 nats, they find 0.03."""
 SLOW = 0.1  # share of a value that the second half of the rows added, from which on its limit cannot be foreseen
 ROWS_A_COLUMN = 5
 """Rows that train a critic, for each column, from which on intervals have an upper end. Of the laws of
@@ -129,10 +125,6 @@ def plug_in(request: Request, held_out: HeldOut) -> Fit:
     if learning is not None:
         pairs = zip(request.divergences, intervals, strict=True)
         intervals = [_followed(d, interval, learning.rows, stages, request) for d, interval in pairs]
-    if held_out.anchored is not None:
-        pairs = zip(request.divergences, intervals, strict=True)
-        nats = abs(float(np.mean(raw.log_p)))
-        intervals = [_anchored(d, interval, held_out.anchored, nats, request.quantile) for d, interval in pairs]
     if held_out.fitted and not as_they_are:
         pairs, columns = zip(request.divergences, intervals, strict=True), request.x.shape[1]
         intervals = [_fallen_short(d, interval, held_out.fitted, columns, held_out.units) for d, interval in pairs]
@@ -256,32 +248,6 @@ def _fallen_short(
     unseen = UNSEEN * math.sqrt(columns) / units * (_curvature(d) if d.smooth else 1.0)
     figures = {**interval.diagnostics, "lacking_of_references": lacking}
     return interval._replace(high=min(interval.high + lacking + unseen, d.upper_limit()), diagnostics=figures)
-
-
-def _anchored(d: FDivergence, interval: Interval, anchored: Anchored, nats: float, quantile: float) -> Interval:
-    """The interval, its upper end farther by what Gaussians lose on rows that they were not fitted to, and by what
-    critics may have missed between these and the sets, judged by what they found; none where they found much of the
-    `nats` between the sets, or anything under a divergence that grows with a power of the ratio.
-
-    What is missed of log p/p₀ on rows of P can only add to kl; what is missed of log q/q₀ there may count either way.
-    Of reverse_kl the sets change their parts, and of others either may count either way.
-    """
-    found = [max(f - quantile * error, 0.0) for f, error in zip(anchored.found, anchored.errors)]
-    margin = REST * sum(found) + 0.5 * max(anchored.lost, 0.0)  # half: `_fallen_short`
-    interval = interval._replace(high=min(interval.high + margin, d.upper_limit()))
-    much = MISFIT * nats
-    if sum(found) <= (0.0 if is_steep(d) else much):
-        return interval
-    words = (
-        f"lower bound only: critics found {sum(found):.3g} nats between the Gaussian references and the samples, which "
-        "do not fit, and may not have found all"
-    )
-    low, either_way = interval.low, {"kl": found[1], "reverse_kl": found[0]}.get(d.name, max(found))
-    if either_way > much:  # the bound alone is certain
-        error = interval.diagnostics["lower_bound_standard_error"]
-        low = min(low, max(interval.diagnostics["lower_bound"] - quantile * error, d.value_at_one))
-    others = (warning for warning in interval.warnings if warning != TELESCOPING)  # which promises less than this
-    return interval._replace(low=low, high=d.upper_limit(), warnings=(*others, words))
 
 
 @lru_cache(maxsize=256)

@@ -5,14 +5,15 @@ combined, so that all processes choose alike.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from estimators.samples import files
-from estimators.samples.arrays import DataError, Samples, row_hashes
+from estimators.samples.arrays import DataError, Samples, as_samples, row_hashes
 from estimators.samples.columns import decimals
 from estimators.samples.matching import matched
 from estimators.samples.names import called
@@ -41,22 +42,43 @@ def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out. Raises DataError, ConfigError."""
     plan = read_plan(data.columns)
     try:
-        own = files.read_slice(
-            data.path,
-            processes.index(),
-            processes.count(),
-            key=data.key or None,
-            nan_policy=data.nan_policy,
-            flatten=data.flatten,
-            drop=(*data.drop, *of_kind(plan, "drop")),
-            categorical=(*data.categorical, *of_kind(plan, "categories")),
-        )
-    except DataError as error:
+        with naming_plan(data, plan):
+            own = files.read_slice(
+                data.path, processes.index(), processes.count(), key=data.key or None, **reading(data, plan)
+            )
+    except (DataError, ConfigError) as error:
         processes.exchange(json.dumps({"error": str(error)}))
-        if isinstance(error, NoColumn) and error.column in plan:
-            raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
         raise
     return of_slice(own, plan, data)
+
+
+def of_rows(rows: Any, data: Data) -> Dataset:
+    """Rows in memory, an array or a data frame, a random fifth of them held out. Raises DataError, ConfigError."""
+    plan = read_plan(data.columns)
+    with naming_plan(data, plan):
+        samples = as_samples(rows, name="data", **reading(data, plan))
+    return of_slice(files.SampleSlice(samples, 0, samples.values), plan, data)
+
+
+def reading(data: Data, plan: Mapping[str, str]) -> dict[str, Any]:
+    """How every table of a run is read."""
+    return {
+        "nan_policy": data.nan_policy,
+        "flatten": data.flatten,
+        "drop": (*data.drop, *of_kind(plan, "drop")),
+        "categorical": (*data.categorical, *of_kind(plan, "categories")),
+    }
+
+
+@contextmanager
+def naming_plan(data: Data, plan: Mapping[str, str]) -> Iterator[None]:
+    """Turn an error about a column that only the plan names into one about the plan."""
+    try:
+        yield
+    except NoColumn as error:
+        if error.column in plan:
+            raise ConfigError(f"data.columns = {printable(data.columns)}: {error}") from error
+        raise
 
 
 def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), data: Data = PLAIN) -> Dataset:
@@ -95,15 +117,7 @@ def _held_out(own: Samples, plan: Mapping[str, str], data: Data) -> np.ndarray:
     Raises DataError where columns are not those of the table: others, of another kind, in another unit, or with a
     category that the table does not have.
     """
-    judges = files.read_samples(
-        data.held_out,
-        nan_policy=data.nan_policy,
-        minimum=FEWEST,
-        flatten=data.flatten,
-        drop=(*data.drop, *of_kind(plan, "drop")),
-        categorical=(*data.categorical, *of_kind(plan, "categories")),
-        absent_ok=True,
-    )
+    judges = files.read_samples(data.held_out, minimum=FEWEST, absent_ok=True, **reading(data, plan))
     if judges.values.shape[1] != own.values.shape[1] and not (own.columns and judges.columns):
         shapes = f"{judges.name} has {judges.values.shape[1]} columns, {own.name} {own.values.shape[1]}"
         raise DataError(f"{shapes}: give both the same columns")
