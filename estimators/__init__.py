@@ -5,6 +5,7 @@ import estimators as est
     est.divergence("alpha(0.5)")          one of its divergences
     est.estimate(x, y, "kl")              from samples, with an interval
     est.estimate_many(pairs, "kl")        of many pairs of sample sets, side by side
+    est.exact(P, Q, "kl")                 between two named distributions
     est.exact_divergence(log_p, log_q, d) from densities on the line or the plane
 
 Importing does no work: names are loaded when they are first used.
@@ -20,6 +21,7 @@ _HOMES = {
     "divergences.bounds": "BOUNDS",
     "exact_values.quadrature": "PLANE exact_bound exact_divergence integrate",
     "exact_values.fits": "BestFit best_fit",
+    "exact_values.between": "Exact exact",
     "tasks.divergence_tasks": "DIVERGENCE_TASKS",
     "tasks.mutual_information_tasks": "MUTUAL_INFORMATION_TASKS",
     "distributions.mixture": "Mixture",

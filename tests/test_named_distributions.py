@@ -1,0 +1,281 @@
+"""Named distributions against SciPy: densities, moments, entropies and samples; batches, transformations, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from estimators import distributions as dist
+from estimators.distributions.foreign import named_as
+
+KEY = jax.random.key(0)
+SAME = {
+    "Normal": (dist.Normal(1.0, 2.0), stats.norm(1, 2)),
+    "LogNormal": (dist.LogNormal(0.3, 0.5), stats.lognorm(0.5, scale=np.exp(0.3))),
+    "Laplace": (dist.Laplace(1.0, 2.0), stats.laplace(1, 2)),
+    "Logistic": (dist.Logistic(1.0, 2.0), stats.logistic(1, 2)),
+    "StudentT": (dist.StudentT(5.0, 1.0, 2.0), stats.t(5, 1, 2)),
+    "Cauchy": (dist.Cauchy(1.0, 2.0), stats.cauchy(1, 2)),
+    "Gumbel": (dist.Gumbel(1.0, 2.0), stats.gumbel_r(1, 2)),
+    "Uniform": (dist.Uniform(1.0, 3.0), stats.uniform(1, 2)),
+    "Exponential": (dist.Exponential(2.0), stats.expon(scale=0.5)),
+    "Gamma": (dist.Gamma(2.5, 3.0), stats.gamma(2.5, scale=1 / 3)),
+    "InverseGamma": (dist.InverseGamma(4.5, 3.0), stats.invgamma(4.5, scale=3)),
+    "Weibull": (dist.Weibull(2.0, 1.5), stats.weibull_min(1.5, scale=2)),
+    "Beta": (dist.Beta(2.0, 3.0), stats.beta(2, 3)),
+    "VonMises": (dist.VonMises(1.0, 2.0), stats.vonmises(2, 1)),
+    "Bernoulli": (dist.Bernoulli(0.3), stats.bernoulli(0.3)),
+    "Binomial": (dist.Binomial(7, 0.3), stats.binom(7, 0.3)),
+    "Poisson": (dist.Poisson(3.0), stats.poisson(3)),
+    "Geometric": (dist.Geometric(0.3), stats.geom(0.3, loc=-1)),
+    "NegativeBinomial": (dist.NegativeBinomial(2.5, 0.3), stats.nbinom(2.5, 0.3)),
+}
+OUTSIDE = {"LogNormal": -1.0, "Uniform": 3.5, "Exponential": -0.1, "Gamma": -1.0, "InverseGamma": -1.0, "Weibull": -1.0}
+OUTSIDE |= {"Beta": 1.5, "VonMises": 4.0, "Bernoulli": 2.0, "Binomial": 8.0, "Poisson": -1.0, "Geometric": 0.5}
+DRAWS = 4000
+
+
+def _log(theirs):
+    return theirs.logpmf if hasattr(theirs, "logpmf") else theirs.logpdf
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_density_moments_and_entropy_are_scipys(name, x64):
+    ours, theirs = SAME[name]
+    x = theirs.rvs(size=(50, 1), random_state=np.random.default_rng(1))
+    np.testing.assert_allclose(ours.log_prob(x), _log(theirs)(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(float(ours.mean), theirs.mean(), rtol=1e-12)
+    if name != "VonMises":  # its variance here is the circular one
+        np.testing.assert_allclose(float(ours.variance), theirs.var(), rtol=1e-11)
+    np.testing.assert_allclose(float(ours.entropy()), theirs.entropy(), rtol=1e-11, atol=1e-11)
+    if name in OUTSIDE:
+        assert ours.log_prob(OUTSIDE[name]) == -np.inf
+
+
+def test_circular_variance_and_entropy_of_the_uniform_angle(x64):
+    flat = dist.VonMises(0.5, 0.0)
+    np.testing.assert_allclose(float(flat.variance), 1.0)
+    np.testing.assert_allclose(float(flat.entropy()), np.log(2.0 * np.pi))
+    np.testing.assert_allclose(jax.grad(lambda k: dist.VonMises(0.5, k).entropy())(0.0), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_samples_follow_the_law(name):
+    """Kolmogorov–Smirnov of continuous ones, χ² of counts, each at level 1e-4."""
+    ours, theirs = SAME[name]
+    x = np.asarray(ours.sample(jax.random.key(3), DRAWS), np.float64)
+    if hasattr(theirs.dist, "pdf"):
+        where = (lambda v: theirs.cdf(v) - theirs.cdf(-np.pi)) if name == "VonMises" else theirs.cdf
+        assert stats.kstest(x, where).pvalue > 1e-4
+    else:
+        values, counts = np.unique(x, return_counts=True)
+        expected = DRAWS * theirs.pmf(values)
+        often = expected > 5.0
+        observed, expected = (np.append(v[often], DRAWS - v[often].sum()) for v in (counts, expected))
+        rest = expected > 1e-3
+        assert (
+            stats.chisquare(observed[rest], expected[rest] * observed[rest].sum() / expected[rest].sum()).pvalue > 1e-4
+        )
+
+
+def test_vectors_and_matrices_are_scipys(x64):
+    covariance = np.array([[2.0, 0.5], [0.5, 1.0]])
+    rows = {
+        "covariance": dist.MultivariateNormal([1.0, 2.0], covariance),
+        "cholesky": dist.MultivariateNormal([1.0, 2.0], cholesky=np.linalg.cholesky(covariance)),
+    }
+    theirs = stats.multivariate_normal([1, 2], covariance)
+    x = theirs.rvs(size=20, random_state=0)
+    for p in rows.values():
+        np.testing.assert_allclose(p.log_prob(x), theirs.logpdf(x), rtol=1e-12)
+        np.testing.assert_allclose(float(p.entropy()), theirs.entropy(), rtol=1e-12)
+        np.testing.assert_allclose(p.variance, [2.0, 1.0])
+    a = np.array([2.0, 3.0, 0.5])
+    x = stats.dirichlet(a).rvs(20, random_state=0)
+    np.testing.assert_allclose(dist.Dirichlet(a).log_prob(x), stats.dirichlet(a).logpdf(x.T), rtol=1e-10)
+    np.testing.assert_allclose(float(dist.Dirichlet(a).entropy()), stats.dirichlet(a).entropy(), rtol=1e-12)
+    np.testing.assert_allclose(dist.Dirichlet(a).variance, stats.dirichlet(a).var(), rtol=1e-12)
+    p, theirs = dist.Wishart(5.5, covariance), stats.wishart(5.5, covariance)
+    x = theirs.rvs(size=20, random_state=0)
+    np.testing.assert_allclose(p.log_prob(x), theirs.logpdf(np.moveaxis(x, 0, -1)), rtol=1e-12)
+    np.testing.assert_allclose(float(p.entropy()), theirs.entropy(), rtol=1e-12)
+    np.testing.assert_allclose(p.variance, theirs.var(), rtol=1e-12)
+    assert p.log_prob(np.diag([1.0, -1.0])) == -np.inf
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        dist.MultivariateNormal([1.0, 2.0], [[2.0, 0.5], [0.5, 1.0]]),
+        dist.MultivariateNormal([1.0, 2.0], diagonal=[2.0, 0.5]),
+        dist.Dirichlet([2.0, 3.0, 0.5]),
+        dist.Wishart(5.5, [[2.0, 0.5], [0.5, 1.0]]),
+        dist.Product([dist.Gamma(2.0, 1.0), dist.MultivariateNormal([0.0, 1.0], diagonal=[1.0, 4.0])]),
+        dist.Mixture([0.3, 0.7], [dist.Normal(-1.0, 1.0), dist.Normal(2.0, 0.5)]),
+        dist.Transformed(dist.Normal(0.0, 1.0), dist.Affine(1.0, -2.0)),
+        dist.Categorical(probs=[0.1, 0.2, 0.7]),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_mean_and_variance_are_those_of_samples(p):
+    x = np.asarray(p.sample(KEY, DRAWS), np.float64)
+    assert x.shape == (DRAWS, *p.event_shape)
+    error = x.std(axis=0) / np.sqrt(DRAWS)
+    np.testing.assert_array_less(np.abs(x.mean(axis=0) - p.mean), 4.5 * error)
+    spread = ((x - x.mean(axis=0)) ** 2).std(axis=0) / np.sqrt(DRAWS)
+    np.testing.assert_array_less(np.abs(x.var(axis=0) - p.variance), 4.5 * spread)
+
+
+def test_mean_of_minus_log_density_is_the_entropy():
+    for p in (
+        dist.Product([dist.Gamma(2.0, 1.0), dist.Laplace(0.0, 3.0)]),
+        dist.Categorical(logits=[0.0, 1.0, -np.inf]),
+    ):
+        values = -np.asarray(p.log_prob(p.sample(KEY, DRAWS)), np.float64)
+        assert abs(values.mean() - float(p.entropy())) < 4.5 * values.std() / np.sqrt(DRAWS)
+
+
+@pytest.mark.parametrize(
+    "map_, base",
+    [
+        (dist.EXP, dist.Normal(0.2, 1.0)),
+        (dist.RECIPROCAL, dist.Gamma(2.0, 1.0)),
+        (dist.TANH, dist.Normal(0.2, 1.0)),
+        (dist.SIGMOID, dist.Normal(0.2, 1.0)),
+        (dist.Affine(1.0, -2.0), dist.Gumbel(0.2, 1.0)),
+        (dist.Power(3.0), dist.Exponential(1.0)),
+        (dist.NegativeLog(2.0), dist.Exponential(1.0)),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_an_image_has_the_density_that_the_slope_of_its_map_gives(map_, base, x64):
+    p = dist.Transformed(base, map_)
+    x = base.sample(KEY, 9)
+    slope = jax.vmap(jax.grad(map_.forward))(x)
+    np.testing.assert_allclose(map_.inverse(map_.forward(x)), x, rtol=1e-9)
+    np.testing.assert_allclose(p.log_prob(map_.forward(x)), base.log_prob(x) - jnp.log(jnp.abs(slope)), rtol=1e-9)
+    low, high = p.support.low, p.support.high
+    assert np.all((map_.forward(x) > low) & (map_.forward(x) < high))
+    assert p.log_prob(np.inf) == -np.inf
+
+
+def test_batches_broadcast_and_index():
+    p = dist.Normal(np.zeros((3, 1)), np.arange(1.0, 5.0))
+    assert p.batch_shape == (3, 4)
+    assert p.sample(KEY, 5).shape == (5, 3, 4)
+    assert p.log_prob(np.zeros((7, 3, 4))).shape == (7, 3, 4)
+    assert p.mean.shape == p.variance.shape == p.entropy().shape == (3, 4)
+    assert float(p[1, 2].scale) == 3.0
+    mixed = dist.Product([dist.Normal(0.0, np.ones(3)), dist.Gamma(2.0, 1.0)])
+    draws = mixed.sample(KEY, 5)
+    assert draws.shape == (5, 3, 2) and mixed.log_prob(draws).shape == (5, 3)
+    assert len(np.unique(draws)) == 30  # a marginal without a batch has its own draws along it
+    assert mixed[1].batch_shape == ()
+
+
+def test_go_through_jit_grad_and_vmap():
+    p = dist.Gamma(jnp.array([1.0, 2.0]), 1.0)
+    jitted = jax.jit(lambda p, x: p.log_prob(x))(p, jnp.array(2.0))
+    np.testing.assert_allclose(jitted, p.log_prob(2.0), rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.vmap(lambda one: one.entropy())(dist.Gamma(jnp.ones(3), jnp.ones(3))), 1.0, rtol=1e-5
+    )
+    slope = jax.grad(lambda rate: dist.Gamma(2.0, rate).log_prob(-1.0))(1.0)  # outside the support
+    assert slope == 0.0
+
+
+@pytest.mark.parametrize(
+    "make, bad, x",
+    [
+        (lambda v: dist.Normal(0.0, v), -1.0, 0.3),
+        (lambda v: dist.Gamma(2.0, v), jnp.nan, 0.3),
+        (lambda v: dist.Bernoulli(v), 1.5, 1.0),
+        (lambda v: dist.Dirichlet(v * jnp.ones(3)), -1.0, np.array([0.2, 0.3, 0.5])),
+        (lambda v: dist.MultivariateNormal(np.zeros(2), v * jnp.eye(2)), -1.0, np.zeros(2)),
+    ],
+)
+def test_traced_parameters_out_of_their_domain_give_no_nan(make, bad, x):
+    """−∞ for log densities, ∞ for the rest, gradients 0."""
+    assert jax.jit(lambda v: make(v).log_prob(x))(bad) == -np.inf
+    assert jax.jit(lambda v: make(v).entropy())(bad) == np.inf
+    assert jax.jit(jax.grad(lambda v: make(v).log_prob(x)))(bad) == 0.0
+    assert np.isfinite(jax.jit(lambda v: make(v).log_prob(x))(0.5))
+
+
+def test_keep_the_digits_of_python_numbers(x64):
+    np.testing.assert_allclose(dist.Normal(0.1, 0.3).log_prob(0.2), stats.norm(0.1, 0.3).logpdf(0.2), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: dist.Normal(0.0, -1.0), "scale = -1: it must be positive"),
+        (lambda: dist.Normal(0.0, [1.0, 0.0]), r"scale\[1\] = 0: it must be positive"),
+        (lambda: dist.Gamma(np.nan), "concentration = nan"),
+        (lambda: dist.Beta("a", 1.0), "no array of numbers"),
+        (lambda: dist.Normal(np.zeros(3), np.ones(2)), r"do not broadcast: loc \(3,\), scale \(2,\)"),
+        (lambda: dist.MultivariateNormal([0.0, 1.0], [[1.0, 2.0], [2.0, 1.0]]), "symmetric and positive definite"),
+        (lambda: dist.MultivariateNormal([0.0, 1.0], [[1.0, 0.5], [0.0, 1.0]]), "symmetric and positive definite"),
+        (lambda: dist.MultivariateNormal([0.0, 1.0], cholesky=[[1.0, 1.0], [0.0, 1.0]]), "lower triangular"),
+        (lambda: dist.MultivariateNormal([0.0], np.eye(2)), "give as many"),
+        (lambda: dist.MultivariateNormal([0.0], np.eye(1), diagonal=[1.0]), "one of covariance, diagonal, cholesky"),
+        (lambda: dist.Categorical(probs=[0.2, 0.3]), "sum 1"),
+        (lambda: dist.Categorical(probs=[1.2, -0.2]), "not negative"),
+        (lambda: dist.Categorical(), "one of probs, logits"),
+        (lambda: dist.Bernoulli(1.5), "between 0 and 1"),
+        (lambda: dist.Binomial(2.5, 0.1), "whole number"),
+        (lambda: dist.Uniform(3.0, 1.0), "low must lie below high"),
+        (lambda: dist.Wishart(0.5, np.eye(2)), "above 1"),
+        (lambda: dist.Dirichlet(1.0), "at least a vector"),
+        (lambda: dist.Mixture([0.5, 0.5], [dist.Normal()]), "as many weights as components"),
+        (lambda: dist.Product([]), "at least one marginal"),
+        (lambda: dist.Affine(0.0, 0.0), "scale not 0"),
+        (lambda: dist.Product([dist.Normal()]).log_prob(np.zeros(3)), "last axis must be 1"),
+        (lambda: named_as(3.0), "give a distribution"),
+    ],
+)
+def test_bad_input_is_named_with_its_value_and_remedy(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_moments_that_do_not_exist_are_not_numbers():
+    assert np.isnan(dist.Cauchy().mean) and np.isnan(dist.StudentT(1.0).mean)
+    assert dist.StudentT(1.5).variance == np.inf and dist.InverseGamma(1.5).variance == np.inf
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_scipys_frozen_distributions_become_named_ones(name):
+    ours, theirs = SAME[name]
+    found = named_as(theirs)
+    assert type(found) is type(ours)
+    for mine, same in zip(found.parameters().values(), ours.parameters().values()):
+        assert mine is same is None or np.allclose(mine, same, rtol=1e-12)
+
+
+def test_what_has_no_name_here_is_evaluated_by_its_own_library():
+    shifted = named_as(stats.gamma(2.0, loc=1.0))
+    assert shifted.support.low == 1.0
+    np.testing.assert_allclose(shifted.log_prob(2.0), stats.gamma(2.0, loc=1.0).logpdf(2.0))
+    assert shifted.sample(KEY, 3).shape == (3,)
+    wide = named_as(stats.multivariate_t([0.0, 1.0], np.eye(2), df=4.0))
+    assert wide.event_shape == (2,) and wide.sample(KEY, 3).shape == (3, 2)
+
+
+def test_numpyros_distributions_become_named_ones():
+    theirs = pytest.importorskip("numpyro.distributions")
+    for made, kind in (
+        (theirs.Gamma(2.0, 3.0), dist.Gamma),
+        (theirs.MultivariateNormal(np.zeros(2), np.eye(2)), dist.MultivariateNormal),
+        (theirs.Categorical(logits=np.zeros(3)), dist.Categorical),
+        (theirs.Beta(2.0, 3.0), dist.Beta),
+    ):
+        ours = named_as(made)
+        assert type(ours) is kind
+        x = ours.sample(KEY, 4)
+        with jax.numpy_rank_promotion("allow"):
+            np.testing.assert_allclose(ours.log_prob(x), made.log_prob(x), rtol=1e-4, atol=1e-5)
+    half = named_as(theirs.HalfNormal(1.0))
+    assert (half.support.low, half.support.high, half.support.kind) == (0.0, np.inf, "reals")
+    assert named_as(theirs.ZeroInflatedPoisson(0.3, 2.0)).support.kind == "integers"
