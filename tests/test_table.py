@@ -18,7 +18,7 @@ from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_weighted
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES, UnknownDivergence, divergence, everything, functional, log_lambert
-from estimators.exact_values.gaussian import CLOSED_FORMS
+from estimators.exact_values.moments import OF_MOMENTS
 from fgan.cli.divergences import detail, table
 
 LOG2, INF = math.log(2.0), math.inf
@@ -155,7 +155,7 @@ def test_names_in_tables_are_known_without_importing_jax():
         "estimators.divergences.bounds:BOUNDS": BOUNDS,
         "estimators.distributions.examples:TARGETS": TARGETS,
         "estimators.distributions.subspaces:SUBSPACES": SUBSPACES,
-        "estimators.exact_values.gaussian:CLOSED_FORMS": CLOSED_FORMS,
+        "estimators.exact_values.moments:OF_MOMENTS": OF_MOMENTS,
     }
     code = f"""
 import json, sys

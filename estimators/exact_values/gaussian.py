@@ -14,14 +14,11 @@ hold in float32 while variances along a direction differ by less than 1e6 (to ha
 Where such an integral diverges (α outside [0, 1]: αΣq + (1 − α)Σp is not positive definite) it is +inf and its gradient
 0, so other entries of a batch keep theirs. An order α outside its range raises ValueError, but for a traced one.
 
-`CLOSED_FORMS` lists the f-divergences among them by name; `closed_form` finds that of an FDivergence.
+`closed_form` finds that of an FDivergence, where `estimators.exact_values.moments` has one.
 """
 
 import math
-import re
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Literal
 
 import jax
@@ -29,7 +26,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from estimators.divergences.generator import FDivergence
-from estimators.divergences.table import UnknownDivergence, divergence
+from estimators.exact_values import moments
+from estimators.exact_values.moments import Moments
 
 Order = float | jax.Array
 Convention = Literal["nielsen", "deasy"]
@@ -48,59 +46,51 @@ def reverse_kl(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     return kl(mean_q, cov_q, mean_p, cov_p)
 
 
+def log_moment(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
+    """log ∫ p^α q^{1−α} for any real α, which may be traced; +inf where it diverges.
+
+    It is ½(α − 1)[α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (1 − α)], Δ = μp − μq, Σ_α = αΣq + (1 − α)Σp.
+    Source: Gil, Alajaji, Linder 2013.
+    """
+    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), alpha)
+
+
+def moments_between(mean_p, cov_p, mean_q, cov_q) -> Moments:
+    """KL in both directions and log ∫ p^α q^{1−α}, from which `estimators.exact_values.moments` makes divergences."""
+    pair = mean_p, cov_p, mean_q, cov_q
+    swapped = mean_q, cov_q, mean_p, cov_p
+
+    def log(order: Order) -> jax.Array:
+        if not isinstance(order, jax.core.Tracer) and order < 0.0:  # seen from P, whose weight is the larger
+            return log_moment(*swapped, 1.0 - order)
+        return log_moment(*pair, order)
+
+    return Moments(lambda: kl(*pair), lambda: kl(*swapped), log)
+
+
 def jeffreys(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """J(P, Q) = KL(P‖Q) + KL(Q‖P), without a factor ½."""
-    return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
+    return moments.jeffreys(moments_between(mean_p, cov_p, mean_q, cov_q))
 
 
 def renyi(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
-    """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1) = ½α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (2(1 − α)).
+    """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1); α > 0 is not 1, and may be as close to it as float64 gets.
 
-    Here Δ = μp − μq and Σ_α = αΣq + (1 − α)Σp; α > 0 is not 1, and may be as close to it as float64 gets.
     Source: Gil, Alajaji, Linder 2013; van Erven, Harremoës 2014.
     """
     order = _order(alpha, lambda a: 0.0 < a < math.inf and a != 1.0, "the order is positive and not 1; use kl for 1")
-    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order) / (order - 1.0)
-
-
-def log_moment(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
-    """log ∫ p^α q^{1−α} for any real α, which may be traced; +inf where it diverges."""
-    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), alpha)
+    return moments.renyi(moments_between(mean_p, cov_p, mean_q, cov_q), order)
 
 
 def alpha(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """(∫ p^α q^{1−α} − 1) / (α(α − 1)), α ∉ {0, 1}: of f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1))."""
     order = _order(alpha, lambda a: math.isfinite(a) and a not in (0.0, 1.0), "use kl for 1 and reverse_kl for 0")
-    return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order)) / (order * (order - 1.0))
-
-
-def pearson(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
-    """χ²(P‖Q) = ∫ (p − q)²/q = exp D₂(P‖Q) − 1."""
-    return jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 2.0))
-
-
-def neyman(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
-    """∫ (p − q)²/p = χ²(Q‖P)."""
-    return pearson(mean_q, cov_q, mean_p, cov_p)
+    return moments.alpha(moments_between(mean_p, cov_p, mean_q, cov_q), order)
 
 
 def bhattacharyya(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """The coefficient BC = ∫ √(pq) = exp(−½ D_½), between 0 and 1 (at P = Q)."""
-    return jnp.exp(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
-
-
-def squared_hellinger(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
-    """H² = ∫ (√p − √q)² = 2 − 2 BC, between 0 and 2 (no factor ½)."""
-    return -2.0 * jnp.expm1(_log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), 0.5))
-
-
-def extended_geometric_js(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
-    """¼ J + BC − 1, the f-divergence of f(u) = ¼(u − 1) log u + √u − 1. Source: Nielsen 2025.
-
-    It is the geometric Jensen–Shannon divergence at ½ before its mean is normalised.
-    """
-    pair = mean_p, cov_p, mean_q, cov_q
-    return 0.25 * jeffreys(*pair) + jnp.expm1(_log_moment(*_relative(*pair), 0.5))
+    return moments.bhattacharyya(moments_between(mean_p, cov_p, mean_q, cov_q))
 
 
 def geometric_js(
@@ -141,28 +131,10 @@ def geometric_weights(alpha: Order, convention: Convention) -> tuple[Order, Orde
     return weight, weight if convention == "nielsen" else 1.0 - weight
 
 
-CLOSED_FORMS: dict[str, Callable[..., jax.Array]] = {
-    "kl": kl,
-    "reverse_kl": reverse_kl,
-    "jeffreys": jeffreys,
-    "pearson": pearson,
-    "neyman": neyman,
-    "squared_hellinger": squared_hellinger,
-    "geometric_js": extended_geometric_js,
-}
-"""Name in `DIVERGENCES` → D_f as a function of (mean_p, cov_p, mean_q, cov_q)."""
-
-
 def closed_form(d: FDivergence) -> Callable[..., jax.Array] | None:
-    """D_f of two Gaussians as a function of (mean_p, cov_p, mean_q, cov_q); None where no closed form is known.
-
-    Found by the name of `d`, if that name stands for `d`: a divergence of the user may have any name.
-    """
-    with suppress(UnknownDivergence):
-        if divergence(d.name) is d:
-            order = re.fullmatch(r"alpha\((.+)\)", d.name)
-            return partial(alpha, alpha=float(order[1])) if order else CLOSED_FORMS.get(d.name)
-    return None
+    """D_f of two Gaussians as a function of (mean_p, cov_p, mean_q, cov_q); None where no closed form is known."""
+    formula = moments.of_moments(d)
+    return None if formula is None else lambda *pair: formula(moments_between(*pair))
 
 
 def total_variation_equal_covariance(mean_p, mean_q, cov) -> jax.Array:

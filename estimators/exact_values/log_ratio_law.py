@@ -56,6 +56,29 @@ class NotThisWay(Exception):
     """A way to compute a divergence does not apply; its words say why."""
 
 
+def gaussian_overlap(mean_p: np.ndarray, cov_p: np.ndarray, mean_q: np.ndarray, cov_q: np.ndarray) -> Overlap:
+    """Of two Gaussians, covariances [d, d] or their diagonals [d]: a sum over the coordinates where Q is N(0, I).
+
+    There P is N(z, diag λ), and log h(t) = Σ ½(1 − a) log λ − ½ log b − ½ a(1 − a) z²/b with a = ½ + it and
+    b = a + (1 − a)λ, each logarithm on one branch since b has a positive real part.
+    """
+    if cov_p.ndim == cov_q.ndim == 1:
+        z, spread = (mean_p - mean_q) / np.sqrt(cov_q), cov_p / cov_q
+    else:
+        whole_p, whole_q = (np.diag(c) if c.ndim == 1 else c for c in (cov_p, cov_q))
+        factor = np.linalg.cholesky(whole_q)
+        inner = np.linalg.solve(factor, np.linalg.solve(factor, whole_p).T)
+        spread, turn = np.linalg.eigh(0.5 * (inner + inner.T))
+        z = turn.T @ np.linalg.solve(factor, mean_p - mean_q)
+
+    def log_h(t: np.ndarray) -> np.ndarray:
+        a = 0.5 + 1j * t[:, None]
+        b = a + (1.0 - a) * spread
+        return np.sum(0.5 * (1.0 - a) * np.log(spread) - 0.5 * np.log(b) - 0.5 * a * (1.0 - a) * z**2 / b, axis=1)
+
+    return Overlap(log_h, len(z))
+
+
 def from_overlap(overlap: Overlap, d: FDivergence) -> float:
     """D_f(P‖Q), nats, of two distributions with this overlap.
 

@@ -33,14 +33,16 @@ def jeffreys(m: Moments) -> jax.Array:
     return m.kl() + m.reverse_kl()
 
 
-def alpha(m: Moments, order: float) -> jax.Array:
+def alpha(m: Moments, order: Any) -> jax.Array:
     """(∫ p^α q^{1−α} − 1) / (α(α − 1)), α ∉ {0, 1}."""
     return jnp.expm1(m.log(order)) / (order * (order - 1.0))
 
 
-def renyi(m: Moments, order: float) -> jax.Array:
+def renyi(m: Moments, order: Any) -> jax.Array:
     """log ∫ p^α q^{1−α} / (α − 1), α > 0; KL at α = 1."""
-    return m.kl() if order == 1.0 else m.log(order) / (order - 1.0)
+    if not isinstance(order, jax.core.Tracer) and order == 1.0:
+        return m.kl()
+    return m.log(order) / (order - 1.0)
 
 
 def bhattacharyya(m: Moments) -> jax.Array:
@@ -66,7 +68,7 @@ def of_moments(d: FDivergence) -> Callable[[Moments], jax.Array] | None:
     Found by the name of `d`, if that name stands for `d`: a divergence of the user may have any name.
     """
     with suppress(UnknownDivergence):
-        if divergence(d.name) is d or d.name.startswith("alpha("):
+        if divergence(d.name) is d:
             order = re.fullmatch(r"alpha\((.+)\)", d.name)
             return (lambda m: alpha(m, float(order[1]))) if order else OF_MOMENTS.get(d.name)
     return None

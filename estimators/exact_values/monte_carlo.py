@@ -1,7 +1,6 @@
 """Monte Carlo averages: divergences from values of the log-ratio ℓ = log p/q on samples, in nats.
 
-Between distributions that can be sampled and evaluated the averages are exact up to a standard error: `defensive` for
-any pair, `between_gaussians` for a bounded divergence of two Gaussians.
+Between distributions that can be sampled and evaluated the averages are exact up to a standard error: `defensive`.
 
 The geometric Jensen–Shannon divergence is not an f-divergence, since its mean is normalised, but log-ratios determine
 it, exact ones or a critic's. With Z_s = ∫ p^{1−s} q^s = E_P[e^{−sℓ}] = E_Q[e^{(1−s)ℓ}] and G ∝ p^{1−s} q^s,
@@ -16,11 +15,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn import sigmoid
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from estimators.distributions.elliptical import Distribution, Gaussian
+from estimators.distributions.elliptical import Distribution
 from estimators.divergences.generator import FDivergence, as_float
 from estimators.divergences.perspective import perspective
 from estimators.exact_values import gaussian
@@ -61,42 +59,11 @@ def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | Non
     return MonteCarlo(value, 0.5 * math.hypot(_standard_error(on_p), _standard_error(on_q)), heaviest)
 
 
-def between_gaussians(p: Gaussian, q: Gaussian, d: FDivergence) -> MonteCarlo:
-    """D_f = sup D_f − BC E_G[cosh(ℓ/2) g(ℓ)] of a bounded divergence, G ∝ √(pq), BC = ∫√(pq).
-
-    g(ℓ) ≥ 0 is the difference of f̃(r)/(½r + ½) from its limits, and E_M[g] = BC E_G[cosh(ℓ/2) g]. What D_f lacks to its
-    supremum comes from where p and q overlap, and there G has its mass: the terms are bounded.
-    """
-    overlap, ratios = _overlap(p, q, _draws(p))
-    with jax.enable_x64(True):
-        slope = float(d.prime(jnp.ones(())))
-
-    @jax.jit
-    def missing(ell):
-        most = (d.slope_at_infinity - slope) * sigmoid(ell) + (d.value_at_zero - d.value_at_one + slope) * sigmoid(-ell)
-        return jnp.cosh(0.5 * ell) * (2.0 * most - perspective(d)(ell))
-
-    values = overlap * in_blocks(missing, ratios)
-    return MonteCarlo(d.upper_limit() - float(values.mean()), _standard_error(values))
-
-
 @lru_cache(maxsize=1)
 def _log_ratios(p: Distribution, q: Distribution, n: int) -> tuple[np.ndarray, np.ndarray]:
     """log p/q at n draws of P and at n of Q; those of the last pair are kept for the next divergence."""
     rng = np.random.default_rng(0)
     return _drawn(p, p, q, rng, n), _drawn(q, p, q, rng, n)
-
-
-@lru_cache(maxsize=1)
-def _overlap(p: Gaussian, q: Gaussian, n: int) -> tuple[float, np.ndarray]:
-    """(∫√(pq), log p/q at n draws of G ∝ √(pq))."""
-    precisions = [np.linalg.inv(law.scatter) for law in (p, q)]
-    scatter = np.linalg.inv(0.5 * (precisions[0] + precisions[1]))
-    location = 0.5 * scatter @ (precisions[0] @ p.location + precisions[1] @ q.location)
-    middle = Gaussian(location=location, scatter=0.5 * (scatter + scatter.T))
-    with jax.enable_x64(True):
-        overlap = float(gaussian.bhattacharyya(p.location, p.scatter, q.location, q.scatter))
-    return overlap, _drawn(middle, p, q, np.random.default_rng(0), n)
 
 
 def _drawn(law: Distribution, p: Distribution, q: Distribution, rng: np.random.Generator, n: int) -> np.ndarray:

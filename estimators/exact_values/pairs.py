@@ -21,7 +21,7 @@ from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import exponential_families, gaussian
 from estimators.exact_values.counting import summed
-from estimators.exact_values.log_ratio_law import NotThisWay, Overlap
+from estimators.exact_values.log_ratio_law import NotThisWay, Overlap, gaussian_overlap
 from estimators.exact_values.moments import Moments, of_product
 from estimators.exact_values.quadrature import exact_divergence, integrate, line_rule
 
@@ -104,15 +104,15 @@ def _of_gaussians(p: Any, q: Any) -> Moments:
         return jnp.broadcast_to(v, (*batch, *event)).reshape(-1, *event)
 
     arrays = [flat(v, n) for side, ndim in zip(sides, ndims) for v, n in zip(side, (1, ndim))]
-    swapped = arrays[2:] + arrays[:2]
 
-    def over(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> jax.Array:
-        return jax.vmap(function)(*inputs).reshape(batch)
+    def over(moment: Callable[[Moments], jax.Array]) -> jax.Array:
+        return jax.vmap(lambda *pair: moment(gaussian.moments_between(*pair)))(*arrays).reshape(batch)
 
-    def log(order: Any) -> jax.Array:
-        return over(lambda a, b, c, d: gaussian.log_moment(a, b, c, d, order), arrays)
-
-    return Moments(lambda: over(gaussian.kl, arrays), lambda: over(gaussian.kl, swapped), log)
+    return Moments(
+        lambda: over(lambda m: m.kl()),
+        lambda: over(lambda m: m.reverse_kl()),
+        lambda order: over(lambda m: m.log(order)),
+    )
 
 
 def _of_family(p: ExponentialFamily, q: ExponentialFamily) -> Moments:
@@ -262,29 +262,9 @@ def overlap(p: Any, q: Any) -> Overlap:
 
 
 def _overlap_of_gaussians(p: Any, q: Any) -> Overlap:
-    """In coordinates where Q is N(0, I) and P is N(z, diag λ): a sum over coordinates, each on one branch."""
     if isinstance(p, Normal):
-        z = np.atleast_1d((np.asarray(p.loc) - np.asarray(q.loc)) / np.asarray(q.scale))
-        spread = np.atleast_1d((np.asarray(p.scale) / np.asarray(q.scale)) ** 2)
-    else:
-        means = [np.asarray(d.mean, float) for d in (p, q)]
-        cov_p, cov_q = (np.asarray(c) if c.ndim == 2 else np.diag(np.asarray(c)) for c in _covariances(p, q))
-        factor = np.linalg.cholesky(cov_q)
-        inner = np.linalg.solve(factor, np.linalg.solve(factor, cov_p).T)
-        spread, turn = np.linalg.eigh(0.5 * (inner + inner.T))
-        z = turn.T @ np.linalg.solve(factor, means[0] - means[1])
-
-    def log_h(t: np.ndarray) -> np.ndarray:
-        a = 0.5 + 1j * t[:, None]
-        blend = a + (1.0 - a) * spread
-        terms = 0.5 * (1.0 - a) * np.log(spread) - 0.5 * np.log(blend) - 0.5 * a * (1.0 - a) * z**2 / blend
-        return terms.sum(axis=1)
-
-    return Overlap(log_h, len(z))
-
-
-def _covariances(p: Any, q: Any) -> tuple[jax.Array, jax.Array]:
-    return p.covariance_or_diagonal(), q.covariance_or_diagonal()
+        return gaussian_overlap(*(np.atleast_1d(np.asarray(v, float)) for d in (p, q) for v in (d.loc, d.scale**2)))
+    return gaussian_overlap(*(np.asarray(v) for d in (p, q) for v in (d.mean, d.covariance_or_diagonal())))
 
 
 def _overlap_of_values(log_p: np.ndarray, log_q: np.ndarray, log_weights: np.ndarray) -> Overlap:

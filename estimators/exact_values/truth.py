@@ -1,8 +1,8 @@
 """The divergence between two distributions of estimators.distributions, by the most exact way there is for the pair."""
 
 import math
-from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,10 +11,13 @@ from scipy import stats
 
 from estimators.distributions.elliptical import Distribution, Elliptical, Gaussian
 from estimators.distributions.product import Box, Product
+from estimators.divergences.families import alpha
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values.gaussian import closed_form
-from estimators.exact_values.monte_carlo import between_gaussians, defensive
+from estimators.exact_values.log_ratio_law import NotThisWay, from_overlap, gaussian_overlap
+from estimators.exact_values.moments import Moments, of_moments, of_product
+from estimators.exact_values.monte_carlo import defensive
 from estimators.exact_values.quadrature import REAL_LINE, Interval, LogDensity, exact_divergence
 
 
@@ -31,8 +34,8 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
     """D_f(P‖Q), nats, by the most exact of these that applies.
 
     Closed forms (P = Q, boxes by volumes, Gaussians); quadrature on the line, for one-dimensional distributions and for
-    pairs whose log-ratio is a function of one coordinate (`on_the_line`) or a sum over independent ones (`SEPARABLE`);
-    Monte Carlo with the exact log-ratio.
+    pairs whose log-ratio is a function of one coordinate (`on_the_line`) or a sum over independent ones
+    (`moments.of_product`), and of the law of the log-ratio between Gaussians; Monte Carlo with the exact log-ratio.
     """
     d = divergence(name)
     if p is q:
@@ -44,11 +47,16 @@ def true_divergence(p: Distribution, q: Distribution, name: str | FDivergence) -
             return Truth(float(form(p.location, p.scatter, q.location, q.scatter)), 0.0, "closed form")
     if (line := on_the_line(p, q)) is not None:
         return Truth(exact_divergence(line.log_p, line.log_q, d, line.support), 0.0, "quadrature")
-    if isinstance(p, Product) and isinstance(q, Product) and DIVERGENCES.get(d.name) is d and d.name in SEPARABLE:
-        marginals = [_of_marginals(*pair, d) for pair in zip(p.marginals, q.marginals)]
-        return Truth(float(SEPARABLE[d.name](np.array(marginals))), 0.0, "quadrature")
-    bounded = math.isfinite(d.upper_limit()) and isinstance(p, Gaussian) and isinstance(q, Gaussian)
-    value, error, _ = between_gaussians(p, q, d) if bounded else defensive(p, q, d)  # type: ignore[arg-type]
+    formula = of_moments(d)
+    if isinstance(p, Product) and isinstance(q, Product) and formula:
+        parts = [_moments_of_marginals(*pair) for pair in zip(p.marginals, q.marginals)]
+        with jax.enable_x64(True):
+            return Truth(float(formula(of_product(parts))), 0.0, "quadrature")
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian):
+        with suppress(NotThisWay), jax.enable_x64(True):
+            overlap = gaussian_overlap(p.location, p.scatter, q.location, q.scatter)
+            return Truth(from_overlap(overlap, d), 0.0, "quadrature")
+    value, error, _ = defensive(p, q, d)
     return Truth(float(value), float(error), "Monte Carlo")
 
 
@@ -60,17 +68,6 @@ def _of_boxes(p: Box, q: Box, d: FDivergence) -> float:
     only_q = (1.0 - share_q) * d.value_at_zero if share_q < 1.0 - 1e-12 else 0.0
     only_p = (1.0 - share_p) * d.slope_at_infinity if share_p < 1.0 - 1e-12 else 0.0
     return inside + only_p + only_q
-
-
-SEPARABLE: dict[str, Callable[[np.ndarray], np.floating]] = {
-    "kl": np.sum,
-    "reverse_kl": np.sum,
-    "jeffreys": np.sum,
-    "squared_hellinger": lambda of_marginals: -2.0 * np.expm1(np.log1p(-0.5 * of_marginals).sum()),
-    "pearson": lambda of_marginals: np.expm1(np.log1p(of_marginals).sum()),
-    "neyman": lambda of_marginals: np.expm1(np.log1p(of_marginals).sum()),
-}
-"""Name → D_f of independent coordinates from D_f of each [d]: KL adds up, 1 − ½H² and 1 + χ² multiply."""
 
 
 class Densities(NamedTuple):
@@ -110,6 +107,16 @@ def _marginal(law_p: Any, law_q: Any) -> Densities:
     (low_p, high_p), (low_q, high_q) = law_p.support(), law_q.support()
     support = float(min(low_p, low_q)), float(max(high_p, high_q))
     return Densities(lambda x: law_p.logpdf(np.asarray(x)), lambda x: law_q.logpdf(np.asarray(x)), support)
+
+
+def _moments_of_marginals(law_p: Any, law_q: Any) -> Moments:
+    """Of two frozen SciPy distributions, by quadrature."""
+
+    def log(order: float) -> float:
+        return math.log1p(order * (order - 1.0) * _of_marginals(law_p, law_q, alpha(order)))
+
+    kl, reverse = (partial(_of_marginals, law_p, law_q, DIVERGENCES[name]) for name in ("kl", "reverse_kl"))
+    return Moments(kl, reverse, log)
 
 
 @cache
