@@ -5,7 +5,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective

@@ -53,15 +53,6 @@ def gilardoni(total_variation: ArrayLike) -> jax.Array:
     return -jnp.log1p(-t * t) + t * jnp.log1p(t)  # the terms as printed are of order TV and cancel
 
 
-def pinsker_inverse(total_variation: ArrayLike) -> jax.Array:
-    """KL ≥ 2 TV²: Pinsker's inequality as a bound of KL.
-
-    >>> float(pinsker_inverse(0.5))
-    0.5
-    """
-    return 2.0 * as_float(total_variation) ** 2
-
-
 def hellinger_below_total_variation(squared_hellinger: ArrayLike) -> jax.Array:
     """TV ≥ H²/2. Source: Le Cam 1973; Tsybakov 2009, lemma 2.3.
 
@@ -162,7 +153,6 @@ class Inequality(NamedTuple):
 INEQUALITIES: dict[str, Inequality] = {
     "Pinsker": Inequality("kl", "total_variation", "at most", pinsker),
     "Bretagnolle–Huber": Inequality("kl", "total_variation", "at most", bretagnolle_huber),
-    "Pinsker, of KL": Inequality("total_variation", "kl", "at least", pinsker_inverse),
     "Gilardoni": Inequality("total_variation", "kl", "at least", gilardoni),
     "Le Cam, lower": Inequality("squared_hellinger", "total_variation", "at least", hellinger_below_total_variation),
     "Le Cam, upper": Inequality("squared_hellinger", "total_variation", "at most", hellinger_above_total_variation),
@@ -224,6 +214,6 @@ def chord(d: FDivergence, log_ratio: ArrayLike) -> np.ndarray:
     """
     ratio = np.asarray(log_ratio, np.float64)
     apart = np.where(ratio == 0.0, 1.0, ratio)
-    log_gap = np.log(-np.expm1(-np.abs(apart)))  # log |u − 1| less max(ℓ, 0): q = 1/|u − 1| and p = u/|u − 1| stay finite
+    log_gap = np.log(-np.expm1(-np.abs(apart)))  # log |u − 1| − max(ℓ, 0): p = u/|u − 1|, q = 1/|u − 1| stay finite
     value = costs(d, np.minimum(apart, 0.0) - log_gap, -np.maximum(apart, 0.0) - log_gap)
     return np.where(ratio == 0.0, 0.0, value)
