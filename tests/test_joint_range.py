@@ -109,6 +109,7 @@ def test_values_that_no_pair_has_are_refused(arguments, message):
         best_bounds(*arguments)
 
 
+@pytest.mark.slow
 def test_the_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(joint_range, "PAIRS", {name: pairs[:1] for name, pairs in joint_range.PAIRS.items()})
     assert draw("total_variation", "triangular", tmp_path / "range.png", points=5).stat().st_size > 20_000

@@ -211,8 +211,8 @@ def draw(known: str, bounded: str, path: Path, *, largest: float = 3.0, points: 
             axis.plot(edge.x, curve, color="black", lw=1.2, clip_on=True)
         _draw_inequalities(axis, known, bounded, edge.x[-1], top)
         for (name, pairs), marker, colour in zip(PAIRS.items(), "osD^", PALETTE[:4]):
-            points = [(exact_pair(*pair, known), exact_pair(*pair, bounded)) for pair in pairs]
-            shown = [point for point in points if point[0] <= edge.x[-1] and point[1] <= top]
+            values = [(exact_pair(*pair, known), exact_pair(*pair, bounded)) for pair in pairs]
+            shown = [point for point in values if point[0] <= edge.x[-1] and point[1] <= top]
             axis.plot(*np.transpose(shown), marker, color=colour, ms=5.5, mec="white", mew=0.6, label=name)
         axis.set(xlim=(0.0, edge.x[-1]), ylim=(0.0, 1.02 * top))
         axis.set(xlabel=known.replace("_", " "), ylabel=bounded.replace("_", " "))
