@@ -42,6 +42,7 @@ def m_geodesic(log_p: ArrayLike, log_q: ArrayLike, t: ArrayLike) -> jax.Array:
     return jnp.logaddexp(jnp.log1p(-t) + log_p, jnp.log(t) + log_q)
 
 
+@jax.jit
 def e_geodesic(log_p: ArrayLike, log_q: ArrayLike, t: ArrayLike, weights: ArrayLike | None = None) -> jax.Array:
     """log [p^{1−t} q^t / ∫ p^{1−t} q^t], [*t, ..., k], of log densities [..., k], normalised or not.
 
@@ -61,6 +62,7 @@ def e_geodesic(log_p: ArrayLike, log_q: ArrayLike, t: ArrayLike, weights: ArrayL
     return jnp.where(jnp.isneginf(total), -jnp.inf, logs - jnp.where(jnp.isneginf(total), 0.0, total))
 
 
+@jax.jit
 def log_moment(log_p: ArrayLike, log_q: ArrayLike, t: ArrayLike, weights: ArrayLike | None = None) -> jax.Array:
     """F(t) = log ∫ p^{1−t} q^t over the common support, [*t, ...], of normalised log densities [..., k]; −inf if empty.
 
@@ -148,6 +150,7 @@ class Chernoff(NamedTuple):
     t: jax.Array
 
 
+@jax.jit
 def chernoff(log_p: ArrayLike, log_q: ArrayLike, weights: ArrayLike | None = None) -> Chernoff:
     """Chernoff's information of categoricals or of densities on a grid, [...] each; inf between singular ones.
 
@@ -170,6 +173,7 @@ def chernoff(log_p: ArrayLike, log_q: ArrayLike, weights: ArrayLike | None = Non
     return search(log_p, log_q)
 
 
+@jax.jit
 def chernoff_gaussian(mean_p, cov_p, mean_q, cov_q) -> Chernoff:
     """Chernoff's information of two Gaussians; arguments as in `gaussian`. δ²/8 for one covariance, δ as there.
 
