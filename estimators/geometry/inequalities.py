@@ -170,7 +170,7 @@ INEQUALITIES: dict[str, Inequality] = {
 def reverse_pinsker(
     total_variation: ArrayLike, smallest: ArrayLike, largest: ArrayLike, d: str | FDivergence = "kl"
 ) -> np.ndarray:
-    """D_f ≤ TV · [f(m)/(1 − m) + f(M)/(M − 1)] where m ≤ p/q ≤ M; the best such bound, attained on two points.
+    """D_f ≤ TV · [f(m)/(1 − m) + f(M)/(M − 1)] where m ≤ p/q ≤ M, with equality if p/q is always m, 1 or M.
 
     In float64. For KL it is TV · [φ(M) − φ(m)] with φ(u) = u log u/(u − 1). With m = 0 and M = ∞ it is TV · sup D_f.
 

@@ -10,7 +10,7 @@ It grows with α; (1 − α) D_α is concave in α; and D_α(P‖Q) = α/(1 − 
 Here for categoricals at all orders at once, and for Gaussians; `exact_values.gaussian.renyi` is the differentiable and
 traceable form for the orders between. `renyi_bound` is the variational bound that a critic trains on.
 
-Source: Rényi 1961; van Erven & Harremoës 2014, theorems 3 to 8.
+Source: Rényi 1961; van Erven & Harremoës 2014.
 """
 
 import math
@@ -131,7 +131,7 @@ def renyi_bound(v_p: jax.Array, v_q: jax.Array, alpha: float, *, expectation: Ex
     Raises:
         ValueError: an order that is not positive and finite.
 
-    Source: Birrell, Dupuis, Katsoulakis, Rey-Bellet, Wang 2021, theorem 2.1, whose R_α is D_α/α.
+    Source: Birrell, Dupuis, Katsoulakis, Rey-Bellet, Wang 2021, whose R_α is D_α/α.
 
     >>> log_ratio = jnp.log(jnp.asarray([2.0, 2.0 / 3.0]))      # P = (½, ½), Q = (¼, ¾), by their frequencies
     >>> v_p, v_q = log_ratio, log_ratio[jnp.asarray([0, 1, 1, 1])]
