@@ -1,7 +1,7 @@
 """Geodesics are straight where they should be, and Chernoff's information is the largest exponent."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,23 +29,22 @@ X, W = line_rule((-14.0, 16.0), 40)
 
 
 class Poisson(NamedTuple):
-    """A family small enough to stand here: θ = log rate, F = e^θ."""
+    """A family small enough to stand here: θ = (log rate,), F = e^θ."""
 
-    rate: float
+    rate: Any
 
     def natural_parameters(self):
-        return jnp.log(jnp.asarray(self.rate))
+        return (jnp.log(jnp.asarray(self.rate)),)
 
     def log_partition(self, theta):
-        return jnp.exp(theta)
+        return jnp.exp(theta[0])
 
-    @classmethod
-    def from_natural(cls, theta):
-        return cls(float(jnp.exp(theta)))
+    def from_natural(self, theta):
+        return Poisson(np.asarray(jnp.exp(theta[0])))
 
 
 class Normal(NamedTuple):
-    """Two natural parameters in a dictionary: (μ/σ², −1/(2σ²))."""
+    """Two natural parameters by name: (μ/σ², −1/(2σ²))."""
 
     mean: float
     variance: float
@@ -56,10 +55,9 @@ class Normal(NamedTuple):
     def log_partition(self, theta):
         return -0.25 * theta["x"] ** 2 / theta["x²"] - 0.5 * jnp.log(-2.0 * theta["x²"])
 
-    @classmethod
-    def from_natural(cls, theta):
+    def from_natural(self, theta):
         variance = -0.5 / float(theta["x²"])
-        return cls(float(theta["x"]) * variance, variance)
+        return Normal(float(theta["x"]) * variance, variance)
 
 
 def test_geodesics_of_categoricals_by_definition(dtype):
@@ -152,6 +150,9 @@ def test_chernoff_of_poissons_in_closed_form(x64):
     found = chernoff_of_family(Poisson(a), Poisson(b))
     assert float(found.value) == pytest.approx(b * (1.0 + order * (r - 1.0) - power), rel=1e-10)
     assert float(found.t) == pytest.approx(1.0 - order, rel=1e-8)
+    batch = chernoff_of_family(Poisson(np.array([a, b])), Poisson(np.array([b, a])))
+    np.testing.assert_allclose(batch.value, float(found.value), rtol=1e-10)
+    np.testing.assert_allclose(batch.t, [float(found.t), 1.0 - float(found.t)], rtol=1e-8)
     k = np.arange(80)
     on_counts = chernoff(stats.poisson(a).logpmf(k), stats.poisson(b).logpmf(k))
     assert float(on_counts.value) == pytest.approx(float(found.value), rel=1e-10)

@@ -56,6 +56,7 @@ def test_projections_are_minima_under_other_divergences(x64, name):
         np.testing.assert_allclose(m_projection_categorical(P, member, [0.1, 0.1], name).parameters, swapped, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_densities_cover_or_seek():
     """The M-projection covers both modes, at the moments of the target; the I-projection takes one."""
     covering = m_projection(TWO_MODES.log_prob, log_gaussian, (0.5, 0.5), support=(-14.0, 14.0), tol=1e-8)

@@ -55,7 +55,7 @@ def test_it_grows_with_the_order_and_its_scaled_form_is_concave(x64):
     assert np.all(np.diff(value, axis=0) > 0.0)
     scaled = (1.0 - orders)[:, None] * value
     assert np.all(np.diff(scaled, 2, axis=0) < 1e-12)
-    gaussians = np.array([float(renyi_gaussian(*NARROW, float(a))) for a in ORDERS])
+    gaussians = np.array([float(renyi_gaussian(*NARROW, a)) for a in (0.0, 0.5, 1.0, 2.0, math.inf)])
     assert np.all(np.diff(gaussians) > 0.0)
 
 
@@ -130,7 +130,7 @@ def test_the_bound_is_below_the_truth_and_tight_at_the_log_ratio(x64, order):
         assert float(renyi_bound(critic[on_p], critic[on_q], order)) < truth
 
 
-@pytest.mark.parametrize("order", [0.5, 2.0])
+@pytest.mark.parametrize("order", [pytest.param(0.5, marks=pytest.mark.slow), 2.0])
 def test_a_critic_trained_on_the_bound_finds_the_divergence(order):
     """Quadratic critics contain the log-ratio of Gaussians; quantiles stand for samples."""
     quantiles = stats.norm.ppf((np.arange(4000) + 0.5) / 4000)

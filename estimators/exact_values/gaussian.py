@@ -53,11 +53,6 @@ def jeffreys(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     return kl(mean_p, cov_p, mean_q, cov_q) + reverse_kl(mean_p, cov_p, mean_q, cov_q)
 
 
-def log_moment(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
-    """log ∫ p^α q^{1−α} for any real α: (α − 1) D_α, 0 at α = 0 and at 1, ≤ 0 between them."""
-    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), alpha)
-
-
 def renyi(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """D_α(P‖Q) = log ∫ p^α q^{1−α} / (α − 1) = ½α Δᵀ Σ_α⁻¹ Δ + log(|Σ_α| / |Σp|^{1−α}|Σq|^α) / (2(1 − α)).
 
@@ -66,6 +61,11 @@ def renyi(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """
     order = _order(alpha, lambda a: 0.0 < a < math.inf and a != 1.0, "the order is positive and not 1; use kl for 1")
     return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), order) / (order - 1.0)
+
+
+def log_moment(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
+    """log ∫ p^α q^{1−α} for any real α, which may be traced; +inf where it diverges."""
+    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), alpha)
 
 
 def alpha(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:

@@ -12,7 +12,7 @@ KL(g_t‖q) along the e-geodesic g_t. Chernoff's information is −min F, found 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -106,39 +106,42 @@ def _log_weights(weights: ArrayLike | None, logs: jax.Array) -> jax.Array:
 
 # --- exponential families --------------------------------------------------------------------------------------------
 class ExponentialFamily(Protocol):
-    """A member exp(⟨θ, t(x)⟩ − F(θ)) h(x) of an exponential family; θ is an array, or a pytree of arrays."""
+    """A member exp(⟨θ, T(x)⟩ − F(θ)) h(x) of an exponential family; θ is an array or a pytree of arrays [*batch, …].
+
+    A class whose members differ in T or h also has `same_family(other)`.
+    """
 
     def natural_parameters(self) -> Any:
         """θ."""
 
     def log_partition(self, theta: Any) -> jax.Array:
-        """F(θ)."""
+        """F(θ), [*batch]."""
 
-    @classmethod
-    def from_natural(cls, theta: Any) -> Self:
-        """The member with natural parameters θ."""
-
-
-Family = TypeVar("Family", bound=ExponentialFamily)
+    def from_natural(self, theta: Any) -> Any:
+        """The member of this family with natural parameters θ."""
 
 
-def e_geodesic_of_family(p: Family, q: Family, t: float) -> Family:
-    """The member of the family at (1 − t) θ_p + t θ_q: natural parameters are straight along the e-geodesic.
+def e_geodesic_of_family(p: ExponentialFamily, q: ExponentialFamily, t: ArrayLike) -> Any:
+    """The member of the family at (1 − t) θ_p + t θ_q, t [] or [*batch]: in θ the e-geodesic is straight.
 
     Raises:
         ValueError: members of different families.
     """
     _one_family(p, q)
-    return type(p).from_natural(_straight(p, q, t))
+    return p.from_natural(_straight(p, q, jnp.asarray(t)))
 
 
-def _straight(p: ExponentialFamily, q: ExponentialFamily, t: ArrayLike) -> Any:
-    first, second = p.natural_parameters(), q.natural_parameters()
-    return jax.tree.map(lambda a, b: (1.0 - t) * a + t * b, first, second)
+def _straight(p: ExponentialFamily, q: ExponentialFamily, t: jax.Array) -> Any:
+    def between(a, b):
+        share = t.reshape(t.shape + (1,) * (jnp.ndim(a) - t.ndim))
+        return (1.0 - share) * a + share * b
+
+    return jax.tree.map(between, p.natural_parameters(), q.natural_parameters())
 
 
 def _one_family(p: ExponentialFamily, q: ExponentialFamily) -> None:
-    if type(p) is not type(q):
+    alike = p.same_family(q) if hasattr(p, "same_family") else type(p) is type(q)
+    if not alike:
         raise ValueError(f"{type(p).__name__} and {type(q).__name__}: these are two families; use a grid")
 
 
@@ -186,7 +189,7 @@ def chernoff_gaussian(mean_p, cov_p, mean_q, cov_q) -> Chernoff:
 
 
 def chernoff_of_family(p: ExponentialFamily, q: ExponentialFamily) -> Chernoff:
-    """Chernoff's information in an exponential family: the largest gap of F(θ_t) ≤ (1 − t) F(θ_p) + t F(θ_q).
+    """Chernoff's information in an exponential family, [*batch]: the largest gap of F(θ_t) ≤ (1 − t) F(θ_p) + t F(θ_q).
 
     Source: Nielsen 2013, An information-geometric characterization of Chernoff information.
     """
@@ -196,11 +199,14 @@ def chernoff_of_family(p: ExponentialFamily, q: ExponentialFamily) -> Chernoff:
     def moment(t):
         return p.log_partition(_straight(p, q, t)) - (1.0 - t) * ends[0] - t * ends[1]
 
-    return chernoff_of(moment, as_float(ends[0] + ends[1]).dtype)
+    both = as_float(ends[0] + ends[1])
+    return chernoff_of(moment, both.dtype, both.shape)
 
 
-def chernoff_of(moment: Callable[[jax.Array], jax.Array], dtype: Any = jnp.float32) -> Chernoff:
-    """(−min F, its place) of a convex moment t → F(t) on [0, 1], [], by bisection of F' = KL(g‖p) − KL(g‖q).
+def chernoff_of(
+    moment: Callable[[jax.Array], jax.Array], dtype: Any = jnp.float32, shape: tuple[int, ...] = ()
+) -> Chernoff:
+    """(−min F, its place) on [0, 1] of convex moments t → F(t), each of `shape`, by bisection of F' = KL(g‖p) − KL(g‖q).
 
     First derivatives in what F depends on are exact: at the minimum those through t vanish, so t is held constant.
 
@@ -208,7 +214,7 @@ def chernoff_of(moment: Callable[[jax.Array], jax.Array], dtype: Any = jnp.float
     >>> float(found.value), float(found.t)
     (0.125, 0.5)
     """
-    slope = jax.grad(moment)
+    slope = jax.grad(lambda t: jnp.sum(moment(t)))
 
     def halve(_, bracket):
         low, high = bracket
@@ -216,6 +222,6 @@ def chernoff_of(moment: Callable[[jax.Array], jax.Array], dtype: Any = jnp.float
         below = slope(middle) < 0.0
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros((), dtype), jnp.ones((), dtype)))
+    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(shape, dtype), jnp.ones(shape, dtype)))
     t = jax.lax.stop_gradient(0.5 * (low + high))
     return Chernoff(-moment(t), t)

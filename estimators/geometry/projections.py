@@ -142,7 +142,8 @@ def _project_categorical(p, family, start, d: str | FDivergence, *, swap: bool) 
 def match_moments(moments: Any, log_partition: Callable[[Any], jax.Array], start: Any) -> Any:
     """θ with ∇F(θ) = m: the M-projection, under KL, of any distribution with E t(x) = m onto an exponential family.
 
-    By Newton's method on the convex F(θ) − ⟨θ, m⟩, in float64.
+    By Newton's method on the convex F(θ) − ⟨θ, m⟩, in float64. For a member of a family, as of `geodesics`, it is
+    `member.from_natural(match_moments(m, member.log_partition, member.natural_parameters()))`.
 
     Args:
         moments: m = E_P t(x), of the structure of θ.

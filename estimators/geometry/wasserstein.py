@@ -12,6 +12,7 @@ where supports do not meet: between points a distance ε apart KL = ∞ and JS =
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ MOST = 1000
 second, and its time grows with the cube."""
 
 
+@partial(jax.jit, static_argnames="p")
 def on_the_line(x: ArrayLike, y: ArrayLike, p: float = 1.0) -> jax.Array:
     """W_p, [...], between samples x [..., n] and y [..., m] on the line, matched in sorted order; p ≥ 1 or ∞.
 
