@@ -1,11 +1,12 @@
 """Joint ranges: against those known in closed form, the theorem of two points, and random distributions."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from estimators.divergences.table import divergence
+from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.geometry import joint_range
 from estimators.geometry.categorical import between
 from estimators.geometry.inequalities import INEQUALITIES
@@ -45,6 +46,16 @@ def test_ranges_known_in_closed_form(x64, known, bounded, names):
         found = best_bounds(known, value, bounded)
         expected = [INEQUALITIES[name].bound(value) if name else end for name, end in zip(names, (0.0, math.inf))]
         assert found == pytest.approx([float(end) for end in expected], rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [1e-6, 1e-3, 0.999, 1.0 - 1e-8])
+def test_both_ends_of_the_range_are_resolved(x64, value):
+    """Le Cam's pair is the range of H² by TV: squares at one end, complements at the other."""
+    low, high = best_bounds("total_variation", value, "squared_hellinger")
+    rest = math.sqrt((1.0 - value) * (1.0 + value))
+    assert low == pytest.approx(2.0 * value**2 / (1.0 + rest), rel=1e-6) and high == pytest.approx(
+        2.0 * value, rel=1e-7
+    )
 
 
 @pytest.mark.parametrize("name", INEQUALITIES)
@@ -88,6 +99,8 @@ def test_random_distributions_on_five_points_lie_inside(known, bounded):
         ("pearson", 1.0, "alpha(2)", (0.5, 0.5)),
         ("kl", 0.3, "reverse_kl", (0.0, math.inf)),
         ("hockey_stick(2)", 0.0, "kl", (0.0, math.log(2.0))),
+        ("hockey_stick(2)", 0.0, "pearson", (0.0, 1.0)),  # ratios from 0 to 2, one half each
+        ("hockey_stick(2)", 0.0, "neyman", (0.0, math.inf)),
         ("js", math.log(2.0), "total_variation", (1.0, 1.0)),
         ("kl", 0.0, "pearson", (0.0, 0.0)),
     ],
@@ -107,6 +120,17 @@ def test_bounds_reached_in_a_limit(known, value, bounded, expected):
 def test_values_that_no_pair_has_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         best_bounds(*arguments)
+
+
+@pytest.mark.slow
+def test_no_pair_of_the_table_leaves_its_range():
+    names = [name for name in DIVERGENCES if name != "gan"]
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4))
+    values = {name: float(between(p, q, name)) for name in names}
+    for known, bounded in itertools.permutations(names, 2):
+        low, high = best_bounds(known, values[known], bounded)
+        assert low * (1.0 - 1e-6) <= values[bounded] <= high * (1.0 + 1e-6), (known, bounded)
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def chernoff_of_family(p: ExponentialFamily, q: ExponentialFamily) -> Chernoff:
 def chernoff_of(
     moment: Callable[[jax.Array], jax.Array], dtype: Any = jnp.float32, shape: tuple[int, ...] = ()
 ) -> Chernoff:
-    """(−min F, its place) on [0, 1] of convex moments t → F(t), each of `shape`, by bisection of F' = KL(g‖p) − KL(g‖q).
+    """(−min F, its place) of convex moments t → F(t) of `shape` on [0, 1], by bisection of F' = KL(g‖p) − KL(g‖q).
 
     First derivatives in what F depends on are exact: at the minimum those through t vanish, so t is held constant.
 

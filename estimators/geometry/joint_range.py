@@ -29,15 +29,16 @@ from estimators.geometry.categorical import between, costs
 from estimators.geometry.inequalities import INEQUALITIES
 from estimators.plot_style import DATA, PALETTE, STYLE, save
 
-LARGEST = 40.0
-"""Largest finite |log p/q| on the grid; ±∞ are on it too. Masses beyond are below e⁻⁴⁰."""
-GRID = 401
-"""Points of the grid at first: about 4 % apart, so that a bound is right to 1e-3 of itself before refinement."""
-ROUNDS = 4
+SMALLEST, LARGEST = 1e-6, 40.0
+"""Least and greatest |log p/q| on the grid; 0 and ±∞ are on it too. Divergences of ratios below are 1e-12; masses of
+ratios beyond are e⁻⁴⁰."""
+GRID = 201
+"""Points of the grid on either side: 9 % apart, so that a bound is right to 1e-3 of itself before refinement."""
+ROUNDS = 3
 """Refinements; each makes the grid 20 times finer where it matters, and the error is of the square of the distance."""
-HEAVY = 1e7
-"""Costs above this multiple of the value given are left out, since their weight would be below the solver's accuracy.
-What is lost is of order 1e-7 of the value."""
+TOLERANCES = (1e-10, 1e-9, 1e-7)
+"""Of the solver, HiGHS, which may give up where columns are nearly equal: the finest at which it does not. Its own
+default is the last."""
 FAR = 1e5
 """|log p/q| at which, and at its double, the ratio of two costs is computed to extrapolate to its limit, in powers of
 1/|log p/q|. The error is of order 1e-10."""
@@ -87,10 +88,11 @@ def best_bounds(known: str | FDivergence, value: float, bounded: str | FDivergen
         return Bounds(0.0, 0.0)
     if math.isclose(value, d_x.upper_limit(), rel_tol=1e-12):  # only mutually singular distributions attain it
         return Bounds(d_y.upper_limit(), d_y.upper_limit())
-    rates = [rate for rate in (_rate(d_x, d_y, end) for end in (-1.0, 1.0)) if rate is not None]
-    rays = [rate for rate in rates if math.isfinite(rate)]
-    low = max(0.0, _extreme(d_x, value, d_y, 1.0, rays))
-    unbounded = value > 0.0 and len(rays) < len(rates)
+    free = costs(d_x, np.array([-math.inf, 0.0]), np.array([0.0, -math.inf])) == 0.0  # as below a hockey stick's kink
+    rates = [_rate(d_x, d_y, end) for end in (-1.0, 1.0)]
+    unbounded = any(rate == math.inf and (value > 0.0 or at_no_cost) for rate, at_no_cost in zip(rates, free))
+    rays = [rate for rate in rates if rate is not None and math.isfinite(rate)]
+    low = max(0.0, _extreme(d_x, value, d_y, 1.0, rays)) if value > 0.0 else 0.0
     return Bounds(low, math.inf if unbounded else max(low, -_extreme(d_x, value, d_y, -1.0, rays)))
 
 
@@ -134,35 +136,54 @@ def _rate(d_x: FDivergence, d_y: FDivergence, end: float) -> float | None:
 
 def _extreme(d_x: FDivergence, value: float, d_y: FDivergence, sign: float, rays: list[float]) -> float:
     """min sign · D_g given D_f = value, on a grid refined around the ratios that carry the minimum."""
-    step = 7.0 / (GRID // 2)
-    grid = LARGEST / math.sinh(7.0) * np.sinh(step * np.arange(-(GRID // 2), GRID // 2 + 1))
-    fixed = [-math.inf, 0.0, math.inf, d_x.kink, d_y.kink]
-    grid = np.concatenate([fixed, grid])
-    least = math.inf
-    for _ in range(ROUNDS + 1):
+    side = np.geomspace(SMALLEST, LARGEST, GRID)
+    step = math.log(side[1] / side[0])
+    grid = np.concatenate([-side, side, [-math.inf, 0.0, math.inf, d_x.kink, d_y.kink]])
+    least, carriers = _programme(d_x, value, d_y, sign, grid, rays)
+    for _ in range(ROUNDS):
+        inner = carriers[np.isfinite(carriers) & (carriers != 0.0)]
+        grid = np.concatenate([grid, (inner[:, None] * np.exp(step * np.linspace(-1.0, 1.0, 41))).ravel()])
+        step /= 20.0
         found, carriers = _programme(d_x, value, d_y, sign, grid, rays)
         least = min(least, found)
-        inner = carriers[np.isfinite(carriers) & (carriers != 0.0)]
-        near = inner[:, None] * np.exp(step * np.linspace(-1.0, 1.0, 41))
-        grid = np.concatenate([fixed, carriers, near.ravel()])
-        step /= 20.0
     return least
 
 
 def _programme(d_x: FDivergence, value: float, d_y: FDivergence, sign: float, grid: np.ndarray, rays: list[float]):
-    """(min sign · D_g over weights of the ratios of `grid` and of the rays, the log-ratios that have weight)."""
+    """(min sign · D_g over weights of the ratios of `grid` and of the rays, the log-ratios that have weight).
+
+    Masses have p + q = 1, so the first two constraints are Σ w = 2 and Σ w (p − q) = 0. In the upper half of a bounded
+    D_f the third is of what D_f lacks to its supremum, so that either end of the range is resolved. Rows and objective
+    are scaled to the mass that a small value needs, of log-ratios about its root; columns to their largest entry.
+    """
     grid = np.unique(grid)
-    log_p, log_q = -np.logaddexp(0.0, -grid), -np.logaddexp(0.0, grid)  # masses with p + q = 1
-    columns = np.stack([np.exp(log_q), np.exp(log_p), costs(d_x, log_p, log_q), costs(d_y, log_p, log_q)])
-    kept = np.all(columns <= HEAVY * max(value, 1.0), axis=0)
-    grid, columns = grid[kept], columns[:, kept]
-    columns = np.hstack([columns, [[0.0] * len(rays), [0.0] * len(rays), [1.0] * len(rays), rays]])
-    columns = columns / (1.0 + columns[2:].sum(axis=0))
-    options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    done = linprog(sign * columns[3], A_eq=columns[:3], b_eq=[1.0, 1.0, value], method="highs-ds", options=options)
+    log_p, log_q = -np.logaddexp(0.0, -grid), -np.logaddexp(0.0, grid)
+    cost_x, cost_y = costs(d_x, log_p, log_q), costs(d_y, log_p, log_q)
+    kept = np.isfinite(cost_x) & np.isfinite(cost_y) & ((value > 0.0) | (cost_x == 0.0))
+    grid, cost_x, cost_y = grid[kept], cost_x[kept], cost_y[kept]
+    target, third, unit_x, unit_y = value, cost_x, value or 1.0, 1.0
+    if value > 0.5 * d_x.upper_limit():
+        singular = costs(d_x, np.array([-np.inf, 0.0]), np.array([0.0, -np.inf]))
+        target = unit_x = d_x.upper_limit() - value
+        third = np.exp(log_q[kept]) * singular[0] + np.exp(log_p[kept]) * singular[1] - cost_x
+        balance = np.tanh(0.5 * grid)
+    else:
+        if value > 0.0:
+            unit_y = float(cost_y[np.argmin(np.abs(cost_x - 0.5 * value))]) or 1.0
+        balance = np.tanh(0.5 * grid) / math.sqrt(min(unit_x, 1.0))
+    columns = np.stack([np.full(len(grid), 0.5), balance, third / unit_x, cost_y / unit_y])
+    vanishing = np.array([[0.0, 0.0, 1.0 / unit_x, rate / unit_y] for rate in rays]).reshape(-1, 4)
+    columns = np.hstack([columns, vanishing.T])
+    columns = columns / np.abs(columns).max(axis=0)
+    sums = [1.0, 0.0, target / unit_x]
+    for tolerance in TOLERANCES:
+        options = {"primal_feasibility_tolerance": tolerance, "dual_feasibility_tolerance": tolerance}
+        done = linprog(sign * columns[3], A_eq=columns[:3], b_eq=sums, method="highs-ds", options=options)
+        if done.success:
+            break
     if not done.success:
         raise RuntimeError(f"the joint range of {d_x.name} = {value:g} and {d_y.name} was not found: {done.message}")
-    return float(done.fun), grid[done.x[: len(grid)] > 0.0]
+    return float(done.fun) * unit_y, grid[done.x[: len(grid)] > 0.0]
 
 
 PAIRS: dict[str, Sequence[tuple[Any, Any]]] = {
