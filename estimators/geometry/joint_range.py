@@ -63,7 +63,7 @@ class Boundary(NamedTuple):
 
 
 def best_bounds(known: str | FDivergence, value: float, bounded: str | FDivergence) -> Bounds:
-    """The least and the greatest D_g(P‖Q) over all P and Q with D_f(P‖Q) = value; about six digits.
+    """The least and greatest D_g(P‖Q) of all P and Q with D_f(P‖Q) = value; to six digits, from a value of 1e-6 on.
 
     Args:
         known: f, whose value is given.
@@ -223,7 +223,8 @@ def draw(known: str, bounded: str, path: Path, *, largest: float = 3.0, points: 
     top = divergence(bounded).upper_limit()
     if math.isinf(top):
         ends = edge.high if np.isfinite(edge.high).all() else edge.low
-        top = min(largest, float(np.max(ends[np.isfinite(ends)])))
+        tallest = float(np.max(ends[np.isfinite(ends)]))
+        top = min(largest, tallest) if tallest > 0.0 else largest  # a whole quadrant has no curve to show
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7.6, 4.8))
         high = np.where(np.isfinite(edge.high), edge.high, 10.0 * top)
@@ -234,7 +235,7 @@ def draw(known: str, bounded: str, path: Path, *, largest: float = 3.0, points: 
         for (name, pairs), marker, colour in zip(PAIRS.items(), "osD^", PALETTE[:4]):
             values = [(exact_pair(*pair, known), exact_pair(*pair, bounded)) for pair in pairs]
             shown = [point for point in values if point[0] <= edge.x[-1] and point[1] <= top]
-            axis.plot(*np.transpose(shown), marker, color=colour, ms=5.5, mec="white", mew=0.6, label=name)
+            axis.plot(*np.array(shown).reshape(-1, 2).T, marker, color=colour, ms=5.5, mec="white", mew=0.6, label=name)
         axis.set(xlim=(0.0, edge.x[-1]), ylim=(0.0, 1.02 * top))
         axis.set(xlabel=known.replace("_", " "), ylabel=bounded.replace("_", " "))
         figure.legend(loc="outside right upper")
