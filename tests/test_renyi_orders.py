@@ -55,7 +55,7 @@ def test_it_grows_with_the_order_and_its_scaled_form_is_concave(x64):
     assert np.all(np.diff(value, axis=0) > 0.0)
     scaled = (1.0 - orders)[:, None] * value
     assert np.all(np.diff(scaled, 2, axis=0) < 1e-12)
-    gaussians = np.array([float(renyi_gaussian(*NARROW, a)) for a in (0.0, 0.5, 1.0, 2.0, math.inf)])
+    gaussians = np.array([float(renyi_gaussian(*NARROW, a)) for a in (0.0, 0.5, 1.0, math.inf)])
     assert np.all(np.diff(gaussians) > 0.0)
 
 

@@ -163,7 +163,7 @@ def match_moments(moments: Any, log_partition: Callable[[Any], jax.Array], start
         if begin.shape != target.shape:
             raise ValueError(f"moments hold {target.size} numbers and θ {begin.size}: give one moment a parameter")
         objective = jax.jit(lambda theta: log_partition(restore(theta)) - theta @ target)
-        return restore(jnp.asarray(_newton(objective, np.asarray(begin), np.asarray(target))))
+        return jax.tree.map(np.asarray, restore(jnp.asarray(_newton(objective, np.asarray(begin), np.asarray(target)))))
 
 
 def _newton(objective: Callable[[jax.Array], jax.Array], theta: np.ndarray, moments: np.ndarray) -> np.ndarray:
