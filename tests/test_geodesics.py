@@ -1,7 +1,6 @@
 """Geodesics are straight where they should be, and Chernoff's information is the largest exponent."""
 
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +9,14 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from estimators.exact_values import gaussian
+from estimators.distributions import Normal, Poisson
+from estimators.exact_values import exponential_families, gaussian
 from estimators.exact_values.quadrature import line_rule
 from estimators.geometry.geodesics import (
     chernoff,
     chernoff_gaussian,
     chernoff_of_family,
     e_geodesic,
-    e_geodesic_of_family,
     log_moment,
     m_geodesic,
 )
@@ -26,38 +25,6 @@ RNG = np.random.default_rng(5)
 P, Q = (RNG.dirichlet(np.ones(4), 3) for _ in range(2))
 T = np.array([0.0, 0.3, 1.0])
 X, W = line_rule((-14.0, 16.0), 40)
-
-
-class Poisson(NamedTuple):
-    """A family small enough to stand here: θ = (log rate,), F = e^θ."""
-
-    rate: Any
-
-    def natural_parameters(self):
-        return (jnp.log(jnp.asarray(self.rate)),)
-
-    def log_partition(self, theta):
-        return jnp.exp(theta[0])
-
-    def from_natural(self, theta):
-        return Poisson(np.asarray(jnp.exp(theta[0])))
-
-
-class Normal(NamedTuple):
-    """Two natural parameters by name: (μ/σ², −1/(2σ²))."""
-
-    mean: float
-    variance: float
-
-    def natural_parameters(self):
-        return {"x": jnp.asarray(self.mean / self.variance), "x²": jnp.asarray(-0.5 / self.variance)}
-
-    def log_partition(self, theta):
-        return -0.25 * theta["x"] ** 2 / theta["x²"] - 0.5 * jnp.log(-2.0 * theta["x²"])
-
-    def from_natural(self, theta):
-        variance = -0.5 / float(theta["x²"])
-        return Normal(float(theta["x"]) * variance, variance)
 
 
 def test_geodesics_of_categoricals_by_definition(dtype):
@@ -86,10 +53,10 @@ def test_zeros_stay_zeros(x64):
 
 def test_the_e_geodesic_of_gaussians_on_a_grid_stays_gaussian(x64):
     log_p, log_q = stats.norm(0.0, 1.0).logpdf(X), stats.norm(2.0, 2.0).logpdf(X)
-    middle = e_geodesic_of_family(Normal(0.0, 1.0), Normal(2.0, 4.0), 0.4)
-    expected = stats.norm(middle.mean, math.sqrt(middle.variance)).logpdf(X)
+    middle = exponential_families.e_geodesic(Normal(0.0, 1.0), Normal(2.0, 2.0), 0.4)
+    expected = stats.norm(float(middle.mean), float(middle.scale)).logpdf(X)
     np.testing.assert_allclose(e_geodesic(log_p, log_q, 0.4, W), expected, atol=1e-9)
-    assert e_geodesic_of_family(Poisson(2.0), Poisson(8.0), 0.5).rate == pytest.approx(4.0)
+    assert float(exponential_families.e_geodesic(Poisson(2.0), Poisson(8.0), 0.5).rate) == pytest.approx(4.0)
 
 
 def test_beyond_the_ends():
@@ -98,8 +65,8 @@ def test_beyond_the_ends():
     assert np.all(np.isfinite(e_geodesic(np.log(P), np.log(Q), 1.2)))
     with pytest.raises(ValueError, match="one k"):
         e_geodesic(np.log(P), np.log(Q)[:, :3], 0.5)
-    with pytest.raises(ValueError, match="Poisson and Normal"):
-        e_geodesic_of_family(Poisson(1.0), Normal(0.0, 1.0), 0.5)
+    with pytest.raises(ValueError, match="two exponential families"):
+        exponential_families.e_geodesic(Poisson(1.0), Normal(0.0, 1.0), 0.5)
 
 
 # --- Chernoff --------------------------------------------------------------------------------------------------------
@@ -133,7 +100,7 @@ def test_chernoff_of_gaussians(x64):
     pair = np.zeros(1), np.ones(1), np.full(1, 2.0), np.full(1, 4.0)
     found = chernoff_gaussian(*pair)
     grid = chernoff(stats.norm(0.0, 1.0).logpdf(X), stats.norm(2.0, 2.0).logpdf(X), W)
-    family = chernoff_of_family(Normal(0.0, 1.0), Normal(2.0, 4.0))
+    family = chernoff_of_family(Normal(0.0, 1.0), Normal(2.0, 2.0))
     for other in (grid, family):
         assert [float(v) for v in other] == pytest.approx([float(v) for v in found], rel=1e-8)
     best = minimize_scalar(lambda t: float(gaussian.log_moment(*pair, 1.0 - t)), bounds=(0, 1), method="bounded")

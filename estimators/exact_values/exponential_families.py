@@ -3,7 +3,7 @@
     KL(P‖Q) = B(θ → η),    B(θ → η) = F(η) − F(θ) − ⟨η − θ, ∇F(θ)⟩ ≥ 0     (Bregman)
     log ∫ p^α q^{1−α} = F(αθ + (1 − α)η) − αF(θ) − (1 − α)F(η)
 
-and from these Rényi, α, Hellinger, Bhattacharyya, χ², Chernoff and Jeffreys (`estimators.exact_values.moments`).
+and from these Rényi, α, Hellinger, Bhattacharyya, χ² and Jeffreys (`estimators.exact_values.moments`).
 Between close members both differences cancel in float32; so B is then integrated along the way, B = ∫₀¹ (1 − t) d²/dt²
 F(θ + t(η − θ)) dt, whose terms are positive, and the second is written with B alone. All functions take batches, and
 are made for jit, grad and vmap; where an integral diverges, since αθ + (1 − α)η is no parameter, it is +∞ with
@@ -110,51 +110,6 @@ def fisher_information(p: ExponentialFamily) -> jax.Array:
     hessian = jax.hessian(lambda v: p.log_partition(back(v)))(theta)
     jacobian = jax.jacfwd(natural)(flat)
     return jacobian.T @ hessian @ jacobian
-
-
-def with_moments(family: ExponentialFamily, moments: Natural, *, tolerance: float = 1e-12, steps: int = 200) -> Any:
-    """The member of the family with E T(X) = moments: the M-projection of whatever has these moments.
-
-    Newton's method on F(θ) − ⟨θ, moments⟩, convex, halving steps that leave the domain or do not descend. Not under
-    jit; in float64.
-
-    Args:
-        family: a member from which the search starts.
-        moments: a tuple with the parts of T, as `mean_parameters` returns it.
-
-    Raises:
-        ValueError: moments of no member, towards which the search does not settle.
-
-    >>> from estimators import distributions as dist
-    >>> float(with_moments(dist.Poisson(1.0), (3.0,)).rate).__round__(6)
-    3.0
-    """
-    with jax.enable_x64(True):
-        theta, back = ravel_pytree(jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), family.natural_parameters()))
-        target = ravel_pytree(tuple(jnp.asarray(m, jnp.float64) for m in moments))[0]
-        loss = jax.jit(lambda v: family.log_partition(back(v)) - v @ target)
-        slope, curve = jax.jit(jax.grad(loss)), jax.jit(jax.hessian(loss))
-        for _ in range(steps):
-            gradient = slope(theta)
-            if float(jnp.max(jnp.abs(gradient) / (1.0 + jnp.abs(target)))) <= tolerance:
-                return family.from_natural(jax.tree.map(np.asarray, back(theta)))
-            step = jnp.linalg.lstsq(curve(theta), gradient)[0]
-            theta = _descended(family, back, loss, theta, step, float(gradient @ step))
-        raise ValueError(
-            f"with_moments: no {type(family).__name__} has the moments {[np.asarray(m).tolist() for m in moments]}: "
-            "they must lie inside the range of E T(X)"
-        )
-
-
-def _descended(family: Any, back: Any, loss: Any, theta: jax.Array, step: jax.Array, decrease: float) -> jax.Array:
-    """θ − size · step with the largest size of 1, ½, ¼, … that stays in the domain and descends."""
-    before = float(loss(theta))
-    for halvings in range(60):
-        size = 0.5**halvings
-        trial = theta - size * step
-        if bool(family.in_domain(back(trial))) and float(loss(trial)) <= before - 1e-4 * size * decrease + 1e-15:
-            return trial
-    return theta
 
 
 def _valid(p: ExponentialFamily, q: ExponentialFamily, value: jax.Array) -> jax.Array:

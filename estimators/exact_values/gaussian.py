@@ -82,11 +82,6 @@ def renyi(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     return moments.renyi(moments_between(mean_p, cov_p, mean_q, cov_q), order)
 
 
-def log_moment(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
-    """log ∫ p^α q^{1−α} for any real α, which may be traced; +inf where it diverges."""
-    return _log_moment(*_relative(mean_p, cov_p, mean_q, cov_q), alpha)
-
-
 def alpha(mean_p, cov_p, mean_q, cov_q, alpha: Order) -> jax.Array:
     """(∫ p^α q^{1−α} − 1) / (α(α − 1)), α ∉ {0, 1}: of f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1))."""
     order = _order(alpha, lambda a: math.isfinite(a) and a not in (0.0, 1.0), "use kl for 1 and reverse_kl for 0")

@@ -7,7 +7,6 @@ of these for products.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,25 +80,3 @@ def of_product(parts: list[Moments]) -> Moments:
         return sum(getattr(part, name)(*arguments) for part in parts)
 
     return Moments(lambda: total("kl"), lambda: total("reverse_kl"), lambda order: total("log", order))
-
-
-def chernoff_information(m: Moments, *, steps: int = 60) -> tuple[jax.Array, jax.Array]:
-    """(max_α −log ∫ p^α q^{1−α}, the α in (0, 1) that attains it), each [*batch].
-
-    The exponent is concave in α, so the best error exponent of a test between P and Q is found by golden section; where
-    P = Q every α attains 0.
-
-    Source: Chernoff 1952; Nielsen 2013, An information-geometric characterization of Chernoff information.
-    """
-    golden = 0.5 * (math.sqrt(5.0) - 1.0)
-    start = jnp.zeros_like(jnp.asarray(m.log(0.5)))
-
-    def narrow(_, bracket):
-        low, high = bracket
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        better = m.log(left) < m.log(right)  # type: ignore[arg-type]
-        return jnp.where(better, low, left), jnp.where(better, right, high)
-
-    low, high = jax.lax.fori_loop(0, steps, narrow, (start, jnp.ones_like(start)))
-    order = 0.5 * (low + high)
-    return -m.log(order), order

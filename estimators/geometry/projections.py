@@ -24,6 +24,7 @@ from jax.scipy.special import logsumexp
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
+from estimators.distributions.exponential_family import ExponentialFamily
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import divergence
@@ -142,8 +143,7 @@ def _project_categorical(p, family, start, d: str | FDivergence, *, swap: bool) 
 def match_moments(moments: Any, log_partition: Callable[[Any], jax.Array], start: Any) -> Any:
     """θ with ∇F(θ) = m: the M-projection, under KL, of any distribution with E t(x) = m onto an exponential family.
 
-    By Newton's method on the convex F(θ) − ⟨θ, m⟩, in float64. For a member of a family, as of `geodesics`, it is
-    `member.from_natural(match_moments(m, member.log_partition, member.natural_parameters()))`.
+    By Newton's method on the convex F(θ) − ⟨θ, m⟩, in float64. `with_moments` does it for named distributions.
 
     Args:
         moments: m = E_P t(x), of the structure of θ.
@@ -166,6 +166,29 @@ def match_moments(moments: Any, log_partition: Callable[[Any], jax.Array], start
         return jax.tree.map(np.asarray, restore(jnp.asarray(_newton(objective, np.asarray(begin), np.asarray(target)))))
 
 
+def with_moments(member: ExponentialFamily, moments: Any) -> Any:
+    """The member of an exponential family that has E T(X) = m: the M-projection under KL of whatever has these moments.
+
+    Args:
+        member: one of the family, from which the search starts.
+        moments: m, a tuple with the parts of T, as `member.mean_parameters()` returns it.
+
+    Raises:
+        ValueError: no member has these moments.
+
+    >>> from estimators import distributions as dist
+    >>> round(float(with_moments(dist.Poisson(1.0), (3.0,)).rate), 6)
+    3.0
+    """
+
+    def log_partition(theta):
+        return jnp.where(member.in_domain(theta), member.log_partition(theta), jnp.inf)
+
+    with jax.enable_x64(True):
+        theta = match_moments(tuple(moments), log_partition, member.natural_parameters())
+        return member.from_natural(jax.tree.map(jnp.asarray, theta))
+
+
 def _newton(objective: Callable[[jax.Array], jax.Array], theta: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """argmin of a convex objective whose gradient is a distance of moments; steps are halved until it falls enough."""
     parts = jax.jit(lambda t: (objective(t), jax.grad(objective)(t), jax.hessian(objective)(t)))
@@ -175,7 +198,11 @@ def _newton(objective: Callable[[jax.Array], jax.Array], theta: np.ndarray, mome
             return theta
         step = -np.linalg.lstsq(curvature, slope, rcond=1e-12)[0]  # statistics may depend on one another
         size = 1.0
-        while not float(objective(jnp.asarray(theta + size * step))) <= value + 1e-4 * size * float(slope @ step):
+        rounding = 1e-15 * (1.0 + abs(float(value)))  # of the objective, below which no fall is seen
+        while (
+            not float(objective(jnp.asarray(theta + size * step)))
+            <= value + 1e-4 * size * float(slope @ step) + rounding
+        ):
             size *= 0.5
             if size < 1e-10:
                 break
