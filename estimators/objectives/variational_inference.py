@@ -25,7 +25,8 @@ k_i/Σk, Z cancels where f''(r) is a power of r (kl, reverse_kl, alpha, pearson,
 Rényi's D_α has the same gradient but for a positive factor, and no Z is needed. reverse_kl needs none at all, and its
 gradient is the only one without bias. Every other one has a bias of order 1/n, as has the value: `Estimate.bias`. A
 mode where q puts no samples is in no estimate: neither the value nor the effective sample size shows that it is
-missing. Fits from several starts show it, since each is then estimated on samples of all of them.
+missing. Fits from several starts show it, since each is then estimated on samples of all fits and starts. Let one start
+be wide: on samples of a narrow q alone, Ẑ has so heavy a tail that no standard error holds (`Estimate.heavy_tailed`).
 """
 
 import math
@@ -44,6 +45,7 @@ from jax.scipy.special import logsumexp
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import divergence
+from estimators.exact_values.monte_carlo import HEAVY
 from estimators.exact_values.quadrature import LogDensity
 from estimators.objectives.families import Family, Parameters
 
@@ -159,6 +161,12 @@ class Estimate(NamedTuple):
     bias: Float64  # the part of order 1/n of E[value] − D_f, which Ẑ brings in; 0 where log Z is known
     effective_sample_size: Float64  # (Σ w)²/Σ w² of the weights w = p̃/m on the points drawn
     log_normaliser: Float64  # log Ẑ, or the known one
+    heaviest: Float64  # share of Σ w that its largest term has
+
+    @property
+    def heavy_tailed(self) -> Float64:
+        """Whether so few samples carry Ẑ that value and standard error are likely too small: q narrower than p."""
+        return self.heaviest > HEAVY
 
 
 def estimate(
@@ -224,6 +232,7 @@ def _estimate(objective: Objective, theta, proposals, key, samples: int) -> Esti
         bias=jnp.where(finite, free * bias / r.size, 0.0),
         effective_sample_size=jnp.exp(2.0 * logsumexp(log_weight) - logsumexp(2.0 * log_weight)),
         log_normaliser=log_z,
+        heaviest=jnp.exp(jnp.max(log_weight) - logsumexp(log_weight)),
     )
 
 
@@ -252,13 +261,13 @@ def fit(
 
     The step size falls to 0 along a cosine, so that the last steps average the noise of the gradient away. Gradients
     are relative to mean k (`gradient`); one that is not finite is left out. The best start of a seed is that with the
-    least divergence on samples of the fits from all of them, whose Ẑ they share.
+    least divergence on samples of all its fits and of the starts, whose Ẑ they share.
 
     Args:
-        starts: initial parameters, all with the same shapes.
+        starts: initial parameters, all with the same shapes; one of them as wide as the target.
         samples: of q_θ, a step.
         learning_rate: of Adam at first, in units of the parameters.
-        check: samples of each fit for the final divergences.
+        check: samples of each fit and each start for the final divergences.
 
     Raises:
         ValueError: no start, or counts that are not positive.
@@ -292,18 +301,19 @@ def fit(
     of_fit, of_check = (jax.vmap(partial(jax.random.fold_in, k))(jnp.arange(seeds)) for k in jax.random.split(key))
     over_starts = jax.vmap(lambda theta, i, own: descend(theta, jax.random.fold_in(own, i)), (0, 0, None))
     fitted = jax.jit(jax.vmap(over_starts, (None, None, 0)))(stacked, jnp.arange(len(starts)), of_fit)
-    return _best(objective, fitted, of_check, check)
+    return _best(objective, fitted, stacked, of_check, check)
 
 
-def _best(objective: Objective, fitted: Parameters, keys: jax.Array, samples: int) -> Fit:
+def _best(objective: Objective, fitted: Parameters, starts: Parameters, keys: jax.Array, samples: int) -> Fit:
     """The fits [seeds, starts, ...] with their divergences, and the best of each seed."""
 
-    def of_seed(several, key):
-        return jax.vmap(lambda one: _estimate(objective, one, several, key, samples))(several)
+    def of_seed(several, first, key):
+        proposals = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), several, first)
+        return jax.vmap(lambda one: _estimate(objective, one, proposals, key, samples))(several)
 
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), fitted)
-        found = jax.tree.map(np.asarray, jax.jit(jax.vmap(of_seed))(wide, keys))
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (fitted, starts))
+        found = jax.tree.map(np.asarray, jax.jit(jax.vmap(of_seed, (0, None, 0)))(*wide, keys))
     start = np.argmin(np.nan_to_num(found.value, nan=np.inf), axis=1)
     best = (np.arange(len(start)), start)
     parameters, chosen = (jax.tree.map(lambda leaf: leaf[best], tree) for tree in (fitted, found))
