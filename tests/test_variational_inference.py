@@ -94,13 +94,14 @@ def test_reverse_kl_needs_no_z_at_all():
 
 
 @pytest.mark.parametrize(
-    ("d", "form"), [*(("reverse_kl", form) for form in FORMS), (MINE, FORMS[0]), ("geometric_js", FORMS[0])], ids=str
+    ("d", "form"), [("reverse_kl", FORMS[0]), ("reverse_kl", FORMS[1]), (MINE, FORMS[0]), (MINE, FORMS[2])], ids=str
 )
 def test_at_the_target_itself_no_gradient_has_a_variance(d, form):
     at_optimum = problem(d, lambda x: GAUSSIAN.log_prob(WIDE, x) + LOG_Z, estimator=form)
     assert np.abs(repeats(at_optimum, 20, 32)).max() < 5e-6
 
 
+@pytest.mark.slow
 def test_near_the_target_the_doubly_reparameterised_one_has_the_least():
     """In ten dimensions, where q is a little off and too wide: less than half the deviation of the other two."""
     theta = GaussianParameters.of(np.full(10, 0.2), 1.2 * np.eye(10))
@@ -111,7 +112,7 @@ def test_near_the_target_the_doubly_reparameterised_one_has_the_least():
     assert best < 0.5 * min(others)
 
 
-@pytest.mark.parametrize(("d", "power"), [("kl", 1.0), ("neyman", -1.0)])
+@pytest.mark.parametrize(("d", "power"), [("kl", 1.0), pytest.param("neyman", -1.0, marks=pytest.mark.slow)])
 def test_a_relative_gradient_is_that_of_renyi_and_free_of_z(d, power):
     """∇ log E_q[w^α]/(α(α − 1)) = −Σ ω_i ∂_x log w · ∂T/∂θ, ω = softmax(α log w): the limit at α = 1."""
     first, other = (repeats(problem(d, log_normaliser=z), 3, 16, relative=True) for z in (LOG_Z, LOG_Z + 2.0))
@@ -134,33 +135,30 @@ def test_a_relative_gradient_is_that_of_renyi_and_free_of_z(d, power):
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("d", "swap"), [("kl", False), ("kl", True), ("total_variation", False)])
-def test_the_value_is_that_of_quadrature(d, swap):
-    found = estimate(problem(d, swap=swap), WIDE, jax.random.key(2), 2**15)
-    pair = [TARGET.log_prob, lambda x: GAUSSIAN.log_prob(WIDE, x[:, None])]
-    exact = exact_divergence(*(pair[::-1] if swap else pair), d, tol=1e-7)
+def test_the_value_is_that_of_quadrature():
+    found = estimate(problem("js"), WIDE, jax.random.key(2), 2**15)
+    exact = exact_divergence(TARGET.log_prob, lambda x: GAUSSIAN.log_prob(WIDE, x[:, None]), "js", tol=1e-8)
     assert abs(float(found.value) - exact) < 4.0 * float(found.standard_error)
     assert float(found.standard_error) < 0.05 * exact
     assert float(found.log_normaliser) == pytest.approx(LOG_Z, abs=0.05)
 
 
+def test_swap_is_the_divergence_in_the_other_order():
+    u = jnp.asarray([0.1, 0.7, 1.0, 3.0])
+    np.testing.assert_allclose(problem("kl", swap=True).d.f(u), divergence("reverse_kl").f(u), rtol=1e-6, atol=1e-7)
+
+
 def test_its_error_and_its_bias_are_those_of_repeats(x64):
     narrow = GaussianParameters.of([-1.0], [[1.5]])
-    keys, several = jax.random.split(jax.random.key(3), 4000), jax.tree.map(lambda leaf: leaf[None], narrow)
+    keys, several = jax.random.split(jax.random.key(3), 2000), jax.tree.map(lambda leaf: leaf[None], narrow)
     objective = problem("kl")
-    found = jax.jit(jax.vmap(lambda key: _estimate(objective, narrow, several, key, 256)))(keys)
+    found = jax.jit(jax.vmap(lambda key: _estimate(objective, narrow, several, key, 128)))(keys)
     exact = exact_divergence(TARGET.log_prob, lambda x: GAUSSIAN.log_prob(narrow, x[:, None]), "kl", tol=1e-9)
     value, bias = np.asarray(found.value), float(jnp.mean(found.bias))
     error = value.std() / math.sqrt(len(keys))
     assert abs(bias) > 4.0 * error  # there is one to see
     assert value.mean() - exact == pytest.approx(bias, abs=4.0 * error)
     assert float(jnp.sqrt(jnp.mean(found.standard_error**2))) == pytest.approx(value.std(), rel=0.1)
-
-
-def test_the_effective_sample_size_is_all_samples_at_the_target_itself():
-    found = estimate(problem("kl", lambda x: GAUSSIAN.log_prob(WIDE, x) - 7.0), WIDE, jax.random.key(0), 100)
-    assert float(found.effective_sample_size) == pytest.approx(100.0)
-    assert float(found.value) == pytest.approx(0.0, abs=1e-12) and float(found.log_normaliser) == pytest.approx(-7.0)
 
 
 def test_samples_outside_the_support_of_p_make_reverse_kl_infinite():
@@ -179,6 +177,7 @@ def test_a_mode_that_is_never_visited_is_seen_through_the_fits_of_others():
     together = estimate(objective, left, jax.random.key(0), 1000, proposals=both)
     assert float(alone.value) == pytest.approx(0.0, abs=1e-9)
     assert float(alone.effective_sample_size) == pytest.approx(1000.0)
+    assert float(alone.log_normaliser) == pytest.approx(-math.log(2.0))
     assert float(together.value) == pytest.approx(math.log(2.0), abs=1e-9)
     narrow = estimate(objective, GaussianParameters.of([-9.0], [[0.04]]), jax.random.key(0), 1000)
     assert narrow.heavy_tailed and not alone.heavy_tailed and not together.heavy_tailed

@@ -7,6 +7,7 @@ spent as tokens (`token_budget`). Everything here is for jit and vmap; shapes ar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import entr
 from jax.typing import ArrayLike
 
@@ -80,12 +81,13 @@ def check_map(name: str, relevance: ArrayLike) -> jax.Array:
     weights = jnp.asarray(relevance, jnp.result_type(relevance, float))
     if weights.ndim < 2:
         raise ValueError(f"{name} has shape {weights.shape}: a map is [B, H, W] or [H, W]")
-    if not isinstance(weights, jax.core.Tracer):
-        sums = jnp.sum(weights, axis=(-2, -1))
-        if not bool(jnp.all(weights >= 0.0) & jnp.all(jnp.abs(sums - 1.0) < 1e-4)):
+    if not isinstance(relevance, jax.core.Tracer):
+        values = np.asarray(relevance)  # in NumPy, since a constant of a compiled function can still be checked
+        sums = values.sum(axis=(-2, -1))
+        if not ((values >= 0.0).all() and (np.abs(sums - 1.0) < 1e-4).all()):
             raise ValueError(
-                f"{name}: smallest weight {float(weights.min()):g}, sums {sums.ravel()[:4].tolist()}; a map is "
-                "non-negative with sum 1 over the patches of an image. Normalise it, or use as_map on scores"
+                f"{name}: smallest weight {values.min():g}, sums {sums.ravel()[:4].tolist()}; a map is non-negative "
+                "with sum 1 over the patches of an image. Normalise it, or use as_map on scores"
             )
     return weights
 

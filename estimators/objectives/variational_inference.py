@@ -160,7 +160,7 @@ class Estimate(NamedTuple):
     standard_error: Float64
     bias: Float64  # the part of order 1/n of E[value] − D_f, which Ẑ brings in; 0 where log Z is known
     effective_sample_size: Float64  # (Σ w)²/Σ w² of the weights w = p̃/m on the points drawn
-    log_normaliser: Float64  # log Ẑ, or the known one
+    log_normaliser: Float64  # log Ẑ, or the known one; less the value of reverse_kl it is the ELBO, where Ẑ cancels
     heaviest: Float64  # share of Σ w that its largest term has
 
     @property

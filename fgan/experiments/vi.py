@@ -58,7 +58,7 @@ EXCESS = 1e-3
 def measure(target: Mixture, name: str, *, seeds: int = SEEDS, steps: int = STEPS, samples: int = SAMPLES):
     """The row of one divergence: every seed measured by quadrature beside its own estimate."""
     objective = Objective(log_target=lambda x: target.log_prob(x) + SHIFT, family=GAUSSIAN, divergence=name)
-    starts = [GaussianParameters.of(mean, sigma**2 * np.eye(2)) for mean, sigma in STARTS]
+    starts = [GaussianParameters.of(np.array(mean), sigma**2 * np.eye(2)) for mean, sigma in STARTS]
     found = fit(objective, starts, jax.random.key(0), seeds=seeds, steps=steps, samples=samples, check=CHECK)
     optimum = best_gaussian_plane(target, name)
     measured = []
