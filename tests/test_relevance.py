@@ -22,6 +22,7 @@ from estimators.objectives.relevance import (
     patchwise_kl,
     query_match,
     salience,
+    sharpened,
     weighted_kl,
 )
 from estimators.objectives.token_budget import allocate, water_filled
@@ -112,6 +113,11 @@ def test_a_map_of_weight_zero_has_no_say():
     maps = jnp.asarray([[[0.5, 0.5]], [[0.0, 1.0]]])
     np.testing.assert_allclose(balanced(maps, jnp.asarray([1.0, 0.0])), [[0.5, 0.5]])
     np.testing.assert_allclose(balanced(maps, jnp.asarray([0.5, 0.5])), [[0.0, 1.0]])  # one map rules the first out
+
+
+def test_sharpening_is_a_change_of_temperature():
+    scores = jnp.asarray(random(0, (2, 3, 4)))
+    np.testing.assert_allclose(sharpened(as_map(scores, 2.0), 4.0), as_map(scores, 0.5), rtol=1e-5)
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -241,7 +247,9 @@ UNIFORM = jnp.full((1, 2, 2), 0.25)
         (partial(weighted_kl, jnp.ones((2, 2, 2)), UNIFORM), "must be equal"),
         (partial(as_map, jnp.ones((2, 2)), 0.0), "temperature = 0.0"),
         (partial(balanced, UNIFORM, jnp.ones(2)), r"weights of shape \(2,\)"),
-        (partial(balanced, UNIFORM, jnp.ones(1), "harmonic"), "choose arithmetic or geometric"),
+        (partial(balanced, UNIFORM[None], [1.0], "harmonic"), "choose arithmetic or geometric"),
+        (partial(balanced, UNIFORM[None], [2.0]), "sum to 1"),
+        (partial(sharpened, UNIFORM, -1.0), "power = -1.0"),
         (partial(patches, jnp.ones((1, 4, 4, 3)), 5), "size = 5"),
         (partial(salience, jnp.ones((1, 4, 4, 3)), 0), "radius = 0"),
         (partial(query_match, jnp.ones((1, 4, 4, 3)), jnp.ones(2)), r"query \(2,\)"),

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL")
 
-from estimators.objectives.relevance import balanced
 from fgan.experiments import relevance
 
 
@@ -23,10 +22,10 @@ def test_the_ideal_map_is_the_share_of_each_patch_inside_the_outline():
 def test_the_best_weights_are_where_no_other_is_better():
     rng = np.random.default_rng(0)
     maps = jnp.asarray(rng.dirichlet(np.ones(12), 3).reshape(3, 3, 4), jnp.float32)
-    target = np.asarray(balanced(maps, jnp.asarray([1.5, 0.0, 0.7])))
+    target = np.asarray(relevance.weighted(maps, jnp.asarray([1.5, 0.0, 0.7])))
     found = relevance.best_weights(maps, target)
     np.testing.assert_allclose(found, [1.5, 0.0, 0.7], atol=0.02)
-    assert relevance.kl(target, balanced(maps, jnp.asarray(found, jnp.float32))) < 1e-4
+    assert relevance.kl(target, relevance.weighted(maps, found)) < 1e-4
 
 
 @pytest.mark.slow

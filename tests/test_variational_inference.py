@@ -238,6 +238,7 @@ def test_the_gaussian_family_is_that_of_scipy(dtype):
         (lambda: problem("kl", estimator="sticky"), "estimator = 'sticky': choose from auto"),
         (lambda: problem("no such"), "unknown divergence"),
         (lambda: gradient(problem("kl"), WIDE, jax.random.key(0), 1), "samples = 1"),
+        (lambda: estimate(problem("kl"), WIDE, jax.random.key(0), 9, proposals=WIDE), "one axis in front"),
         (lambda: fit(problem("kl"), [], jax.random.key(0)), "0 starts"),
         (lambda: fit(problem("kl"), [WIDE], jax.random.key(0), learning_rate=0.0), "a positive rate"),
         (partial(GaussianParameters.of, [0.0, 1.0], [[1.0, 2.0], [2.0, 1.0]]), "positive definite"),

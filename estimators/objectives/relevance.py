@@ -114,26 +114,44 @@ def standardised(scores: jax.Array) -> jax.Array:
     return jnp.where(flat, 0.0, off / jnp.sqrt(jnp.where(flat, 1.0, variance)))
 
 
-def balanced(maps: jax.Array, weights: jax.Array, kind: str = "geometric") -> jax.Array:
-    """The barycentre of maps [k, ..., H, W] with weights [k]: arithmetic Σ w p_k, or geometric ∝ Π p_k^{w}.
+def balanced(maps: ArrayLike, weights: ArrayLike, kind: str = "geometric") -> jax.Array:
+    """The barycentre of maps [k, ..., H, W] with weights [k] of sum 1: arithmetic Σ w p_k, or geometric ∝ Π p_k^{w_k}.
 
     The arithmetic one minimises Σ w KL(p_k‖b): a patch counts that any map finds relevant. The geometric one minimises
     Σ w KL(b‖p_k): a patch counts that no map rules out.
 
+    Raises:
+        ValueError: no maps, weights that are negative or of another sum (values: outside jit), or another kind.
+
     >>> maps = jnp.array([[[0.5, 0.5]], [[0.1, 0.9]]])
-    >>> print(balanced(maps, jnp.array([0.5, 0.5])).round(2), balanced(maps, jnp.array([0.5, 0.5]), "arithmetic"))
+    >>> print(balanced(maps, [0.5, 0.5]).round(2), balanced(maps, [0.5, 0.5], "arithmetic"))
     [[0.25 0.75]] [[0.3 0.7]]
     """
-    maps, shares = check_map("maps", maps), jnp.asarray(weights, maps.dtype)
-    if maps.shape[:1] != shares.shape or maps.ndim < 3:
-        raise ValueError(f"maps of shape {maps.shape}, weights of shape {shares.shape}: give [k, ..., H, W] and [k]")
+    members, shares = check_map("maps", maps), jnp.asarray(weights, float)
+    if members.shape[:1] != shares.shape or members.ndim < 3:
+        raise ValueError(f"maps of shape {members.shape}, weights of shape {shares.shape}: give [k, ..., H, W] and [k]")
+    if not isinstance(weights, jax.core.Tracer):
+        given = np.asarray(weights)
+        if (given < 0.0).any() or abs(given.sum() - 1.0) > 1e-4:
+            raise ValueError(f"weights = {given.tolist()}: they must not be negative, and sum to 1; see also sharpened")
+    powers = shares.astype(members.dtype).reshape(-1, *(1,) * (members.ndim - 1))
     if kind == "arithmetic":
-        return jnp.tensordot(shares, maps, 1)
+        return jnp.sum(powers * members, axis=0)
     if kind == "geometric":
-        powers = shares.reshape(-1, *(1,) * (maps.ndim - 1))
-        logs = jnp.where(powers > 0.0, powers * jnp.log(maps), 0.0)  # a map of weight 0 rules nothing out
+        logs = jnp.where(powers > 0.0, powers * jnp.log(members), 0.0)  # a map of weight 0 rules nothing out
         return jax.nn.softmax(jnp.sum(logs, axis=0), axis=(-2, -1))
     raise ValueError(f"kind = {kind!r}: choose arithmetic or geometric")
+
+
+def sharpened(relevance: ArrayLike, power: ArrayLike) -> jax.Array:
+    """The map ∝ relevance^power, power > 0: above 1 it concentrates, below it spreads (an inverse temperature).
+
+    >>> print(sharpened(jnp.array([[0.25, 0.75]]), 2.0).round(3))
+    [[0.1 0.9]]
+    """
+    if not isinstance(power, jax.core.Tracer) and not np.all(np.asarray(power) > 0.0):
+        raise ValueError(f"power = {power}: it must be positive")
+    return jax.nn.softmax(jnp.asarray(power) * jnp.log(check_map("relevance", relevance)), axis=(-2, -1))
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from estimators.objectives.relevance import (
     patchwise_kl,
     query_match,
     salience,
+    sharpened,
     weighted_kl,
 )
 from estimators.objectives.token_budget import allocate
@@ -113,20 +114,27 @@ def maps(picture: np.ndarray, point: tuple[int, int]) -> jax.Array:
     return jnp.stack([as_map(score) for score in scores])
 
 
-def best_weights(of_scores: jax.Array, target: np.ndarray) -> np.ndarray:
-    """argmin_w KL(target‖Π p_k^{w_k}, normalised) over w ≥ 0: shares of the maps times an inverse temperature, [3]."""
+def weighted(of_scores: jax.Array, weights: jax.Array) -> jax.Array:
+    """The geometric barycentre with shares weights/Σ weights, at inverse temperature Σ weights: ∝ Π p_k^{w_k}."""
+    total = jnp.sum(weights)
+    return sharpened(balanced(of_scores, weights / total), total)
+
+
+def best_weights(of_scores: jax.Array, target: np.ndarray) -> jax.Array:
+    """argmin_w KL(target‖`weighted`) over w > 0: [3]."""
 
     @jax.jit
     @jax.value_and_grad
     def loss(logs):
-        return rel_entr(target, balanced(of_scores, jnp.exp(logs))).sum()
+        return rel_entr(target, weighted(of_scores, jnp.exp(logs))).sum()
 
     def evaluate(logs):
         value, gradient = loss(jnp.asarray(logs, jnp.float32))
         return float(value), np.asarray(gradient, np.float64)
 
     bounds = [(-9.0, 4.0)] * len(of_scores)  # e^{−9} is no weight; the loss is convex in w
-    return np.exp(minimize(evaluate, np.zeros(len(of_scores)), jac=True, method="L-BFGS-B", bounds=bounds).x)
+    found = minimize(evaluate, np.zeros(len(of_scores)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return jnp.exp(jnp.asarray(found, jnp.float32))
 
 
 def kl(target: Any, other: Any) -> float:
@@ -157,23 +165,21 @@ def budgets(relevance: jax.Array, target: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(
-    name: str, weights: np.ndarray, own: np.ndarray, of_scores: jax.Array, target: np.ndarray
-) -> dict[str, Any]:
+def measure(name: str, weights: jax.Array, own: jax.Array, of_scores: jax.Array, target: np.ndarray) -> dict[str, Any]:
     """The facts of an image, its map balanced with `weights`, found on the other one."""
     even = jnp.full(target.shape, 1.0 / target.size)
     third = jnp.full(len(SCORES), 1.0 / len(SCORES))
-    after = balanced(of_scores, jnp.asarray(weights, jnp.float32))
+    after = weighted(of_scores, weights)
     shown = {"uniform (before)": even} | dict(zip(SCORES, of_scores))
     shown |= {"arithmetic": balanced(of_scores, third, "arithmetic"), "geometric": balanced(of_scores, third)}
-    shown |= {"weighted (after)": after, "own weights": balanced(of_scores, jnp.asarray(own, jnp.float32))}
+    shown |= {"weighted (after)": after, "own weights": weighted(of_scores, own)}
     cut = patches(jnp.asarray(image(SCENES[name]))[None], SIZE)
     whole = cut.reshape(-1, 3)
     variances = (
         cut.var(axis=-2) + 1e-4
     )  # an even patch has the variance of a camera's noise, one grey level in a hundred
     divergences = patchwise_kl(cut.mean(axis=-2), jnp.log(variances), whole.mean(axis=0), jnp.log(whole.var(axis=0)))
-    energy = -jnp.tensordot(jnp.asarray(weights, jnp.float32), jnp.log(of_scores), 1)  # its Gibbs map is `after`
+    energy = -jnp.tensordot(weights, jnp.log(of_scores), 1)  # its Gibbs map is `after`
     return {
         "image": name,
         "kl": {key: kl(target, value) for key, value in shown.items()},
