@@ -218,16 +218,16 @@ def test_a_family_that_holds_the_target_finds_it_exactly():
 
 
 # --- the Gaussian family, and bad input ------------------------------------------------------------------------------
-def test_the_gaussian_family_is_that_of_scipy(dtype):
+def test_the_gaussian_family_is_that_of_scipy(x64):
     from scipy.stats import multivariate_normal
 
     covariance = np.array([[2.0, 0.3, -0.5], [0.3, 1.0, 0.2], [-0.5, 0.2, 0.7]])
     theta = GaussianParameters.of([0.1, -1.0, 2.0], covariance)
     x = GAUSSIAN.sample(theta, jax.random.key(0), 5)
-    assert x.dtype == dtype and x.shape == (5, 3)
+    assert x.dtype == "float64" and x.shape == (5, 3)
     expected = multivariate_normal([0.1, -1.0, 2.0], covariance).logpdf(np.asarray(x, np.float64))
-    np.testing.assert_allclose(GAUSSIAN.log_prob(theta, x), expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
-    np.testing.assert_allclose(theta.covariance(), covariance, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-7)
+    np.testing.assert_allclose(GAUSSIAN.log_prob(theta, x), expected, rtol=1e-12)
+    np.testing.assert_allclose(theta.covariance(), covariance, rtol=1e-12, atol=1e-12)
     many = np.asarray(GAUSSIAN.sample(theta, jax.random.key(1), 20_000), np.float64)
     np.testing.assert_allclose(np.cov(many.T), covariance, atol=0.08)
 

@@ -146,8 +146,8 @@ def balanced(maps: ArrayLike, weights: ArrayLike, kind: str = "geometric") -> ja
 def sharpened(relevance: ArrayLike, power: ArrayLike) -> jax.Array:
     """The map ∝ relevance^power, power > 0: above 1 it concentrates, below it spreads (an inverse temperature).
 
-    >>> print(sharpened(jnp.array([[0.25, 0.75]]), 2.0).round(3))
-    [[0.1 0.9]]
+    >>> print(sharpened(jnp.array([[0.2, 0.8]]), 0.5).round(4))
+    [[0.3333 0.6667]]
     """
     if not isinstance(power, jax.core.Tracer) and not np.all(np.asarray(power) > 0.0):
         raise ValueError(f"power = {power}: it must be positive")
