@@ -58,3 +58,20 @@ def film(path: Path, *, columns: int = 6) -> Path:
             line[0].set_ylabel(name(row).replace(", ", "\n"), fontsize=9, weight="bold")
         figure.suptitle(f"{result['task']}: generators while they train", fontsize=11)
         return save(figure, path.with_name(f"{path.stem}-film.png"))
+
+
+def contours(axis, target: Mixture, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Fill the contours of a density in the plane, in greys, on the rectangle x × y."""
+    lines = np.linspace(*x, 121), np.linspace(*y, 121)
+    points = np.stack(np.meshgrid(*lines), axis=-1).reshape(-1, 2)
+    density = np.exp(np.asarray(target.log_prob(points))).reshape(121, 121)
+    levels = np.linspace(0.02, 1.0, 8) * density.max()
+    axis.contourf(*lines, density, levels=levels, cmap="Greys", vmax=1.8 * density.max())
+    axis.set(xlim=x, ylim=y, xticks=[], yticks=[], aspect="equal")
+
+
+def ellipses(mu, covariance) -> np.ndarray:
+    """[2, n] points one and two standard deviations from the mean of a Gaussian in the plane, NaN between the two."""
+    angle = np.append(np.linspace(0.0, 2.0 * np.pi, 200), np.nan)
+    circles = np.kron([1.0, 2.0], [np.cos(angle), np.sin(angle)])
+    return np.array(mu)[:, None] + np.linalg.cholesky(covariance) @ circles

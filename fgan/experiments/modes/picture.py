@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from estimators.distributions.examples import MIXTURES, RIDGE
 from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, legend_below, save
+from fgan.experiments import plots
 
 
 def draw(path: Path) -> Path:
@@ -80,30 +81,19 @@ def _two_modes(figure, fits) -> None:
 
 def _plane(figure, fits) -> None:
     """One map a divergence, widest optimum first: target, learned Gaussian, exact optimum, both at 1σ and 2σ."""
-    x = np.linspace(-3.6, 3.6, 121)
-    points = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
-    density = np.exp(np.asarray(RIDGE.log_prob(points))).reshape(x.size, x.size)
+    ends = (-3.6, 3.6)
     figure.suptitle("A Gaussian of any covariance: covering turns it across the ridge, seeking along it", fontsize=12)
     fits = sorted(fits, key=lambda r: -np.linalg.det(r["optimum"]["covariance"]))
     axes = figure.subplots(1, len(fits), sharex=True, sharey=True, squeeze=False)[0]
-    levels = np.linspace(0.02, 1.0, 8) * density.max()
     for axis, r in zip(axes, fits, strict=True):
-        axis.contourf(x, x, density, levels=levels, cmap="Greys", vmax=1.8 * density.max())
+        plots.contours(axis, RIDGE, ends, ends)
         best, caption = r["optimum"], "diverged"
         if r["excess"] is not None:
-            learned = _ellipses(r["mu"], r["covariance"])
+            learned = plots.ellipses(r["mu"], r["covariance"])
             axis.plot(*learned, color=PALETTE[1], lw=2.6, label="learned by the f-GAN, 1σ and 2σ")
             caption = f"exact {r['exact']:.4f}, excess {r['excess']:.0e}"
-        axis.plot(*_ellipses(best["mu"], best["covariance"]), **EXACT, label="exact optimum")
+        axis.plot(*plots.ellipses(best["mu"], best["covariance"]), **EXACT, label="exact optimum")
         axis.plot(*r["start"]["mu"], "^", ms=5, color="black", label="start")
-        axis.set(xlim=(x[0], x[-1]), ylim=(x[0], x[-1]), xticks=[], yticks=[], aspect="equal")
         axis.set_title(r["divergence"].replace("_", " "), fontsize=10, weight="bold")
         axis.set_xlabel(f"{caption}\noptimum {best['value']:.4f} nats", fontsize=8)
     legend_below(figure, axes[0])
-
-
-def _ellipses(mu, covariance) -> np.ndarray:
-    """[2, n] points one and two standard deviations from the mean of a Gaussian in the plane, NaN between the two."""
-    angle = np.append(np.linspace(0.0, 2.0 * np.pi, 200), np.nan)
-    circles = np.kron([1.0, 2.0], [np.cos(angle), np.sin(angle)])
-    return np.array(mu)[:, None] + np.linalg.cholesky(covariance) @ circles
