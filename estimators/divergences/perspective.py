@@ -54,7 +54,7 @@ def integrand(d: FDivergence) -> Callable[..., jax.Array]:
     """(log p, log q, ℓ = log p − log q) → q f̃(p/q) ≥ 0, elementwise, with gradients free of NaN.
 
     It is exp of `log_perspective`, and right to second derivatives at p = q, where that has none. A caller that knows
-    log p/q better than the difference of two rounded logarithms passes it. Gradients are those at the side of zero
+    log p/q better than the difference of two rounded logarithms passes it. NaN gives NaN. Gradients are those at the side of zero
     mass: a mass that is 0 stays 0, and an infinite value has gradient 0, so other entries of a sum keep theirs.
     """
     log_integrand = log_perspective(d)
@@ -73,7 +73,8 @@ def integrand(d: FDivergence) -> Callable[..., jax.Array]:
         far = jnp.where(fits, jnp.exp(jnp.where(fits, log_far, 0.0)), jnp.inf)
         found = jnp.where(both, jnp.where(inner == ratio, near, far), 0.0)
         found = jnp.where(has_p & ~has_q, _mass(log_p, has_p & ~has_q, f.at_infinity), found)
-        return jnp.where(has_q & ~has_p, _mass(log_q, has_q & ~has_p, f.at_zero), found)
+        found = jnp.where(has_q & ~has_p, _mass(log_q, has_q & ~has_p, f.at_zero), found)
+        return jnp.where(jnp.isnan(log_p) | jnp.isnan(log_q), jnp.nan, found)
 
     return value
 
