@@ -15,7 +15,8 @@ from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values import discrete
 
 MINE = from_generator("mine", lambda u: (u - 1.0) ** 2 * (u + 1.0) / u)
-KINDS = ["kl", "js", "gan", "tv", "pearson", "neyman", "geometric_js", "hockey_stick(2)", "alpha(-1)", MINE]
+KINDS = ["kl", "gan", "hockey_stick(2)", "geometric_js", "pearson", MINE]
+"""One of each kind: unbounded and bounded, f(1) ≠ 0, a kink away from 1, no stated conjugate, a user's own."""
 RNG = np.random.default_rng(0)
 P, Q = (RNG.dirichlet(np.ones(6), size=(4, 3)) for _ in range(2))
 A, B = (RNG.normal(size=(4, 3, 6)) for _ in range(2))
@@ -41,8 +42,14 @@ def sparse(p, zeros):
     return p / p.sum(-1, keepdims=True)
 
 
-def test_every_divergence_is_its_definition(x64):
-    for d in [*DIVERGENCES.values(), *map(divergence, ("alpha(3)", "hockey_stick(1)")), MINE]:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_every_divergence_of_the_table_is_its_definition(name, x64):
+    np.testing.assert_allclose(discrete.divergence(P, Q, name), defined(P, Q, divergence(name)), rtol=1e-9, atol=1e-13)
+
+
+def test_it_is_its_definition(x64):
+    for d in map(divergence, (*KINDS, "tv", "alpha(3)")):
         np.testing.assert_allclose(
             discrete.divergence(P, Q, d), defined(P, Q, d), rtol=1e-9, atol=1e-13, err_msg=d.name
         )
@@ -62,7 +69,7 @@ def test_supports_that_differ(name, x64):
         )
 
 
-@pytest.mark.parametrize("order", [0.3, 0.5, 2.0, 5.0])
+@pytest.mark.parametrize("order", [0.5, 2.0])
 def test_renyi(order, x64):
     name = f"renyi({order})"
     exact = np.log((P**order * Q ** (1.0 - order)).sum(-1)) / (order - 1.0)
@@ -116,7 +123,7 @@ def test_cross_entropy_is_entropy_plus_kl(dtype):
     assert discrete.cross_entropy([1.0, 0.0], [1.0, 0.0]) == 0.0
 
 
-@pytest.mark.parametrize("name", ["kl", "js", "pearson", "renyi(2)"])
+@pytest.mark.parametrize("name", ["kl", "renyi(2)"])
 def test_logits_axes_and_batches(name, x64):
     exact = discrete.divergence(softmax(A), softmax(B), name)
     np.testing.assert_allclose(discrete.divergence(A + 300.0, B - 300.0, name, logits=True), exact, rtol=1e-10)
@@ -132,7 +139,7 @@ def test_logits_axes_and_batches(name, x64):
 
 def test_masks_leave_outcomes_out(x64):
     keep = np.array([True, True, False, True, False, True])
-    for name in ("kl", "tv", "renyi(0.5)"):
+    for name in ("kl", "renyi(2)"):
         found = discrete.divergence(A, B, name, logits=True, where=keep)
         np.testing.assert_allclose(
             found, discrete.divergence(A[..., keep], B[..., keep], name, logits=True), rtol=1e-10
@@ -148,7 +155,7 @@ def test_weights_are_the_measure_of_an_outcome(x64):
     counts = np.array([1, 3, 0, 2, 1, 1])
     many = np.repeat(np.arange(6), counts)
     p, q = (x / (x * counts).sum(-1, keepdims=True) for x in (P, Q))
-    for name in ("kl", "js", "neyman", "renyi(2)"):
+    for name in ("kl", "renyi(2)"):
         found = discrete.divergence(p, q, name, weights=counts)
         np.testing.assert_allclose(found, discrete.divergence(p[..., many], q[..., many], name), rtol=1e-10)
         found = discrete.divergence(A, B, name, logits=True, weights=counts)
@@ -171,7 +178,7 @@ def test_smoothing_only_when_asked(x64):
 
 
 @pytest.mark.parametrize("logits", [False, True])
-@pytest.mark.parametrize("name", ["kl", "js", "geometric_js", "pearson", "renyi(2)", MINE])
+@pytest.mark.parametrize("name", ["kl", "js", "renyi(2)", MINE])
 def test_float32_resolves_close_distributions(name, logits):
     """Of the same float32 numbers, D_f far below the epsilon of float32 agrees with float64."""
     shift = 3e-5 * RNG.normal(size=A.shape)
@@ -187,7 +194,7 @@ def test_float32_resolves_close_distributions(name, logits):
             np.testing.assert_allclose(found, discrete.divergence(p, q, name, logits=True), rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "pearson", "tv", "renyi(0.5)"])
+@pytest.mark.parametrize("name", ["kl", "js", "pearson", "renyi(0.5)"])
 def test_far_apart_in_float32(name):
     a, b = 30.0 * RNG.normal(size=(2, 8, 5)).astype(np.float32)
     found = discrete.divergence(a, b, name, logits=True)
@@ -203,27 +210,29 @@ def test_gradients(x64):
     value, slope = jax.value_and_grad(lambda a: discrete.divergence(a, b, logits=True))(a)
     np.testing.assert_allclose(slope, p * (jnp.log(p / q) - value), rtol=1e-10)
     np.testing.assert_allclose(jax.grad(lambda b: discrete.divergence(a, b, logits=True))(b), q - p, rtol=1e-10)
-    for name in ("kl", "js", "pearson", "renyi(2)"):
-        curvature = {"kl": 1.0, "js": 0.25, "pearson": 2.0, "renyi(2)": 2.0}[name]
+    for name, curvature in (("js", 0.25), ("renyi(2)", 2.0)):
         hessian = jax.hessian(lambda a, name=name: discrete.divergence(a, b, name, logits=True))(b)
         np.testing.assert_allclose(hessian, curvature * (jnp.diag(q) - jnp.outer(q, q)), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize(
+    ("logits", "dtype"), [(False, "float32"), (True, "float32"), (True, "float64")], indirect=["dtype"]
+)
 def test_gradients_have_no_nan_at_zeros(logits, dtype):
-    """Rows: equal, zeros in p, in q, in both, disjoint, one masked. The rows that are finite keep their gradients."""
+    """Rows: equal, zeros in p, in q, in both, disjoint. The rows that are finite keep their gradients."""
     p = np.array([[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0]], dtype)
     q = np.array([[0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 1, 0]], dtype)
     if logits:
         with np.errstate(divide="ignore"):
             p, q = np.log(p), np.log(q)
-    for name in [*DIVERGENCES, "renyi(0.5)", "renyi(2)"]:
+    names = ("kl", "js", "renyi(2)")
 
-        def total(p, q, name=name):
-            return jnp.sum(discrete.divergence(p, q, name, logits=logits, where=jnp.arange(4) < 3))
+    def total(p, q):
+        return sum(jnp.sum(discrete.divergence(p, q, name, logits=logits)) for name in names)
 
-        for slope in jax.grad(total, argnums=(0, 1))(p, q):
-            assert np.all(np.isfinite(slope)), (name, slope)
+    for slope in jax.jit(jax.grad(total, argnums=(0, 1)))(p, q):
+        assert np.all(np.isfinite(slope)), slope
+        assert np.any(slope[1:4] != 0.0)
 
 
 def test_inside_jit_bad_values_have_a_meaning():
