@@ -100,6 +100,18 @@ def perspective(d: FDivergence) -> Callable[..., jax.Array]:
     return share_of_mixture
 
 
+def growth(d: FDivergence) -> tuple[float, float]:
+    """(κ₀, κ) ≥ 0 with f̃(u) ~ u^{−κ₀} as u → 0 and f̃(u) ~ u^{1+κ} as u → ∞, but for logarithms: q f̃(p/q) grows so.
+
+    >>> from estimators.divergences.table import divergence
+    >>> [growth(divergence(name)) for name in ("kl", "pearson", "neyman", "alpha(0.5)")]
+    [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
+    """
+    f = _excess(d, "float64")
+    low, high = (round(max(tail.k, 0.0), 3) for tail in (f.low, f.high))
+    return low, high
+
+
 def _precision(*logs) -> str:
     """The float type in which arguments meet, float32 at least."""
     return jnp.promote_types(jnp.result_type(*logs), jnp.float32).name

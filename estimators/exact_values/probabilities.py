@@ -5,6 +5,7 @@ outside `jit` only, since a traced array has none. Inside, NaN gives NaN, a nega
 whatever sum they have, and a row without an outcome has no terms.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -139,6 +140,7 @@ def log_sum_exp(logs: jax.Array) -> jax.Array:
     return safe_log(jnp.sum(jnp.exp(logs - top), axis=-1, keepdims=True)) + top
 
 
+@partial(jax.jit, static_argnames=("axis", "logits"))
 def masses(
     p: jax.Array,
     q: jax.Array,
