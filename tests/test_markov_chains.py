@@ -34,7 +34,7 @@ def test_periodic_slow_and_transient_chains(x64):
 
 def test_reducible_chains_need_a_start(x64):
     two = np.array([[1.0, 0.0, 0.0], [0.25, 0.25, 0.5], [0.0, 0.0, 1.0]])
-    with pytest.raises(ValueError, match="has 2 closed classes of states.*pass initial="):
+    with pytest.raises(ValueError, match=r"has 2 closed classes of states.*pass initial="):
         markov_chains.stationary_distribution(two)
     found = markov_chains.stationary_distribution(two, initial=[0.0, 1.0, 0.0])
     np.testing.assert_allclose(found, [1.0 / 3.0, 0.0, 2.0 / 3.0], rtol=1e-12)  # of the ways out of the middle

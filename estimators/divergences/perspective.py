@@ -23,7 +23,8 @@ CLOSE = {"float64": (1e-3, 2), "float32": (0.25, 5)}
 """Precision → (|log p/q| below which f̃ is integrated from f'', since its formula cancels; nodes of the rule). At that
 bound the formula keeps ten digits of float64, five of float32, and the rule is exact to as many for u⁵."""
 FAR = {"float64": (300.0, 150.0, 75.0, 30.0), "float32": (80.0, 40.0, 25.0)}
-"""|log p/q| from which on f̃ is its asymptote, in each precision: the first that the formula reaches, else 10."""
+"""|log p/q| from which on f̃ is its asymptote, in each precision: the first that the formula and its slope reach without
+overflow, else 10."""
 
 
 @lru_cache(maxsize=256)
@@ -32,21 +33,29 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
 
     def log_integrand(log_p, log_q):
         f = _excess(d, _precision(log_p, log_q))
-        at_zero, at_infinity = (math.log(cost) if cost > 0.0 else -math.inf for cost in (f.at_zero, f.at_infinity))
         both = jnp.isfinite(log_p) & jnp.isfinite(log_q)
         ratio = jnp.where(both, log_p - log_q, 0.0)
         f_tilde = f.at(jnp.clip(ratio, -f.low.start, f.high.start))
         positive = f_tilde > 0.0  # the logarithm of 0 would leave a gradient of NaN
         inner = jnp.where(positive, log_q + jnp.log(jnp.where(positive, f_tilde, 1.0)), -jnp.inf)
-        above = log_p + (at_infinity if math.isfinite(at_infinity) else f.high.log_value(ratio))
-        below = log_q + (at_zero if math.isfinite(at_zero) else f.low.log_value(-ratio))
-        value = jnp.where(ratio > f.high.start, above, jnp.where(ratio < -f.low.start, below, inner))
+        within = (ratio <= f.high.start) & (ratio >= -f.low.start)
         only_p, only_q = jnp.isfinite(log_p) & ~both, jnp.isfinite(log_q) & ~both
-        value = jnp.where(both, value, -jnp.inf)
-        value = jnp.where(only_p, log_p + at_infinity, value)
-        return jnp.where(only_q, log_q + at_zero, value)
+        value = jnp.where(both, jnp.where(within, inner, _log_beyond(f, ratio, log_p, log_q)), -jnp.inf)
+        value = jnp.where(only_p, log_p + _log(f.at_infinity), value)
+        return jnp.where(only_q, log_q + _log(f.at_zero), value)
 
     return log_integrand
+
+
+def _log_beyond(f: "_Excess", ratio: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """log [q f̃(p/q)] at ratios beyond both starts: the limits where they are finite, else the tails."""
+    above = _log(f.at_infinity) if math.isfinite(f.at_infinity) else f.high.log_value(ratio)
+    below = _log(f.at_zero) if math.isfinite(f.at_zero) else f.low.log_value(-ratio)
+    return jnp.where(ratio > 0.0, log_p + above, log_q + below)
+
+
+def _log(cost: float) -> float:
+    return math.log(cost) if cost > 0.0 else -math.inf
 
 
 @lru_cache(maxsize=256)
@@ -54,10 +63,9 @@ def integrand(d: FDivergence) -> Callable[..., jax.Array]:
     """(log p, log q, ℓ = log p − log q) → q f̃(p/q) ≥ 0, elementwise, with gradients free of NaN.
 
     It is exp of `log_perspective`, and right to second derivatives at p = q, where that has none. A caller that knows
-    log p/q better than the difference of two rounded logarithms passes it. NaN gives NaN. Gradients are those at the side of zero
-    mass: a mass that is 0 stays 0, and an infinite value has gradient 0, so other entries of a sum keep theirs.
+    log p/q better than the difference of two rounded logarithms passes it. A mass of 0 has gradient 0, so that it stays
+    0, and so has an infinite value, so that other entries of a sum keep theirs. NaN gives NaN.
     """
-    log_integrand = log_perspective(d)
 
     def value(log_p, log_q, log_ratio=None):
         f, most = _excess(d, _precision(log_p, log_q)), jnp.log(jnp.finfo(_precision(log_p, log_q)).max)
@@ -68,7 +76,7 @@ def integrand(d: FDivergence) -> Callable[..., jax.Array]:
         inner = jnp.clip(ratio, -f.low.start, f.high.start)
         # a unit of the larger mass costs f̃(u) or f̃(u)/u: the smaller one may underflow
         near = jnp.exp(jnp.where(inner > 0.0, safe_p, safe_q)) * f.at(inner) * jnp.exp(-jnp.maximum(inner, 0.0))
-        log_far = log_integrand(safe_p, safe_q)
+        log_far = _log_beyond(f, ratio, safe_p, safe_q)
         fits = log_far < most
         far = jnp.where(fits, jnp.exp(jnp.where(fits, log_far, 0.0)), jnp.inf)
         found = jnp.where(both, jnp.where(inner == ratio, near, far), 0.0)
@@ -132,12 +140,15 @@ class _Tail(NamedTuple):
 
     @classmethod
     def of(cls, cost: Callable[[jax.Array], jax.Array], precision: str) -> Self:
-        compiled = jax.jit(cost)  # one program; operation by operation it would be thirty
+        compiled = jax.jit(jax.value_and_grad(cost))  # one program; operation by operation it would be thirty
 
-        def value(r, precision="float64"):
-            return float(compiled(jnp.asarray(r, precision)))
+        def value(r):
+            return float(compiled(jnp.float64(r))[0])
 
-        start = next((r for r in FAR[precision] if math.isfinite(value(r, precision))), 10.0)
+        def fits(r):
+            return all(map(math.isfinite, map(float, compiled(jnp.asarray(r, precision)))))
+
+        start = next(filter(fits, FAR[precision]), 10.0)
         if not value(start) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
             return cls(start=start, height=-math.inf, k=0.0, m=0, c=0.0)
         near, far = (math.log(value(r) / value(r - 2.0)) for r in (0.5 * start, start))

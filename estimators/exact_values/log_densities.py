@@ -43,12 +43,12 @@ class Average(NamedTuple):
     standard_error: jax.Array
     effective_sample_size: jax.Array
     pareto_k: jax.Array
-    count: int  # samples
+    samples: int
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Why not to believe the value, in words; empty where nothing speaks against it. Outside jit."""
-        n, k, infinite = int(np.max(self.count)), np.asarray(self.pareto_k), np.isinf(np.asarray(self.value))
+        n, k, infinite = int(np.max(self.samples)), np.asarray(self.pareto_k), np.isinf(np.asarray(self.value))
         of = f" in {{}} of {k.size} rows" if k.ndim else ""
         limit, found = reliable_below(n), []
         if infinite.any():

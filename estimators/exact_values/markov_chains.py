@@ -94,7 +94,7 @@ def _check_one_class(transition: np.ndarray) -> None:
     for number, chain in enumerate(transition.reshape(-1, n, n)):
         reach = (chain > 0.0) | np.eye(n, dtype=bool)
         for _ in range(max(1, (n - 1).bit_length())):
-            reach = (reach[:, :, None] & reach[None]).any(1) if n <= 32 else (reach.astype(np.float32) @ reach) > 0.0
+            reach = np.greater(reach.astype(np.float32) @ reach, 0.0)
         closed = ~(reach & ~reach.T).any(axis=1)
         classes = len(np.unique(reach[closed], axis=0))
         if classes > 1:

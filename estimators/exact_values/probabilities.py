@@ -104,7 +104,7 @@ def common_shape(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
         ) from None
 
 
-def tolerance_of(array: ArrayLike) -> float:
+def tolerance_of(array: ArrayLike | None) -> float:
     """How far from 1 a sum of such numbers may lie."""
     return TOLERANCE.get(str(getattr(array, "dtype", "float64")), TOLERANCE["float64"])
 
@@ -163,20 +163,21 @@ def masses(
     log_measure = jnp.where(counted.astype(bool), safe_log(measure), -jnp.inf)
     counted = log_measure > -jnp.inf
 
-    values, logs = [], []
-    for side, array in (("p", p_), ("q", q_)):
-        is_logits = logits in (True, side)
+    def side(array: jax.Array, is_logits: bool) -> tuple[jax.Array, jax.Array]:
         x = jnp.where(counted, array.astype(dtype), -jnp.inf if is_logits else 0.0)
-        values.append(x)
-        logs.append(_log_softmax(x, log_measure) if is_logits else safe_log(x))
+        return x, _log_softmax(x, log_measure) if is_logits else safe_log(x)
+
+    (a, log_p), (b, log_q) = side(p_, logits in (True, "p")), side(q_, logits in (True, "q"))
     if smoothing is not None:
-        logs = [_smoothed(x, smoothing, log_measure) for x in logs]
-        ratio = _difference(*logs)
+        log_p, log_q = (_smoothed(logs, smoothing, log_measure) for logs in (log_p, log_q))
+        ratio = _difference(log_p, log_q)
     elif logits is True:
-        ratio = _ratio_of_logits(*values, *logs, log_measure)
+        ratio = _ratio_of_logits(a, b, log_q, log_measure, _difference(log_p, log_q))
+    elif logits is False:
+        ratio = _ratio_of_probabilities(a, b, _difference(log_p, log_q))
     else:
-        ratio = _difference(*logs) if logits else _ratio_of_probabilities(*values, *logs)
-    return Masses(*logs, ratio, log_measure)
+        ratio = _difference(log_p, log_q)
+    return Masses(log_p, log_q, ratio, log_measure)
 
 
 def outcomes_last(x: jax.Array, axis: int) -> jax.Array:
@@ -203,14 +204,14 @@ def _difference(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.where(both, log_p, 0.0) - jnp.where(both, log_q, 0.0)
 
 
-def _ratio_of_probabilities(p, q, log_p, log_q) -> jax.Array:
-    """log p/q, through p − q where they are close: that difference is exact."""
+def _ratio_of_probabilities(p, q, rounded) -> jax.Array:
+    """log p/q, of which a `rounded` value is known, through p − q where they are close: that difference is exact."""
     close = jnp.abs(p - q) < 0.5 * q
     excess = jnp.where(close, p - q, 0.0) / jnp.where(close, q, 1.0)
-    return jnp.where(close, jnp.log1p(excess), _difference(log_p, log_q))
+    return jnp.where(close, jnp.log1p(excess), rounded)
 
 
-def _ratio_of_logits(a, b, log_p, log_q, log_measure) -> jax.Array:
+def _ratio_of_logits(a, b, log_q, log_measure, rounded) -> jax.Array:
     """log p/q = δ − log E_Q e^δ, δ = a − b less its mean under Q, where δ is small: its digits are those of a − b."""
     delta, mass_q = _difference(a, b), jnp.exp(log_q + log_measure)
     delta = delta - jnp.sum(mass_q * delta, axis=-1, keepdims=True)
@@ -219,4 +220,4 @@ def _ratio_of_logits(a, b, log_p, log_q, log_measure) -> jax.Array:
     close = same_support & (jnp.max(jnp.abs(delta), axis=-1, keepdims=True) < 0.5)
     delta = jnp.where(close, delta, 0.0)
     log_mean = jnp.log1p(jnp.sum(mass_q * jnp.expm1(delta), axis=-1, keepdims=True))
-    return jnp.where(close, delta - log_mean, _difference(log_p, log_q))
+    return jnp.where(close, delta - log_mean, rounded)
