@@ -15,8 +15,8 @@ from estimators.divergences.table import DIVERGENCES, divergence
 from estimators.exact_values import discrete
 
 MINE = from_generator("mine", lambda u: (u - 1.0) ** 2 * (u + 1.0) / u)
-KINDS = ["kl", "gan", "hockey_stick(2)", "geometric_js", "pearson", MINE]
-"""One of each kind: unbounded and bounded, f(1) ≠ 0, a kink away from 1, no stated conjugate, a user's own."""
+KINDS = ["kl", "gan", "hockey_stick(2)", "pearson", MINE]
+"""One of each kind: unbounded, bounded with f(1) ≠ 0, a kink away from 1, a power, a user's own."""
 RNG = np.random.default_rng(0)
 P, Q = (RNG.dirichlet(np.ones(6), size=(4, 3)) for _ in range(2))
 A, B = (RNG.normal(size=(4, 3, 6)) for _ in range(2))
@@ -49,24 +49,24 @@ def test_every_divergence_of_the_table_is_its_definition(name, x64):
 
 
 def test_it_is_its_definition(x64):
-    for d in map(divergence, (*KINDS, "tv", "alpha(3)")):
+    for d in map(divergence, KINDS):
         np.testing.assert_allclose(
             discrete.divergence(P, Q, d), defined(P, Q, d), rtol=1e-9, atol=1e-13, err_msg=d.name
         )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["kl", "gan", "hockey_stick(2)"])
 def test_supports_that_differ(name, x64):
     """Zeros in P, in Q, and in both; infinite exactly where f(0) or f'(∞) is."""
     d = divergence(name)
     zeros_p, zeros_q = np.eye(6, dtype=bool)[[0, 1, 2]], np.eye(6, dtype=bool)[[3, 1, 0]]
     p, q = sparse(P[0], zeros_p), sparse(Q[0], zeros_q)
-    for left, right in ((p, q), (p, Q[0]), (P[0], q)):
-        np.testing.assert_allclose(discrete.divergence(left, right, d), defined(left, right, d), rtol=1e-9)
+    left, right = np.stack([p, p, P[0]]), np.stack([q, Q[0], q])
+    exact = defined(left, right, d)
+    np.testing.assert_allclose(discrete.divergence(left, right, d), exact, rtol=1e-9)
     with np.errstate(divide="ignore"):
-        np.testing.assert_allclose(
-            discrete.divergence(np.log(p), np.log(q), d, logits=True), defined(p, q, d), rtol=1e-9
-        )
+        left, right = np.log(left), np.log(right)
+    np.testing.assert_allclose(discrete.divergence(left, right, d, logits=True), exact, rtol=1e-9)
 
 
 @pytest.mark.parametrize("order", [0.5, 2.0])
@@ -77,13 +77,10 @@ def test_renyi(order, x64):
     apart = np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]]), np.array([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
     expected = [math.inf, math.inf] if order > 1.0 else [-math.log(2.0) / (order - 1.0), math.inf]
     np.testing.assert_allclose(discrete.divergence(*apart, name), expected, rtol=1e-12)
-    close = P[0] * (1.0 + 1e-7 * np.array([1.0, -1.0, 0.0, 0.0, 0.0, 0.0]))
+    close = P * (1.0 + 1e-7 * np.array([1.0, -1.0, 0.0, 0.0, 0.0, 0.0]))
     close /= close.sum(-1, keepdims=True)
-    fisher = 0.5 * order * np.sum((close - P[0]) ** 2 / P[0], -1)
-    np.testing.assert_allclose(discrete.divergence(close, P[0], name), fisher, rtol=1e-5)
-    np.testing.assert_allclose(
-        discrete.divergence(P, Q, "renyi(1)"), discrete.divergence(P, Q, "kl"), rtol=1e-12
-    )  # the limit
+    fisher = 0.5 * order * np.sum((close - P) ** 2 / P, -1)
+    np.testing.assert_allclose(discrete.divergence(close, P, name), fisher, rtol=1e-5)
 
 
 def test_scipy_and_optax(dtype):
@@ -123,12 +120,11 @@ def test_cross_entropy_is_entropy_plus_kl(dtype):
     assert discrete.cross_entropy([1.0, 0.0], [1.0, 0.0]) == 0.0
 
 
-@pytest.mark.parametrize("name", ["kl", "renyi(2)"])
-def test_logits_axes_and_batches(name, x64):
+def test_logits_axes_and_batches(x64, name="js"):
     exact = discrete.divergence(softmax(A), softmax(B), name)
     np.testing.assert_allclose(discrete.divergence(A + 300.0, B - 300.0, name, logits=True), exact, rtol=1e-10)
     np.testing.assert_allclose(discrete.divergence(softmax(A), B, name, logits="q"), exact, rtol=1e-10)
-    for axis in (0, 1, -2):
+    for axis in (0, -2):
         moved = (np.moveaxis(x, -1, axis) for x in (A, B))
         np.testing.assert_allclose(discrete.divergence(*moved, name, axis=axis, logits=True), exact, rtol=1e-10)
     one = discrete.divergence(P, Q[0, 0], name)  # one Q for all
@@ -139,11 +135,9 @@ def test_logits_axes_and_batches(name, x64):
 
 def test_masks_leave_outcomes_out(x64):
     keep = np.array([True, True, False, True, False, True])
-    for name in ("kl", "renyi(2)"):
-        found = discrete.divergence(A, B, name, logits=True, where=keep)
-        np.testing.assert_allclose(
-            found, discrete.divergence(A[..., keep], B[..., keep], name, logits=True), rtol=1e-10
-        )
+    name = "kl"
+    found = discrete.divergence(A, B, name, logits=True, where=keep)
+    np.testing.assert_allclose(found, discrete.divergence(A[..., keep], B[..., keep], name, logits=True), rtol=1e-10)
     p, q = (np.where(keep, sparse(x, ~keep), np.nan) for x in (P, Q))
     expected = discrete.divergence(p[..., keep], q[..., keep])
     np.testing.assert_allclose(discrete.divergence(p, q, where=keep), expected, rtol=1e-12)
@@ -155,13 +149,11 @@ def test_weights_are_the_measure_of_an_outcome(x64):
     counts = np.array([1, 3, 0, 2, 1, 1])
     many = np.repeat(np.arange(6), counts)
     p, q = (x / (x * counts).sum(-1, keepdims=True) for x in (P, Q))
-    for name in ("kl", "renyi(2)"):
-        found = discrete.divergence(p, q, name, weights=counts)
-        np.testing.assert_allclose(found, discrete.divergence(p[..., many], q[..., many], name), rtol=1e-10)
-        found = discrete.divergence(A, B, name, logits=True, weights=counts)
-        np.testing.assert_allclose(
-            found, discrete.divergence(A[..., many], B[..., many], name, logits=True), rtol=1e-10
-        )
+    name = "renyi(2)"
+    found = discrete.divergence(p, q, name, weights=counts)
+    np.testing.assert_allclose(found, discrete.divergence(p[..., many], q[..., many], name), rtol=1e-10)
+    found = discrete.divergence(A, B, name, logits=True, weights=counts)
+    np.testing.assert_allclose(found, discrete.divergence(A[..., many], B[..., many], name, logits=True), rtol=1e-10)
     np.testing.assert_allclose(discrete.entropy(p, weights=counts), discrete.entropy(p[..., many]), rtol=1e-12)
 
 
@@ -178,7 +170,7 @@ def test_smoothing_only_when_asked(x64):
 
 
 @pytest.mark.parametrize("logits", [False, True])
-@pytest.mark.parametrize("name", ["kl", "js", "renyi(2)", MINE])
+@pytest.mark.parametrize("name", ["js", "renyi(2)"])
 def test_float32_resolves_close_distributions(name, logits):
     """Of the same float32 numbers, D_f far below the epsilon of float32 agrees with float64."""
     shift = 3e-5 * RNG.normal(size=A.shape)
@@ -194,7 +186,7 @@ def test_float32_resolves_close_distributions(name, logits):
             np.testing.assert_allclose(found, discrete.divergence(p, q, name, logits=True), rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["kl", "js", "pearson", "renyi(0.5)"])
+@pytest.mark.parametrize("name", ["kl", "pearson"])
 def test_far_apart_in_float32(name):
     a, b = 30.0 * RNG.normal(size=(2, 8, 5)).astype(np.float32)
     found = discrete.divergence(a, b, name, logits=True)
@@ -210,14 +202,12 @@ def test_gradients(x64):
     value, slope = jax.value_and_grad(lambda a: discrete.divergence(a, b, logits=True))(a)
     np.testing.assert_allclose(slope, p * (jnp.log(p / q) - value), rtol=1e-10)
     np.testing.assert_allclose(jax.grad(lambda b: discrete.divergence(a, b, logits=True))(b), q - p, rtol=1e-10)
-    for name, curvature in (("js", 0.25), ("renyi(2)", 2.0)):
-        hessian = jax.hessian(lambda a, name=name: discrete.divergence(a, b, name, logits=True))(b)
-        np.testing.assert_allclose(hessian, curvature * (jnp.diag(q) - jnp.outer(q, q)), rtol=1e-8, atol=1e-12)
+    name, curvature = "js", 0.25
+    hessian = jax.jit(jax.hessian(lambda a: discrete.divergence(a, b, name, logits=True)))(b)
+    np.testing.assert_allclose(hessian, curvature * (jnp.diag(q) - jnp.outer(q, q)), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("logits", "dtype"), [(False, "float32"), (True, "float32"), (True, "float64")], indirect=["dtype"]
-)
+@pytest.mark.parametrize(("logits", "dtype"), [(False, "float32"), (True, "float64")], indirect=["dtype"])
 def test_gradients_have_no_nan_at_zeros(logits, dtype):
     """Rows: equal, zeros in p, in q, in both, disjoint. The rows that are finite keep their gradients."""
     p = np.array([[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0]], dtype)

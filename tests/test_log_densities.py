@@ -85,7 +85,7 @@ def test_k3_keeps_its_digits_in_float32():
     )
 
 
-@pytest.mark.parametrize("d", ["kl", "js", "pearson", "tv", "alpha(0.5)", "gan", "renyi(2)", MINE], ids=str)
+@pytest.mark.parametrize("d", ["kl", "js", "pearson", "tv", "alpha(0.5)", "renyi(2)", MINE], ids=str)
 def test_importance_weighted_values(d, x64):
     """Within their errors of quadrature, from samples of Q, P, the mixture and a third law; unnormalised too."""
     sources = {"p": LAW_P, "q": LAW_Q, "mixture": "mixture", "other": OTHER}
@@ -96,7 +96,7 @@ def test_importance_weighted_values(d, x64):
         found = log_densities.divergence(log_p, log_q, d, samples_of=source)
         assert_within(found, exact(d))
         assert found.standard_error < 0.1 * max(abs(exact(d)), 0.05)
-        if name == "other":
+        if name == "other" and d in ("kl", "renyi(2)"):
             again = log_densities.divergence(log_p + 3.0, log_q - 2.0, d, samples_of=source, normalised=False)
             assert_within(again, exact(d))
 
