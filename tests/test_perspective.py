@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from estimators.divergences.generator import from_generator
-from estimators.divergences.perspective import log_perspective, perspective
+from estimators.divergences.perspective import growth, integrand, log_perspective, perspective
 from estimators.divergences.table import DIVERGENCES, divergence
 
 FURTHER = ("alpha(1.5)", "alpha(2)", "alpha(-1)", "hockey_stick(1)")
@@ -94,3 +94,51 @@ def test_it_may_be_made_while_jax_traces(x64):
     mine = from_generator("mine", lambda u: (u - 1.0) ** 2)
     found = jax.jit(lambda ratios: perspective(mine)(ratios))(jnp.linspace(-1.0, 1.0, N))
     np.testing.assert_allclose(found, perspective(divergence("pearson"))(jnp.linspace(-1.0, 1.0, N)), rtol=1e-9)
+
+
+FLOAT32 = ["kl", "gan", "alpha(-1)", "hockey_stick(2)"]
+
+
+@pytest.mark.parametrize("name", FLOAT32)
+def test_float32_holds_the_digits_that_it_states(name):
+    """Terms of the same float32 numbers, the larger mass 1: close to ratio one, at a few, and out to e^±90."""
+    near, far = np.linspace(-0.6, 0.6, 25, dtype=np.float32), np.linspace(-90.0, 90.0, 73, dtype=np.float32)
+    ratios = np.concatenate([near, 1e-3 * near, far])
+    log_p, log_q = np.minimum(ratios, 0.0), np.minimum(-ratios, 0.0)
+    found = jax.jit(integrand(divergence(name)))(log_p, log_q, ratios)
+    assert found.dtype == np.float32
+    with jax.enable_x64(True):
+        exact = np.asarray(integrand(divergence(name))(*(x.astype(float) for x in (log_p, log_q, ratios))))
+    finite = exact < np.finfo(np.float32).max
+    kinked = 2e-7 if name.startswith("hockey") else 0.0
+    np.testing.assert_allclose(found[finite], exact[finite], rtol=2e-5, atol=kinked)
+    assert np.all(np.isinf(found[~finite]))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("kl", "float64"), ("neyman", "float32")], indirect=["dtype"])
+def test_gradients_have_no_nan(name, dtype):
+    """Where masses vanish, and at ratios out to the end of float32; second ones are right at p = q."""
+    far = np.linspace(-85.0, 85.0, 60)
+    log_p = np.concatenate([[-np.inf, -np.inf, -1.0], np.minimum(far, 0.0)]).astype(dtype)
+    log_q = np.concatenate([[-np.inf, -2.0, -np.inf], np.minimum(-far, 0.0)]).astype(dtype)
+    term = integrand(divergence(name))
+
+    @jax.jit
+    def derivatives(log_p, log_q):
+        slopes = jax.grad(lambda p, q: jnp.sum(term(p, q)), argnums=(0, 1))(log_p, log_q)
+        return slopes, jax.grad(jax.grad(lambda p: term(p, jnp.zeros_like(p))))(jnp.zeros_like(log_p[0]))
+
+    slopes, curvature = derivatives(log_p, log_q)
+    assert np.all(np.isfinite(slopes)), slopes
+    assert float(curvature) == pytest.approx(float(divergence(name).second(jnp.ones(()))), rel=1e-5)
+
+
+def test_growth_is_how_the_excess_grows(x64):
+    for d in ALL:
+        slope = float(d.prime(jnp.float64(1.0)))
+        for sign, exponent in zip((-1.0, 1.0), growth(d), strict=True):
+            r = sign * jnp.array([100.0, 200.0])
+            excess = d.f(jnp.exp(r)) - d.value_at_one - slope * jnp.expm1(r)
+            near, far = excess / jnp.maximum(jnp.exp(r), 1.0)  # of a unit of the larger mass
+            if near > 0.0 and math.isfinite(far):
+                assert math.log(far / near) / 100.0 == pytest.approx(exponent, abs=0.02), d

@@ -247,7 +247,7 @@ UNIFORM = jnp.full((1, 2, 2), 0.25)
         (partial(weighted_kl, jnp.ones((2, 2, 2)), UNIFORM), "must be equal"),
         (partial(as_map, jnp.ones((2, 2)), 0.0), "temperature = 0.0"),
         (partial(balanced, UNIFORM, jnp.ones(2)), r"weights of shape \(2,\)"),
-        (partial(balanced, UNIFORM[None], [1.0], "harmonic"), "choose arithmetic or geometric"),
+        (partial(balanced, UNIFORM[None], [1.0], "harmonic"), "choose from geometric, arithmetic, jensen_shannon"),
         (partial(balanced, UNIFORM[None], [2.0]), "sum to 1"),
         (partial(sharpened, UNIFORM, -1.0), "power = -1.0"),
         (partial(patches, jnp.ones((1, 4, 4, 3)), 5), "size = 5"),

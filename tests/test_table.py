@@ -299,7 +299,7 @@ def test_renyi_is_infinite_only_at_the_supremum():
 
 def test_a_divergence_is_its_own_functional():
     f = functional("chi_squared")
-    assert f == ("pearson", DIVERGENCES["pearson"], None, None) and functional(f.divergence) == f
+    assert f == ("pearson", DIVERGENCES["pearson"], None, None, None) and functional(f.divergence) == f
 
 
 def test_all_is_the_table_without_gan_and_renyi(monkeypatch):

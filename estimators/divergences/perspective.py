@@ -3,8 +3,9 @@
     D_f(P‖Q) = f(1) + ∫ q f̃(p/q),    f̃(u) = f(u) − f(1) − f'(1)(u − 1) ≥ 0.
 
 f̃ has the same integral as f − f(1) and no tails that cancel. Where p > 0 = q the perspective is p f̃'(∞), where
-q > 0 = p it is q f̃(0): D_f is infinite by these rules and never by overflow. The functions returned here compute in
-float64, so call them where x64 is on.
+q > 0 = p it is q f̃(0): D_f is infinite by these rules and, in float64, never by overflow. The functions returned here
+compute in the precision of their arguments, float32 at least. In float32 terms have a relative error of about 1e-5
+(1e-3 beyond ratios of e^40; where f has a kink, as total_variation at p = q, an absolute error of 1e-7 q).
 """
 
 import math
@@ -14,34 +15,81 @@ from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from estimators.divergences.generator import FDivergence
 
-CLOSE = 1e-5  # |log p/q| below which f̃ is ½ f''(1)(p/q − 1)²: its formula would cancel to fewer digits than that
+CLOSE = {"float64": (1e-3, 2), "float32": (0.25, 3)}
+"""Precision → (|log p/q| below which f̃ is integrated from f'', since its formula cancels; nodes of the rule). At that
+bound the formula keeps ten digits of float64, five of float32, and the rule is exact to as many for u⁵."""
+FAR = {"float64": (300.0, 150.0, 75.0, 30.0), "float32": (80.0, 40.0, 25.0)}
+"""|log p/q| from which on f̃ is its asymptote, in each precision: the first that the formula and its slope reach without
+overflow, else 10."""
 
 
 @lru_cache(maxsize=256)
 def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(log p, log q) → log [q f̃(p/q)] ≥ −∞, elementwise: densities that underflow still meet in the right ratio."""
-    f = _excess(d)
-    at_zero = math.log(zero) if (zero := d.value_at_zero - d.value_at_one + f.slope) > 0.0 else -math.inf
-    at_infinity = math.log(steep) if (steep := d.slope_at_infinity - f.slope) > 0.0 else -math.inf
 
     def log_integrand(log_p, log_q):
+        f = _excess(d, _precision(log_p, log_q))
         both = jnp.isfinite(log_p) & jnp.isfinite(log_q)
         ratio = jnp.where(both, log_p - log_q, 0.0)
         f_tilde = f.at(jnp.clip(ratio, -f.low.start, f.high.start))
         positive = f_tilde > 0.0  # the logarithm of 0 would leave a gradient of NaN
         inner = jnp.where(positive, log_q + jnp.log(jnp.where(positive, f_tilde, 1.0)), -jnp.inf)
-        above = log_p + (at_infinity if math.isfinite(at_infinity) else f.high.log_value(ratio))
-        below = log_q + (at_zero if math.isfinite(at_zero) else f.low.log_value(-ratio))
-        value = jnp.where(ratio > f.high.start, above, jnp.where(ratio < -f.low.start, below, inner))
+        within = (ratio <= f.high.start) & (ratio >= -f.low.start)
         only_p, only_q = jnp.isfinite(log_p) & ~both, jnp.isfinite(log_q) & ~both
-        value = jnp.where(both, value, -jnp.inf)
-        value = jnp.where(only_p, log_p + at_infinity, value)
-        return jnp.where(only_q, log_q + at_zero, value)
+        value = jnp.where(both, jnp.where(within, inner, _log_beyond(f, ratio, log_p, log_q)), -jnp.inf)
+        value = jnp.where(only_p, log_p + _log(f.at_infinity), value)
+        return jnp.where(only_q, log_q + _log(f.at_zero), value)
 
     return log_integrand
+
+
+def _log_beyond(f: "_Excess", ratio: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """log [q f̃(p/q)] at ratios beyond both starts: the limits where they are finite, else the tails."""
+    above = _log(f.at_infinity) if math.isfinite(f.at_infinity) else f.high.log_value(ratio)
+    below = _log(f.at_zero) if math.isfinite(f.at_zero) else f.low.log_value(-ratio)
+    return jnp.where(ratio > 0.0, log_p + above, log_q + below)
+
+
+def _log(cost: float) -> float:
+    return math.log(cost) if cost > 0.0 else -math.inf
+
+
+@lru_cache(maxsize=256)
+def integrand(d: FDivergence) -> Callable[..., jax.Array]:
+    """(log p, log q, ℓ = log p − log q) → q f̃(p/q) ≥ 0, elementwise, with gradients free of NaN.
+
+    It is exp of `log_perspective`, and right to second derivatives at p = q, where that has none. A caller that knows
+    log p/q better than the difference of two rounded logarithms passes it. A mass of 0 has gradient 0, so that it stays
+    0, and so has an infinite value, so that other entries of a sum keep theirs. NaN gives NaN.
+    """
+
+    def value(log_p, log_q, log_ratio=None):
+        f, most = _excess(d, _precision(log_p, log_q)), jnp.log(jnp.finfo(_precision(log_p, log_q)).max)
+        has_p, has_q = jnp.isfinite(log_p), jnp.isfinite(log_q)
+        both = has_p & has_q
+        safe_p, safe_q = jnp.where(both, log_p, 0.0), jnp.where(both, log_q, 0.0)
+        ratio = safe_p - safe_q if log_ratio is None else jnp.where(both, log_ratio, 0.0)
+        inner = jnp.clip(ratio, -f.low.start, f.high.start)
+        # a unit of the larger mass costs f̃(u) or f̃(u)/u: the smaller one may underflow
+        near = jnp.exp(jnp.where(inner > 0.0, safe_p, safe_q)) * f.at(inner) * jnp.exp(-jnp.maximum(inner, 0.0))
+        log_far = _log_beyond(f, ratio, safe_p, safe_q)
+        fits = log_far < most
+        far = jnp.where(fits, jnp.exp(jnp.where(fits, log_far, 0.0)), jnp.inf)
+        found = jnp.where(both, jnp.where(inner == ratio, near, far), 0.0)
+        found = jnp.where(has_p & ~has_q, _mass(log_p, has_p & ~has_q, f.at_infinity), found)
+        found = jnp.where(has_q & ~has_p, _mass(log_q, has_q & ~has_p, f.at_zero), found)
+        return jnp.where(jnp.isnan(log_p) | jnp.isnan(log_q), jnp.nan, found)
+
+    return value
+
+
+def _mass(log_mass: jax.Array, there: jax.Array, cost: float) -> jax.Array:
+    """cost · e^{log mass} where mass is `there`; infinite without a gradient if the cost is."""
+    return jnp.exp(jnp.where(there, log_mass, 0.0)) * cost if math.isfinite(cost) else jnp.asarray(jnp.inf)
 
 
 @lru_cache(maxsize=256)
@@ -50,16 +98,31 @@ def perspective(d: FDivergence) -> Callable[..., jax.Array]:
 
     Its mean under that mixture is D_f − f(1). ℓ may be infinite: then one of p and q is 0.
     """
-    f, log_integrand = _excess(d), log_perspective(d)
+    term = integrand(d)
 
     def share_of_mixture(log_ratio, weight=0.5):
-        inner = jnp.clip(log_ratio, -f.low.start, f.high.start)
-        value = f.at(inner) / (weight * jnp.exp(inner) + 1.0 - weight)
         log_p = -jnp.logaddexp(jnp.log(weight), jnp.log1p(-weight) - log_ratio)
         log_q = -jnp.logaddexp(jnp.log(weight) + log_ratio, jnp.log1p(-weight))
-        return jnp.where(inner == log_ratio, value, jnp.exp(log_integrand(log_p, log_q)))
+        return term(log_p, log_q, log_ratio)
 
     return share_of_mixture
+
+
+def growth(d: FDivergence) -> tuple[float, float]:
+    """(κ₀, κ) ≥ 0 with f̃(u) ~ u^{−κ₀} as u → 0 and f̃(u) ~ u^{1+κ} as u → ∞, but for logarithms: q f̃(p/q) grows so.
+
+    >>> from estimators.divergences.table import divergence
+    >>> [growth(divergence(name)) for name in ("kl", "pearson", "neyman", "alpha(0.5)")]
+    [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
+    """
+    f = _excess(d, "float64")
+    low, high = (round(max(tail.k, 0.0), 3) for tail in (f.low, f.high))
+    return low, high
+
+
+def _precision(*logs) -> str:
+    """The float type in which arguments meet, float32 at least."""
+    return jnp.promote_types(jnp.result_type(*logs), jnp.float32).name
 
 
 class _Tail(NamedTuple):
@@ -76,13 +139,16 @@ class _Tail(NamedTuple):
     c: float
 
     @classmethod
-    def of(cls, cost: Callable[[jax.Array], jax.Array]) -> Self:
-        compiled = jax.jit(cost)  # one program; operation by operation it would be thirty
+    def of(cls, cost: Callable[[jax.Array], jax.Array], precision: str) -> Self:
+        compiled = jax.jit(jax.value_and_grad(cost))  # one program; operation by operation it would be thirty
 
         def value(r):
-            return float(compiled(jnp.float64(r)))
+            return float(compiled(jnp.float64(r))[0])
 
-        start = next((r for r in (300.0, 150.0, 75.0, 30.0) if math.isfinite(value(r))), 10.0)
+        def fits(r):
+            return all(map(math.isfinite, map(float, compiled(jnp.asarray(r, precision)))))
+
+        start = next(filter(fits, FAR[precision]), 10.0)
         if not value(start) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
             return cls(start=start, height=-math.inf, k=0.0, m=0, c=0.0)
         near, far = (math.log(value(r) / value(r - 2.0)) for r in (0.5 * start, start))
@@ -97,24 +163,38 @@ class _Tail(NamedTuple):
 
 
 class _Excess(NamedTuple):
-    """ℓ → f̃(e^ℓ) ≥ 0, computed for −low.start ≤ ℓ ≤ high.start, where e^|ℓ| fits float64; and its tails outside."""
+    """ℓ → f̃(e^ℓ) ≥ 0, computed for −low.start ≤ ℓ ≤ high.start, where it fits the precision; its tails outside."""
 
     at: Callable[[jax.Array], jax.Array]
-    slope: float  # f'(1)
+    at_zero: float  # f̃(0)
+    at_infinity: float  # f̃'(∞)
     low: _Tail
     high: _Tail
 
 
-@lru_cache(maxsize=256)
-def _excess(d: FDivergence) -> _Excess:
+@lru_cache(maxsize=512)
+def _excess(d: FDivergence, precision: str) -> _Excess:
+    near, nodes = CLOSE[precision]
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         slope = float(jax.jit(d.prime)(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
-        curvature = float(jax.jit(d.second)(jnp.float64(1.0))) if d.smooth else 0.0
 
         def at(ratio):
-            shift = jnp.expm1(ratio)
-            exact = jnp.maximum(d.f(jnp.exp(ratio)) - d.value_at_one - slope * shift, 0.0)
-            return jnp.where((jnp.abs(ratio) < CLOSE) & d.smooth, 0.5 * curvature * shift**2, exact)
+            exact = jnp.maximum(d.f(jnp.exp(ratio)) - d.value_at_one - slope * jnp.expm1(ratio), 0.0)
+            if not d.smooth:
+                return exact
+            close = jnp.abs(ratio) < near
+            return jnp.where(close, _integrated(d, jnp.where(close, ratio, 0.0), nodes), exact)
 
-        low, high = _Tail.of(lambda r: at(-r)), _Tail.of(lambda r: jnp.exp(-r) * at(r))
-    return _Excess(at, slope, low, high)
+        low, high = _Tail.of(lambda r: at(-r), precision), _Tail.of(lambda r: jnp.exp(-r) * at(r), precision)
+    at_zero, at_infinity = d.value_at_zero - d.value_at_one + slope, d.slope_at_infinity - slope
+    return _Excess(at, at_zero, at_infinity, low, high)
+
+
+def _integrated(d: FDivergence, ratio: jax.Array, nodes: int) -> jax.Array:
+    """f̃(e^ℓ) = ∫₀^ℓ (e^ℓ − e^s) e^s f''(e^s) ds by Gauss–Legendre: no term is negative, so that nothing cancels."""
+    total = jnp.zeros_like(ratio)
+    for node, weight in zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(nodes)), strict=True):
+        s = 0.5 * (1.0 + node) * ratio
+        u = jnp.exp(s)
+        total += 0.5 * weight * jnp.expm1(ratio - s) * u * u * d.second(u)
+    return total * ratio

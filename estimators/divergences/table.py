@@ -314,12 +314,16 @@ def _unknown(name: str, key: str) -> UnknownDivergence:
 
 
 class Functional(NamedTuple):
-    """What an estimate may be of: transform(D_f), `slope` its derivative; D_f itself where both are None."""
+    """What an estimate may be of: transform(D_f), `slope` its derivative; D_f itself where both are None.
+
+    `order` is that of a Rényi divergence, for those who compute it from masses instead.
+    """
 
     name: str
     divergence: FDivergence
     transform: Callable[[float], float] | None = None
     slope: Callable[[float], float] | None = None
+    order: float | None = None
 
 
 def renyi(a: float) -> Functional:
@@ -345,7 +349,7 @@ def renyi(a: float) -> Functional:
         inside = 1.0 + factor * value
         return a / (max(inside, 0.5) if a > 1.0 else inside)
 
-    return Functional(f"renyi({a:g})", d, transform, slope)
+    return Functional(f"renyi({a:g})", d, transform, slope, a)
 
 
 def functional(name: str | FDivergence) -> Functional:

@@ -11,6 +11,8 @@ import numpy as np
 from jax.scipy.special import entr
 from jax.typing import ArrayLike
 
+from estimators.exact_values.barycentres import arithmetic, geometric, jensen_shannon
+
 BINS = 16
 """Of the histogram of a patch's values: 256 pixels then give 16 a bin, and the entropy is at most log 16 nats."""
 
@@ -115,10 +117,10 @@ def standardised(scores: jax.Array) -> jax.Array:
 
 
 def balanced(maps: ArrayLike, weights: ArrayLike, kind: str = "geometric") -> jax.Array:
-    """The barycentre of maps [k, ..., H, W] with weights [k] of sum 1: arithmetic Σ w p_k, or geometric ∝ Π p_k^{w_k}.
+    """The barycentre of maps [k, ..., H, W] with weights [k] of sum 1, one of `exact_values.barycentres`: [..., H, W].
 
     The arithmetic one minimises Σ w KL(p_k‖b): a patch counts that any map finds relevant. The geometric one minimises
-    Σ w KL(b‖p_k): a patch counts that no map rules out.
+    Σ w KL(b‖p_k): a patch counts that no map rules out. The jensen_shannon one lies between.
 
     Raises:
         ValueError: no maps, weights that are negative or of another sum (values: outside jit), or another kind.
@@ -134,13 +136,14 @@ def balanced(maps: ArrayLike, weights: ArrayLike, kind: str = "geometric") -> ja
         given = np.asarray(weights)
         if (given < 0.0).any() or abs(given.sum() - 1.0) > 1e-4:
             raise ValueError(f"weights = {given.tolist()}: they must not be negative, and sum to 1; see also sharpened")
-    powers = shares.astype(members.dtype).reshape(-1, *(1,) * (members.ndim - 1))
-    if kind == "arithmetic":
-        return jnp.sum(powers * members, axis=0)
-    if kind == "geometric":
-        logs = jnp.where(powers > 0.0, powers * jnp.log(members), 0.0)  # a map of weight 0 rules nothing out
-        return jax.nn.softmax(jnp.sum(logs, axis=0), axis=(-2, -1))
-    raise ValueError(f"kind = {kind!r}: choose arithmetic or geometric")
+    if kind not in BARYCENTRES:
+        raise ValueError(f"kind = {kind!r}: choose from {', '.join(BARYCENTRES)}")
+    flat = members.reshape(*members.shape[:-2], -1)
+    return BARYCENTRES[kind](flat, shares).reshape(members.shape[1:])
+
+
+BARYCENTRES = {"geometric": geometric, "arithmetic": arithmetic, "jensen_shannon": jensen_shannon}
+"""How maps are balanced."""
 
 
 def sharpened(relevance: ArrayLike, power: ArrayLike) -> jax.Array:
