@@ -123,6 +123,17 @@ def test_products_add_up_and_need_no_sampling():
     assert est.exact(*mixed, "js").method == "quadrature"
 
 
+def test_a_law_and_its_exponential_are_not_taken_for_one_family():
+    """Log-normal marginals beside normal ones: on the line by quadrature, and so in a product."""
+    one = dist.LogNormal(0.0, 0.5), dist.Normal(1.0, 1.0)
+    pair = [dist.Product([side, dist.Normal(shift, 1.0)]) for side, shift in zip(one, (0.0, 0.3))]
+    kl, js = est.exact(*pair, ["kl", "js"])
+    np.testing.assert_allclose(kl.value, est.exact(*one, "kl").value + 0.045, rtol=1e-9)
+    moved = [dist.Product([side.marginals[1], side.marginals[0]]) for side in pair]
+    np.testing.assert_allclose(js.value, est.exact(*moved, "js").value, rtol=1e-9)
+    assert est.exact(*one, "js").value < js.value < est.exact(*one, "js").value + 0.02
+
+
 def test_monte_carlo_says_how_far_it_may_be_off():
     """Mixtures in three dimensions that are mixtures on the line beside two equal coordinates."""
     shift = np.array([2.0, 0.0, 0.0])

@@ -15,7 +15,7 @@ from estimators.distributions.compound import Product, base_and_map
 from estimators.distributions.counts import Bernoulli, Categorical
 from estimators.distributions.exponential_family import ExponentialFamily
 from estimators.distributions.location_scale import Uniform
-from estimators.distributions.normal import LogNormal, MultivariateNormal, Normal
+from estimators.distributions.normal import MultivariateNormal, Normal
 from estimators.divergences.families import alpha
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
@@ -76,10 +76,8 @@ def known_moments(p: Any, q: Any) -> Known | None:
     Closed forms of one exponential family; sums over finitely many values; by coordinate for products.
     """
     p, q = without_common_maps(p, q) if not (p.batch_shape or q.batch_shape) else (p, q)
-    if isinstance(p, (Normal, MultivariateNormal)) and isinstance(q, type(p)) and p.event_shape == q.event_shape:
-        return (
-            Known(_of_gaussians(p, q), "closed form") if isinstance(q, LogNormal) is isinstance(p, LogNormal) else None
-        )
+    if isinstance(p, (Normal, MultivariateNormal)) and type(p) is type(q) and p.event_shape == q.event_shape:
+        return Known(_of_gaussians(p, q), "closed form")
     if isinstance(p, Categorical) and isinstance(q, Categorical) and p.size == q.size:
         return Known(_of_log_probs(p.log_probs, q.log_probs), "sum")
     if isinstance(p, ExponentialFamily) and isinstance(q, ExponentialFamily) and p.same_family(q) and _finite(p, q):
@@ -249,7 +247,7 @@ def overlap(p: Any, q: Any) -> Overlap:
         parts = [overlap(*pair) for pair in zip(p.marginals, q.marginals)]
         zero = np.zeros(1, complex)
         return Overlap(lambda t: sum((part.log(t) for part in parts), zero), sum(part.terms for part in parts))
-    if isinstance(p, (Normal, MultivariateNormal)) and isinstance(q, type(p)) and p.event_shape == q.event_shape:
+    if isinstance(p, (Normal, MultivariateNormal)) and type(p) is type(q) and p.event_shape == q.event_shape:
         return _overlap_of_gaussians(p, q)
     if (count := outcomes(p, q)) is not None and count <= FINITE:
         x = _integers(p, q)
