@@ -37,6 +37,7 @@ CASES = {
     "precision_recall": (Config(), rows(50)),
     "density": known("two_moons", generator=Generator(kind="flow", features=(4,))),
     "classes": (Config(), rows(50, 64, side=8, labels=np.arange(50) % 2, held_out_labels=np.arange(50) % 2)),
+    "likelihood": (Config(model="vae", divergence="kl"), rows(50)),
 }
 UNSCORED = {
     "a density on the line that is not a Gaussian's": known("mixture_1d"),

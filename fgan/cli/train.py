@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,8 @@ class Command(Base):
         if not outcome.leads:
             return
         figures = outcome.run / "figures"
-        pictures = [figures / "training.png", *sorted(figures.glob("samples-*.png"))[-1:], *figures.glob("judged.png")]
+        latest = (sorted(figures.glob(f"{what}-*.png"))[-1:] for what in ("samples", "reconstructions"))
+        pictures = [figures / "training.png", *chain(*latest), *figures.glob("judged.png")]
         if self.json:
             found = {"run": str(outcome.run), "step": outcome.step, "notes": outcome.notes, "scores": outcome.scores}
             print(json.dumps(found | {"pictures": list(map(str, pictures))}, allow_nan=False))

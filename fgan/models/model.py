@@ -44,6 +44,14 @@ class DrawsAhead(Protocol):
         """`step` with its random numbers given."""
 
 
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A model that sees points of the data again in its own way, for pictures beside the points."""
+
+    def reconstruct(self, state: Any, x: jax.Array) -> jax.Array:
+        """What the model makes of x: [n, d] → [n, d]."""
+
+
 def in_two(model: Any) -> tuple[Callable[[jax.Array], Any], Callable[..., tuple[Any, Metrics]]]:
     """(key → noise, (noise, state, batch) → (state, metrics)): the step of any model; the noise may be the key."""
     return (model.noise, model.advance) if isinstance(model, DrawsAhead) else (lambda key: key, model.step)

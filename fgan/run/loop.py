@@ -225,6 +225,7 @@ class Loop:
         judging = end and self.program.data.own and self.directory.writes
         with self.report.phase("judging the generated rows") if judging else nullcontext():
             samples, scores = self.evaluate(end=end)
+        state = engines.local(self.state)  # by all processes
         if not self.directory.writes:
             return
         self.directory.append({"step": self.step, "scores": scores})
@@ -234,6 +235,12 @@ class Loop:
         from fgan.run import pictures
 
         pictures.samples(self.directory.path, self.step, self.program.model.notes)
+        pairs = self.program.evaluation(self.report).reconstructions(state)
+        if pairs is not None:
+            folder = self.directory.path / "reconstructions"
+            folder.mkdir(exist_ok=True)
+            np.save(folder / f"{self.step:08d}.npy", pairs)
+            pictures.reconstructions(self.directory.path, self.step)
 
     def _save(self) -> None:
         try:

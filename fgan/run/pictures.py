@@ -2,6 +2,7 @@
 
 training   its bound (and exact divergence, where it is known) against steps
 samples    what the generator makes at a step: a grid of images, points over modes, or a histogram
+reconstructions   held-out images, and what the first seed of an autoencoder makes of them
 """
 
 import json
@@ -45,6 +46,12 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
                 axis.errorbar([r["step"] for r in scored], value, margin, fmt="o", ms=4, color=PALETTE[1], label=label)
             if (optimum := scored[0]["scores"][0].get("optimum")) is not None:
                 axis.axhline(optimum, color=PALETTE[2], ls="--", label="exact optimum")
+        if any("likelihood" in scores for r in scored for scores in r["scores"]):
+            held_out = np.array(
+                [[s.get("likelihood", {}).get(metric) for s in r["scores"]] for r in scored], dtype=float
+            )
+            dots = axis.plot([r["step"] for r in scored], held_out, "o", ms=4, color=PALETTE[1])
+            dots[0].set_label(f"{metric} on held-out rows")
         low, high = np.nanpercentile(bounds, [1, 99])
         high = max(high, np.nanmax(exact, initial=-math.inf))  # a bound far below the truth is what must be seen
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
@@ -70,13 +77,39 @@ def samples(run: str | Path, step: int, notes: Sequence[str] = ()) -> Path:
         return save(figure, run / "figures" / f"samples-{step:08d}.png")
 
 
-def _images(rows: np.ndarray, side: int, title: str):
-    count = min(10, math.isqrt(len(rows)))
-    grid = rows[: count * count].reshape(count, count, side, side).transpose(0, 2, 1, 3).reshape(count * side, -1)
-    figure, axis = plt.subplots(figsize=(5, 5.2))
+def reconstructions(run: str | Path, step: int) -> Path:
+    """Draw figures/reconstructions-<step>.png of a run: lines of held-out images, each above a line of the model's."""
+    run = Path(run)
+    data, model = np.load(run / "reconstructions" / f"{step:08d}.npy", allow_pickle=False)
+    side = json.loads((run / "data.json").read_text())["side"]
+    lines = -(-len(data) // ACROSS)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(lines, 1, figsize=(5, 1.15 * lines + 0.7), squeeze=False)
+        for i, axis in enumerate(axes[:, 0]):
+            shown = slice(ACROSS * i, ACROSS * (i + 1))
+            images(axis, np.concatenate([data[shown], model[shown]]), side, len(data[shown]))
+            axis.set_yticks([0.5 * side - 0.5, 1.5 * side + 0.5], ["data", "model"])
+        figure.suptitle(f"step {step}: held-out images and their reconstructions")
+        return save(figure, run / "figures" / f"reconstructions-{step:08d}.png")
+
+
+ACROSS = 10  # images in a line
+
+
+def images(axis, rows: np.ndarray, side: int, across: int = ACROSS) -> None:
+    """Draw images [n, side²] in [−1, 1], so many to a line, a pixel between them."""
+    framed = np.pad(rows.reshape(-1, side, side), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    grid = framed.reshape(-1, across, side + 1, side + 1).transpose(0, 2, 1, 3).reshape(-1, across * (side + 1))
     axis.imshow(grid, cmap="gray", vmin=-1, vmax=1)
-    axis.set(title=title, xticks=[], yticks=[])
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
+
+
+def _images(rows: np.ndarray, side: int, title: str):
+    count = min(ACROSS, math.isqrt(len(rows)))
+    figure, axis = plt.subplots(figsize=(5, 5.2))
+    images(axis, rows[: count * count], side, count)
+    axis.set_title(title)
     return figure
 
 

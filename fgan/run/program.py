@@ -20,7 +20,13 @@ from fgan.models.model import build, in_two
 from fgan.run.progress import Reporter
 from fgan.scores.evaluation import Evaluation
 
-FIELDS = ("generator_optimizer.learning_rate", "critic_optimizer.learning_rate", "penalty.weight")
+FIELDS = (
+    "generator_optimizer.learning_rate",
+    "critic_optimizer.learning_rate",
+    "penalty.weight",
+    "vae.weight",
+    "vae.alpha",
+)
 """Fields that a chunk takes as arrays, so that members which differ in them share a program."""
 
 

@@ -16,6 +16,7 @@ SCORES = {
     "curve_kl": "curve_kl_floor",
     "high_quality": "high_quality_of_perfect",
     "exact": "optimum",
+    "likelihood.elbo": "",
     "class_kl": "class_kl_floor",
     "precision": "held_out_samples.precision",
     "recall": "held_out_samples.recall",

@@ -19,14 +19,15 @@ from estimators.exact_values.fits import best_gaussian
 from estimators.exact_values.quadrature import exact_divergence
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
-from fgan.models.model import Model
+from fgan.models.model import Model, Reconstructs, build
 from fgan.networks.generators import GENERATORS
-from fgan.scores import density, modes
+from fgan.scores import autoencoder, density, modes
 from fgan.scores.classifier import class_scores, train_classifier
 from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
+PAIRS = 40  # held-out images that a picture shows beside what the model makes of them
 
 
 class Evaluation:
@@ -38,7 +39,7 @@ class Evaluation:
     """
 
     def __init__(self, config: Config, data: Dataset, model: Model):
-        self.config, self.data = config, data
+        self.config, self.data, self.model = config, data, model
         n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
@@ -65,6 +66,14 @@ class Evaluation:
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
+
+    def reconstructions(self, state: Any) -> np.ndarray | None:
+        """[2, n, d]: held-out images above what the first seed makes of them; None where it cannot, or has none."""
+        if not (self.data.side and len(self.data.held_out) and isinstance(self.model, Reconstructs)):
+            return None
+        first = jax.tree.map(lambda x: x[0], state)
+        shown = np.asarray(self.data.held_out[:PAIRS], np.float32)
+        return np.stack([shown, np.asarray(jax.jit(self.model.reconstruct)(first, shown))])
 
 
 Score = Callable[[np.ndarray, Any], dict[str, Any]]
@@ -191,6 +200,15 @@ def _density(config: Config, data: Dataset, n: int) -> Score | None:
     return score
 
 
+def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
+    """The bounds of a variational autoencoder on held-out rows, beside what its samples are scored by."""
+    if config.model != "vae" or not len(data.held_out):
+        return None
+    of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
+    bounds = autoencoder.Bounds(build(config, data), np.asarray(data.held_out[: autoencoder.MOST], np.float32))
+    return lambda samples, state: {"likelihood": bounds(state)} | of_samples(samples, state)
+
+
 SCORERS: dict[str, Scorer] = {
     "precision_recall": _precision_recall,
     "classes": _classes,
@@ -199,5 +217,6 @@ SCORERS: dict[str, Scorer] = {
     "subspaces": _subspaces,
     "exact": _exact,
     "density": _density,
+    "likelihood": _likelihood,
 }
 """Name → scorer. The last that is for such data is used, so that a more specific entry may follow."""
