@@ -19,8 +19,9 @@ from jax.nn import log_softmax, softmax
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from estimators.divergences.generator import FDivergence, as_float
+from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import divergence
+from estimators.objectives.checks import floating, known, positive
 
 Loss = Callable[..., jax.Array]
 """(teacher logits, student logits, temperature) → one loss a row."""
@@ -76,13 +77,13 @@ def temperature_loss(
     labels, classes = jnp.asarray(labels), jnp.shape(student)[-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels are {labels.dtype}: give the class of each row as an integer 0, …, {classes - 1}")
-    if _known(labels) and labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if known(labels) and labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"labels from {labels.min()} to {labels.max()}: with {classes} logits they are below {classes}"
         )
-    if _known(weight) and not 0.0 <= float(np.asarray(weight)) <= 1.0:
+    if known(weight) and not 0.0 <= float(np.asarray(weight)) <= 1.0:
         raise ValueError(f"weight = {weight}: the share of the true labels lies in [0, 1]")
-    hard = optax.softmax_cross_entropy_with_integer_labels(as_float(jnp.asarray(student)), labels)
+    hard = optax.softmax_cross_entropy_with_integer_labels(floating(student), labels)
     return weight * hard + (1.0 - weight) * loss(teacher, student, temperature)
 
 
@@ -156,7 +157,7 @@ def improved_kl(
     0.125
     """
     m, n, scale = _softened(teacher, student, temperature)
-    weights = lax.stop_gradient(jnp.broadcast_to(as_float(jnp.asarray(means)), m.shape))
+    weights = lax.stop_gradient(jnp.broadcast_to(floating(means), m.shape))
     soft = optax.softmax_cross_entropy(n, lax.stop_gradient(softmax(m)))
     return scale * (pull * _half_variance(weights, m - n) + soft)
 
@@ -226,7 +227,7 @@ def sinkhorn_divergence(
     >>> round(float(sinkhorn_divergence(p, q, cost, regularisation=0.02)), 1)  # total variation
     0.5
     """
-    log_p, log_q = jnp.broadcast_arrays(as_float(jnp.asarray(log_p)), as_float(jnp.asarray(log_q)))
+    log_p, log_q = jnp.broadcast_arrays(floating(log_p), floating(log_q))
     left, right = jnp.stack([log_p, log_p, log_q]), jnp.stack([log_q, log_p, log_q])
     between, own_p, own_q = entropic_transport(left, right, cost, regularisation=regularisation, iterations=iterations)
     return between - 0.5 * (own_p + own_q)
@@ -256,10 +257,9 @@ def entropic_transport(
     >>> round(float(entropic_transport(p, q, 1.0 - jnp.eye(2), regularisation=0.01)), 2)
     0.5
     """
-    log_p, log_q = jnp.broadcast_arrays(as_float(jnp.asarray(log_p)), as_float(jnp.asarray(log_q)))
+    log_p, log_q = jnp.broadcast_arrays(floating(log_p), floating(log_q))
     c = _cost(cost, log_p.shape[-1]).astype(log_p.dtype)
-    if _known(regularisation) and not float(regularisation) > 0.0:
-        raise ValueError(f"regularisation = {regularisation}: ε is positive; for the exact distance make it small")
+    positive("regularisation", regularisation, "it is ε, small for nearly the exact distance")
     a, b = lax.stop_gradient((log_p, log_q))
 
     def potential(log_weights, other, costs):  # −ε log Σ_j w_j e^{(h_j − C_ij)/ε}
@@ -325,11 +325,10 @@ def _half_variance(weights: jax.Array, values: jax.Array) -> jax.Array:
 
 def _softened(teacher: ArrayLike, student: ArrayLike, temperature: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(m/T, n/T, T²), checked."""
-    m, n = as_float(jnp.asarray(teacher)), as_float(jnp.asarray(student))
+    m, n = floating(teacher), floating(student)
     if m.shape != n.shape or m.ndim == 0:
         raise ValueError(f"logits of shape {m.shape} (teacher) and {n.shape} (student): both are [..., classes]")
-    if _known(temperature) and not (np.asarray(temperature) > 0.0).all():
-        raise ValueError(f"temperature = {temperature}: it divides the logits and is positive")
+    positive("temperature", temperature, "it divides the logits")
     t = jnp.asarray(temperature, jnp.result_type(m, n))
     return m / t, n / t, t**2
 
@@ -337,11 +336,6 @@ def _softened(teacher: ArrayLike, student: ArrayLike, temperature: ArrayLike) ->
 def _cost(cost: ArrayLike, classes: int) -> jax.Array:
     if jnp.shape(cost) != (classes, classes):
         raise ValueError(f"cost of shape {jnp.shape(cost)}: between {classes} classes it is ({classes}, {classes})")
-    if _known(cost) and not (np.isfinite(cost).all() and np.asarray(cost).min() >= 0.0):
+    if known(cost) and not (np.isfinite(cost).all() and np.asarray(cost).min() >= 0.0):
         raise ValueError("cost has entries that are negative or not finite; it is what a unit of mass pays to move")
     return jnp.asarray(cost)
-
-
-def _known(value) -> bool:
-    """Whether a value can be checked now; under jit it cannot."""
-    return not isinstance(value, jax.core.Tracer)
