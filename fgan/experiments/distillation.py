@@ -83,7 +83,7 @@ def digits(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (pixels[order] / 8.0 - 1.0).astype(np.float32), labels[order].astype(np.int32)
 
 
-def fitted(key: jax.Array, network: MLP, images: jax.Array, loss, steps: int, rate: float) -> Any:
+def fitted(key: jax.Array, network: MLP, images: jax.Array, loss: Any, steps: int, rate: float) -> Any:
     """Parameters after `steps` of Adam on the mean of loss(rows, logits) over random rows of `images`; pure."""
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
@@ -137,7 +137,7 @@ def students(
             ]
             return jax.lax.switch(which, losses, labels, teacher, logits, temperature)
 
-        logits = STUDENT.apply(fitted(key, STUDENT, lesson.images, loss, steps, RATE), exam.images)
+        logits: Any = STUDENT.apply(fitted(key, STUDENT, lesson.images, loss, steps, RATE), exam.images)
         right = jnp.argmax(logits, axis=-1) == exam.labels
         return jnp.mean(right), jnp.mean(softened_kl(exam.teacher, logits))
 
@@ -156,19 +156,20 @@ def school(seeds: Sequence[int], steps: int) -> tuple[Lesson, Exam]:
 
 
 def results(
-    directory: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS, quiet: bool = False, **options: Any
+    directory: Path, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS, quiet: bool = False
 ) -> dict[str, Any]:
     """Train all teachers and students, write distillation.json in `directory`, and return what it holds."""
     begun = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
-    lesson, exam = school(seeds, options.get("teacher_steps", TEACHER_STEPS))
+    lesson, exam = school(seeds, TEACHER_STEPS)
     rows: list[dict[str, Any]] = []
 
     with Reporter(len(NAMES), quiet=quiet, unit="loss") as report:
         for which, name in enumerate(NAMES):
             found = students(jnp.int32(which), _keys(seeds, 1), lesson, exam, jnp.asarray(TEMPERATURES), steps=steps)
             kept = slice(1) if name == "hard" else slice(None)  # hard labels know no temperature
-            rows += _rows(name, seeds, *(np.asarray(part, float)[kept] for part in found), hard=rows[:1])
+            accuracy, kl = (np.asarray(part, float)[kept] for part in found)
+            rows += _rows(name, seeds, accuracy, kl, hard=rows[:1])
             report.advance(which + 1, name)
     right = np.mean(np.argmax(exam.teacher, axis=-1) == exam.labels, axis=-1)
     result = {
@@ -285,8 +286,8 @@ def _curves(axis, result: dict[str, Any], score: str, factor: float) -> None:
         rows = [row for row in result["rows"] if row["loss"] == name]
         shift = 2.0 ** (0.06 * (i - 0.5 * (len(LOSSES) - 1)))  # so that error bars do not cover one another
         x, y = [row["temperature"] * shift for row in rows], [factor * row[score]["mean"] for row in rows]
-        error = [factor * (row[score]["standard_error"] or 0.0) for row in rows]
-        axis.errorbar(x, y, error, color=PALETTE[i], marker="os^Dvp"[i], ms=4, lw=1.2, label=name.replace("_", " "))
+        errors = [factor * (row[score]["standard_error"] or 0.0) for row in rows]
+        axis.errorbar(x, y, errors, color=PALETTE[i], marker="os^Dvp"[i], ms=4, lw=1.2, label=name.replace("_", " "))
     hard = result["rows"][0][score]
     mean, error = factor * hard["mean"], factor * (hard["standard_error"] or 0.0)
     axis.axhspan(mean - error, mean + error, color=DATA, alpha=0.4, lw=0, label="hard labels")
