@@ -40,8 +40,8 @@ def process(x64):
 # --- divergences ------------------------------------------------------------------------------------------------------
 
 
-def test_categorical_kl_and_entropy_are_scipys(dtype):
-    m, n = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(dtype)
+def test_categorical_kl_and_entropy_are_scipys():
+    m, n = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
     p, q = (softmax(x.astype(float), axis=-1) for x in (m, n))
     np.testing.assert_allclose(categorical_kl(m, n), rel_entr(p, q).sum(axis=-1), rtol=1e-5)
     np.testing.assert_allclose(entropy(m), stats.entropy(p, axis=-1), rtol=1e-5)
@@ -49,14 +49,14 @@ def test_categorical_kl_and_entropy_are_scipys(dtype):
 
 def test_actions_that_are_not_allowed_count_for_nothing_or_make_it_infinite():
     p, q = jnp.array([0.0, 1.0, -jnp.inf]), jnp.array([1.0, 0.0, -jnp.inf])
-    gradient = jax.grad(categorical_kl, argnums=(0, 1))(p, q)
+    gradient = jax.jit(jax.grad(categorical_kl, argnums=(0, 1)))(p, q)
     assert float(categorical_kl(p, q)) == pytest.approx(float(categorical_kl(p[:2], q[:2])), rel=1e-6)
     assert np.isfinite(gradient).all() and float(entropy(p)) == pytest.approx(float(entropy(p[:2])), rel=1e-6)
     assert float(categorical_kl(jnp.zeros(3), q)) == math.inf
 
 
-def test_gaussian_kl_is_the_sum_of_scalar_ones(dtype):
-    a, b, c, d = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(dtype)
+def test_gaussian_kl_is_the_sum_of_scalar_ones():
+    a, b, c, d = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     s, t = np.exp(b.astype(float)), np.exp(d.astype(float))
     expected = (np.log(t / s) + (s**2 + (a - c) ** 2) / (2.0 * t**2) - 0.5).sum(axis=-1)
     np.testing.assert_allclose(gaussian_kl(a, b, c, d), expected, rtol=1e-5)
@@ -66,8 +66,10 @@ def test_squashing_changes_the_density_and_not_the_divergence(x64):
     """KL of the densities of tanh(u) by quadrature over the actions in (−1, 1)."""
     pair = (0.3, -0.2), (-0.4, 0.1)
 
+    log_prob = jax.jit(squashed_log_prob)
+
     def density(a, mean, log_std):
-        return math.exp(squashed_log_prob(np.array([math.atanh(a)]), np.array([mean]), np.array([log_std])))
+        return math.exp(log_prob(np.array([math.atanh(a)]), np.array([mean]), np.array([log_std])))
 
     def integrand(a):
         p, q = (density(a, *law) for law in pair)
@@ -136,6 +138,7 @@ def test_the_line_search_refuses_what_is_not_finite_and_serves_members_apart():
     assert float(lost.parameters) == 0.0 == float(lost.fraction)
 
 
+@pytest.mark.slow
 def test_a_natural_step_keeps_its_kl_and_beats_the_plain_gradient(x64):
     """On a softmax policy: at equal KL the natural direction gains more, to first order."""
     rng = np.random.default_rng(0)
@@ -164,10 +167,10 @@ def test_the_coefficient_settles_within_a_factor_of_two_of_the_one_that_meets_th
 # --- the optimum ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("beta", [1e-3, 0.3, 10.0, 1e4])
-def test_the_regularised_optimum_by_brute_force(dtype, beta):
+@pytest.mark.parametrize("beta", [1e-3, 0.3, 1e4])
+def test_the_regularised_optimum_by_brute_force(beta):
     rng = np.random.default_rng(0)
-    prior, r = rng.normal(size=(2, 5)).astype(dtype)
+    prior, r = rng.normal(size=(2, 5)).astype(np.float32)
     found = regularised_optimum(prior, r, beta)
     log_prior = np.log(softmax(prior.astype(float)))
     exact = beta * math.log(np.sum(np.exp(log_prior + (r.astype(float) - r.max()) / beta))) + r.max()
@@ -243,7 +246,8 @@ def test_without_a_future_it_is_the_bandit_and_it_is_differentiable(process):
     r, p, prior = process
     found = soft_value_iteration(r, p, prior, beta=BETA, discount=0.0)
     np.testing.assert_allclose(found.value, regularised_optimum(prior, r, BETA).value)
-    gradient = jax.grad(lambda r: soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT).value.sum())(r)
+    value = lambda r: soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT).value.sum()  # noqa: E731
+    gradient = jax.jit(jax.grad(value))(r)
     best = soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT)
     seen = visits(best.log_policy, p, np.ones(3), discount=DISCOUNT) / (1.0 - DISCOUNT)
     np.testing.assert_allclose(gradient, seen[:, None] * jnp.exp(best.log_policy), atol=1e-6)  # envelope theorem
