@@ -49,6 +49,9 @@ def test_the_softened_kl_is_scipys(logits):
     p, q = (softmax(np.asarray(x, float) / temperature, axis=-1) for x in logits)
     expected = temperature**2 * rel_entr(p, q).sum(axis=-1)
     np.testing.assert_allclose(softened_kl(*logits, temperature), expected, **CLOSE)
+    missing = jnp.full((ROWS, 1), -jnp.inf)  # a class that cannot occur
+    wider = (jnp.concatenate([x, missing], axis=1) for x in logits)
+    np.testing.assert_allclose(softened_kl(*wider, temperature), expected, **CLOSE)
 
 
 def test_the_temperature_loss_blends_labels_and_teacher(logits):

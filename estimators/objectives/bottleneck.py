@@ -50,7 +50,7 @@ def bottleneck_bound(
 
     What it exceeds I by is KL(p(z)‖r): nothing where r is the marginal of z.
 
-    Source: Alemi, Fischer, Dillon, Murphy 2017, Deep variational information bottleneck, eq. 14; Agakov 2004.
+    Source: Alemi, Fischer, Dillon, Murphy 2017, Deep variational information bottleneck, section 3; Barber, Agakov 2003.
 
     >>> import jax.numpy as jnp
     >>> float(bottleneck_bound(jnp.array([[1.0], [-1.0]]), jnp.ones((2, 1)), jnp.zeros(1), jnp.ones(1)).value)
@@ -73,7 +73,7 @@ def infonce(scores: ArrayLike) -> InfoNCE:
     Even they leave it below I, for every n: it bounds a Jensen–Shannon divergence of n distributions.
 
     Source: van den Oord, Li, Vinyals 2018, Representation learning with contrastive predictive coding, eq. 4; Poole,
-    Ozair, van den Oord, Alemi, Tucker 2019, eq. 12; Ryu, Yeddanapudi, Xu, Wornell 2025, theorem 2.
+    Ozair, van den Oord, Alemi, Tucker 2019; Ryu, Yeddanapudi, Xu, Wornell 2025, theorem 2.
 
     >>> import jax.numpy as jnp
     >>> found = infonce(100.0 * jnp.eye(4))
@@ -98,7 +98,7 @@ def infonce_anchor(scores: ArrayLike, weight: ArrayLike = 1.0) -> jax.Array:
         weight: ν > 0, of the anchor.
 
     Source: Ryu, Yeddanapudi, Xu, Wornell 2025, Contrastive predictive coding done right for mutual information
-    estimation (arXiv 2510.25983), eq. for L_{K;ν} and theorem 3; ν = 1 is theirs.
+    estimation (arXiv 2510.25983), the objective L_{K;ν} and theorem 3; K = n − 1 and ν = 1 are theirs.
 
     >>> import jax.numpy as jnp
     >>> round(float(infonce_anchor(jnp.zeros((2, 2)))), 4)  # log 2

@@ -4,7 +4,8 @@ Conventions: the teacher comes first, as P does; m are its logits and n the stud
 function returns one value a row, [...], in nats. At a temperature T both are softened, s = softmax(·/T), and the
 loss is multiplied by T²: as T grows, T² D_f(s_m‖s_n) tends to ½ f''(1) Var(m − n), the variance over classes, so that
 the size of the gradient does not depend on T (Hinton, Vinyals, Dean 2015, section 2.1). A temperature may be traced.
-Logits are finite; a `divergence_loss` and the transport losses also take −∞, a class that cannot occur.
+A class that cannot occur has the logit −∞ in both; `decoupled_kl` and `improved_kl`, which subtract logits, need
+finite ones.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from jax.typing import ArrayLike
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import divergence
 from estimators.objectives.checks import floating, known, positive
+from estimators.objectives.policies import categorical_kl
 
 Loss = Callable[..., jax.Array]
 """(teacher logits, student logits, temperature) → one loss a row."""
@@ -37,13 +39,13 @@ def softened_kl(teacher: ArrayLike, student: ArrayLike, temperature: ArrayLike =
     Raises:
         ValueError: shapes that differ, or a temperature that is not positive.
 
-    Source: Hinton, Vinyals, Dean 2015, Distilling the knowledge in a neural network. optax takes the prediction first.
+    Source: Hinton, Vinyals, Dean 2015, Distilling the knowledge in a neural network, section 2.
 
     >>> round(float(softened_kl([2.0, 0.0], [0.0, 0.0], temperature=2.0)), 4)
     0.4438
     """
     m, n, scale = _softened(teacher, student, temperature)
-    return scale * optax.losses.kl_divergence_with_log_targets(log_softmax(n), log_softmax(m))
+    return scale * categorical_kl(m, n)
 
 
 def temperature_loss(
@@ -120,7 +122,7 @@ def decoupled_kl(teacher: ArrayLike, student: ArrayLike, temperature: ArrayLike 
     logits (over T), sg stops the gradient. The first term moves the teacher alone, the second the student alone: for a
     fixed teacher nothing is left but the KL, which is what `improved_kl` changes. The double sum is ½ Var_s(m − n).
 
-    Source: Cui, Tian, Zhong, Qi, Yu, Zhang 2024, Decoupled Kullback–Leibler divergence loss, theorem 1 and eq. 5.
+    Source: Cui, Tian, Zhong, Qi, Yu, Zhang 2024, Decoupled Kullback–Leibler divergence loss, theorem 1.
 
     >>> import jax
     >>> m, n = jax.numpy.array([1.0, 0.0, -1.0]), jax.numpy.array([0.0, 0.5, 0.0])
@@ -150,7 +152,7 @@ def improved_kl(
         means: w [..., k] or [k], of sum 1: `class_means(…)[labels]`.
         pull: β ≥ 0, the weight of the first term.
 
-    Source: Cui, Tian, Zhong, Qi, Yu, Zhang 2024, eq. 7; the class means are theirs at a fixed teacher.
+    Source: Cui, Tian, Zhong, Qi, Yu, Zhang 2024, section 3; the class means are theirs at a fixed teacher.
 
     >>> m, n = jax.numpy.array([1.0, 0.0]), jax.numpy.array([0.0, 0.0])
     >>> float(improved_kl(m, n, means=[0.5, 0.5]) - improved_kl(m, n, means=[0.5, 0.5], pull=0.0))  # ½·¼
@@ -282,7 +284,7 @@ def class_costs(features: ArrayLike, labels: ArrayLike, classes: int) -> np.ndar
     """1 − cosine of the angle between the centred class means of features: [n, d], [n] → [classes, classes] ≥ 0.
 
     Classes that look alike to whatever made the features are cheap to confuse: 0 between a class and itself, 1 at right
-    angles, up to 2. Lv, Yang, Li 2024 (section 3.1) take centred kernel alignment for the cosine.
+    angles, up to 2. Lv, Yang, Li 2024 take centred kernel alignment for the cosine.
 
     Raises:
         ValueError: a class without rows, or whose mean is the mean of all.

@@ -38,6 +38,8 @@ Parameters = Any
 def categorical_kl(p: ArrayLike, q: ArrayLike) -> jax.Array:
     """KL(P‖Q) = Σ_a p_a (log p_a − log q_a) from logits: [..., a], [..., a] → [...], +∞ where p_a > 0 = q_a.
 
+    optax takes the two in the other order.
+
     Raises:
         ValueError: shapes that differ.
 
@@ -312,7 +314,7 @@ def soft_value_iteration(
     Raises:
         ValueError: shapes that do not fit, probabilities that are negative or do not sum to 1, γ or β out of range.
 
-    Source: Ziebart 2010, Modeling purposeful adaptive behavior, theorem 6.8; Geist, Scherrer, Pietquin 2019.
+    Source: Ziebart 2010, Modeling purposeful adaptive behavior; Geist, Scherrer, Pietquin 2019.
 
     >>> import jax.numpy as jnp
     >>> stay = jnp.ones((1, 2, 1))

@@ -2,7 +2,7 @@
 
 Teacher and student are perceptrons on the 1,797 images of 8 × 8 pixels in scikit-learn. Each seed has a split, a
 teacher and students of its own. The teacher learns from all training rows, the student from few of them, where the
-teacher's opinion of wrong classes tells most (Hinton, Vinyals, Dean 2015, section 3, on soft targets as regularisers).
+teacher's opinion of wrong classes tells most (Hinton, Vinyals, Dean 2015, section 6, on soft targets as regularisers).
 Every loss is blended with a tenth of the true labels, but for `hard`, which has nothing else.
 
     accuracy    share of right answers on held-out rows
