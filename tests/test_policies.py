@@ -249,11 +249,11 @@ def test_without_a_future_it_is_the_bandit_and_it_is_differentiable(process):
     value = lambda r: soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT).value.sum()  # noqa: E731
     gradient = jax.jit(jax.grad(value))(r)
     best = soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT)
-    seen = visits(best.log_policy, p, np.ones(3), discount=DISCOUNT) / (1.0 - DISCOUNT)
+    seen = 3.0 * visits(best.log_policy, p, np.full(3, 1 / 3), discount=DISCOUNT) / (1.0 - DISCOUNT)
     np.testing.assert_allclose(gradient, seen[:, None] * jnp.exp(best.log_policy), atol=1e-6)  # envelope theorem
 
 
-STAY = np.ones((1, 2, 1))
+STAY, TWO = np.ones((1, 2, 1)), np.zeros((1, 2))
 
 
 @pytest.mark.parametrize(
@@ -265,18 +265,11 @@ STAY = np.ones((1, 2, 1))
         (lambda: adapted_coefficient(1.0, 1.0, 0.0), ["target = 0.0"]),
         (lambda: natural_step(jnp.ones(1), lambda v: v, limit=-1.0), ["limit = -1.0"]),
         (lambda: line_search(sum, sum, 0.0, 1.0, limit=1.0, shrink=1.0), ["shrink = 1.0"]),
-        (
-            lambda: soft_value_iteration(np.zeros((1, 2)), STAY, np.zeros((1, 2)), beta=1, discount=1.0),
-            ["discount = 1"],
-        ),
-        (
-            lambda: soft_value_iteration(np.zeros((1, 2)), 2 * STAY, np.zeros((1, 2)), beta=1, discount=0.5),
-            ["sums to 1"],
-        ),
-        (
-            lambda: policy_value(np.zeros((1, 2)), np.zeros((1, 3)), STAY, np.zeros((1, 3)), beta=1, discount=0.5),
-            ["(1, 3)"],
-        ),
+        (lambda: soft_value_iteration(TWO, STAY, TWO, beta=1, discount=1.0), ["discount = 1"]),
+        (lambda: soft_value_iteration(TWO, 2 * STAY, TWO, beta=1, discount=0.5), ["transitions", "sums to 1"]),
+        (lambda: policy_value(TWO, np.zeros((1, 3)), STAY, np.zeros((1, 3)), beta=1, discount=0.5), ["(1, 3)"]),
+        (lambda: visits(TWO, STAY, np.array([2.0]), discount=0.5), ["start", "divide it by its sum"]),
+        (lambda: visits(TWO, STAY, np.ones(2), discount=0.5), ["(2,)", "1 states"]),
     ],
 )
 def test_bad_input_is_refused_with_the_remedy(call, words):

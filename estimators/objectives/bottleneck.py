@@ -50,7 +50,7 @@ def bottleneck_bound(
 
     What it exceeds I by is KL(p(z)‖r): nothing where r is the marginal of z.
 
-    Source: Alemi, Fischer, Dillon, Murphy 2017, Deep variational information bottleneck, section 3; Barber, Agakov 2003.
+    Source: Alemi, Fischer, Dillon, Murphy 2017, Deep variational information bottleneck, section 3.
 
     >>> import jax.numpy as jnp
     >>> float(bottleneck_bound(jnp.array([[1.0], [-1.0]]), jnp.ones((2, 1)), jnp.zeros(1), jnp.ones(1)).value)

@@ -28,6 +28,20 @@ def known(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
+def probabilities(name: str, value: ArrayLike) -> None:
+    """Raise ValueError unless `value` is ≥ 0 and sums to 1 over its last axis, to the 1e-4 that float32 may lose.
+
+    >>> probabilities("start", [0.5, 0.5])
+    """
+    if known(value):
+        x = np.asarray(value, float)
+        if not ((x >= 0.0).all() and np.allclose(x.sum(axis=-1), 1.0, atol=1e-4)):
+            raise ValueError(
+                f"{name}: entries from {x.min():g} with sums from {x.sum(axis=-1).min():g}; each row is ≥ 0 "
+                "and sums to 1: divide it by its sum"
+            )
+
+
 def positive(name: str, value: ArrayLike, meaning: str) -> None:
     """Raise ValueError unless every entry of `value` is positive, and not NaN.
 

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import divergence
-from estimators.objectives.checks import floating, known, positive
+from estimators.objectives.checks import floating, known, positive, probabilities
 from estimators.objectives.policies import categorical_kl
 
 Loss = Callable[..., jax.Array]
@@ -152,6 +152,9 @@ def improved_kl(
         means: w [..., k] or [k], of sum 1: `class_means(…)[labels]`.
         pull: β ≥ 0, the weight of the first term.
 
+    Raises:
+        ValueError: as `softened_kl`, or means of another shape, or that do not sum to 1.
+
     Source: Cui, Tian, Zhong, Qi, Yu, Zhang 2024, section 3; the class means are theirs at a fixed teacher.
 
     >>> m, n = jax.numpy.array([1.0, 0.0]), jax.numpy.array([0.0, 0.0])
@@ -159,7 +162,11 @@ def improved_kl(
     0.125
     """
     m, n, scale = _softened(teacher, student, temperature)
-    weights = lax.stop_gradient(jnp.broadcast_to(floating(means), m.shape))
+    w = floating(means)
+    if w.shape not in (m.shape, m.shape[-1:]):
+        raise ValueError(f"means of shape {w.shape}: with logits {m.shape} they are {m.shape} or {m.shape[-1:]}")
+    probabilities("means", w)
+    weights = lax.stop_gradient(jnp.broadcast_to(w, m.shape))
     soft = optax.softmax_cross_entropy(n, lax.stop_gradient(softmax(m)))
     return scale * (pull * _half_variance(weights, m - n) + soft)
 
@@ -250,7 +257,8 @@ def entropic_transport(
         iterations: how often both potentials are renewed; more are needed as ε falls.
 
     Raises:
-        ValueError: a cost that is not [k, k], or has entries that are negative or not finite; ε ≤ 0.
+        ValueError: probabilities that do not sum to 1, a cost that is not [k, k], or has entries that are negative or
+            not finite; ε ≤ 0.
 
     Source: Cuturi 2013; Peyré, Cuturi 2019, Computational optimal transport, section 4.4.
 
@@ -260,6 +268,8 @@ def entropic_transport(
     0.5
     """
     log_p, log_q = jnp.broadcast_arrays(floating(log_p), floating(log_q))
+    for name, logs in (("exp(log_p)", log_p), ("exp(log_q)", log_q)):
+        probabilities(name, logs if not known(logs) else np.exp(logs))
     c = _cost(cost, log_p.shape[-1]).astype(log_p.dtype)
     positive("regularisation", regularisation, "it is ε, small for nearly the exact distance")
     a, b = lax.stop_gradient((log_p, log_q))

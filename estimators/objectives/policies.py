@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 from jax.nn import log_softmax, softplus
@@ -27,7 +26,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from estimators.exact_values import gaussian
-from estimators.objectives.checks import floating, known, positive
+from estimators.objectives.checks import floating, positive, probabilities
 
 Parameters = Any
 """A pytree of arrays."""
@@ -367,9 +366,12 @@ def visits(policy: ArrayLike, transitions: ArrayLike, start: ArrayLike, *, disco
     >>> visits(jnp.zeros((2, 1)), away, jnp.array([1.0, 0.0]), discount=0.5).tolist()
     [0.5, 0.5]
     """
-    chosen = jnp.exp(log_softmax(floating(policy)))
+    chosen, start = jnp.exp(log_softmax(floating(policy))), floating(start)
     _, p, _ = _process(jnp.zeros_like(chosen), transitions, policy, discount)
-    return (1.0 - discount) * jnp.linalg.solve(_resolvent(chosen, p, discount).T, floating(start))
+    if start.shape != chosen.shape[:1]:
+        raise ValueError(f"start of shape {start.shape}: it is a probability for each of the {chosen.shape[0]} states")
+    probabilities("start", start)
+    return (1.0 - discount) * jnp.linalg.solve(_resolvent(chosen, p, discount).T, start)
 
 
 def _resolvent(chosen: jax.Array, transitions: jax.Array, discount: float) -> jax.Array:
@@ -385,8 +387,7 @@ def _process(rewards, transitions, prior, discount: float) -> tuple[jax.Array, j
         raise ValueError(
             f"rewards of shape {r.shape}, transitions {p.shape}, prior {prior.shape}: of [s, a], [s, a, s'] and [s, a]"
         )
-    if known(p) and not (bool((p >= 0.0).all()) and np.allclose(np.asarray(p).sum(axis=-1), 1.0, atol=1e-5)):
-        raise ValueError("transitions have rows that are no probabilities: each P[s, a] is ≥ 0 and sums to 1")
+    probabilities("transitions", p)
     if not 0.0 <= discount < 1.0:
         raise ValueError(f"discount = {discount}: γ lies in [0, 1)")
     return r, p, prior
