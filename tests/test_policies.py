@@ -28,6 +28,10 @@ from estimators.objectives.policies import (
 )
 
 BETA, DISCOUNT = 0.5, 0.8
+best_of = jax.jit(regularised_optimum)
+solved = jax.jit(soft_value_iteration, static_argnames=("discount", "tolerance"))
+value_of = jax.jit(policy_value, static_argnames="discount")
+visited = jax.jit(visits, static_argnames="discount")
 
 
 @pytest.fixture
@@ -171,7 +175,7 @@ def test_the_coefficient_settles_within_a_factor_of_two_of_the_one_that_meets_th
 def test_the_regularised_optimum_by_brute_force(beta):
     rng = np.random.default_rng(0)
     prior, r = rng.normal(size=(2, 5)).astype(np.float32)
-    found = regularised_optimum(prior, r, beta)
+    found = best_of(prior, r, beta)
     log_prior = np.log(softmax(prior.astype(float)))
     exact = beta * math.log(np.sum(np.exp(log_prior + (r.astype(float) - r.max()) / beta))) + r.max()
     assert float(found.value) == pytest.approx(exact, rel=1e-5, abs=1e-6), "also for large β, where float32 would round"
@@ -187,31 +191,31 @@ def test_the_regularised_optimum_by_brute_force(beta):
 
 def test_its_value_spans_the_prior_mean_and_the_best_reward(x64):
     prior, r = np.random.default_rng(0).normal(size=(2, 5))
-    values = [float(regularised_optimum(prior, r, beta).value) for beta in (1e-4, 0.1, 1.0, 10.0, 1e6)]
+    values = [float(best_of(prior, r, beta).value) for beta in (1e-4, 0.1, 1.0, 10.0, 1e6)]
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(r.max(), abs=1e-3) and values[-1] == pytest.approx(softmax(prior) @ r, abs=1e-5)
 
 
 def test_what_a_policy_lacks_is_beta_times_its_kl_to_the_optimum(x64):
     prior, r, other = np.random.default_rng(0).normal(size=(3, 4, 5))
-    best = regularised_optimum(prior, r, BETA)
+    best = best_of(prior, r, BETA)
     reached = np.sum(softmax(other, axis=-1) * r, axis=-1) - BETA * categorical_kl(other, prior)
     np.testing.assert_allclose(best.value - reached, BETA * categorical_kl(other, best.log_policy), rtol=1e-10)
 
 
 def test_soft_value_iteration_reaches_the_fixed_point(process):
-    found = soft_value_iteration(*process, beta=BETA, discount=DISCOUNT, tolerance=1e-12)
+    found = solved(*process, beta=BETA, discount=DISCOUNT, tolerance=1e-12)
     r, p, prior = process
-    backed = regularised_optimum(prior, r + DISCOUNT * p @ np.asarray(found.value), BETA)
+    backed = best_of(prior, r + DISCOUNT * p @ np.asarray(found.value), BETA)
     np.testing.assert_allclose(backed.value, found.value, atol=1e-11)
-    own = policy_value(found.log_policy, *process, beta=BETA, discount=DISCOUNT)
+    own = value_of(found.log_policy, *process, beta=BETA, discount=DISCOUNT)
     np.testing.assert_allclose(own, found.value, atol=1e-10)
 
 
 def test_no_policy_of_the_mdp_is_better(process):
     """Brute force over the logits of all states."""
-    best = soft_value_iteration(*process, beta=BETA, discount=DISCOUNT, tolerance=1e-12)
-    value = jax.jit(lambda x: policy_value(x.reshape(3, 2), *process, beta=BETA, discount=DISCOUNT).mean())
+    best = solved(*process, beta=BETA, discount=DISCOUNT, tolerance=1e-12)
+    value = jax.jit(lambda x: value_of(x.reshape(3, 2), *process, beta=BETA, discount=DISCOUNT).mean())
     slope = jax.jit(jax.grad(value))
     found = minimize(lambda x: -value(x), np.zeros(6), jac=lambda x: -slope(x), tol=1e-12)
     assert -found.fun == pytest.approx(float(best.value.mean()), abs=1e-8)
@@ -223,9 +227,9 @@ def test_the_gap_in_an_mdp_is_the_kl_over_the_states_that_are_visited(process):
     """J* − J(π) = β E_s KL(π‖π*) / (1 − γ), s from the discounted visits of π."""
     start, other = np.array([0.2, 0.5, 0.3]), np.random.default_rng(9).normal(size=(3, 2))
     options = {"beta": BETA, "discount": DISCOUNT}
-    best = soft_value_iteration(*process, **options, tolerance=1e-13)
-    gap = start @ (best.value - policy_value(other, *process, **options))
-    seen = visits(other, process[1], start, discount=DISCOUNT)
+    best = solved(*process, **options, tolerance=1e-13)
+    gap = start @ (best.value - value_of(other, *process, **options))
+    seen = visited(other, process[1], start, discount=DISCOUNT)
     assert float(seen.sum()) == pytest.approx(1.0)
     kl = seen @ categorical_kl(other, best.log_policy)
     assert float(gap) == pytest.approx(BETA * float(kl) / (1.0 - DISCOUNT), rel=1e-9)
@@ -233,23 +237,23 @@ def test_the_gap_in_an_mdp_is_the_kl_over_the_states_that_are_visited(process):
 
 def test_a_large_price_keeps_the_prior_and_a_small_one_is_plain_value_iteration(process):
     r, p, prior = process
-    near = soft_value_iteration(*process, beta=1e6, discount=DISCOUNT)
+    near = solved(*process, beta=1e6, discount=DISCOUNT)
     np.testing.assert_allclose(jnp.exp(near.log_policy), softmax(prior, axis=-1), atol=1e-5)
     value = np.zeros(3)
     for _ in range(200):
         value = (r + DISCOUNT * p @ value).max(axis=1)
-    far = soft_value_iteration(*process, beta=1e-4, discount=DISCOUNT)
+    far = solved(*process, beta=1e-4, discount=DISCOUNT)
     np.testing.assert_allclose(far.value, value, atol=5e-3)
 
 
 def test_without_a_future_it_is_the_bandit_and_it_is_differentiable(process):
     r, p, prior = process
-    found = soft_value_iteration(r, p, prior, beta=BETA, discount=0.0)
-    np.testing.assert_allclose(found.value, regularised_optimum(prior, r, BETA).value)
-    value = lambda r: soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT).value.sum()  # noqa: E731
+    found = solved(r, p, prior, beta=BETA, discount=0.0)
+    np.testing.assert_allclose(found.value, best_of(prior, r, BETA).value)
+    value = lambda r: solved(r, p, prior, beta=BETA, discount=DISCOUNT).value.sum()  # noqa: E731
     gradient = jax.jit(jax.grad(value))(r)
-    best = soft_value_iteration(r, p, prior, beta=BETA, discount=DISCOUNT)
-    seen = 3.0 * visits(best.log_policy, p, np.full(3, 1 / 3), discount=DISCOUNT) / (1.0 - DISCOUNT)
+    best = solved(r, p, prior, beta=BETA, discount=DISCOUNT)
+    seen = 3.0 * visited(best.log_policy, p, np.full(3, 1 / 3), discount=DISCOUNT) / (1.0 - DISCOUNT)
     np.testing.assert_allclose(gradient, seen[:, None] * jnp.exp(best.log_policy), atol=1e-6)  # envelope theorem
 
 
