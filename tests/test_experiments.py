@@ -11,7 +11,30 @@ SHARED = {"runs", "tables", "plots"}
 def test_every_file_offers_its_experiments_in_one_line_each():
     folder = Path(fgan.experiments.__file__).parent
     offering = {path.stem for path in folder.iterdir() if path.stem not in {"__init__", "__pycache__", *SHARED}}
-    assert offering == {"dirac", "flow", "high_dimensional", "mode_capture", "modes", "relevance", "vae", "vi"}
-    assert set(EXPERIMENTS) == {"dirac", "flow", "high_dimensional", "ring", "grid", "modes", "relevance", "vae", "vi"}
+    assert offering == {
+        "dirac",
+        "distillation",
+        "flow",
+        "high_dimensional",
+        "mode_capture",
+        "modes",
+        "policy",
+        "relevance",
+        "vae",
+        "vi",
+    }
+    assert set(EXPERIMENTS) == {
+        "dirac",
+        "distillation",
+        "flow",
+        "high_dimensional",
+        "ring",
+        "grid",
+        "modes",
+        "policy",
+        "relevance",
+        "vae",
+        "vi",
+    }
     assert all(line and "\n" not in line for line in EXPERIMENTS.about.values())
     assert {EXPERIMENTS[name].__module__.rpartition(".")[2] for name in EXPERIMENTS} == offering
