@@ -256,3 +256,12 @@ HALF = [0.5, 0.5]
 def test_bad_input_is_named(arguments, options, words):
     with pytest.raises(ValueError, match=words):
         discrete.divergence(*arguments, **options)
+
+
+@pytest.mark.parametrize("gap", [40.0, 80.0, 79.5])
+def test_gradients_by_logits_hold_where_the_asymptote_begins(gap):
+    """Of nearly singular distributions: kl falls by the gap alone, js not at all."""
+    p, q = jnp.array([0.0, -gap]), jnp.array([-gap, 0.0])
+    by_q = jax.grad(lambda q: discrete.divergence(p, q, "kl", logits=True))(q)
+    np.testing.assert_allclose(by_q, [-1.0, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(lambda q: discrete.divergence(p, q, "js", logits=True))(q), 0.0, atol=1e-5)

@@ -35,10 +35,10 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
         f = _excess(d, _precision(log_p, log_q))
         both = jnp.isfinite(log_p) & jnp.isfinite(log_q)
         ratio = jnp.where(both, log_p - log_q, 0.0)
-        f_tilde = f.at(jnp.clip(ratio, -f.low.start, f.high.start))
+        within = (ratio <= f.high.start) & (ratio >= -f.low.start)
+        f_tilde = f.at(jnp.where(within, ratio, 0.0))  # not clipped: at an end a clip has half the gradient
         positive = f_tilde > 0.0  # the logarithm of 0 would leave a gradient of NaN
         inner = jnp.where(positive, log_q + jnp.log(jnp.where(positive, f_tilde, 1.0)), -jnp.inf)
-        within = (ratio <= f.high.start) & (ratio >= -f.low.start)
         only_p, only_q = jnp.isfinite(log_p) & ~both, jnp.isfinite(log_q) & ~both
         value = jnp.where(both, jnp.where(within, inner, _log_beyond(f, ratio, log_p, log_q)), -jnp.inf)
         value = jnp.where(only_p, log_p + _log(f.at_infinity), value)
@@ -73,13 +73,14 @@ def integrand(d: FDivergence) -> Callable[..., jax.Array]:
         both = has_p & has_q
         safe_p, safe_q = jnp.where(both, log_p, 0.0), jnp.where(both, log_q, 0.0)
         ratio = safe_p - safe_q if log_ratio is None else jnp.where(both, log_ratio, 0.0)
-        inner = jnp.clip(ratio, -f.low.start, f.high.start)
+        within = (ratio <= f.high.start) & (ratio >= -f.low.start)
+        inner = jnp.where(within, ratio, 0.0)  # not clipped: at an end a clip has half the gradient
         # a unit of the larger mass costs f̃(u) or f̃(u)/u: the smaller one may underflow
         near = jnp.exp(jnp.where(inner > 0.0, safe_p, safe_q)) * f.at(inner) * jnp.exp(-jnp.maximum(inner, 0.0))
         log_far = _log_beyond(f, ratio, safe_p, safe_q)
         fits = log_far < most
         far = jnp.where(fits, jnp.exp(jnp.where(fits, log_far, 0.0)), jnp.inf)
-        found = jnp.where(both, jnp.where(inner == ratio, near, far), 0.0)
+        found = jnp.where(both, jnp.where(within, near, far), 0.0)
         found = jnp.where(has_p & ~has_q, _mass(log_p, has_p & ~has_q, f.at_infinity), found)
         found = jnp.where(has_q & ~has_p, _mass(log_q, has_q & ~has_p, f.at_zero), found)
         return jnp.where(jnp.isnan(log_p) | jnp.isnan(log_q), jnp.nan, found)
@@ -178,8 +179,17 @@ def _excess(d: FDivergence, precision: str) -> _Excess:
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         slope = float(jax.jit(d.prime)(jnp.float64(1.0)))  # at a kink a subgradient, which serves as well
 
+        @jax.custom_jvp
+        def formula(ratio):
+            return jnp.maximum(d.f(jnp.exp(ratio)) - d.value_at_one - slope * jnp.expm1(ratio), 0.0)
+
+        @formula.defjvp
+        def _(primals, tangents):  # by f' in one product: a chain through f would underflow between its factors
+            u = jnp.exp(primals[0])
+            return formula(primals[0]), u * (d.prime(u) - slope) * tangents[0]
+
         def at(ratio):
-            exact = jnp.maximum(d.f(jnp.exp(ratio)) - d.value_at_one - slope * jnp.expm1(ratio), 0.0)
+            exact = formula(ratio)
             if not d.smooth:
                 return exact
             close = jnp.abs(ratio) < near
