@@ -17,8 +17,9 @@ from fgan.config.schema import Config, Critic, Data, Generator, Log
 from fgan.config.toml import to_toml
 from fgan.data.sources import load
 from fgan.data.tables import WRITERS
-from fgan.run.loop import train, within_passes
+from fgan.run.loop import train
 from fgan.run.members import restore
+from fgan.run.program import within_passes
 
 CONFIG = Config(
     steps=2,

@@ -79,20 +79,39 @@ def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Ca
     return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
 
 
+def within_passes(config: Config, rows: int) -> Config:
+    """`config` with no more steps than `data.passes` allows over so many rows, a multiple of log.every."""
+    if not (config.data.passes and rows):
+        return config
+    most = -(-config.data.passes * rows // (config.batch * config.log.every)) * config.log.every
+    return replace(config, {"steps": min(config.steps, most)})
+
+
 class Program:
     """What members that share a config share: model, data on the devices, compiled steps, evaluation.
 
-    Raises ConfigError where the config cannot be built, or its batch not be divided over the devices.
+    Its `config` has no more steps than `data.passes` allows, of those `asked` for. Raises ConfigError where the config
+    cannot be built, or its batch not be divided over the devices.
     """
 
     def __init__(self, config: Config, data: Dataset):
-        self.config, self.data, self.layout = config, data, engines.layout(config.parallel)
+        self.asked, self.config = config.steps, within_passes(config, len(data.rows))
+        self.data, self.layout = data, engines.layout(config.parallel)
         if config.batch % self.layout.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
-        self.model = build(config, data)
+        self.model = build(self.config, data)
         self.rows = engines.slices(data.rows, self.layout)
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know before it trains: of the model, of the data, and of steps left out."""
+        steps: tuple[str, ...] = ()
+        if self.config.steps < self.asked:
+            passes = f"{self.config.data.passes} passes over {len(self.data.rows)} rows (data.passes)"
+            steps = (f"steps: {self.config.steps} in place of {self.asked}, for {passes}",)
+        return (*self.model.notes, *self.data.notes, *steps)
 
     def fresh(self, seeds: jax.Array) -> Any:
         """The state of `seeds` before the first step."""
