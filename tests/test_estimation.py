@@ -23,7 +23,7 @@ from estimators.samples.arrays import DataError
 
 
 @pytest.fixture(autouse=True, scope="module")
-def short():
+def short(short_training):
     """A thirtieth of the training, for what holds whatever the critic learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))

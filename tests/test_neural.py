@@ -22,7 +22,7 @@ CRITICS = 2 * BLOCKS
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
+def short(monkeypatch, short_training):
     """A fortieth of the training."""
     monkeypatch.setattr(neural, "SCHEDULE", Schedule(rounds=ROUNDS, round_steps=10, batch=32))
 
