@@ -75,6 +75,19 @@ def judged_in_full(quick_judge):
         quick_judge.setattr(Judge, name, function)
 
 
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs draw no pictures, which take half a second each."""
+    from fgan.run import judged_picture, pictures, sweep_picture
+
+    with pytest.MonkeyPatch.context() as patch:
+        drawing = {pictures: ("samples", "training"), judged_picture: ("judged",), sweep_picture: ("draw",)}
+        for module, names in drawing.items():
+            for name in names:
+                patch.setattr(module, name, lambda *_: None)
+        yield patch
+
+
 @functools.cache
 def hastily_compiled():
     """`early_stopping.compiled_training` without what optimisation QUICK leaves."""
