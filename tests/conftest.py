@@ -100,6 +100,14 @@ def hastily_compiled():
     )
 
 
+@pytest.fixture
+def fifth_of_training(monkeypatch):
+    """Critics that train for a fifth of the time, for laws that hold within the interval whatever they have learned."""
+    from estimators.methods import neural
+
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=6, batch=64))
+
+
 @pytest.fixture(scope="module")
 def short_training():
     """Compile the training of critics in a third of the time, for few steps only: each takes four times as long."""

@@ -14,6 +14,8 @@ from scipy import stats
 import estimators as est
 from estimators import estimation
 from estimators.contract import Fit, Interval, Request
+from estimators.critics import early_stopping
+from estimators.critics.early_stopping import compiled_training
 from estimators.divergences.table import UnknownDivergence, functional
 from estimators.estimation import BadArgument
 from estimators.methods import neural, telescoping
@@ -104,6 +106,7 @@ def fits(short) -> dict[tuple[str, str], est.Estimate]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neural, "SCHEDULE", Schedule(rounds=6, batch=64))
+        patch.setattr(early_stopping, "compiled_training", compiled_training)
         patch.setattr(neural, "cross_fit", once)
         found = {m: est.estimate(*samples, NAMES, method=m, confidence=0.999) for m in ("auto", *FITTED)}
     return {(m, e.divergence): e for m, estimates in found.items() for e in estimates}

@@ -24,7 +24,7 @@ def sets(seed: int, n: int = 60, m: int = 60, shift: float = 0.0):
 @pytest.mark.parametrize("divergence, m", [("js", 60), ("kl", 25), ("total_variation", 60)])
 def test_the_size_is_exact(fixed, divergence, m):
     """P(p ≤ α) = α for equal laws and 39 relabellings of a continuous statistic; `total_variation` has ties, so ≤."""
-    draws = 200
+    draws = 100
     p = np.array(
         [est.permutation_test(*sets(s, m=m), divergence, seed=s, permutations=39).p_value for s in range(draws)]
     )
@@ -63,8 +63,8 @@ def test_rows_that_test_train_no_critic(monkeypatch):
     np.testing.assert_array_equal(seen[0].train_p, seen[1].validation_p)
 
 
-def test_different_laws_are_told_apart(monkeypatch):
-    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=2))
+def test_different_laws_are_told_apart(monkeypatch, short_training):
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=3, round_steps=20, batch=32))
     found = est.permutation_test(*sets(0, 300, 300, shift=0.7), permutations=199)
     assert found.p_value == 1 / 200 and found.statistic > 0.0
 
@@ -121,7 +121,7 @@ def test_the_same_sets_are_no_evidence_and_both_say_so():
 
 def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
     """The size is that of the rows left, whatever was shared; without it every test rejects from some share on."""
-    draws, p = 200, []
+    draws, p = 100, []
     for seed in range(draws):
         x, y = sets(seed, 80, 80)
         y[:40] = x[:40]
@@ -135,7 +135,7 @@ def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
 
 def test_atoms_and_rounded_numbers_stay_in_the_test(fixed):
     """Equal values of independent draws are no copies: nothing is left out, and the size holds with unequal sets."""
-    draws, p = 200, []
+    draws, p = 100, []
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         x, y = (np.where(rng.random((k, 1)) < 0.3, 0.0, np.round(rng.normal(size=(k, 1)), 2)) for k in (60, 300))
