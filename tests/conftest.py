@@ -101,11 +101,11 @@ def hastily_compiled():
 
 
 @pytest.fixture
-def fifth_of_training(monkeypatch):
-    """Critics that train for a fifth of the time, for laws that hold within the interval whatever they have learned."""
+def little_training(monkeypatch, short_training):
+    """Critics that train for a twelfth of the time, where laws hold within the interval whatever they have learned."""
     from estimators.methods import neural
 
-    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=6, batch=64))
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, round_steps=20, batch=64))
 
 
 @pytest.fixture(scope="module")

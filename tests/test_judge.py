@@ -70,7 +70,7 @@ def test_categories_are_counted_one_by_one():
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_the_judge_tells_the_same_law_from_one_without_a_group(judged_in_full, fifth_of_training, lost):
+def test_the_judge_tells_the_same_law_from_one_without_a_group(judged_in_full, little_training, lost):
     rows = clusters(0.1, 1500)
     samples = as_samples(rows)
     data = of_slice(SampleSlice(samples, 0, samples.values))

@@ -100,7 +100,7 @@ def frames(kind: str, n: int = 1000):
 @pytest.mark.parametrize(
     "kind", ["independent", *(pytest.param(k, marks=pytest.mark.slow) for k in ("equal", "together"))]
 )
-def test_a_category_and_a_number_beside_each_other(kind, fifth_of_training):
+def test_a_category_and_a_number_beside_each_other(kind, little_training):
     x, y, truth = frames(kind)
     e = est.estimate(x, y, "kl")
     assert e.method == "neural" and e.low <= truth <= e.high < math.inf
@@ -152,7 +152,7 @@ def test_the_size_is_exact_with_a_category(monkeypatch):
         assert abs(np.mean(np.array(p) <= level + 1e-12) - level) < 3.5 * error
 
 
-def test_categories_of_other_shares_are_told_apart(fifth_of_training):
+def test_categories_of_other_shares_are_told_apart(little_training):
     x, y, _ = frames("together", 400)
     found = est.permutation_test(x, y, permutations=199)
     assert found.p_value == 1 / 200 and found.statistic > 0.1
