@@ -128,7 +128,7 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path, monkeypatch):
         ({"penalty.names": ("r1",)}, "leave penalty.names empty"),
     ],
 )
-def test_it_needs_densities(change, words, tmp_path, capsys):
+def test_it_needs_densities(change, words, tmp_path, capsys, few_dimensions):
     config = replace(LINE, change)
     with pytest.raises(ConfigError, match=words):
         build(check(config), load(config.data))

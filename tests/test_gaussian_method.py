@@ -19,6 +19,8 @@ from estimators.samples.arrays import DataError
 DRAWS = 60
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
 ROWS = [DIVERGENCES[name] for name in NAMES]
+SWAPPED = [DIVERGENCES[name] for name in ("kl", "js", "total_variation", "pearson")]
+"""One of each kind: a logarithm, bounded, with a kink, a power. Each reversed generator is compiled anew."""
 SHIFT, SCALE = 0.7, 0.8
 EXACT = {name: exact_divergence(normal(SHIFT, SCALE).log_prob, normal(0.0, 1.0).log_prob, name) for name in NAMES}
 
@@ -103,7 +105,8 @@ def test_closed_forms_and_draws_agree(name):
 
 def test_swapping_the_sets_reverses_the_divergence():
     x, y = draw(0, m=300)
-    there, back = fit(x, y).intervals, fit(y, x, [row.reversed() for row in ROWS]).intervals
+    there = fit(x, y, SWAPPED).intervals
+    back = fit(y, x, [row.reversed() for row in SWAPPED]).intervals
     for a, b in zip(there, back, strict=True):  # the blocks and the bias corrections differ
         assert abs(a.value - b.value) < 0.25 * a.standard_error and abs(a.standard_error / b.standard_error - 1.0) < 0.3
 
