@@ -16,7 +16,7 @@ from fgan.config.schema import Config, replace
 from fgan.data.dataset import Dataset
 from fgan.devices import engines
 from fgan.devices.engines import Layout
-from fgan.models.model import build, in_two
+from fgan.models.model import Model, build, in_two
 from fgan.run.progress import Reporter
 from fgan.scores.evaluation import Evaluation
 
@@ -59,17 +59,25 @@ def seed_numbers(config: Config) -> jax.Array:
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset, seeds: Any = None, *, layout: Layout | None = None) -> Any:
-    """The state before the first step, vmapped over `seeds` (default: those of `config`), laid out as `layout` says."""
-    model = build(config, data)
+def beginning(model: Model) -> Callable[[Any], Any]:
+    """seeds → the state before the first step, vmapped over them."""
 
     def init(seeds):
         return jax.vmap(lambda seed: model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
 
-    seeds = seed_numbers(config) if seeds is None else seeds
+    return jax.jit(init)
+
+
+def fresh(config: Config, data: Dataset, seeds: Any = None, *, layout: Layout | None = None) -> Any:
+    """The state before the first step, vmapped over `seeds` (default: those of `config`), laid out as `layout` says."""
+    return laid_out(beginning(build(config, data)), seed_numbers(config) if seeds is None else seeds, layout)
+
+
+def laid_out(begin: Callable[[Any], Any], seeds: Any, layout: Layout | None) -> Any:
+    """begin(seeds) on the devices of `layout`."""
     if layout is None or layout.n == 1:
-        return jax.jit(init)(seeds)
-    return jax.jit(init, out_shardings=engines.shardings(jax.eval_shape(init, seeds), layout))(np.asarray(seeds))
+        return begin(seeds)
+    return jax.jit(begin, out_shardings=engines.shardings(jax.eval_shape(begin, seeds), layout))(np.asarray(seeds))
 
 
 def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
@@ -101,6 +109,7 @@ class Program:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
         self.model = build(self.config, data)
         self.rows = engines.slices(data.rows, self.layout)
+        self._beginning = beginning(self.model)  # of all parts of a sweep, compiled once
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None
 
@@ -115,11 +124,11 @@ class Program:
 
     def fresh(self, seeds: jax.Array) -> Any:
         """The state of `seeds` before the first step."""
-        return fresh(self.config, self.data, seeds, layout=self.layout)
+        return laid_out(self._beginning, seeds, self.layout)
 
     def abstract(self, seeds: jax.Array) -> Any:
         """What to restore the state of `seeds` as: shape, type and sharding of each array."""
-        return engines.abstract(jax.eval_shape(lambda: fresh(self.config, self.data, seeds)), self.layout)
+        return engines.abstract(jax.eval_shape(self._beginning, seeds), self.layout)
 
     def compiled(self, n: int, arguments: tuple, report: Reporter) -> tuple[Callable[..., Any], float]:
         """(the program of n steps for members as in `arguments`, the seconds it took to compile if it had to be)."""
