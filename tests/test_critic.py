@@ -25,7 +25,7 @@ def folds() -> list[Fold]:
 
 
 @pytest.fixture(scope="module")
-def trained(folds) -> tuple[list[Critic], dict]:
+def trained(folds, short_training) -> tuple[list[Critic], dict]:
     """A fortieth of the training: these laws hold whatever a critic learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))

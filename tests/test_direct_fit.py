@@ -1,11 +1,13 @@
 """The direct fit: its average is D_f, its gradient that of D_f; it runs through the loop and says what it needs."""
 
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_loop import forgotten, shared, strike  # noqa: F401
 
 from estimators.distributions.examples import normal
 from estimators.divergences.table import divergence
@@ -18,8 +20,11 @@ from fgan.config.toml import to_toml
 from fgan.data.sources import load
 from fgan.models.direct_fit import FARTHEST
 from fgan.models.model import build
+from fgan.run import loop
+from fgan.run.directory import RunDirectory
 from fgan.run.loop import train
 from fgan.run.members import restore
+from fgan.run.progress import Stopped
 from fgan.scores import density
 
 LINE = Config(
@@ -37,8 +42,20 @@ DATA = load(LINE.data)
 BATCHES, POINTS = 32, 2048
 
 
+NETWORK = build(LINE, DATA).generator.network
+LAW, P = density.OfModel(NETWORK, 1), density.of_data(DATA)
+
+
 def fit(name):
-    return build(replace(LINE, {"divergence": name, "batch": POINTS}), DATA)
+    model = build(replace(LINE, {"divergence": name, "batch": POINTS}), DATA)
+    assert model.generator.network == NETWORK
+    return model
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Parameters of a flow."""
+    return nudged(jax.jit(fit("kl").init)(jax.random.key(0))[0], 0.3)
 
 
 def nudged(parameters, by):
@@ -48,11 +65,9 @@ def nudged(parameters, by):
 
 # a divergence of each kind: steep, with a kink, f(1) ≠ 0
 @pytest.mark.parametrize("name", ["kl", "total_variation", "gan"])
-def test_its_average_is_the_divergence_and_its_slope_the_slope(name):
+def test_its_average_is_the_divergence_and_its_slope_the_slope(name, start):
     """Over 32 batches, within four standard errors of quadrature and of a central difference of quadratures."""
     model, d = fit(name), divergence(name)
-    start = nudged(jax.jit(model.init)(jax.random.key(0))[0], 0.3)
-    law, p = density.OfModel(model.generator.network, 1), density.of_data(DATA)
 
     def along(t):
         return nudged(start, t)
@@ -67,7 +82,7 @@ def test_its_average_is_the_divergence_and_its_slope_the_slope(name):
     batches = jax.jit(lambda key: jax.lax.map(averages, jax.random.split(key, BATCHES)))
     values, slopes = (np.asarray(a, np.float64) for a in batches(jax.random.key(1)))
     step = 0.02
-    exact = {t: density.exact(p, law(along(t)), d)[0].value for t in (-step, 0.0, step)}
+    exact = {t: density.exact(P, LAW(along(t)), d)[0].value for t in (-step, 0.0, step)}
     slope = (exact[step] - exact[-step]) / (2 * step)
     for found, expected in ((values, exact[0.0]), (slopes, slope)):
         assert found.mean() == pytest.approx(expected, abs=4 * found.std(ddof=1) / BATCHES**0.5 + 1e-3 * abs(expected))
@@ -84,8 +99,9 @@ def test_far_beyond_what_float32_holds_the_pull_is_the_right_way(name):
     assert slopes[0] > 0.0 == slopes[2] > slopes[-1]
 
 
-def test_it_fits_and_resumes_bit_for_bit(tmp_path):
+def test_it_fits_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     """Two layers of eight bins come close to the mixture: less than half of what js is for a standard normal."""
+    monkeypatch.setattr(loop, "Program", shared)
     straight = train(LINE, tmp_path / "straight", quiet=True)
     assert straight.notes[0].startswith("generator: gradient of js")
     start = exact_divergence(DATA.target.log_prob, normal(0.0, 1.0).log_prob, "js")
@@ -93,7 +109,10 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path):
         assert 0.0 <= scores["exact"] < 0.5 * start and scores["exact_method"] == "quadrature"
     records = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(r["divergence"]).all() for r in records if "divergence" in r)
-    train(replace(LINE, {"steps": 100}), tmp_path / "resumed", quiet=True)
+    strike(monkeypatch, RunDirectory, "append", 100, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train(LINE, tmp_path / "resumed", quiet=True)
+    assert restore(tmp_path / "resumed").step == 100
     train(LINE, tmp_path / "resumed", quiet=True)
     one, other = (restore(tmp_path / name, 0).sample(5, seed=1) for name in ("straight", "resumed"))
     np.testing.assert_array_equal(one, other)
@@ -109,7 +128,7 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path):
         ({"penalty.names": ("r1",)}, "leave penalty.names empty"),
     ],
 )
-def test_it_needs_densities(change, words, tmp_path, capsys):
+def test_it_needs_densities(change, words, tmp_path, capsys, few_dimensions):
     config = replace(LINE, change)
     with pytest.raises(ConfigError, match=words):
         build(check(config), load(config.data))

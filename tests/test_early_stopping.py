@@ -12,7 +12,6 @@ from estimators.critics.early_stopping import (
     Fold,
     Objective,
     Schedule,
-    compiled_training,
     fit_folds,
     outputs,
     quick_options,
@@ -23,6 +22,11 @@ from estimators.divergences.table import DIVERGENCES
 CRITICS, ROWS, POINTS = 3, 40, 2
 SCHEDULE = Schedule(rounds=30, round_steps=5, batch=16, patience=2)
 OBJECTIVES = [Objective("fenchel", "js"), Objective("fenchel", "kl"), Objective("donsker_varadhan", "kl")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short(short_training):
+    """A hundred steps need no optimised program."""
 
 
 def folds(seed: int = 0, shift: float = 1.0) -> Fold:
@@ -60,9 +64,9 @@ def test_training_ends_when_no_network_has_gained_for_as_long_as_patience_lasts(
 
 def test_a_shape_is_compiled_once():
     fit_folds(jax.random.key(0), folds(), OBJECTIVES[0], SCHEDULE)
-    before = compiled_training()._cache_size()
+    before = early_stopping.compiled_training()._cache_size()
     fit_folds(jax.random.key(1), folds(1, shift=3.0), OBJECTIVES[0], SCHEDULE)
-    assert compiled_training()._cache_size() == before
+    assert early_stopping.compiled_training()._cache_size() == before
 
 
 def test_options_of_the_compiler_that_are_not_known_are_left_out(monkeypatch):

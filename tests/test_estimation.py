@@ -1,6 +1,7 @@
 """What `estimate` promises: methods that agree with the truth, the same numbers for a seed, reasons for infinities."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -14,6 +15,8 @@ from scipy import stats
 import estimators as est
 from estimators import estimation
 from estimators.contract import Fit, Interval, Request
+from estimators.critics import early_stopping
+from estimators.critics.early_stopping import compiled_training
 from estimators.divergences.table import UnknownDivergence, functional
 from estimators.estimation import BadArgument
 from estimators.methods import neural, telescoping
@@ -23,7 +26,7 @@ from estimators.samples.arrays import DataError
 
 
 @pytest.fixture(autouse=True, scope="module")
-def short():
+def short(short_training):
     """A thirtieth of the training, for what holds whatever the critic learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
@@ -68,6 +71,7 @@ def wider(n: int):
     return x, y * [SPREAD, 1.0] + [MEAN, 0.0]
 
 
+@functools.cache
 def truth(name: str) -> float:
     f = functional(name)
     exact = est.exact_divergence(
@@ -104,6 +108,7 @@ def fits(short) -> dict[tuple[str, str], est.Estimate]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neural, "SCHEDULE", Schedule(rounds=6, batch=64))
+        patch.setattr(early_stopping, "compiled_training", compiled_training)
         patch.setattr(neural, "cross_fit", once)
         found = {m: est.estimate(*samples, NAMES, method=m, confidence=0.999) for m in ("auto", *FITTED)}
     return {(m, e.divergence): e for m, estimates in found.items() for e in estimates}

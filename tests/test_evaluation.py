@@ -64,7 +64,7 @@ def test_what_no_scorer_fits_has_no_scores(case):
     assert scorer_for(*case, 50)(np.zeros((50, 1)), None) == {}
 
 
-def test_another_scorer_is_one_entry(tmp_path, monkeypatch):
+def test_another_scorer_is_one_entry(tmp_path, monkeypatch, undrawn):
     """Named in the table, it scores the runs of the data it fits, and no others."""
 
     def farthest(config, data, n):

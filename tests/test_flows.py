@@ -191,14 +191,14 @@ def test_at_the_start_a_flow_is_the_standard_normal():
     ("options", "words"),
     [
         (["--data.name", "digits"], "images"),
-        (["--data.name", "high_dimensional"], "1200 dimensions"),
+        (["--data.name", "high_dimensional"], "12 dimensions"),
         (["--generator.start", "1", "2"], "location_scale"),
         (["--generator.linear", "2"], "mlp"),
         (["--compute", "bfloat16"], "float32"),
         (["--generator.layers", "9"], "below 9"),
     ],
 )
-def test_what_a_flow_cannot_be_is_refused_with_the_choice(tmp_path, capsys, options, words):
+def test_what_a_flow_cannot_be_is_refused_with_the_choice(tmp_path, capsys, few_dimensions, options, words):
     file = tmp_path / "flow.toml"
     file.write_text('[generator]\nkind = "flow"\n')
     with pytest.raises(SystemExit) as leaving:

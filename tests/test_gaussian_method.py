@@ -1,6 +1,7 @@
 """Gaussian plug-in divergences: unbiased, covered by their intervals, and honest about what is not Gaussian."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,8 +20,14 @@ from estimators.samples.arrays import DataError
 DRAWS = 60
 NAMES = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_hellinger", "triangular", "pearson")
 ROWS = [DIVERGENCES[name] for name in NAMES]
+SWAPPED = [DIVERGENCES[name] for name in ("kl", "js", "total_variation", "pearson")]
+"""One of each kind: a logarithm, bounded, with a kink, a power. Each reversed generator is compiled anew."""
 SHIFT, SCALE = 0.7, 0.8
-EXACT = {name: exact_divergence(normal(SHIFT, SCALE).log_prob, normal(0.0, 1.0).log_prob, name) for name in NAMES}
+
+
+@cache
+def exact(name: str) -> float:
+    return exact_divergence(normal(SHIFT, SCALE).log_prob, normal(0.0, 1.0).log_prob, name)
 
 
 def draw(seed: int, n: int = 400, d: int = 2, shift: float = SHIFT, scale: float = SCALE, m: int | None = None):
@@ -50,8 +57,8 @@ def test_values_are_unbiased_and_intervals_cover_the_truth(repeated, name):
     """The mean of 60 within 3.5 of its standard errors, 52 of 60 intervals of 95 % (fewer: 1 % of such tests)."""
     found = [intervals[NAMES.index(name)] for intervals in repeated]
     values = np.array([e.value for e in found])
-    assert abs(values.mean() - EXACT[name]) < 3.5 * values.std() / math.sqrt(DRAWS)
-    assert sum(e.low <= EXACT[name] <= e.high for e in found) >= 52
+    assert abs(values.mean() - exact(name)) < 3.5 * values.std() / math.sqrt(DRAWS)
+    assert sum(e.low <= exact(name) <= e.high for e in found) >= 52
     assert 0.7 < np.mean([e.standard_error for e in found]) / values.std() < 1.4
     assert all(e.low <= e.value <= e.high <= DIVERGENCES[name].upper_limit() for e in found)
 
@@ -103,7 +110,8 @@ def test_closed_forms_and_draws_agree(name):
 
 def test_swapping_the_sets_reverses_the_divergence():
     x, y = draw(0, m=300)
-    there, back = fit(x, y).intervals, fit(y, x, [row.reversed() for row in ROWS]).intervals
+    there = fit(x, y, SWAPPED).intervals
+    back = fit(y, x, [row.reversed() for row in SWAPPED]).intervals
     for a, b in zip(there, back, strict=True):  # the blocks and the bias corrections differ
         assert abs(a.value - b.value) < 0.25 * a.standard_error and abs(a.standard_error / b.standard_error - 1.0) < 0.3
 

@@ -36,17 +36,19 @@ def untrained(request, *_) -> HeldOut:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short():
-    """A fifth of the training."""
+def short(short_training):
+    """A twelfth of the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, batch=64))
+        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, round_steps=20, batch=64))
         yield
 
 
 @pytest.fixture(scope="module")
 def found(short) -> dict[str, est.Estimate]:
-    """Each method on the same pairs, trained briefly."""
-    return {m: est.mutual_information(*correlated(0), method=m, seed=1) for m in INFORMATION}
+    """Each method on the same pairs, trained a fifth."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=4, batch=64))
+        return {m: est.mutual_information(*correlated(0), method=m, seed=1) for m in INFORMATION}
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------

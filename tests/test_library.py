@@ -9,7 +9,9 @@ import pytest
 
 import estimators as est
 import fgan
+from estimators.critics.early_stopping import Schedule
 from estimators.divergences.table import OWN
+from estimators.methods import neural
 from estimators.samples.arrays import DataError
 from fgan.cli.main import main
 from fgan.config.fields import ConfigError
@@ -17,8 +19,9 @@ from fgan.config.schema import Config, Critic, Data, Generator, Log
 from fgan.config.toml import to_toml
 from fgan.data.sources import load
 from fgan.data.tables import WRITERS
-from fgan.run.loop import train, within_passes
+from fgan.run.loop import train
 from fgan.run.members import restore
+from fgan.run.program import within_passes
 
 CONFIG = Config(
     steps=2,
@@ -30,6 +33,13 @@ CONFIG = Config(
 RNG = np.random.default_rng(1)
 N = 120
 ROWS = np.column_stack([RNG.normal(size=N), RNG.poisson(2.0, N)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick(undrawn, short_training):
+    """No pictures, but where a test asks for them, and critics of a judge that are hardly trained."""
+    undrawn.setattr(neural, "SCHEDULE", Schedule(rounds=3, round_steps=10, batch=32))
+    yield undrawn
 
 
 def frame():
@@ -89,8 +99,13 @@ def test_a_file_of_every_kind_of_column_is_written_as_it_was_read(tmp_path, endi
 
 
 def test_a_divergence_of_ones_own_trains_and_resumes(tmp_path):
+    """Samples need no divergence that only another process knew."""
     mine = est.from_generator("squared_excess", lambda u: (u - 1.0) ** 2)
     model = fgan.train(CONFIG, ROWS, divergence=mine, run=tmp_path / "run")
+    drawn = model.sample(20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(OWN, "squared_excess")
+        np.testing.assert_array_equal(restore(tmp_path / "run").sample(20), drawn)
     assert model.restored().model.divergence is mine
     again = fgan.train(dataclasses.replace(CONFIG, steps=4), ROWS, divergence=mine, run=tmp_path / "run")
     assert restore(again.run).step == 4
@@ -160,10 +175,10 @@ def test_ten_rows_train(judged_in_full):
     assert "not_estimated" in model.scores[0]["judged"] and model.scores[0]["judged"]["p_value"] is None
 
 
-def test_few_rows_are_not_passed_over_too_often(tmp_path):
-    config = dataclasses.replace(CONFIG, steps=100, data=Data(passes=3))  # 96 training rows, batches of 32: 9 steps
-    model = fgan.train(config, ROWS, run=tmp_path / "run")
-    assert model.restored().step == 10 == model.restored().config.steps
+def test_few_rows_are_not_passed_over_too_often():
+    """The run that keeps to it is in test_sweep, beside the member of a sweep."""
+    config = dataclasses.replace(CONFIG, steps=100, data=Data(passes=3))
+    assert within_passes(config, 96).steps == 10  # batches of 32: 9 steps, and log.every is 2
     assert within_passes(config, 10**6).steps == 100 == within_passes(dataclasses.replace(config, data=Data()), 5).steps
 
 
@@ -226,14 +241,6 @@ def test_frames_keep_their_names_whatever_these_are():
     assert list(drawn.columns) == [2020, 2021, 2021] and drawn.columns.dtype == rows.columns.dtype
 
 
-def test_samples_need_no_divergence_that_only_another_process_knew(tmp_path):
-    mine = est.from_generator("known_to_one_process", lambda u: (u - 1.0) ** 2)
-    model = fgan.train(CONFIG, ROWS, divergence=mine, run=tmp_path / "run")
-    drawn = model.sample(20)
-    OWN.pop("known_to_one_process")
-    np.testing.assert_array_equal(restore(tmp_path / "run").sample(20), drawn)
-
-
 def test_a_plan_that_calls_words_numbers_is_refused(tmp_path):
     (tmp_path / "plan.toml").write_text('[columns]\nsite = "linear"')
     with pytest.raises(ConfigError, match="site = 'linear', but its cells are words"):
@@ -247,20 +254,19 @@ def test_a_column_of_one_word_is_constant():
     assert model.restored().data.dim == 1 and set(model.sample(5)["country"]) == {"DE"}
 
 
-@pytest.mark.parametrize("json_wanted", [True, False])
-def test_the_command_line_says_how_rows_were_judged(tmp_path, capsys, json_wanted):
+def test_the_command_line_says_how_rows_were_judged(quick, tmp_path, capsys):
+    """As one object, and on the same run in words."""
+    quick.undo()
     np.save(tmp_path / "mine.npy", ROWS)
     config = dataclasses.replace(CONFIG, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
     (tmp_path / "c.toml").write_text(to_toml(config))
-    with pytest.raises(SystemExit) as left:
-        main(["train", str(tmp_path / "c.toml"), "--run", str(tmp_path / "run"), "--quiet", *["--json"] * json_wanted])
-    printed = capsys.readouterr().out
-    assert left.value.code == 0
-    if json_wanted:
-        found = json.loads(printed)
-        assert found["step"] == 2 and {"js", "js_low", "js_high", "ks", "lost_mass"} <= set(
-            found["scores"][0]["judged"]
-        )
-        assert all(Path(picture).is_file() for picture in found["pictures"]) and "judged.png" in found["pictures"][-1]
-    else:
-        assert "judged     js 0.1000 [0.0000, ∞]" in printed and "judged.png" in printed
+    printed = []
+    for options in (["--json"], []):
+        with pytest.raises(SystemExit) as left:
+            main(["train", str(tmp_path / "c.toml"), "--run", str(tmp_path / "run"), "--quiet", *options])
+        assert left.value.code == 0
+        printed.append(capsys.readouterr().out)
+    found = json.loads(printed[0])
+    assert found["step"] == 2 and {"js", "js_low", "js_high", "ks", "lost_mass"} <= set(found["scores"][0]["judged"])
+    assert all(Path(picture).is_file() for picture in found["pictures"]) and "judged.png" in found["pictures"][-1]
+    assert "judged     js 0.1000 [0.0000, ∞]" in printed[1] and "judged.png" in printed[1]

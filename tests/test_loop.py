@@ -1,5 +1,6 @@
 """A run is a function of its config and seed: interrupted, resumed or repeated, it ends in the same bits."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -25,7 +26,7 @@ from test_images import pictures as pixels
 from estimators.distributions.examples import TARGETS
 from fgan.config.checks import check
 from fgan.config.fields import ConfigError
-from fgan.config.schema import Config, Critic, Data, Generator, Log, Optimizer
+from fgan.config.schema import Config, Critic, Data, Generator, Log, Optimizer, replace
 from fgan.config.toml import load as load_config
 from fgan.config.toml import to_toml
 from fgan.data.dataset import Dataset
@@ -85,9 +86,13 @@ PROGRAMS: dict[tuple[Config, str], program.Program] = {}
 
 
 def shared(config: Config, data: Dataset) -> program.Program:
-    """The program of a config on the same data, compiled once for all tests."""
-    key = config, data.fingerprint()
-    return PROGRAMS.get(key) or PROGRAMS.setdefault(key, program.Program(config, data))
+    """The program of a config on the same data, compiled once for all tests, whatever the seed and the data's path."""
+    key = replace(config, {"seed": 0, "data.path": "of the same rows"}), data.fingerprint()
+    kept = PROGRAMS.get(key) or PROGRAMS.setdefault(key, program.Program(config, data))
+    made = copy.copy(kept)
+    made.config = dataclasses.replace(kept.config, seed=config.seed, data=config.data)
+    made.evaluation = kept.evaluation  # it is told the seeds
+    return made
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -11,15 +12,18 @@ import models_for_tests
 import numpy as np
 import pytest
 from models_for_tests import ABOUT, NAME
+from test_loop import forgotten, shared, strike  # noqa: F401
 
 from fgan.cli.main import main
 from fgan.config.schema import Config, Generator, Log, Optimizer, replace
 from fgan.config.toml import to_toml
 from fgan.data.sources import load as load_data
 from fgan.models.model import MODELS, Model, build
+from fgan.run import loop
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import train
 from fgan.run.members import newest, restore
+from fgan.run.progress import Stopped
 
 TINY = Config(
     model=NAME,
@@ -34,9 +38,11 @@ RATE = "generator_optimizer.learning_rate"
 
 @pytest.fixture(autouse=True, scope="module")
 def registered():
-    """The model is one entry more for as long as these tests run."""
+    """The model is one entry more for as long as these tests run, and its runs share their programs."""
     MODELS.add(NAME, ABOUT, models_for_tests.build)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Program", shared)
+        yield
     MODELS.remove(NAME)
 
 
@@ -84,8 +90,11 @@ def test_it_trains_towards_its_optimum_and_is_evaluated(straight):
     assert {"training.png", "samples-00000040.png"} <= set(os.listdir(straight / "figures"))
 
 
-def test_it_resumes_bit_for_bit(tmp_path, straight):
-    train(replace(TINY, {"steps": 20}), tmp_path / "run", quiet=True)
+def test_it_resumes_bit_for_bit(tmp_path, monkeypatch, straight):
+    strike(monkeypatch, RunDirectory, "append", 20, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train(TINY, tmp_path / "run", quiet=True)
+    assert restore(tmp_path / "run").step == 20
     train(TINY, tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
     one, other = (jax.tree.leaves(newest(RunDirectory.find(run))[-1]) for run in (tmp_path / "run", straight))

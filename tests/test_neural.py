@@ -10,7 +10,8 @@ import pytest
 
 import estimators as est
 from estimators.contract import Fit, Request
-from estimators.critics.early_stopping import DECAYS, Schedule, compiled_training
+from estimators.critics import early_stopping
+from estimators.critics.early_stopping import DECAYS, Schedule
 from estimators.density_ratio.folds import BLOCKS, HeldOut, Rows, blocks
 from estimators.density_ratio.plug_in import lower_bound
 from estimators.methods import neural
@@ -22,7 +23,7 @@ CRITICS = 2 * BLOCKS
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
+def short(monkeypatch, short_training):
     """A fortieth of the training."""
     monkeypatch.setattr(neural, "SCHEDULE", Schedule(rounds=ROUNDS, round_steps=10, batch=32))
 
@@ -103,11 +104,11 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
 
 def test_a_shape_is_compiled_once():
     fit()
-    before = compiled_training()._cache_size()
+    before = early_stopping.compiled_training()._cache_size()
     for seed in (5, 6):
         neural.estimate(request(*normals(seed), seed=seed))
         neural.estimate(request(*normals(seed, shift=9.0), "pearson", seed=seed))
-    assert compiled_training()._cache_size() == before
+    assert early_stopping.compiled_training()._cache_size() == before
 
 
 def test_blocks_that_differ_by_a_row_lose_one_at_most():

@@ -1,6 +1,7 @@
 """From log-ratios to numbers: exact log-ratios, noisy ones, wrong ones, handed over in place of any critic's."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -33,6 +34,12 @@ ASYMMETRIC = ("kl", "reverse_kl", "jeffreys", "js", "total_variation", "squared_
 TRAINABLE = [name for name in est.DIVERGENCES if name != "gan"]
 
 
+@cache
+def truth(mean: float, spread: float, name: str) -> float:
+    log_p, log_q = (lambda x: jax.scipy.stats.norm.logpdf(x), lambda x: jax.scipy.stats.norm.logpdf(x, mean, spread))
+    return est.exact_divergence(log_p, log_q, est.divergence(name), support=SUPPORT)
+
+
 class Pair(NamedTuple):
     """N(0, 1) and N(mean, spread²)."""
 
@@ -46,8 +53,7 @@ class Pair(NamedTuple):
         return rng.normal(size=n), self.mean + self.spread * rng.normal(size=m or n)
 
     def truth(self, name: str) -> float:
-        log_p, log_q = (lambda x: jax.scipy.stats.norm.logpdf(x), lambda x: jax.scipy.stats.norm.logpdf(x, *self))
-        return est.exact_divergence(log_p, log_q, est.divergence(name), support=SUPPORT)
+        return truth(*self, name)
 
 
 WIDER, SHIFTED = Pair(0.5, 1.5), Pair(SHIFT, 1.0)

@@ -68,7 +68,7 @@ def test_blocks_are_stretches_of_two_correlation_times():
 
 
 @pytest.fixture
-def short(monkeypatch):
+def short(monkeypatch, short_training):
     monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=3, round_steps=20, batch=32))
 
 

@@ -16,10 +16,12 @@ import optax
 import pytest
 from test_loop import shared, strike
 
+import estimators as est
 from estimators.critics import kernel
+from estimators.divergences.table import OWN
 from fgan.cli.main import main
 from fgan.config.fields import ConfigError
-from fgan.config.schema import Config, Critic, Generator, Log, Optimizer, Penalty, get, replace
+from fgan.config.schema import Config, Critic, Data, Generator, Log, Optimizer, Penalty, get, replace
 from fgan.config.toml import from_toml
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
@@ -183,6 +185,57 @@ def test_swept_penalties_and_critic_rates_are_those_of_a_run(quick, tmp_path):
         assert len({row[name] for row in rows}) == 4  # each of the two fields counts
 
 
+def test_a_sweep_passes_over_few_rows_as_often_as_a_run(quick, tmp_path, monkeypatch, capsys):
+    """48 training rows in batches of 16: five passes are 15 steps, 20 as a multiple of log.every. It resumes, too."""
+    np.savetxt(
+        tmp_path / "mine.csv", np.random.default_rng(0).normal(size=(60, 2)), delimiter=",", header="a,b", comments=""
+    )
+    mine = replace(
+        TINY, {"seeds": 1, "steps": 40, "data": Data(name="samples", path=str(tmp_path / "mine.csv"), passes=5)}
+    )
+    run = train(mine, tmp_path / "run", quiet=True)
+    plan = Sweep(base=mine, grid={"steps": (40,), "data.passes": (5,)})
+    strike(monkeypatch, RunDirectory, "append", 10, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        go(plan, tmp_path / "sweep")
+    capsys.readouterr()
+    outcome = sweep(plan, tmp_path / "sweep")
+    assert "steps: 20 in place of 40, for 5 passes over 48 rows (data.passes)" in capsys.readouterr().err
+    (row,) = table(tmp_path / "sweep")
+    assert (row["steps"], row["data.passes"], row["step"]) == ("40", "5", "20") and outcome.step == run.step == 20
+    assert restore(tmp_path / "sweep").config == restore(run.run).config == replace(mine, {"steps": 20})
+    part = lines(tmp_path / "sweep" / "parts" / row["part"] / "metrics.jsonl")
+    assert part == [line for line in lines(run.run / "metrics.jsonl") if "bound" in line]
+
+
+def test_a_swept_number_of_passes_is_that_of_each_member(tmp_path):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(60, 2)))
+    base = replace(TINY, {"steps": 40, "data": Data(name="samples", path=str(tmp_path / "mine.npy"))})
+    data, found = load_data(base.data), groups(Sweep(base=base, grid={"data.passes": (0, 2, 5, 99)}).configs())
+    programs = [Program(group[0].config, data) for group in found]
+    assert [made.config.steps for made in programs] == [40, 10, 20, 40]
+    assert [len(made.notes) - len(programs[0].notes) for made in programs] == [0, 1, 1, 0]
+    trained = [parts(group, 9, 0)[0].trained([], made.config.steps) for group, made in zip(found, programs)]
+    assert [members.config for members in trained] == [made.config for made in programs]
+
+
+def test_a_sweep_takes_divergences_of_ones_own(quick, tmp_path, monkeypatch):
+    """Under their names, which another divergence of the same name cannot take over when the sweep goes on."""
+    mine = est.from_generator("mine_in_a_sweep", lambda u: (u - 1.0) ** 2)
+    plan = Sweep(base=replace(TINY, {"seeds": 1, "divergence": mine}), grid={"divergence": (mine,)})
+    (row,) = go(plan, tmp_path / "run").scores
+    assert row["divergence"] == "mine_in_a_sweep" and row["step"] == TINY.steps
+    before = (tmp_path / "run" / "results.csv").read_bytes()
+    go(plan, tmp_path / "run")
+    assert (tmp_path / "run" / "results.csv").read_bytes() == before
+    other = est.from_generator("mine_in_a_sweep", lambda u: 2.0 * (u - 1.0) ** 2)
+    with pytest.raises(ValueError, match="give it another name"):
+        go(dataclasses.replace(plan, grid={"divergence": (other,)}), tmp_path / "run")
+    monkeypatch.setitem(OWN, "mine_in_a_sweep", other)  # as another process may know it
+    with pytest.raises(ConfigConflict, match="own_divergences was"):
+        go(Sweep(base=TINY, grid={"divergence": ("mine_in_a_sweep",)}), tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_takes_a_traced_rate(name):
     """Two updates with the rate as an argument of the program equal those with it written in, under every schedule."""
@@ -224,8 +277,8 @@ def test_parts_have_one_size_and_hold_each_member_once(count, most):
     assert [m for part in made for m in part.members] == group
     (size,) = {part.size for part in made}
     assert size <= most and (len(made) - 1) * most < count
-    assert all(len(part.trained([]).seeds) == size for part in made)
-    assert sum(part.trained([]).count for part in made) == count
+    assert all(len(part.trained([], TINY.steps).seeds) == size for part in made)
+    assert sum(part.trained([], TINY.steps).count for part in made) == count
 
 
 def test_members_at_a_time_change_nothing_but_rounding(quick, tmp_path, straight):

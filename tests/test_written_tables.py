@@ -26,7 +26,7 @@ def table() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def run(table, tmp_path_factory) -> Path:
+def run(table, tmp_path_factory, undrawn) -> Path:
     folder = tmp_path_factory.mktemp("table")
     with (folder / "mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([NAMES, *table.tolist()])

@@ -7,7 +7,11 @@ from fgan.config.schema import Config, Generator
 
 
 def check(config: Config) -> Config:
-    """`config` itself, if it can be run. Raises ConfigError or UnknownDivergence for the first reason why it cannot."""
+    """`config` if it can be run, with names in place of divergences of the user's own (`by_name`).
+
+    Raises ConfigError or UnknownDivergence for the first reason why it cannot be run.
+    """
+    config = by_name(config)
     for name, kind, value in walk(config):
         typed(name, kind, value)
     rules = _critic_rules(config) | _generator_rules(config) | _step_rules(config)
@@ -20,7 +24,9 @@ def check(config: Config) -> Config:
 
 def by_name(config: Config) -> Config:
     """`config` with names in place of divergences of the user's own, by which this process knows them from now on."""
-    from estimators.divergences.table import known_as
+    if isinstance(config.divergence, str) and isinstance(config.critic.divergence, str):
+        return config
+    from estimators.divergences.table import known_as  # imports jax
 
     critic = dataclasses.replace(config.critic, divergence=known_as(config.critic.divergence))
     return dataclasses.replace(config, divergence=known_as(config.divergence), critic=critic)

@@ -176,7 +176,7 @@ def compile_check(config: Config, topology: str, steps: Steps) -> Check:
         ConfigError: an unknown topology, a batch that does not divide, no libtpu (exit 2).
         CompilerBusy: libtpu is in use (exit 7). JaxRuntimeError: the step does not fit (exit 7).
     """
-    check(config)
+    config = check(config)
     devices = described(topology)
     if config.batch % len(devices):
         raise ConfigError(

@@ -8,7 +8,6 @@ everything a step changes, and metrics.jsonl is cut back to it. Only timings.jso
 A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.checks import by_name, check
+from fgan.config.checks import check
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
@@ -67,35 +66,24 @@ def train(
         ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
         ResourceError (7), Stopped (128 + signal).
     """
-    config = check(by_name(config))
+    config = check(config)
     data = load_data(config.data) if data is None else data
-    asked, config = config.steps, within_passes(config, len(data.rows))
-    program, members = Program(config, data), Members.of(config)  # before anything is written
+    program = Program(config, data)  # before anything is written
+    members = Members.of(program.config)
     leader = processes.leader()
     made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
     processes.barrier("the run directory is there")  # others read what the leader has made
     with (
         made or RunDirectory.find(directory, writes=False) as run,
-        Reporter(config.steps, quiet=quiet or not leader) as report,
+        Reporter(program.config.steps, quiet=quiet or not leader) as report,
         signals() as stop,
     ):
-        for note in (*program.model.notes, *data.notes):
+        for note in program.notes:
             report.say(note)
-        if config.steps < asked:
-            passes = f"{config.data.passes} passes over {len(data.rows)} rows (data.passes)"
-            report.say(f"steps: {config.steps} in place of {asked}, for {passes}")
         loop = Loop(program, members, run, report)
         loop.run(stop)
         scores = [record["scores"] for record in run.records() if "scores" in record]
         return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes, program.model.notes)
-
-
-def within_passes(config: Config, rows: int) -> Config:
-    """`config` with no more steps than `data.passes` allows over so many rows, a multiple of log.every."""
-    if not (config.data.passes and rows):
-        return config
-    most = -(-config.data.passes * rows // (config.batch * config.log.every)) * config.log.every
-    return dataclasses.replace(config, steps=min(config.steps, most))
 
 
 @dataclass

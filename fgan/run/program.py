@@ -16,7 +16,7 @@ from fgan.config.schema import Config, replace
 from fgan.data.dataset import Dataset
 from fgan.devices import engines
 from fgan.devices.engines import Layout
-from fgan.models.model import build, in_two
+from fgan.models.model import Model, build, in_two
 from fgan.run.progress import Reporter
 from fgan.scores.evaluation import Evaluation
 
@@ -65,17 +65,25 @@ def seed_numbers(config: Config) -> jax.Array:
     return jnp.arange(config.seed, config.seed + config.seeds, dtype=jnp.uint32)
 
 
-def fresh(config: Config, data: Dataset, seeds: Any = None, *, layout: Layout | None = None) -> Any:
-    """The state before the first step, vmapped over `seeds` (default: those of `config`), laid out as `layout` says."""
-    model = build(config, data)
+def beginning(model: Model) -> Callable[[Any], Any]:
+    """seeds → the state before the first step, vmapped over them."""
 
     def init(seeds):
         return jax.vmap(lambda seed: model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1)))(seeds)
 
-    seeds = seed_numbers(config) if seeds is None else seeds
+    return jax.jit(init)
+
+
+def fresh(config: Config, data: Dataset, seeds: Any = None, *, layout: Layout | None = None) -> Any:
+    """The state before the first step, vmapped over `seeds` (default: those of `config`), laid out as `layout` says."""
+    return laid_out(beginning(build(config, data)), seed_numbers(config) if seeds is None else seeds, layout)
+
+
+def laid_out(begin: Callable[[Any], Any], seeds: Any, layout: Layout | None) -> Any:
+    """begin(seeds) on the devices of `layout`."""
     if layout is None or layout.n == 1:
-        return jax.jit(init)(seeds)
-    return jax.jit(init, out_shardings=engines.shardings(jax.eval_shape(init, seeds), layout))(np.asarray(seeds))
+        return begin(seeds)
+    return jax.jit(begin, out_shardings=engines.shardings(jax.eval_shape(begin, seeds), layout))(np.asarray(seeds))
 
 
 def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
@@ -85,28 +93,48 @@ def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Ca
     return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
 
 
+def within_passes(config: Config, rows: int) -> Config:
+    """`config` with no more steps than `data.passes` allows over so many rows, a multiple of log.every."""
+    if not (config.data.passes and rows):
+        return config
+    most = -(-config.data.passes * rows // (config.batch * config.log.every)) * config.log.every
+    return replace(config, {"steps": min(config.steps, most)})
+
+
 class Program:
     """What members that share a config share: model, data on the devices, compiled steps, evaluation.
 
-    Raises ConfigError where the config cannot be built, or its batch not be divided over the devices.
+    Its `config` has no more steps than `data.passes` allows, of those `asked` for. Raises ConfigError where the config
+    cannot be built, or its batch not be divided over the devices.
     """
 
     def __init__(self, config: Config, data: Dataset):
-        self.config, self.data, self.layout = config, data, engines.layout(config.parallel)
+        self.asked, self.config = config.steps, within_passes(config, len(data.rows))
+        self.data, self.layout = data, engines.layout(config.parallel)
         if config.batch % self.layout.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
-        self.model = build(config, data)
+        self.model = build(self.config, data)
         self.rows = engines.slices(data.rows, self.layout)
+        self._beginning = beginning(self.model)  # of all parts of a sweep, compiled once
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know before it trains: of the model, of the data, and of steps left out."""
+        steps: tuple[str, ...] = ()
+        if self.config.steps < self.asked:
+            passes = f"{self.config.data.passes} passes over {len(self.data.rows)} rows (data.passes)"
+            steps = (f"steps: {self.config.steps} in place of {self.asked}, for {passes}",)
+        return (*self.model.notes, *self.data.notes, *steps)
+
     def fresh(self, seeds: jax.Array) -> Any:
         """The state of `seeds` before the first step."""
-        return fresh(self.config, self.data, seeds, layout=self.layout)
+        return laid_out(self._beginning, seeds, self.layout)
 
     def abstract(self, seeds: jax.Array) -> Any:
         """What to restore the state of `seeds` as: shape, type and sharding of each array."""
-        return engines.abstract(jax.eval_shape(lambda: fresh(self.config, self.data, seeds)), self.layout)
+        return engines.abstract(jax.eval_shape(self._beginning, seeds), self.layout)
 
     def compiled(self, n: int, arguments: tuple, report: Reporter) -> tuple[Callable[..., Any], float]:
         """(the program of n steps for members as in `arguments`, the seconds it took to compile if it had to be)."""

@@ -16,6 +16,7 @@ A killed sweep goes on from the last checkpoint of the part it was at.
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgan.config import toml
-from fgan.config.checks import check
+from fgan.config.checks import by_name, check
 from fgan.config.fields import ConfigError, nearest, walk
 from fgan.config.schema import Config, get, replace
 from fgan.data.sources import load as load_data
@@ -36,7 +37,7 @@ from fgan.run import sweep_picture
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
-from fgan.run.members import Members
+from fgan.run.members import Members, own_divergences
 from fgan.run.program import FIELDS, Program
 from fgan.run.progress import Reporter, signals
 
@@ -61,16 +62,26 @@ class Sweep:
             raise ConfigError(
                 f"{self.name}: {count} members (configs × seeds), at most {MOST}: shorten a list, or make two sweeps"
             )
-        configs = [replace(self.base, dict(zip(self.grid, values))) for values in product(*self.grid.values())]
-        for config in configs:
+        configs = []
+        for values in product(*self.grid.values()):
+            config = replace(self.base, dict(zip(self.grid, values)))
             try:
-                check(config)
+                configs.append(check(config))
             except ValueError as error:  # ConfigError or UnknownDivergence
                 fields = ", ".join(f"{name} = {toml.literal(get(config, name))}" for name in self.grid)
                 raise ConfigError(f"{self.name}: {fields}: {error}") from None
         if "penalty.weight" in self.grid and not any(config.penalty.names for config in configs):
             raise ConfigError(f"{self.name}: penalty.weight changes nothing without a penalty: set penalty.names")
         return configs
+
+    def by_name(self) -> "Sweep":
+        """The same sweep with names in place of divergences of the user's own."""
+        base = by_name(self.base)
+        named = {
+            field: tuple(get(by_name(replace(base, {field: value})), field) for value in values)
+            for field, values in self.grid.items()
+        }
+        return dataclasses.replace(self, base=base, grid=named)
 
     def to_toml(self) -> str:
         """The resolved sweep: every field of the base, and the grid."""
@@ -128,12 +139,12 @@ class Part(NamedTuple):
     members: tuple[Member, ...]
     size: int
 
-    def trained(self, grid: Sequence[str]) -> Members:
-        """What a program trains: the seeds, and the swept fields that it takes as numbers."""
+    def trained(self, grid: Sequence[str], steps: int) -> Members:
+        """What a program trains in its `steps`: the seeds, and the swept fields that it takes as numbers."""
         copies = self.size - len(self.members)
         filled = [member.config for member in (*self.members, *[self.members[-1]] * copies)]
         values = {name: tuple(get(config, name) for config in filled) for name in FIELDS if name in grid}
-        return Members(filled[0], tuple(config.seed for config in filled), values, copies)
+        return Members(replace(filled[0], {"steps": steps}), tuple(config.seed for config in filled), values, copies)
 
 
 def groups(configs: Sequence[Config]) -> list[list[Member]]:
@@ -164,20 +175,22 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
         ConfigError, ConfigConflict (exit 2), DataError (3), CheckpointError (5), RunLocked (6), ResourceError (7),
         Stopped (128 + signal).
     """
+    plan = plan.by_name()
     found = groups(plan.configs())
     data = {c: load_data(c) for c in dict.fromkeys(group[0].config.data for group in found)}
     programs = [Program(group[0].config, data[group[0].config.data]) for group in found]
     most = plan.members or (not overwrite and _members_before(Path(directory))) or _fitting(programs)
-    resolved = Sweep(base=plan.base, grid=plan.grid, members=most, name=plan.name)
+    resolved = dataclasses.replace(plan, members=most)
     contents = f"data_fingerprints = {toml.literal(tuple(d.fingerprint() for d in data.values()))}\n"
+    if own := tuple(dict.fromkeys(filter(None, (own_divergences(program.config) for program in programs)))):
+        contents += f"own_divergences = {toml.literal(own)}\n"
     work = [(program, part) for i, program in enumerate(programs) for part in parts(found[i], most, i)]
     with (
         RunDirectory.open(directory, contents + resolved.to_toml(), overwrite=overwrite, changeable=CHANGEABLE) as run,
         Reporter(sum(program.config.steps for program, _ in work), quiet=quiet) as report,
         signals() as stop,
     ):
-        sources = (*(program.model for program in programs), *data.values())
-        for note in dict.fromkeys(note for source in sources for note in source.notes):
+        for note in dict.fromkeys(chain(*(program.notes for program in programs))):
             report.say(note)
         return _Running(tuple(plan.grid), run, report, stop).all(work)
 
@@ -225,7 +238,7 @@ class _Running:
         """Train a part, and record its rows."""
         self.run.status("running", self.done, part=part.name)
         (self.run.path / "parts").mkdir(exist_ok=True)
-        members = part.trained(self.grid)
+        members = part.trained(self.grid, program.config.steps)
         with RunDirectory.open(self.run.path / "parts" / part.name, members.to_toml()) as directory:
             label = f"part {part.name}: "
             loop = Loop(program, members, directory, self.report, evaluates=False, label=label, before=self.done)
