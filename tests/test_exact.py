@@ -265,7 +265,82 @@ def test_a_pair_with_no_way_says_what_was_tried():
 
 
 def test_a_generator_with_a_hidden_kink_is_not_integrated_blindly(x64):
-    hidden = est.from_generator("hidden", lambda u: 0.5 * abs(u - 1.0) + (u - 1.0) ** 2 / (u + 3.0))
+    hidden = est.from_generator("hidden", lambda u: 0.5 * abs(u - 2.0) - 0.5 + (u - 1.0) ** 2 / (u + 3.0))
     overlap = pairs.overlap(dist.Normal(1.0, 1.0), dist.Normal(0.0, 1.0))
     with pytest.raises(NotThisWay):
         from_overlap(overlap, hidden)
+    with pytest.raises(ValueError, match="slope jumps by 1 at u = 1; state smooth=False"):
+        est.from_generator("kinked", lambda u: 0.5 * abs(u - 1.0))
+
+
+def _rate(r):
+    """KL between exponential laws of rates 1 and r, or r and 1 where the order is turned."""
+    return r - 1.0 - math.log(r)
+
+
+@pytest.mark.parametrize(
+    "p, q, name, value",
+    [
+        (dist.Gumbel(100.0, 1.0), dist.Gumbel(105.0, 1.0), "reverse_kl", _rate(math.exp(-5.0))),
+        (dist.Gumbel(1000.0, 1.0), dist.Gumbel(1012.0, 1.0), "reverse_kl", _rate(math.exp(-12.0))),
+        (dist.Exponential(1e-100), dist.Exponential(1e-104), "kl", _rate(1e-4)),
+        (dist.Weibull(3e9, 5.0), dist.Weibull(1e10, 5.0), "kl", _rate(0.3**5)),
+        (dist.Normal(0.0, 1e-170), dist.Normal(0.0, 2e-170), "kl", math.log(2.0) - 0.375),
+        (dist.VonMises(0.0, 1e8), dist.VonMises(0.0, 4e8), "kl", 1.5 - math.log(2.0)),  # normal laws of variance 1/κ
+        (
+            dist.StudentT(2.05),
+            dist.Normal(),
+            "kl",
+            -stats.t(2.05).entropy() + 0.5 * (2.05 / 0.05 + math.log(2 * math.pi)),
+        ),
+        (dist.StudentT(2.0), dist.Normal(), "kl", math.inf),
+        (stats.pareto(1.2), dist.Exponential(), "kl", math.log(1.2) - 2.2 / 1.2 + 6.0),
+        (dist.InverseGamma(1.0, 1.0), dist.Gamma(2.0, 1.0), "kl", math.inf),
+        (dist.InverseGamma(1.0, 1.0), dist.Exponential(), "jeffreys", math.inf),
+        (dist.Exponential(), dist.InverseGamma(2.0, 1.0), "kl", math.inf),
+        (dist.Beta(1.0, 0.1), dist.Uniform(), "kl", math.log(0.1) - 0.9 * -10.0),
+        (dist.Uniform(), dist.Beta(1.9, 1.0), "pearson", 1.0 / (1.9 * 0.1) - 1.0),
+        (dist.Laplace(0.0, 1.0), dist.Laplace(100.0, 1.0), "renyi(0.5)", 100.0 - 2.0 * math.log(51.0)),
+        (dist.Binomial(100, 0.9), dist.Binomial(200, 0.1), "renyi(2)", 89.507),
+        (dist.Normal(), dist.Gumbel(0.0, 1.0), "kl", math.exp(0.5) - 0.5 * (1.0 + math.log(2.0 * math.pi))),
+        (dist.Cauchy(0.0, 2.0), dist.Transformed(dist.Cauchy(), dist.RECIPROCAL), "kl", math.log(9.0 / 8.0)),
+        (dist.Dirichlet([1.0, 2.0]), dist.MultivariateNormal(np.zeros(2), np.eye(2)), "js", math.log(2.0)),
+    ],
+    ids=lambda v: v if isinstance(v, str) else type(v).__name__,
+)
+def test_extreme_pairs_have_their_values(p, q, name, value):
+    """Scales far from 1, slow tails, poles at either end, far-apart laws: each in closed form here."""
+    result = est.exact(p, q, name)
+    assert result.method != "Monte Carlo"
+    np.testing.assert_allclose(result.value, value, rtol=1e-5)
+
+
+def test_narrow_and_rare_parts_of_mixtures_count():
+    """A spike of weight w and width s costs KL about w log(w/(s q√(2πe))), wherever it is."""
+    weight, width = 5e-5, 1e-9
+    p = dist.Mixture([1.0 - weight, weight], [dist.Normal(), dist.Normal(0.3, width)])
+    spike = weight * (math.log(weight / width) - 0.5 * math.log(2 * math.pi * math.e) - stats.norm().logpdf(0.3))
+    np.testing.assert_allclose(
+        est.exact(p, dist.Normal(), "kl").value, spike + math.log1p(-weight) * (1 - weight), rtol=1e-3
+    )
+    twins = [dist.Mixture([0.5, 0.5], [dist.Normal(mean, 1.0), dist.Normal(0.3, 1e-9)]) for mean in (0.0, 1.0)]
+    half = 0.5 * est.exact(dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0), "js").value
+    np.testing.assert_allclose(est.exact(*twins, "js").value, half, rtol=1e-6)
+
+
+def test_what_is_no_distribution_on_the_line_is_refused_and_not_guessed():
+    class Unnormalised:
+        support = (-math.inf, math.inf)
+
+        def log_prob(self, x):
+            return -0.5 * np.asarray(x) ** 2
+
+    with pytest.raises(ValueError, match=r"integrates to 2.50"):
+        est.exact(Unnormalised(), dist.Normal(1.0, 1.0), "js")
+    with pytest.raises(ValueError, match="x has too few digits"):
+        est.exact(stats.gamma(0.2, loc=100), stats.gamma(0.3, loc=100), "js")
+
+
+def test_a_divergence_of_ones_own_is_known_by_what_it_is_and_not_by_its_name():
+    named = est.from_generator("renyi(2)", lambda u: (u - 1.0) ** 2)
+    np.testing.assert_allclose(est.exact(dist.Normal(), dist.Normal(1.0), named).value, math.e - 1.0, rtol=1e-8)

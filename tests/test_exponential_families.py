@@ -205,3 +205,12 @@ def test_chernoff_information_is_where_the_e_geodesic_meets_the_bisector(name, x
     middle = families.e_geodesic(p, q, t)
     np.testing.assert_allclose(families.kl(middle, p), value, rtol=1e-6)
     np.testing.assert_allclose(families.kl(middle, q), value, rtol=1e-6)
+
+
+def test_probabilities_zero_and_one_have_their_limits():
+    np.testing.assert_allclose(families.kl(dist.Bernoulli(0.0), dist.Bernoulli(0.5)), np.log(2.0), rtol=1e-6)
+    np.testing.assert_allclose(families.kl(dist.Geometric(1.0), dist.Geometric(0.5)), np.log(2.0), rtol=1e-5)
+    without, full = dist.Categorical(probs=[0.0, 0.5, 0.5]), dist.Categorical(probs=[0.2, 0.4, 0.4])
+    np.testing.assert_allclose(families.kl(without, full), np.log(1.25), rtol=1e-5)
+    assert families.kl(full, without) == np.inf == families.log_moment(full, without, 2.0)
+    assert np.isfinite(families.log_moment(full, without, 0.5))

@@ -174,6 +174,16 @@ def test_batches_broadcast_and_index():
     assert mixed[1].batch_shape == ()
 
 
+def test_parts_of_a_product_draw_apart_along_axes_of_length_one():
+    x = np.asarray(dist.Product([dist.Normal(np.zeros((3, 1))), dist.Gamma(2.0, np.ones(2))]).sample(KEY, 500))
+    assert abs(np.corrcoef(x[:, 0, 0, 0], x[:, 0, 1, 0])[0, 1]) < 0.2
+
+
+def test_sharp_angles_are_drawn():
+    x = np.asarray(dist.VonMises(0.5, 1e8).sample(KEY, 2000), np.float64)
+    assert abs(x.std() / 1e-4 - 1.0) < 0.1
+
+
 def test_go_through_jit_grad_and_vmap():
     p = dist.Gamma(jnp.array([1.0, 2.0]), 1.0)
     jitted = jax.jit(lambda p, x: p.log_prob(x))(p, jnp.array(2.0))
@@ -233,6 +243,17 @@ def test_keep_the_digits_of_python_numbers(x64):
         (lambda: dist.Affine(0.0, 0.0), "scale not 0"),
         (lambda: dist.Product([dist.Normal()]).log_prob(np.zeros(3)), "last axis must be 1"),
         (lambda: named_as(3.0), "give a distribution"),
+        (lambda: named_as(dist.Normal), "give one with its parameters"),
+        (lambda: named_as(stats.binom(3, 0.5, loc=0.5)), "no integers"),
+        (lambda: dist.Gamma(dist.Normal(), 1.0), "no array of numbers"),
+        (lambda: dist.Mixture([1.0], [3.0]), "is no distribution"),
+        (lambda: dist.Mixture([0.5, 0.5], [dist.Poisson(2.0), dist.Normal()]), "integers and reals"),
+        (lambda: dist.Product([dist.Normal(np.zeros(2)), dist.Normal(np.zeros(3))]), "do not broadcast"),
+        (lambda: dist.Transformed(dist.Normal(), 3), "give a Map"),
+        (lambda: dist.Transformed(dist.Normal(), dist.Power(2.0)), "maps numbers above 0"),
+        (lambda: dist.Transformed(dist.Poisson(2.0), dist.Affine(0.0, 2.0)), "map continuous ones"),
+        (lambda: dist.Power(0.0), "other than 0"),
+        (lambda: dist.NegativeLog(-1.0), "positive and finite"),
     ],
 )
 def test_bad_input_is_named_with_its_value_and_remedy(make, words):

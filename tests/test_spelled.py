@@ -41,6 +41,11 @@ def test_every_distribution_can_be_written():
         ("gamma(2 ** 9 ** 9, 1)", "neither a number"),
         ("normal(0, -1)", "scale = -1"),
         ("gamma(True, 1)", "neither a number"),
+        ("gamma", "missing"),
+        ("normal(loc=1, loc=2)", "given twice"),
+        ("normal(" + 3000 * "-" + "1)", "is not written as name"),
+        ("mixture([1], [3])", "is no distribution"),
+        ("transformed(normal, exp())", "without brackets"),
     ],
 )
 def test_what_is_not_one_is_refused_and_never_executed(text, words):
@@ -69,6 +74,7 @@ def test_the_command_prints_values_and_json(capsys):
         (["gama(2)", "gamma(2)"], "did you mean gamma"),
         (["gamma(2)", "gamma(2)", "-d", "klx"], "unknown divergence"),
         (["normal(0)", "dirichlet([1, 2])"], "one space"),
+        (["normal([0, 1])", "normal"], "is a batch"),
         (["normal(0)", "normal(1)", "--plot", "nowhere/x.png"], "existing folder"),
         (["dirichlet([1, 2])", "dirichlet([2, 2])", "--plot", "x.png"], "two single distributions of numbers"),
     ],

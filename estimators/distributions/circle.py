@@ -13,6 +13,8 @@ from estimators.distributions.parametric import NOT_NEGATIVE, REAL, Support, nam
 LOG_2PI = math.log(2.0 * math.pi)
 STRAIGHT = 1e-4  # ‖θ‖ below which log I₀ is taken as ‖θ‖²/4, right to ‖θ‖⁴/64 = 2e-18
 
+SHARP = 1e5  # concentration above which draws are normal with variance 1/κ, right to 1/κ; cosines lose their digits
+
 
 def log_i0(square: jax.Array) -> jax.Array:
     """log I₀(√s) of s ≥ 0, differentiable at 0."""
@@ -39,13 +41,14 @@ class VonMises(ExponentialFamily):
 
     def _log_prob(self, x, loc, kappa):
         def inside(x):
-            return kappa * (jnp.cos(x - loc) - 1.0) - LOG_2PI - jnp.log(i0e(kappa))
+            return -2.0 * kappa * jnp.sin(0.5 * (x - loc)) ** 2 - LOG_2PI - jnp.log(i0e(kappa))
 
         return within(x, jnp.abs(x) <= math.pi + 1e-6, inside, 0.0)
 
     def _sample(self, key, shape, loc, kappa):
         """Best and Fisher's rejection from a wrapped Cauchy (1979): at least two of three tries are accepted."""
-        kappa = jnp.broadcast_to(jnp.maximum(kappa, 1e-6), shape).astype(precision())
+        sharp = jnp.broadcast_to(jnp.maximum(kappa, 1e-6), shape).astype(precision())
+        kappa = jnp.minimum(sharp, SHARP)
         tau = 1.0 + jnp.sqrt(1.0 + 4.0 * kappa**2)
         rho = (tau - jnp.sqrt(2.0 * tau)) / (2.0 * kappa)
         r = jnp.where(kappa < 1e-2, 1.0 / kappa, (1.0 + rho**2) / (2.0 * rho))  # ρ loses its digits near 0
@@ -64,6 +67,8 @@ class VonMises(ExponentialFamily):
         start = first, jnp.ones(shape, precision()), jnp.zeros(shape, bool)
         _, cosine, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), body, start)
         angle = loc + jax.random.rademacher(sign, shape, precision()) * jnp.arccos(cosine)
+        straight = loc + jax.random.normal(sign, shape, precision()) / jnp.sqrt(sharp)
+        angle = jnp.where(sharp > SHARP, straight, angle)
         return jnp.mod(angle + math.pi, 2.0 * math.pi) - math.pi
 
     def _mean(self, loc, kappa):

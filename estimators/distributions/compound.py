@@ -11,8 +11,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from estimators.distributions.counts import PROBABILITIES
-from estimators.distributions.gamma import Exponential, Gamma, InverseGamma, Weibull
-from estimators.distributions.location_scale import Gumbel
+from estimators.distributions.gamma import Gamma, InverseGamma
 from estimators.distributions.normal import LogNormal, Normal
 from estimators.distributions.parametric import Parametric, Shape, Support, as_points, as_shape, named, parameter, widen
 
@@ -32,6 +31,8 @@ class Product(Parametric):
         object.__setattr__(self, "marginals", tuple(self.marginals))
         if not self.marginals:
             raise ValueError("Product: give at least one marginal")
+        _distributions("Product", self.marginals)
+        _broadcast_together("Product", self.marginals)
         if wrong := [m for m in self.marginals if isinstance(m, Parametric) and m.event_ndim > 1]:
             raise ValueError(f"Product: {type(wrong[0]).__name__} is over matrices; marginals are numbers or vectors")
 
@@ -62,12 +63,8 @@ class Product(Parametric):
 
     def sample(self, key: jax.Array, shape: Shape = ()) -> jax.Array:
         keys = jax.random.split(key, len(self.marginals))
-        return self._joined([m.sample(k, self._drawn(m, shape)) for m, k in zip(self.marginals, keys)], as_shape(shape))
-
-    def _drawn(self, marginal: Any, shape: Shape) -> tuple[int, ...]:
-        """Shape to draw so that a marginal of few batch axes has its own draws along the others."""
-        extra = len(self.batch_shape) - len(marginal.batch_shape)
-        return (*as_shape(shape), *self.batch_shape[:extra])
+        whole = [m.expand(self.batch_shape) for m in self.marginals]  # each has its own draws along every axis
+        return self._joined([m.sample(k, shape) for m, k in zip(whole, keys)], as_shape(shape))
 
     def _joined(self, parts: list[jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
         """Values of the marginals [*shape, *batch, *event] side by side."""
@@ -110,8 +107,10 @@ class Mixture(Parametric):
     def __post_init__(self):
         object.__setattr__(self, "components", tuple(self.components))
         super().__post_init__()
+        _distributions("Mixture", self.components)
         if all(isinstance(c, Parametric) for c in self.components):
             self._check_components()
+            _broadcast_together("Mixture", self.components)
 
     def _check_components(self):
         shapes = {c.event_shape for c in self.components}
@@ -120,6 +119,8 @@ class Mixture(Parametric):
                 f"Mixture: weights of shape {np.shape(self.weights)}, components of event shapes {sorted(shapes)}: "
                 "give as many weights as components, all on one space"
             )
+        if len(kinds := {c.support.kind for c in self.components}) > 1:
+            raise ValueError(f"Mixture: components on {' and '.join(sorted(kinds))}: give components of one kind")
 
     @property
     def event_ndim(self):  # type: ignore[override]
@@ -154,8 +155,7 @@ class Mixture(Parametric):
         k = k.reshape(k.shape + (1,) * self.event_ndim)
         value = jnp.zeros((*full, *self.event_shape), jnp.result_type(float))
         for index, (component, own) in enumerate(zip(self.components, keys)):
-            extra = len(self.batch_shape) - len(component.batch_shape)
-            drawn = component.sample(own, (*as_shape(shape), *self.batch_shape[:extra]))
+            drawn = component.expand(self.batch_shape).sample(own, shape)
             value = jnp.where(k == index, drawn, value)
         return value
 
@@ -218,7 +218,8 @@ class Affine:
     event_ndim: int = field(default=0, init=False)
 
     def __post_init__(self):
-        if not (math.isfinite(self.loc) and math.isfinite(self.scale) and self.scale):
+        numbers = all(isinstance(v, (int, float)) for v in (self.loc, self.scale))
+        if not (numbers and math.isfinite(self.loc) and math.isfinite(self.scale) and self.scale):
             raise ValueError(f"Affine: loc = {self.loc}, scale = {self.scale}: both finite, and scale not 0")
 
     def forward(self, x):
@@ -237,6 +238,11 @@ class Power:
 
     exponent: float
     event_ndim: int = field(default=0, init=False)
+    lowest = 0.0
+
+    def __post_init__(self):
+        if not (isinstance(self.exponent, (int, float)) and math.isfinite(self.exponent) and self.exponent):
+            raise ValueError(f"Power: exponent = {self.exponent}: a finite number other than 0")
 
     def forward(self, x):
         return x**self.exponent
@@ -254,6 +260,11 @@ class NegativeLog:
 
     scale: float = 1.0
     event_ndim: int = field(default=0, init=False)
+    lowest = 0.0
+
+    def __post_init__(self):
+        if not (isinstance(self.scale, (int, float)) and 0.0 < self.scale < math.inf):
+            raise ValueError(f"NegativeLog: scale = {self.scale}: positive and finite")
 
     def forward(self, x):
         return -self.scale * jnp.log(x)
@@ -263,6 +274,21 @@ class NegativeLog:
 
     def log_slope(self, x):
         return math.log(self.scale) - jnp.log(x)
+
+
+def _distributions(title: str, parts: Any) -> None:
+    """Raise unless all are distributions (or what stands for one while jax maps over it)."""
+    for part in parts:
+        if isinstance(part, (int, float, str, list, tuple, np.ndarray, type, Map, Affine, Power, NegativeLog)):
+            raise ValueError(f"{title}: {part!r} is no distribution; give one such as Normal(0.0, 1.0)")
+
+
+def _broadcast_together(title: str, parts: Any) -> None:
+    shapes = [part.batch_shape for part in parts if isinstance(part, Parametric)]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"{title}: batches {', '.join(map(str, shapes))} do not broadcast") from None
 
 
 def _static(default: Any = None) -> Any:
@@ -281,8 +307,22 @@ class Transformed(Parametric):
     map: Any = _static()
 
     def __post_init__(self):
-        if isinstance(self.base, Parametric) and self.base.event_ndim < self.map.event_ndim:
+        _distributions("Transformed", (self.base,))
+        if not all(callable(getattr(self.map, name, None)) for name in ("forward", "inverse", "log_slope")):
+            raise ValueError(f"Transformed: map = {self.map!r}: give a Map, such as EXP, or Affine(loc, scale)")
+        if isinstance(self.base, Parametric):
+            self._check_base()
+
+    def _check_base(self):
+        if self.base.event_ndim < self.map.event_ndim:
             raise ValueError("Transformed: the map is of vectors, its base a distribution of numbers")
+        if self.base.support.kind == "integers":
+            raise ValueError("Transformed: the base is on integers, whose images have no density; map continuous ones")
+        low = np.min(np.asarray(self.base.support.low, float))
+        if low < getattr(self.map, "lowest", -math.inf) and not self.event_ndim:
+            raise ValueError(
+                f"Transformed: {type(self.map).__name__} maps numbers above 0, the base goes down to {low:g}"
+            )
 
     @property
     def event_ndim(self):  # type: ignore[override]
@@ -299,8 +339,10 @@ class Transformed(Parametric):
     @property
     def support(self) -> Support:
         base = self.base.support
-        if base.kind not in ("reals", "integers"):
+        if base.kind not in ("reals", "circle"):
             return base
+        if self.map is RECIPROCAL and np.any((np.asarray(base.low) < 0.0) & (np.asarray(base.high) > 0.0)):
+            return Support("reals")
         with jax.enable_x64(True):
             low, high = (np.asarray(self.map.forward(jnp.asarray(end, float))) for end in (base.low, base.high))
         known = [np.where(np.isnan(end), other, end) for end, other in ((low, -np.inf), (high, np.inf))]
@@ -352,10 +394,4 @@ def base_and_map(p: Any) -> tuple[Any, Any] | None:
         return Normal(p.loc, p.scale), EXP
     if isinstance(p, InverseGamma):
         return Gamma(p.concentration, p.rate), RECIPROCAL
-    if isinstance(p, Weibull):
-        k = float(p.concentration)
-        return Exponential(float(p.scale) ** -k), Power(1.0 / k)
-    if isinstance(p, Gumbel):
-        scale = float(p.scale)
-        return Exponential(math.exp(float(p.loc) / scale)), NegativeLog(scale)
     return None

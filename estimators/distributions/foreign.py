@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from estimators.distributions.beta import Beta, Dirichlet
@@ -102,6 +103,8 @@ def named_as(p: Any, name: str = "P") -> Any:
     """
     if isinstance(p, (Parametric, Foreign)):
         return p
+    if isinstance(p, type):
+        raise ValueError(f"{name} is the class {p.__name__}: give one with its parameters, such as Normal(0.0, 1.0)")
     if hasattr(p, "dist") and hasattr(p, "kwds"):
         return _of_scipy(p)
     if (found := _NUMPYRO.get(type(p).__name__)) and all(hasattr(p, each) for each in found[1].split()):
@@ -125,6 +128,10 @@ def _of_scipy(p: Any) -> Any:
         if all(v.ndim == 0 for v in numbers) and (same := make(*(float(v) for v in numbers))) is not None:
             return same
     low, high = p.support()
+    if discrete and np.any(np.asarray(low) != np.round(low)):
+        raise ValueError(
+            f"{p.dist.name} of SciPy with loc = {loc}: its values are no integers; shift it by a whole number"
+        )
     support = Support("integers" if discrete else "reals", low, high)
     log_prob = p.logpmf if discrete else p.logpdf
     return Foreign(lambda x: log_prob(np.asarray(x)), support, batch_shape=np.shape(low), draw=_by_scipy(p))
@@ -157,7 +164,20 @@ def _of_object(p: Any, name: str) -> Foreign:
     if callable(getattr(p, "sample", None)):
         draw = lambda key, shape: p.sample(key, shape)  # noqa: E731
     event, batch = tuple(getattr(p, "event_shape", ())), tuple(getattr(p, "batch_shape", ()))
-    return Foreign(p.log_prob, _support(p.support, event, name), event, batch, draw)
+    if type(p).__name__ == "Delta":
+        raise ValueError(f"{name} is a point mass, which has no density; compare it with distributions on integers")
+    support = _support(p.support, event, name)
+    return Foreign(p.log_prob if event else _inside(p.log_prob, support), support, event, batch, draw)
+
+
+def _inside(log_prob: Callable[[Any], Any], support: Support) -> Callable[[Any], Any]:
+    """log_prob, and −∞ outside the support, where a library may return anything."""
+
+    def masked(x: Any) -> Any:
+        held = (x >= support.low) & (x <= support.high)
+        return jnp.where(held, log_prob(x), -jnp.inf)
+
+    return masked
 
 
 def _support(given: Any, event: tuple[int, ...], name: str) -> Support:

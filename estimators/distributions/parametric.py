@@ -156,6 +156,8 @@ class Parametric:
 
     def _checked(self, name: str, value: Any, domain: Domain) -> Any:
         """The parameter as an array, its numbers tested if they are known."""
+        if isinstance(value, (Parametric, type)):
+            raise ValueError(f"{self._title()}: {name} = {value!r} is no array of numbers")
         if value is None or not is_concrete(value):
             return value
         array = np.asarray(value)

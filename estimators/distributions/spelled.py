@@ -23,10 +23,9 @@ def spelled(text: str) -> Any:
     ()
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"{text!r} is not written as name(numbers), such as gamma(2, 1)") from None
-    made = _value(tree, text)
+        made = _value(ast.parse(text.strip(), mode="eval").body, text)
+    except (SyntaxError, RecursionError, MemoryError):
+        raise ValueError(f"{text[:80]!r} is not written as name(numbers), such as gamma(2, 1)") from None
     if not hasattr(made, "log_prob"):
         raise ValueError(f"{text!r} is no distribution; write one as gamma(2, 1)")
     return made
@@ -41,15 +40,18 @@ def _value(node: ast.expr, text: str) -> Any:
             number = _value(operand, text)
             if isinstance(number, (int, float)):
                 return -number
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _value(operand, text)
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_value(part, text) for part in parts]
         case ast.Name(id=name):
             found = _named(name, text)
-            return found() if isinstance(found, type) else found
+            return _made(name, [], {}, text) if isinstance(found, type) else found
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
-            return _made(
-                name, [_value(a, text) for a in arguments], {k.arg: _value(k.value, text) for k in keywords}, text
-            )
+            named = {keyword.arg: _value(keyword.value, text) for keyword in keywords}
+            if len(named) < len(keywords):
+                raise ValueError(f"{text!r}: a parameter of {name} is given twice")
+            return _made(name, [_value(argument, text) for argument in arguments], named, text)
     raise ValueError(f"{ast.unparse(node)!r} in {text!r} is neither a number, a list, nor a distribution")
 
 
@@ -65,6 +67,8 @@ def _named(name: str, text: str) -> Any:
 
 def _made(name: str, arguments: list[Any], keywords: dict[Any, Any], text: str) -> Any:
     kind = _named(name, text)
+    if not isinstance(kind, type):
+        raise ValueError(f"{text!r}: {name} takes no numbers; write it without brackets")
     try:
         return kind(*arguments, **keywords)
     except TypeError as error:

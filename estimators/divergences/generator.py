@@ -33,6 +33,10 @@ recorded; the total_variation fits of `fgan reproduce modes` would show a change
 SATURATION = 12.0  # |log-ratio| of derived activations: above it float32 cannot form e^v f'(e^v) − f(e^v)
 
 
+STEPS = (1e-5, 2e-5)
+"""Distances from u = 1 at which a user's generator is tried for a kink there: its rounding is 1e-11 of a slope."""
+
+
 def identity(v):
     return v
 
@@ -268,6 +272,10 @@ def from_generator(
         u = jnp.exp(jnp.linspace(-8.0, 8.0, 401))
         values = f(u)
         chords = jnp.diff(values) / jnp.diff(u)
+        bends = [
+            float(f(jnp.asarray(1.0 + h)) + f(jnp.asarray(1.0 - h)) - 2.0 * f(jnp.asarray(1.0))) / h for h in STEPS
+        ]
+        kink = 2.0 * bends[0] - bends[1]  # of a slope that jumps by J a bend is J + h f''
         wrong = float(jnp.max(-jnp.diff(chords) / (1.0 + jnp.abs(chords[1:]))))
     if not abs(at_one) < 1e-6:
         raise ValueError(f"generator {name!r}: f(1) = {at_one:g}, but a divergence needs f(1) = 0; subtract it from f")
@@ -275,6 +283,8 @@ def from_generator(
         raise ValueError(f"generator {name!r}: f is not finite on [e^-8, e^8]; check its domain")
     if wrong > 1e-6:
         raise ValueError(f"generator {name!r}: f is not convex (its slope falls by {wrong:.2g}); check its sign")
+    if smooth and kink > 1e-3:
+        raise ValueError(f"generator {name!r}: its slope jumps by {kink:.2g} at u = 1; state smooth=False")
     return FDivergence(
         name=name,
         f=f,

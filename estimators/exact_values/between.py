@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from estimators.distributions.compound import Product
-from estimators.distributions.foreign import named_as
+from estimators.distributions.foreign import Foreign, named_as
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
 from estimators.exact_values import moments as of
@@ -61,6 +61,8 @@ def exact(P: Any, Q: Any, divergence: str | FDivergence | Sequence[str | FDiverg
     [0.1119, 0.3397, 0.4273]
     """
     many = divergence == "all" if isinstance(divergence, str) else not isinstance(divergence, FDivergence)
+    if not isinstance(divergence, (str, FDivergence, Sequence)):
+        raise ValueError(f"divergence = {divergence!r}: give a name, an FDivergence, or a list of them")
     names: Any = divergence if many else [divergence]
     asked = everything() if isinstance(names, str) else [functional(name) for name in names]
     p, q = named_as(P, "P"), named_as(Q, "Q")
@@ -75,7 +77,10 @@ def exact(P: Any, Q: Any, divergence: str | FDivergence | Sequence[str | FDiverg
 
 def _over_batch(p: Any, q: Any, asked: Functional, *, same: bool) -> Exact:
     """A batch at once in closed form, else pair by pair."""
-    batch = np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    try:
+        batch = np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    except ValueError:
+        raise ValueError(f"P is a batch of {p.batch_shape}, Q of {q.batch_shape}: they do not broadcast") from None
     if not batch:
         return _of_pair(p, q, asked, same=same)
     if (known := pairs.known_moments(p, q)) and (value := _by_moments(known.moments, asked)) is not None:
@@ -112,6 +117,8 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
     d = asked.divergence
 
     def found(value: float, method: str, error: float = 0.0, note: str = "") -> Exact:
+        if math.isnan(value) or math.isnan(error):
+            raise NotThisWay("it gives no number")
         return _transformed(Exact(float(value), error, method, note or _about_infinite(value)), asked)
 
     def closed() -> Exact:
@@ -121,12 +128,29 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
         value = _by_moments(known.moments, asked)
         if value is None:
             raise NotThisWay(f"{asked.name} is no function of KL and of ∫ p^α q^{{1−α}}")
+        if math.isnan(float(value)):
+            raise NotThisWay("it gives no number")
         return Exact(float(value), 0.0, known.method, _about_infinite(value))
 
     def line() -> Exact:
         if p.event_shape or pairs.kind_of(p) != "reals" or pairs.kind_of(q) != "reals":
             raise NotThisWay("not both are densities of a number")
-        return found(pairs.by_quadrature(*pairs.without_common_maps(p, q), d), "quadrature")
+        return on_coordinate("quadrature", pairs.by_quadrature)
+
+    def counted() -> Exact:
+        if p.event_shape or pairs.integer_range(p, q) is None:
+            raise NotThisWay("not both are on integers that have a least one")
+        return on_coordinate("sum", pairs.by_summation)
+
+    def on_coordinate(method: str, direct: Callable[..., float]) -> Exact:
+        one, other = pairs.without_common_maps(p, q)
+        if asked.order is None:
+            return found(direct(one, other, d), method)
+        known = pairs.on_one_coordinate(one, other)
+        if known is None:
+            raise NotThisWay("they are of two kinds")
+        value = float(of.renyi(known.moments, asked.order))
+        return Exact(value, 0.0, method, _about_infinite(value))
 
     def plane() -> Exact:
         if p.event_shape != (2,) or not all(_whole_plane(side) for side in (p, q)):
@@ -138,14 +162,15 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
         return found(value, "quadrature")
 
     def sampled() -> Exact:
-        result = defensive(_Sampled.of(p, "P"), _Sampled.of(q, "Q"), d)  # type: ignore[arg-type]
+        with np.errstate(invalid="ignore"):  # a draw where neither has a density gives no number, and is found below
+            result = defensive(_Sampled.of(p, "P"), _Sampled.of(q, "Q"), d)  # type: ignore[arg-type]
         heavy = "few draws carry the mean: its standard error, and the mean itself, may be too small"
         note = heavy if result.heavy_tailed else ""
         return found(float(result.value), "Monte Carlo", float(result.standard_error), note)
 
     yield "lengths", lambda: found(pairs.uniform_pair(p, q, d), "closed form")
     yield "a closed form", closed
-    yield "a sum", lambda: found(pairs.by_summation(p, q, d), "sum")
+    yield "a sum", counted
     yield "quadrature on the line", line
     yield "the law of the log-ratio", lambda: found(from_overlap(pairs.overlap(p, q), d), "quadrature")
     yield "quadrature on the plane", plane
@@ -154,17 +179,16 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
 
 def _by_moments(known: of.Moments, asked: Functional) -> Any:
     """The divergence from the two integrals; None where they do not determine it."""
-    if asked.name.startswith("renyi("):
-        return of.renyi(known, float(asked.name.removeprefix("renyi(").rstrip(")")))
+    if asked.order is not None:
+        return of.renyi(known, asked.order)
     formula = of.of_moments(asked.divergence)
     return None if formula is None else formula(known)
 
 
 def _by_support(p: Any, q: Any, d: FDivergence) -> Exact | None:
     """What the supports decide alone: mutually singular distributions, and mass outside where it costs ∞."""
-    kinds = {pairs.kind_of(p), pairs.kind_of(q)}
-    if kinds == {"reals", "integers"}:
-        return Exact(d.upper_limit(), 0.0, "support", "one has a density, the other has probabilities of integers")
+    if pairs.singular(p, q):
+        return Exact(d.upper_limit(), 0.0, "support", "one has a density where the other has none, as integers have")
     for first, second, cost, names in ((p, q, d.slope_at_infinity, "P Q"), (q, p, d.value_at_zero, "Q P")):
         if math.isinf(cost) and pairs.mass_outside(first, second):
             one, other = names.split()
@@ -186,6 +210,8 @@ def _about_infinite(value: Any) -> str:
 
 def _whole_plane(p: Any) -> bool:
     """Whether the density is positive on all of ℝ², as far as its type says."""
+    if isinstance(p, Foreign):
+        return False
     parts = p.marginals if isinstance(p, Product) else [p]
     spans = [(float(np.asarray(m.support.low)), float(np.asarray(m.support.high))) for m in parts if not m.event_shape]
     return all(m.support.kind in ("reals", "vectors") for m in parts) and all(

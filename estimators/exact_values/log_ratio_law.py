@@ -46,10 +46,12 @@ class Overlap(NamedTuple):
     Attributes:
         log: t [n] → log h(t) [n], complex.
         terms: how many terms each value sums.
+        lattice: whether log-ratios may lie on a lattice, where h does not fall but returns.
     """
 
     log: Callable[[np.ndarray], np.ndarray]
     terms: int = 1
+    lattice: bool = False
 
 
 class NotThisWay(Exception):
@@ -147,6 +149,8 @@ def _without_noise(curvature: np.ndarray) -> np.ndarray | None:
 
 def _kinked(overlap: Overlap, d: FDivergence) -> float:
     """(1/2π) ∫ h K dt where f is two straight lines that meet at u = e^kink."""
+    if overlap.lattice:
+        raise NotThisWay(f"the log-ratio takes single values, which {d.name} needs one by one")
     with jax.enable_x64(True):
         u = math.exp(d.kink)
         sides = [float(d.prime(jnp.float64(u * s))) for s in (0.25, 0.5, 1.0 - 1e-9, 1.0 + 1e-9, 2.0, 4.0)]
@@ -161,7 +165,7 @@ def _kinked(overlap: Overlap, d: FDivergence) -> float:
         terms = h.real / (0.25 + t**2)
         total += float(terms.sum()) - (0.5 * float(terms[0]) if start == 0.0 else 0.0)
         start += STEP * chunk
-        beyond = jump * float(np.abs(h[-(chunk // 8) :]).max()) / (math.pi * start)
+        beyond = jump * float(np.abs(h[-(chunk // 2) :]).max()) / (math.pi * start)
         if beyond < 0.01 * TOLERANCE:
             break
     if beyond > TOLERANCE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,24 +12,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from estimators.distributions.compound import Product, base_and_map
+from estimators.distributions.beta import Beta, Dirichlet
+from estimators.distributions.circle import VonMises
+from estimators.distributions.compound import Mixture, Product, base_and_map
 from estimators.distributions.counts import Bernoulli, Categorical
 from estimators.distributions.exponential_family import ExponentialFamily
-from estimators.distributions.location_scale import Uniform
+from estimators.distributions.gamma import Exponential, Gamma, Weibull
+from estimators.distributions.location_scale import Gumbel, Uniform
 from estimators.distributions.normal import MultivariateNormal, Normal
-from estimators.divergences.families import alpha
 from estimators.divergences.generator import FDivergence
+from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import DIVERGENCES
 from estimators.exact_values import exponential_families, gaussian
-from estimators.exact_values.counting import summed
+from estimators.exact_values.counting import log_summed
+from estimators.exact_values.line_integrals import checked_mass, landmarks, log_integral
 from estimators.exact_values.log_ratio_law import NotThisWay, Overlap, gaussian_overlap
 from estimators.exact_values.moments import Moments, of_product
-from estimators.exact_values.quadrature import exact_divergence, integrate, line_rule
+from estimators.exact_values.quadrature import integrate, line_rule
 
 Method = Literal["closed form", "sum", "quadrature", "Monte Carlo", "support"]
+SHARPEST = 1e4  # concentration of a von Mises law up to which log I₀, of that size, keeps twelve digits of KL
 FINITE = 2**12  # values of a finite support up to which sums stand for closed forms
 PANELS = 256  # of Gauss–Legendre on which the overlap of two densities on the line is summed
-LARGEST_LOG = 690.0  # of a float64 that is neither infinite nor subnormal, as is its inverse
+SUM_TO_ONE = 1e-8  # how far masses on the points of an overlap may be from 1
 CLOSE = 1e-10  # relative, between the overlap at 0 on these panels and by adaptive quadrature
 
 
@@ -42,11 +48,64 @@ class Known(NamedTuple):
 def without_common_maps(p: Any, q: Any) -> tuple[Any, Any]:
     """The pair of bases where both are images under one map, which changes no f-divergence."""
     while type(p) is not type(q) or not isinstance(p, ExponentialFamily):
+        if (hidden := _hidden_exponentials(p, q)) is not None:
+            return hidden
         sides = base_and_map(p), base_and_map(q)
         if sides[0] is None or sides[1] is None or sides[0][1] != sides[1][1]:
-            return p, q
+            return _of_one_family(p, q)
         p, q = sides[0][0], sides[1][0]
-    return p, q
+    return _of_one_family(p, q)
+
+
+def _hidden_exponentials(p: Any, q: Any) -> tuple[Any, Any] | None:
+    """Weibull laws of one shape, or Gumbel laws of one scale, as images of exponential ones, P's rate being 1."""
+    if isinstance(p, Weibull) and isinstance(q, Weibull) and float(p.concentration) == float(q.concentration):
+        log_rate = float(p.concentration) * (math.log(float(p.scale)) - math.log(float(q.scale)))
+    elif isinstance(p, Gumbel) and isinstance(q, Gumbel) and float(p.scale) == float(q.scale):
+        log_rate = (float(q.loc) - float(p.loc)) / float(p.scale)
+    else:
+        return None
+    return (Exponential(1.0), Exponential(math.exp(log_rate))) if abs(log_rate) < 600.0 else None
+
+
+def _of_one_family(p: Any, q: Any) -> tuple[Any, Any]:
+    """A uniform law on [0, 1] beside a beta law is one, and so is an exponential law beside a gamma law."""
+
+    def as_other(one: Any, other: Any) -> Any:
+        if isinstance(other, Beta) and isinstance(one, Uniform) and (float(one.low), float(one.high)) == (0.0, 1.0):
+            return Beta(1.0, 1.0)
+        return Gamma(1.0, one.rate) if isinstance(other, Gamma) and isinstance(one, Exponential) else one
+
+    one, other = as_other(p, q), as_other(q, p)
+    if isinstance(one, Beta) and isinstance(other, Beta):
+        return _turned(one, other)
+    return one, other
+
+
+def _turned(p: Beta, q: Beta) -> tuple[Beta, Beta]:
+    """Both under x → 1 − x if the steeper pole is at 1, since numbers have all their digits near 0 alone."""
+    at_zero, at_one = (min(float(getattr(side, name)) for side in (p, q)) for name in ("a", "b"))
+    return (Beta(p.b, p.a), Beta(q.b, q.a)) if at_one < min(at_zero, 1.0) else (p, q)
+
+
+def kinds(p: Any) -> tuple[str, ...] | None:
+    """The kind of support of each coordinate, as far as the type says; None where it does not."""
+    if isinstance(p, Product):
+        parts = [kinds(m) for m in p.marginals]
+        return None if None in parts else tuple(kind for part in parts for kind in part or ())
+    if isinstance(p, Mixture):
+        return kinds(p.components[0])
+    if isinstance(p, MultivariateNormal):
+        return ("reals",) * p.event_shape[0]
+    if isinstance(p, Dirichlet):
+        return ("simplex",) * p.event_shape[0]
+    return None if p.event_shape else (kind_of(p),)
+
+
+def singular(p: Any, q: Any) -> bool:
+    """Whether the kinds of their supports make P and Q mutually singular, as integers and reals are."""
+    first, second = kinds(p), kinds(q)
+    return first is not None and second is not None and first != second
 
 
 def outcomes(p: Any, q: Any) -> int | None:
@@ -90,7 +149,8 @@ def known_moments(p: Any, q: Any) -> Known | None:
 def _of_gaussians(p: Any, q: Any) -> Moments:
     """By `gaussian`, over the batch."""
     if isinstance(p, Normal):
-        sides = [[jnp.asarray(v)[..., None] for v in (d.loc, jnp.asarray(d.scale) ** 2)] for d in (p, q)]
+        z, ratio = (jnp.asarray(v)[..., None] for v in _relative_to(p, q))
+        sides = [[z, ratio**2], [jnp.zeros_like(z), jnp.ones_like(z)]]
         ndims = (1, 1)
     else:
         sides = [[jnp.asarray(d.mean), d.covariance_or_diagonal()] for d in (p, q)]
@@ -111,6 +171,13 @@ def _of_gaussians(p: Any, q: Any) -> Moments:
         lambda: over(lambda m: m.reverse_kl()),
         lambda order: over(lambda m: m.log(order)),
     )
+
+
+def _relative_to(p: Normal, q: Normal) -> tuple[np.ndarray, np.ndarray]:
+    """(location, scale) of P where Q is N(0, 1): no square of a scale leaves float64."""
+    loc_p, scale_p, loc_q, scale_q = (np.asarray(v, float) for v in (p.loc, p.scale, q.loc, q.scale))
+    z, ratio = np.broadcast_arrays((loc_p - loc_q) / scale_q, scale_p / scale_q)
+    return z, ratio
 
 
 def _of_family(p: ExponentialFamily, q: ExponentialFamily) -> Moments:
@@ -144,8 +211,9 @@ def _of_log_probs(log_p: jax.Array, log_q: jax.Array) -> Moments:
 
 
 def _finite(p: ExponentialFamily, q: ExponentialFamily) -> bool:
-    """Whether no natural parameter is infinite, as that of a probability 0 or 1 is."""
-    return all(bool(np.isfinite(v).all()) for side in (p, q) for v in side.natural_parameters())
+    """Whether no natural parameter is infinite, as that of a probability 0 or 1 is, or loses its digits."""
+    sharp = any(isinstance(side, VonMises) and np.max(np.asarray(side.concentration)) > SHARPEST for side in (p, q))
+    return not sharp and all(bool(np.isfinite(v).all()) for side in (p, q) for v in side.natural_parameters())
 
 
 def _of_marginals(p: Product, q: Product) -> Known | None:
@@ -165,18 +233,15 @@ def on_one_coordinate(p: Any, q: Any) -> Known | None:
     if p.event_shape or q.event_shape or kind_of(p) != kind_of(q):
         return None
 
-    def of(d: FDivergence) -> float:
-        return by_summation(p, q, d) if kind_of(p) == "integers" else by_quadrature(p, q, d)
+    counts = kind_of(p) == "integers"
+    of, log_of = (by_summation, log_moment_by_summation) if counts else (by_quadrature, log_moment_by_quadrature)
 
     def log(order: float) -> float:
-        if order in (0.0, 1.0):
-            return 0.0
-        d = alpha(float(order))
-        moment = order * (order - 1.0) * of(d)
-        return math.inf if math.isinf(moment) and moment > 0.0 else float(np.log1p(max(moment, -1.0)))
+        return 0.0 if order in (0.0, 1.0) else log_of(p, q, float(order))
 
-    how: Method = "sum" if kind_of(p) == "integers" else "quadrature"
-    return Known(Moments(lambda: of(DIVERGENCES["kl"]), lambda: of(DIVERGENCES["reverse_kl"]), log), how)
+    how: Method = "sum" if counts else "quadrature"
+    kl, reverse = (partial(of, p, q, DIVERGENCES[name]) for name in ("kl", "reverse_kl"))
+    return Known(Moments(kl, reverse, log), how)
 
 
 def kind_of(p: Any) -> str:
@@ -186,10 +251,20 @@ def kind_of(p: Any) -> str:
 
 def by_summation(p: Any, q: Any, d: FDivergence) -> float:
     """D_f of two distributions on the integers. Raises NotThisWay."""
+    cost = log_perspective(d)
+    return d.value_at_one + math.exp(_log_sum_of(p, q, lambda *logs: cost(*_without_underflow(*logs))))
+
+
+def log_moment_by_summation(p: Any, q: Any, order: float) -> float:
+    """log Σ p^α q^{1−α} of two distributions on the integers; ∞ where it diverges. Raises NotThisWay."""
+    return _log_sum_of(p, q, lambda *logs: _log_power(order, *_without_underflow(*logs)))
+
+
+def _log_sum_of(p: Any, q: Any, log_term: Callable[..., jax.Array]) -> float:
     ends = integer_range(p, q)
     if ends is None:
         raise NotThisWay("not both are on integers that have a least one")
-    return summed(p.log_prob, q.log_prob, d, *ends)
+    return log_summed(_in_float64(p.log_prob), _in_float64(q.log_prob), log_term, *ends)
 
 
 def line_support(p: Any, q: Any) -> tuple[float, float]:
@@ -199,43 +274,43 @@ def line_support(p: Any, q: Any) -> tuple[float, float]:
 
 
 def by_quadrature(p: Any, q: Any, d: FDivergence) -> float:
-    """D_f of two densities on the line. Raises NotThisWay.
-
-    Between distributions of one half-line it integrates over the logarithm of the distance from its end, where a pole
-    of a density is flat; the map changes no divergence.
-    """
-    low, high = line_support(p, q)
-    ends = [tuple(float(np.asarray(end)) for end in (side.support.low, side.support.high)) for side in (p, q)]
-    log_p, log_q, support = p.log_prob, q.log_prob, (low, high)
-    if ends[0] == ends[1] and math.isfinite(low) and math.isinf(high):
-        log_p, log_q = (_over_logarithm(side, low) for side in (log_p, log_q))
-        support = (-math.inf, math.inf)
-    try:
-        return exact_divergence(log_p, log_q, d, support)
-    except ValueError as error:
-        raise NotThisWay(str(error)) from None
+    """D_f of two densities on the line. Raises NotThisWay."""
+    cost = log_perspective(d)
+    return d.value_at_one + math.exp(_log_integral_of(p, q, lambda *logs: cost(*_without_underflow(*logs))))
 
 
-def _over_logarithm(log_prob: Callable[[Any], Any], low: float) -> Callable[[Any], Any]:
-    """The log density of log(X − low); straight where the exponential leaves float64, as powers of X − low are."""
+def log_moment_by_quadrature(p: Any, q: Any, order: float) -> float:
+    """log ∫ p^α q^{1−α} of two densities on the line; ∞ where it diverges. Raises NotThisWay."""
+    return _log_integral_of(p, q, lambda *logs: _log_power(order, *_without_underflow(*logs)))
 
-    def at(y):
-        return jnp.asarray(log_prob(low + jnp.exp(y))) + y
 
-    ends = {
-        sign: [float(at(jnp.full(1, sign * y))[0]) for y in (LARGEST_LOG, LARGEST_LOG - 1.0)] for sign in (-1.0, 1.0)
-    }
-    (bottom, below), (top, under) = ends[-1.0], ends[1.0]
+def _log_power(order: float, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """log p^α q^{1−α}, elementwise: ∞ where the density with a negative power is 0 alone, −∞ where either else is 0."""
+    both = jnp.isfinite(log_p) & jnp.isfinite(log_q)
+    inner = order * jnp.where(both, log_p, 0.0) + (1.0 - order) * jnp.where(both, log_q, 0.0)
+    endless = (jnp.isfinite(log_p) & (order > 1.0)) | (jnp.isfinite(log_q) & (order < 0.0))
+    return jnp.where(both, inner, jnp.where(endless, jnp.inf, -jnp.inf))
 
-    def line(value: float, inner: float, distance: Any) -> Any:
-        return value + (value - inner) * distance if math.isfinite(value) and math.isfinite(inner) else -jnp.inf
 
-    def log_density(y):
-        held = jnp.clip(y, -LARGEST_LOG, LARGEST_LOG)
-        beyond = jnp.where(y < held, line(bottom, below, held - y), line(top, under, y - held))
-        return jnp.where(y == held, at(held), beyond)
+def _log_integral_of(p: Any, q: Any, log_term: Callable[..., jax.Array]) -> float:
+    """log ∫ e^{log_term(log p, log q)}, once both densities have a mass of 1."""
+    ends = line_support(p, q)
+    points = landmarks([p, q], ends)
+    log_p, log_q = (_in_float64(side.log_prob) for side in (p, q))
+    for name, log_density in (("P", log_p), ("Q", log_q)):
+        checked_mass(log_density, name, ends, points)
+    return log_integral(lambda x: log_term(log_p(x), log_q(x)), ends, points)
 
-    return log_density
+
+def _in_float64(log_prob: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: jnp.asarray(log_prob(x), jnp.float64)
+
+
+def _without_underflow(log_p: jax.Array, log_q: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both, but −∞ for a density below the least float64 where the other, smaller still, has underflowed to −∞."""
+    least = -745.0
+    faint_p, faint_q = jnp.isneginf(log_q) & (log_p < least), jnp.isneginf(log_p) & (log_q < least)
+    return jnp.where(faint_p, -jnp.inf, log_p), jnp.where(faint_q, -jnp.inf, log_q)
 
 
 def overlap(p: Any, q: Any) -> Overlap:
@@ -246,14 +321,16 @@ def overlap(p: Any, q: Any) -> Overlap:
             raise NotThisWay("the parts of the two products have other shapes")
         parts = [overlap(*pair) for pair in zip(p.marginals, q.marginals)]
         zero = np.zeros(1, complex)
-        return Overlap(lambda t: sum((part.log(t) for part in parts), zero), sum(part.terms for part in parts))
+        total, lattice = sum(part.terms for part in parts), any(part.lattice for part in parts)
+        return Overlap(lambda t: sum((part.log(t) for part in parts), zero), total, lattice)
     if isinstance(p, (Normal, MultivariateNormal)) and type(p) is type(q) and p.event_shape == q.event_shape:
         return _overlap_of_gaussians(p, q)
     if (count := outcomes(p, q)) is not None and count <= FINITE:
         x = _integers(p, q)
-        return _overlap_of_values(np.asarray(p.log_prob(x)), np.asarray(q.log_prob(x)), np.zeros(len(x)))
+        logs = np.asarray(p.log_prob(x)), np.asarray(q.log_prob(x))
+        return _overlap_of_values(*logs, np.zeros(len(x)))._replace(lattice=True)
     if isinstance(p, ExponentialFamily) and isinstance(q, ExponentialFamily) and p.same_family(q) and p.complex_ready:
-        return _overlap_of_family(p, q)
+        return _overlap_of_family(p, q)._replace(lattice=kind_of(p) == "integers")
     if not p.event_shape and not q.event_shape and kind_of(p) == kind_of(q) == "reals":
         return _overlap_on_the_line(p, q)
     raise NotThisWay("their overlap ∫ p^{½+it} q^{½−it} has no closed form here")
@@ -261,12 +338,17 @@ def overlap(p: Any, q: Any) -> Overlap:
 
 def _overlap_of_gaussians(p: Any, q: Any) -> Overlap:
     if isinstance(p, Normal):
-        return gaussian_overlap(*(np.atleast_1d(np.asarray(v, float)) for d in (p, q) for v in (d.loc, d.scale**2)))
+        z, ratio = (np.atleast_1d(v) for v in _relative_to(p, q))
+        return gaussian_overlap(z, ratio**2, np.zeros(1), np.ones(1))
     return gaussian_overlap(*(np.asarray(v) for d in (p, q) for v in (d.mean, d.covariance_or_diagonal())))
 
 
 def _overlap_of_values(log_p: np.ndarray, log_q: np.ndarray, log_weights: np.ndarray) -> Overlap:
     """Σ w √(pq) e^{itℓ} over values where both are positive."""
+    for name, logs in (("P", log_p), ("Q", log_q)):
+        mass = float(np.sum(np.exp(logs + log_weights)))
+        if not abs(mass - 1.0) <= SUM_TO_ONE:
+            raise NotThisWay(f"{name} has a mass of {mass:.9g} on the points of its overlap, not of 1")
     both = np.isfinite(log_p) & np.isfinite(log_q)
     ratio, height = (log_p - log_q)[both], (0.5 * (log_p + log_q) + log_weights)[both]
     if not both.any():

@@ -39,6 +39,9 @@ class Command(Base):
 
         try:
             p, q = spelled(self.p), spelled(self.q)
+            for text, side in ((self.p, p), (self.q, q)):
+                if side.batch_shape:
+                    raise ConfigError(f"{text!r} is a batch of shape {side.batch_shape}: give one distribution")
             everyone = self.divergences == ("all",)
             names = [each.name for each in (everything() if everyone else map(functional, self.divergences))]
             results = exact(p, q, names)
