@@ -341,6 +341,22 @@ def test_what_is_no_distribution_on_the_line_is_refused_and_not_guessed():
         est.exact(stats.gamma(0.2, loc=100), stats.gamma(0.3, loc=100), "js")
 
 
+def test_values_beyond_the_largest_float_are_not_called_divergent():
+    far = est.exact(dist.Normal(0.0, 1.0), dist.Normal(100.0, 1.0), ["pearson", "renyi(2)"])
+    assert far[0].value == math.inf and "largest float" in far[0].note
+    assert far[1].value == pytest.approx(1e4)
+    with pytest.raises(ValueError, match="beyond the largest float"):
+        est.exact(dist.Normal(1000.0, 1.0), dist.Laplace(), "pearson")
+
+
+def test_heavy_tails_of_monte_carlo_are_noted():
+    """In two dimensions KL(t₂‖normal) is infinite; no draw shows it, but the tail does."""
+    result = est.exact(
+        stats.multivariate_t([0.0, 0.0], np.eye(2), df=2.0), dist.MultivariateNormal([0.0, 0.0], np.eye(2))
+    )
+    assert result.method == "Monte Carlo" and "few draws carry the mean" in result.note
+
+
 def test_a_divergence_of_ones_own_is_known_by_what_it_is_and_not_by_its_name():
     named = est.from_generator("renyi(2)", lambda u: (u - 1.0) ** 2)
     np.testing.assert_allclose(est.exact(dist.Normal(), dist.Normal(1.0), named).value, math.e - 1.0, rtol=1e-8)

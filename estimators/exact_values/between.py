@@ -13,12 +13,16 @@ from estimators.distributions.compound import Product
 from estimators.distributions.foreign import Foreign, named_as
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import Functional, everything, functional
+from estimators.exact_values import log_densities, pairs
 from estimators.exact_values import moments as of
-from estimators.exact_values import pairs
 from estimators.exact_values.log_ratio_law import NotThisWay, from_overlap
 from estimators.exact_values.monte_carlo import defensive
 from estimators.exact_values.quadrature import PLANE, exact_divergence
 
+CHECKED = 2**14  # draws of each, by which the tail of a Monte Carlo mean is judged
+HEAVY = "few draws carry the mean: its standard error, and the mean itself, may be too small"
+ORDERS = {"pearson": 2.0, "neyman": -1.0}
+"""Divergences of the table that overflow where the Rényi divergence they are an exponential of does not → its α."""
 PLANE_TOLERANCE = 1e-8  # absolute error that quadrature on the plane aims at
 
 
@@ -84,7 +88,8 @@ def _over_batch(p: Any, q: Any, asked: Functional, *, same: bool) -> Exact:
     if not batch:
         return _of_pair(p, q, asked, same=same)
     if (known := pairs.known_moments(p, q)) and (value := _by_moments(known.moments, asked)) is not None:
-        return Exact(np.broadcast_to(np.asarray(value), batch), np.zeros(batch), known.method, _about_infinite(value))
+        note = _about_infinite(value, known.moments, asked)
+        return Exact(np.broadcast_to(np.asarray(value), batch), np.zeros(batch), known.method, note)
     if any(not hasattr(side, "expand") for side in (p, q)):
         raise ValueError("a batch of another library's distributions: give them one by one")
     wide = p.expand(batch), q.expand(batch)
@@ -130,7 +135,7 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
             raise NotThisWay(f"{asked.name} is no function of KL and of ∫ p^α q^{{1−α}}")
         if math.isnan(float(value)):
             raise NotThisWay("it gives no number")
-        return Exact(float(value), 0.0, known.method, _about_infinite(value))
+        return Exact(float(value), 0.0, known.method, _about_infinite(value, known.moments, asked))
 
     def line() -> Exact:
         if p.event_shape or pairs.kind_of(p) != "reals" or pairs.kind_of(q) != "reals":
@@ -164,8 +169,8 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
     def sampled() -> Exact:
         with np.errstate(invalid="ignore"):  # a draw where neither has a density gives no number, and is found below
             result = defensive(_Sampled.of(p, "P"), _Sampled.of(q, "Q"), d)  # type: ignore[arg-type]
-        heavy = "few draws carry the mean: its standard error, and the mean itself, may be too small"
-        note = heavy if result.heavy_tailed else ""
+        unbounded = math.isinf(d.upper_limit()) and math.isfinite(result.value)
+        note = HEAVY if result.heavy_tailed or (unbounded and _heavy_tailed(p, q, d)) else ""
         return found(float(result.value), "Monte Carlo", float(result.standard_error), note)
 
     yield "lengths", lambda: found(pairs.uniform_pair(p, q, d), "closed form")
@@ -204,8 +209,22 @@ def _transformed(result: Exact, asked: Functional) -> Exact:
     return result._replace(value=asked.transform(result.value), standard_error=error)
 
 
-def _about_infinite(value: Any) -> str:
-    return "the integral diverges" if np.isinf(np.asarray(value)).any() else ""
+def _about_infinite(value: Any, known: of.Moments | None = None, asked: Functional | None = None) -> str:
+    """Why a value is infinite: since its integral is, or since e^{log ∫ p^α q^{1−α}} is beyond the largest float."""
+    if not np.isinf(np.asarray(value)).any():
+        return ""
+    order = ORDERS.get(asked.divergence.name) if asked else None
+    if known and order and np.isfinite(np.asarray(known.log(order))).all():
+        return f"beyond the largest float; renyi({max(order, 1.0 - order):g}) is its logarithm, but for the order"
+    return "the integral diverges"
+
+
+def _heavy_tailed(p: Any, q: Any, d: FDivergence) -> bool:
+    """Whether the terms of a mean over ½(P + Q) have so heavy a tail that it cannot be relied on."""
+    draws = [side.sample(jax.random.key(key), CHECKED) for key, side in enumerate((p, q))]
+    log_p, log_q = (np.concatenate([np.asarray(side.log_prob(x), np.float64) for x in draws]) for side in (p, q))
+    average = log_densities.divergence(log_p, log_q, d, samples_of="mixture")
+    return any(warning.startswith("heavy tail") for warning in average.warnings)
 
 
 def _whole_plane(p: Any) -> bool:

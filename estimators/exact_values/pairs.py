@@ -35,6 +35,7 @@ SHARPEST = 1e4  # concentration of a von Mises law up to which log I₀, of that
 FINITE = 2**12  # values of a finite support up to which sums stand for closed forms
 PANELS = 256  # of Gauss–Legendre on which the overlap of two densities on the line is summed
 SUM_TO_ONE = 1e-8  # how far masses on the points of an overlap may be from 1
+LARGEST = 709.7  # log of the largest float
 CLOSE = 1e-10  # relative, between the overlap at 0 on these panels and by adaptive quadrature
 
 
@@ -198,14 +199,7 @@ def _of_log_probs(log_p: jax.Array, log_q: jax.Array) -> Moments:
         return jnp.sum(jnp.where(held, terms, 0.0), axis=-1)
 
     def log(order: Any) -> jax.Array:
-        missing_p, missing_q = jnp.isneginf(log_p), jnp.isneginf(log_q)
-        a, b = jnp.where(missing_p, 0.0, log_p), jnp.where(missing_q, 0.0, log_q)
-        terms = order * a + (1.0 - order) * b
-        only_p = jnp.where(order > 1.0, jnp.inf, -jnp.inf)
-        only_q = jnp.where(order < 0.0, jnp.inf, -jnp.inf)
-        terms = jnp.where(missing_q, only_p, jnp.where(missing_p, only_q, terms))
-        terms = jnp.where(missing_p & missing_q, -jnp.inf, terms)
-        return logsumexp(terms, axis=-1)
+        return logsumexp(_log_power(order, log_p, log_q), axis=-1)
 
     return Moments(lambda: kl(log_p, log_q), lambda: kl(log_q, log_p), log)
 
@@ -252,7 +246,7 @@ def kind_of(p: Any) -> str:
 def by_summation(p: Any, q: Any, d: FDivergence) -> float:
     """D_f of two distributions on the integers. Raises NotThisWay."""
     cost = log_perspective(d)
-    return d.value_at_one + math.exp(_log_sum_of(p, q, lambda *logs: cost(*_without_underflow(*logs))))
+    return d.value_at_one + _exp(_log_sum_of(p, q, lambda *logs: cost(*_without_underflow(*logs))), d)
 
 
 def log_moment_by_summation(p: Any, q: Any, order: float) -> float:
@@ -276,12 +270,19 @@ def line_support(p: Any, q: Any) -> tuple[float, float]:
 def by_quadrature(p: Any, q: Any, d: FDivergence) -> float:
     """D_f of two densities on the line. Raises NotThisWay."""
     cost = log_perspective(d)
-    return d.value_at_one + math.exp(_log_integral_of(p, q, lambda *logs: cost(*_without_underflow(*logs))))
+    return d.value_at_one + _exp(_log_integral_of(p, q, lambda *logs: cost(*_without_underflow(*logs))), d)
 
 
 def log_moment_by_quadrature(p: Any, q: Any, order: float) -> float:
     """log ∫ p^α q^{1−α} of two densities on the line; ∞ where it diverges. Raises NotThisWay."""
     return _log_integral_of(p, q, lambda *logs: _log_power(order, *_without_underflow(*logs)))
+
+
+def _exp(log_value: float, d: FDivergence) -> float:
+    """e^{log value}. Raises ValueError where it is finite and no float."""
+    if LARGEST < log_value < math.inf:
+        raise ValueError(f"{d.name} is e^{log_value:.6g}, beyond the largest float; renyi(α) is a logarithm, and fits")
+    return math.exp(log_value)
 
 
 def _log_power(order: float, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
