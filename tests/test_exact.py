@@ -204,6 +204,14 @@ def test_batches_broadcast_over_every_way():
     np.testing.assert_allclose(rows.value, np.sum(p_of * np.log(4.0 * p_of), axis=-1), rtol=1e-12)
 
 
+def test_a_batch_meets_a_distribution_of_another_library():
+    shifted = stats.gamma(2.0, loc=1.0)
+    many = est.exact(dist.Normal(np.array([0.0, 2.0]), 1.0), shifted, "js")
+    np.testing.assert_allclose(many.value[1], est.exact(dist.Normal(2.0, 1.0), shifted, "js").value)
+    with pytest.raises(ValueError, match="give them one by one"):
+        est.exact(stats.gamma(np.array([1.0, 2.0]), loc=1.0), dist.Normal(), "js")
+
+
 def test_all_is_every_divergence_that_is_estimated():
     results = est.exact(dist.Categorical(probs=[0.2, 0.8]), dist.Categorical(probs=[0.5, 0.5]), "all")
     assert len(results) == len(est.DIVERGENCES)  # without gan, with renyi(2)

@@ -90,14 +90,22 @@ def _over_batch(p: Any, q: Any, asked: Functional, *, same: bool) -> Exact:
     if (known := pairs.known_moments(p, q)) and (value := _by_moments(known.moments, asked)) is not None:
         note = _about_infinite(value, known.moments, asked)
         return Exact(np.broadcast_to(np.asarray(value), batch), np.zeros(batch), known.method, note)
-    if any(not hasattr(side, "expand") for side in (p, q)):
-        raise ValueError("a batch of another library's distributions: give them one by one")
-    wide = p.expand(batch), q.expand(batch)
-    found = [_of_pair(wide[0][index], wide[1][index], asked, same=same) for index in np.ndindex(batch)]
+    one, other = (_singles(side, batch) for side in (p, q))
+    found = [_of_pair(one(index), other(index), asked, same=same) for index in np.ndindex(batch)]
     columns = zip(*((each.value, each.standard_error) for each in found))
     values, errors = (np.reshape(column, batch) for column in columns)
     notes = dict.fromkeys(each.note for each in found if each.note)
     return Exact(values, errors, " and ".join(dict.fromkeys(each.method for each in found)), "; ".join(notes))
+
+
+def _singles(p: Any, batch: tuple[int, ...]) -> Callable[[tuple[int, ...]], Any]:
+    """index → the distribution there. Raises ValueError for a batch of another library's."""
+    if not isinstance(p, Foreign):
+        wide = p.expand(batch)
+        return lambda index: wide[index]
+    if p.batch_shape:
+        raise ValueError(f"a batch of shape {p.batch_shape} of another library's distributions: give them one by one")
+    return lambda index: p
 
 
 def _of_pair(p: Any, q: Any, asked: Functional, *, same: bool) -> Exact:
