@@ -487,3 +487,12 @@ def test_a_divergence_of_the_user_has_no_closed_form_whatever_its_name(name):
 
 def test_divergences_without_a_closed_form():
     assert all(gaussian.closed_form(divergence(name)) is None for name in ("js", "gan", "hockey_stick(2)"))
+
+
+@pytest.mark.parametrize("log_scale", [-8.0, -16.0, -20.0, -40.0])
+def test_a_narrow_gaussian_beside_a_wide_one_keeps_its_digits(log_scale):
+    """float32: ½(σ² − 1) − log σ, where 1 + r has no digits left."""
+    pair = np.zeros(1), np.exp([2.0 * log_scale]), np.zeros(1), np.ones(1)
+    assert float(gaussian.kl(*pair)) == pytest.approx(-0.5 - log_scale, rel=1e-5)
+    slope = jax.grad(lambda v: gaussian.kl(pair[0], jnp.exp(2.0 * v), *pair[2:]))(jnp.array([log_scale]))
+    assert float(slope[0]) == pytest.approx(-1.0, rel=1e-4)

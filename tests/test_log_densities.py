@@ -209,3 +209,13 @@ def test_bad_input_is_named(arguments, options, words):
         log_densities.divergence(*arguments, **{"samples_of": "q", **options})
     with pytest.raises(ValueError, match="unknown estimator 'k4'; choose from k1, k2, k3"):
         log_densities.kl([0.0, 0.0], [0.0, 0.0], "k4")
+
+
+def test_mass_that_samples_cannot_reach_is_noted():
+    """P uniform on [0, 1], Q on [0, 2]: at samples of P s = ½ always, and the mean of k3 is not log 2."""
+    log_p, log_q = np.zeros(1000), np.full(1000, -np.log(2.0))
+    assert any("mass missing" in warning for warning in log_densities.kl(log_p, log_q).warnings)
+    found = log_densities.divergence(log_p, log_q, "kl", samples_of="p")
+    assert any("mass missing" in warning for warning in found.warnings)
+    x = np.random.default_rng(0).normal(size=4000)
+    assert not log_densities.kl(-0.5 * x**2, -0.5 * (x - 0.3) ** 2).warnings

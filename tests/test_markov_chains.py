@@ -73,3 +73,20 @@ def test_infinite_rates_and_steps_that_do_not_count(x64):
 def test_bad_input_is_named(transition, words):
     with pytest.raises(ValueError, match=words):
         markov_chains.kl_rate(transition, [[0.5, 0.5], [0.5, 0.5]])
+
+
+def test_a_double_well_is_left_in_time():
+    """Detailed balance of a birth–death chain that needs 10^18 steps from one well to the other."""
+    n = 42
+    t = np.zeros((n, n))
+    for i in range(n):
+        up, down = (0.1, 0.8) if i < n // 2 else (0.8, 0.1)
+        up, down = (0.05 if i == 0 else up) * (i < n - 1), down * (i > 0)
+        t[i, min(i + 1, n - 1)] += up
+        t[i, max(i - 1, 0)] += down
+        t[i, i] += 1.0 - up - down
+    ratios = [t[i, i + 1] / t[i + 1, i] for i in range(n - 1)]
+    expected = np.concatenate([[1.0], np.cumprod(ratios)])
+    with jax.enable_x64(True):
+        found = markov_chains.stationary_distribution(t)
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-4)

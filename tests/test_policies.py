@@ -280,3 +280,10 @@ def test_bad_input_is_refused_with_the_remedy(call, words):
     with pytest.raises(ValueError) as caught:
         call()
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_numbers_that_are_none_stay_none_and_forbidden_rewards_do_not_count():
+    assert np.isnan(categorical_kl(jnp.array([jnp.nan, 0.0]), jnp.zeros(2)))
+    found = regularised_optimum(jnp.array([0.0, 0.0, -jnp.inf]), jnp.array([1.0, 0.0, 1e9]), 1.0)
+    np.testing.assert_allclose(found.value, np.log(0.5 * (np.e + 1.0)), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_policy).sum(), 1.0, rtol=1e-5)

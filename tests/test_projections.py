@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from estimators import distributions as dist
 from estimators.distributions.examples import TWO_MODES
 from estimators.exact_values.fits import log_gaussian
 from estimators.exact_values.quadrature import line_rule
@@ -18,6 +19,7 @@ from estimators.geometry.projections import (
     m_projection_categorical,
     match_moments,
     tilt,
+    with_moments,
 )
 
 RNG = np.random.default_rng(11)
@@ -120,3 +122,13 @@ def test_what_cannot_be_projected_is_refused():
         tilt(np.log([0.5, 0.5]), [0.0, 1.0], [0.5])
     with pytest.raises(ValueError, match="infinite at the start"):
         i_projection_categorical([1.0, 0.0], lambda t: jax.nn.log_softmax(jnp.append(t, 0.0)), [0.0])
+
+
+@pytest.mark.parametrize("unit", [1e-10, 1.0, 1e8])
+def test_moments_are_matched_in_any_unit(unit):
+    """Means of dice and of an exponential law, whatever they are measured in."""
+    faces = unit * np.arange(1.0, 7.0)
+    found = tilt(np.log([1 / 6] * 6), faces[:, None], [4.5 * unit])
+    np.testing.assert_allclose(np.exp(found.log_prob) @ faces, 4.5 * unit, rtol=1e-8)
+    rate = with_moments(dist.Exponential(1.0), (unit,)).rate
+    np.testing.assert_allclose(float(rate), 1.0 / unit, rtol=1e-7)

@@ -167,3 +167,9 @@ def test_bad_orders_are_named():
 @pytest.mark.slow
 def test_the_picture(tmp_path):
     assert draw(tmp_path / "orders.png").stat().st_size > 20_000
+
+
+def test_the_slope_at_order_one_is_half_the_variance_of_the_log_ratio(x64):
+    log_p, log_q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+    slope = jax.grad(lambda a: renyi(log_p, log_q, a))(1.0)
+    assert float(slope) == pytest.approx(0.5 * np.var(log_p - log_q), rel=1e-9)

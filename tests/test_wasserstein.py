@@ -108,3 +108,11 @@ def test_bad_input_is_named(call, message):
 @pytest.mark.slow
 def test_the_picture(tmp_path):
     assert draw(tmp_path / "beside.png").stat().st_size > 20_000
+
+
+def test_high_powers_and_heavy_tails_keep_to_the_float(x64):
+    assert float(on_the_line(np.array([0.0]), np.array([1e-3]), 200.0)) == pytest.approx(1e-3)
+    assert by_assignment([[0.0], [1.0]], [[1e-3], [1.0 + 1e-3]], 200.0) == pytest.approx(1e-3)
+    assert of_quantiles(stats.pareto(4.0).ppf, stats.uniform.ppf) == pytest.approx(1.0 / 0.75 - 0.5, rel=1e-6)
+    with pytest.raises(ValueError, match="give a smaller p"):
+        of_quantiles(stats.pareto(1.1).ppf, stats.uniform.ppf, 1.0)

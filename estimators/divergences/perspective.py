@@ -24,7 +24,9 @@ CLOSE = {"float64": (1e-3, 2), "float32": (0.25, 3)}
 bound the formula keeps ten digits of float64, five of float32, and the rule is exact to as many for u⁵."""
 FAR = {"float64": (300.0, 150.0, 75.0, 30.0), "float32": (80.0, 40.0, 25.0)}
 """|log p/q| from which on f̃ is its asymptote, in each precision: the first that the formula and its slope reach without
-overflow, else 10."""
+overflow."""
+NEAR = (10.0, 5.0, 2.5, 1.25)
+"""The same for steep powers, such as alpha(100): the largest of these that fits, the last if none does."""
 
 
 @lru_cache(maxsize=256)
@@ -149,7 +151,7 @@ class _Tail(NamedTuple):
         def fits(r):
             return all(map(math.isfinite, map(float, compiled(jnp.asarray(r, precision)))))
 
-        start = next(filter(fits, FAR[precision]), 10.0)
+        start = next(filter(fits, (*FAR[precision], *NEAR)), NEAR[-1])
         if not value(start) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
             return cls(start=start, height=-math.inf, k=0.0, m=0, c=0.0)
         near, far = (math.log(value(r) / value(r - 2.0)) for r in (0.5 * start, start))

@@ -173,10 +173,17 @@ def wasserstein2(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     return jnp.sum((mean_p - mean_q) ** 2) + jnp.sum((factor_p - factor_q) ** 2)
 
 
-def _relative(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, jax.Array]:
-    """(z [d], R), R lower triangular [d, d], its diagonal [d] if both covariances are diagonal."""
+def _relative(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(z [d], R, log(1 + r) [d]), R lower triangular [d, d], its diagonal r [d] if both covariances are diagonal.
+
+    Where P is much the narrower, 1 + r has no digits left, and its logarithm is that of the two factors.
+    """
     mean_p, factor_p, mean_q, factor_q = _factored(mean_p, cov_p, mean_q, cov_q)
-    return _solve(factor_q, mean_p - mean_q), _solve(factor_q, factor_p - factor_q)
+    r = _solve(factor_q, factor_p - factor_q)
+    on, diagonal_p, diagonal_q = (_diagonal(triangle) for triangle in (r, factor_p, factor_q))
+    close = on > -0.5
+    logs = jnp.where(close, jnp.log1p(jnp.where(close, on, 0.0)), jnp.log(diagonal_p) - jnp.log(diagonal_q))
+    return _solve(factor_q, mean_p - mean_q), r, logs
 
 
 def _factored(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, ...]:
@@ -199,19 +206,18 @@ def _factored(mean_p, cov_p, mean_q, cov_q) -> tuple[jax.Array, ...]:
     return mean_p, factor(cov_p), mean_q, factor(cov_q)
 
 
-def _kl(z: jax.Array, r: jax.Array) -> jax.Array:
-    diagonal = _diagonal(r)
-    return 0.5 * (jnp.sum(z**2) + jnp.sum(r**2)) + jnp.sum(diagonal - jnp.log1p(diagonal))
+def _kl(z: jax.Array, r: jax.Array, logs: jax.Array) -> jax.Array:
+    return 0.5 * (jnp.sum(z**2) + jnp.sum(r**2)) + jnp.sum(_diagonal(r) - logs)
 
 
-def _log_moment(z: jax.Array, r: jax.Array, alpha: Order) -> jax.Array:
+def _log_moment(z: jax.Array, r: jax.Array, logs: jax.Array, alpha: Order) -> jax.Array:
     """log ∫ p^α q^{1−α} for any real α; +inf with gradient 0 where it diverges, exact to first order in 1 − α.
 
     It needs log |M| and zᵀM⁻¹z for M = I + (1 − α)(AAᵀ − I), A = I + R; it diverges where M has an eigenvalue ≤ 0.
     """
     outside = (alpha < 0.0) | (alpha > 1.0)  # inside, M is positive definite whatever rounding says
     log_det, square, diverges = (_blend_diagonal if r.ndim == 1 else _blend_full)(z, r, alpha, outside)
-    finite = (1.0 - alpha) * (jnp.sum(jnp.log1p(_diagonal(r))) - 0.5 * alpha * square) - 0.5 * log_det
+    finite = (1.0 - alpha) * (jnp.sum(logs) - 0.5 * alpha * square) - 0.5 * log_det
     return jnp.where(diverges, jnp.inf, finite)
 
 

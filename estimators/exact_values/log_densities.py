@@ -29,6 +29,7 @@ from estimators.exact_values.pareto import reliable_below, tail_shape
 from estimators.exact_values.probabilities import is_traced, safe_log
 
 Source = Literal["p", "q", "mixture"]
+MASS_ERRORS = 5.0  # standard errors of a mean weight; by chance one mean in two million lies further from 1
 
 
 class Average(NamedTuple):
@@ -37,6 +38,8 @@ class Average(NamedTuple):
     `effective_sample_size`: (Σw)²/Σw² of the weights that carry the samples to P or to Q, the smaller one.
     `pareto_k`: shape of the tail of what the terms grow like, a (a/b)^κ and b (b/a)^κ₀ with a = p/m, b = q/m and the
     exponents of `perspective.growth`. Of the terms themselves, which vanish at p = q, it would need far more samples.
+    `unbalanced`: whether a mean of p/m or q/m, which is 1 for normalised densities whose mass the samples can reach, is
+    further than `MASS_ERRORS` of its standard errors from 1: then the value is of other measures than P and Q.
     """
 
     value: jax.Array
@@ -44,6 +47,7 @@ class Average(NamedTuple):
     effective_sample_size: jax.Array
     pareto_k: jax.Array
     samples: int
+    unbalanced: jax.Array | bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -60,6 +64,11 @@ class Average(NamedTuple):
             found.append(
                 f"heavy tail{of.format(heavy.sum())}: pareto k = {k[heavy].max():.2f} > {limit:.2f}, few terms carry "
                 "the mean; take samples of the mixture, or of a law with heavier tails"
+            )
+        if np.any(self.unbalanced & ~heavy):  # of heavy weights the mean is small by chance
+            found.append(
+                "mass missing: a mean of p/m or q/m is not 1, so a density is not normalised, or has mass where no "
+                "sample can lie; take samples of the mixture, or normalised=False"
             )
         return tuple(found)
 
@@ -85,8 +94,8 @@ def k2(log_p: ArrayLike, log_q: ArrayLike) -> jax.Array:
 def k3(log_p: ArrayLike, log_q: ArrayLike) -> jax.Array:
     """(s − 1) − log s ≥ 0, elementwise, x ~ P: unbiased for KL(P‖Q), less noisy than k1 where P is close to Q.
 
-    It needs normalised densities, and its variance is infinite where E_P s² is. At fixed samples of P its gradient
-    through log p is (1 − s) ∇log p, unbiased for the gradient of KL(Q‖P), not of KL(P‖Q).
+    It needs normalised densities and no mass of Q where p = 0, and its variance is infinite where E_P s² is. At fixed
+    samples of P its gradient through log p is (1 − s) ∇log p, unbiased for the gradient of KL(Q‖P), not of KL(P‖Q).
     """
     log_p, log_q = _as_floats(log_p, log_q)
     log_s = log_q - log_p
@@ -228,7 +237,18 @@ def _average(value, influence, tails, weights) -> Average:
     shapes = [tail_shape(jnp.where(finite[..., None], logs, 0.0)) for logs in tails]
     sizes = [jnp.exp(2.0 * _log_mean(w) - _log_mean(2.0 * w))[..., 0] * n for w in weights]
     k = jnp.where(finite, jnp.max(jnp.stack(shapes), axis=0), jnp.inf)
-    return Average(value, spread / n**0.5, jnp.minimum(*sizes), k, n)
+    return Average(value, spread / n**0.5, jnp.minimum(*sizes), k, n, _unbalanced(weights))
+
+
+def _unbalanced(log_weights: tuple[jax.Array, ...]) -> jax.Array:
+    """Whether the mean of any weights is far from 1, [...]."""
+    far = []
+    for logs in log_weights:
+        w = jnp.exp(logs)
+        error = jnp.std(w, axis=-1, ddof=1) / logs.shape[-1] ** 0.5
+        rounding = 100.0 * jnp.finfo(w.dtype).eps
+        far.append(jnp.abs(jnp.mean(w, axis=-1) - 1.0) > MASS_ERRORS * error + rounding)
+    return far[0] | far[1]
 
 
 def _log_mean(logs: jax.Array) -> jax.Array:

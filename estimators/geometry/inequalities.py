@@ -3,7 +3,8 @@
 Each is a function of the known divergence, elementwise on arrays of any shape, in the precision of the input, and
 written so that float32 keeps its digits for small divergences too. `INEQUALITIES` lists them by name with what they
 bound. The divergences are normalised as in `DIVERGENCES`: TV = ½∫|p − q| ≤ 1, H² = ∫(√p − √q)² ≤ 2, nats. Arguments
-outside the range of their divergence give NaN. At 0 the bounds that are square roots have no derivative.
+are not checked: outside the range of their divergence the bounds mean nothing. At 0 the bounds that are square roots
+have no derivative.
 
 `joint_range` gives the best possible bound between any two divergences; these are its closed forms, and simple
 relaxations of them. `reverse_pinsker` needs a bound on p/q, without which TV bounds no unbounded divergence from above.

@@ -35,7 +35,7 @@ from estimators.geometry.categorical import probabilities
 STEPS = 100
 """Newton steps at most. From a sound start it takes less than ten; towards moments that no tilt has, θ runs away."""
 CLOSE = 1e-10
-"""Distance of moments, relative to 1 + |moment|, at which they count as matched: far above rounding in float64."""
+"""Distance of moments, in deviations of their statistics, at which they count as matched, whatever their unit."""
 
 
 def m_projection(
@@ -194,9 +194,11 @@ def _newton(objective: Callable[[jax.Array], jax.Array], theta: np.ndarray, mome
     parts = jax.jit(lambda t: (objective(t), jax.grad(objective)(t), jax.hessian(objective)(t)))
     for _ in range(STEPS):
         value, slope, curvature = (np.asarray(part) for part in parts(jnp.asarray(theta)))
-        if np.all(np.abs(slope) <= CLOSE * (1.0 + np.abs(moments))):
+        scale = np.sqrt(np.maximum(np.diagonal(curvature), np.finfo(float).tiny))  # deviations of the statistics
+        if np.all(np.abs(slope) <= CLOSE * scale):
             return theta
-        step = -np.linalg.lstsq(curvature, slope, rcond=1e-12)[0]  # statistics may depend on one another
+        scaled = curvature / (scale[:, None] * scale)
+        step = -np.linalg.lstsq(scaled, slope / scale, rcond=1e-12)[0] / scale  # statistics may depend on one another
         size = 1.0
         rounding = 1e-15 * (1.0 + abs(float(value)))  # of the objective, below which no fall is seen
         while (

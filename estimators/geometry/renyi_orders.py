@@ -60,7 +60,9 @@ def _over_orders(log_p: jax.Array, log_q: jax.Array, order: jax.Array) -> jax.Ar
     close = jnp.log1p(jnp.sum(p * jnp.expm1(jnp.where(near[..., None], power, 0.0)), axis=-1) - missed)
     far = logsumexp(jnp.where(both, log_p, -jnp.inf) + power, axis=-1)
     value = jnp.where(near, close, far) / jnp.where(s == 0.0, 1.0, s)
-    value = jnp.where(s == 0.0, jnp.sum(p * ratio, axis=-1), value)
+    mean = jnp.sum(p * ratio, axis=-1)
+    spread = jnp.sum(p * (ratio - mean[..., None]) ** 2, axis=-1)
+    value = jnp.where(s == 0.0, mean + 0.5 * s * spread, value)  # with the slope that D_α has at α = 1
     value = jnp.where(jnp.isinf(order), jnp.max(jnp.where(both, ratio, -jnp.inf), axis=-1), value)
     return jnp.where((order >= 1.0) & (missed > 0.0), jnp.inf, value)
 

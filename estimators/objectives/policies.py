@@ -50,7 +50,7 @@ def categorical_kl(p: ArrayLike, q: ArrayLike) -> jax.Array:
     log_p, log_q = (log_softmax(floating(logits)) for logits in (p, q))
     if log_p.shape != log_q.shape:
         raise ValueError(f"logits of shape {log_p.shape} and {log_q.shape}: both are [..., actions]")
-    allowed = log_p > -jnp.inf
+    allowed = log_p != -jnp.inf  # NaN stays NaN
     log_p, log_q = jnp.where(allowed, log_p, 0.0), jnp.where(allowed, log_q, 0.0)
     return optax.losses.kl_divergence_with_log_targets(log_q, log_p, where=allowed)
 
@@ -274,8 +274,9 @@ def regularised_optimum(prior: ArrayLike, rewards: ArrayLike, beta: ArrayLike) -
     if log_prior.shape != r.shape:
         raise ValueError(f"a prior of shape {log_prior.shape} and rewards {r.shape}: both are [..., actions]")
     positive("beta", beta, "it is the price of a nat of KL")
-    top = lax.stop_gradient(jnp.max(r, axis=-1, keepdims=True))
-    x = (r - top) / beta
+    allowed = log_prior > -jnp.inf
+    top = lax.stop_gradient(jnp.max(jnp.where(allowed, r, -jnp.inf), axis=-1, keepdims=True))
+    x = jnp.where(allowed, r - top, 0.0) / beta
     far = logsumexp(log_prior + x, axis=-1)
     near = jnp.log1p(jnp.sum(jnp.exp(log_prior) * jnp.expm1(jnp.maximum(x, -1.0)), axis=-1))
     log_mean = jnp.where(jnp.min(x, axis=-1) > -1.0, near, far)  # near: β log E e^{r/β} keeps its digits for large β

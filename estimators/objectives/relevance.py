@@ -236,7 +236,8 @@ def free_energy(relevance: ArrayLike, energy: ArrayLike) -> jax.Array:
     -1.3863 -1.3863
     """
     q = check_map("relevance", relevance)
-    return jnp.sum(q * _fitted("energy", energy, q) - entr(q), axis=(-2, -1))
+    cost = _fitted("energy", energy, q)
+    return jnp.sum(jnp.where(q > 0.0, q * jnp.where(q > 0.0, cost, 0.0), 0.0) - entr(q), axis=(-2, -1))
 
 
 def as_gibbs(energy: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 
-COMMANDS = {"train": "Train an f-GAN from a config file; the same command again resumes where it stopped."}
+COMMANDS = {"train": "Train an f-GAN or another model from a config; the same command again resumes where it stopped."}
 
 
 @dataclass(frozen=True, kw_only=True)

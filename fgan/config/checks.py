@@ -104,7 +104,7 @@ def _vae_rules(c: Config) -> Rules:
         ),
         f"vae.divergence = {v.divergence}: its f'(∞) is infinite, so it has no lower bound on the likelihood; choose "
         "reverse_kl, js, squared_hellinger or alpha(a) with a < 1": (
-            v.regulariser == "f_bound" and not bounds_from_below(divergence(v.divergence))
+            not bounds_from_below(divergence(v.divergence)) and v.regulariser == "f_bound"
         ),
         f"vae.regulariser = {v.regulariser}: is the ELBO with one draw; set vae.draws to 2 or more": (
             by_draws and v.draws < 2
@@ -114,7 +114,9 @@ def _vae_rules(c: Config) -> Rules:
         f"vae.deviation = {v.deviation}: is for vae.likelihood = gaussian; leave it out": (
             v.deviation and v.likelihood != "gaussian"
         ),
-        f"vae.cycles = {v.cycles}: more than steps = {c.steps}": v.annealing == "cyclical" and v.cycles > c.steps,
+        f"vae.cycles = {v.cycles}: a cycle needs two steps or more, and steps = {c.steps}": (
+            v.annealing == "cyclical" and 2 * v.cycles > c.steps
+        ),
         "model = vae has no critic and no noise: leave penalty.names empty and instance_noise.start 0": (
             c.penalty.names or c.instance_noise.start
         ),

@@ -205,7 +205,8 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
     if config.model != "vae" or not len(data.held_out):
         return None
     of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
-    bounds = autoencoder.Bounds(build(config, data), np.asarray(data.held_out[: autoencoder.MOST], np.float32))
+    chosen = np.random.default_rng(0).permutation(len(data.held_out))[: autoencoder.MOST]  # files may be sorted
+    bounds = autoencoder.Bounds(build(config, data), np.asarray(data.held_out[np.sort(chosen)], np.float32))
     return lambda samples, state: {"likelihood": bounds(state)} | of_samples(samples, state)
 
 
