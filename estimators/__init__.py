@@ -11,8 +11,9 @@ import estimators as est
 Importing does no work: names are loaded when they are first used.
 """
 
-from importlib import import_module
 from typing import Any
+
+from estimators.rooms import loaded
 
 _HOMES = {
     "divergences.table": "DIVERGENCES UnknownDivergence divergence",
@@ -33,16 +34,12 @@ _HOMES = {
     "samples.files": "read_samples",
     "critics.networks": "MLP",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted(" ".join(_HOMES.values()).split())  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value = loaded(__name__, _HOMES, name)
     return value
 
 

@@ -26,6 +26,18 @@ def names(table: str) -> tuple[str, ...]:
     return tuple(_literals(module).get(name, {}))
 
 
+def loaded(package: str, homes: Mapping[str, str], name: str) -> Any:
+    """What `package` offers as `name`, from the module that `homes` lists it under: {module: names, with spaces}.
+
+    Raises:
+        AttributeError: no module has it.
+    """
+    for module, offered in homes.items():
+        if name in offered.split():
+            return getattr(importlib.import_module(f"{package}.{module}"), name)
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+
 _ADDED: dict[tuple[str, str], dict[str, tuple[str, Callable[..., Any]]]] = {}
 """What was added at run time, by package and table: the same for every Room of these two."""
 

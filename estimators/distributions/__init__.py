@@ -7,11 +7,13 @@ Named ones (`parametric.Parametric`: parameters, batches, jax) stand in one file
 counts, location_scale, compound. A new one is a class there and its name in `_HOMES` below; one of an exponential
 family states its log-partition, and all its closed forms follow. Benchmarks and generators use those of elliptical,
 product, mixture, curves and subspaces, with the methods of `elliptical.Distribution`; a known target that a config may
-name is one entry of `examples.TARGETS`. Imports nothing of the project.
+name is one entry of `examples.TARGETS`. Imports nothing of the project
+but the look-up of names.
 """
 
-from importlib import import_module
 from typing import Any
+
+from estimators.rooms import loaded
 
 _HOMES = {
     "normal": "Normal LogNormal MultivariateNormal",
@@ -22,16 +24,12 @@ _HOMES = {
     "counts": "Bernoulli Binomial Categorical Poisson Geometric NegativeBinomial",
     "compound": "Product Mixture Transformed Map Affine Power NegativeLog EXP RECIPROCAL TANH SIGMOID",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted(" ".join(_HOMES.values()).split())  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value = loaded(__name__, _HOMES, name)
     return value
 
 

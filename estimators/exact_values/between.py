@@ -16,10 +16,9 @@ from estimators.divergences.table import Functional, everything, functional
 from estimators.exact_values import log_densities, pairs
 from estimators.exact_values import moments as of
 from estimators.exact_values.log_ratio_law import NotThisWay, from_overlap
-from estimators.exact_values.monte_carlo import defensive
+from estimators.exact_values.monte_carlo import defensive, draws_of, log_ratios
 from estimators.exact_values.quadrature import PLANE, exact_divergence
 
-CHECKED = 2**14  # draws of each, by which the tail of a Monte Carlo mean is judged
 HEAVY = "few draws carry the mean: its standard error, and the mean itself, may be too small"
 ORDERS = {"pearson": 2.0, "neyman": -1.0}
 """Divergences of the table that overflow where the Rényi divergence they are an exponential of does not → its α."""
@@ -176,9 +175,10 @@ def _ways(p: Any, q: Any, asked: Functional) -> Iterator[tuple[str, Callable[[],
 
     def sampled() -> Exact:
         with np.errstate(invalid="ignore"):  # a draw where neither has a density gives no number, and is found below
-            result = defensive(_Sampled.of(p, "P"), _Sampled.of(q, "Q"), d)  # type: ignore[arg-type]
+            sides = _Sampled.of(p, "P"), _Sampled.of(q, "Q")
+            result = defensive(*sides, d)
         unbounded = math.isinf(d.upper_limit()) and math.isfinite(result.value)
-        note = HEAVY if result.heavy_tailed or (unbounded and _heavy_tailed(p, q, d)) else ""
+        note = HEAVY if result.heavy_tailed or (unbounded and _heavy_tailed(*sides, d)) else ""
         return found(float(result.value), "Monte Carlo", float(result.standard_error), note)
 
     yield "lengths", lambda: found(pairs.uniform_pair(p, q, d), "closed form")
@@ -228,10 +228,9 @@ def _about_infinite(value: Any, known: of.Moments | None = None, asked: Function
 
 
 def _heavy_tailed(p: Any, q: Any, d: FDivergence) -> bool:
-    """Whether the terms of a mean over ½(P + Q) have so heavy a tail that it cannot be relied on."""
-    draws = [side.sample(jax.random.key(key), CHECKED) for key, side in enumerate((p, q))]
-    log_p, log_q = (np.concatenate([np.asarray(side.log_prob(x), np.float64) for x in draws]) for side in (p, q))
-    average = log_densities.divergence(log_p, log_q, d, samples_of="mixture")
+    """Whether the terms of a mean over ½(P + Q), at the draws it was taken of, have too heavy a tail to rely on."""
+    ratios = np.concatenate(log_ratios(p, q, draws_of(p)))  # of p/q, all that such terms depend on
+    average = log_densities.divergence(np.minimum(ratios, 0.0), np.minimum(-ratios, 0.0), d, samples_of="mixture")
     return any(warning.startswith("heavy tail") for warning in average.warnings)
 
 
@@ -247,10 +246,19 @@ def _whole_plane(p: Any) -> bool:
 
 
 class _Sampled:
-    """A named distribution with the methods of `elliptical.Distribution`."""
+    """A named distribution with the methods of `elliptical.Distribution`; equal where it is of the same object.
+
+    So the draws of a pair serve every divergence that is asked of it.
+    """
 
     def __init__(self, p: Any):
         self.p, self.dim = p, max(1, math.prod(p.event_shape))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sampled) and self.p is other.p
+
+    def __hash__(self) -> int:
+        return id(self.p)
 
     @classmethod
     def of(cls, p: Any, name: str) -> Any:

@@ -50,7 +50,7 @@ def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | Non
     The integrands of bounded divergences are bounded, and no weight p/m or q/m exceeds 2.
     """
     integrand = jax.jit(perspective(d))
-    on_p, on_q = (in_blocks(integrand, ratios) for ratios in _log_ratios(p, q, draws or _draws(p)))
+    on_p, on_q = (in_blocks(integrand, ratios) for ratios in log_ratios(p, q, draws or draws_of(p)))
     value = d.value_at_one + 0.5 * float(on_p.mean() + on_q.mean())
     if math.isinf(value):  # mass of one outside the support of the other: infinite for certain
         return MonteCarlo(value, 0.0)
@@ -60,7 +60,7 @@ def defensive(p: Distribution, q: Distribution, d: FDivergence, draws: int | Non
 
 
 @lru_cache(maxsize=1)
-def _log_ratios(p: Distribution, q: Distribution, n: int) -> tuple[np.ndarray, np.ndarray]:
+def log_ratios(p: Distribution, q: Distribution, n: int) -> tuple[np.ndarray, np.ndarray]:
     """log p/q at n draws of P and at n of Q; those of the last pair are kept for the next divergence."""
     rng = np.random.default_rng(0)
     return _drawn(p, p, q, rng, n), _drawn(q, p, q, rng, n)
@@ -72,7 +72,8 @@ def _drawn(law: Distribution, p: Distribution, q: Distribution, rng: np.random.G
     return np.concatenate([p.log_prob(x) - q.log_prob(x) for x in chunks])
 
 
-def _draws(law: Distribution) -> int:
+def draws_of(law: Distribution) -> int:
+    """How many draws a mean takes of each: fewer where a point has many coordinates."""
     return min(DRAWS, 4 * DRAWS // law.dim)
 
 
