@@ -26,11 +26,16 @@ STYLE: Any = {
 
 
 def save(figure: Any, path: Path) -> Path:
-    """`path`, where the figure is now saved; its folder is made if need be, and the figure closed."""
+    """`path`, where the figure is now saved, whole; its folder is made if need be, and the figure closed."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path)
+    draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        figure.savefig(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     plt.close(figure)
     return path
 

@@ -1,7 +1,6 @@
 """f-GANs: generators trained against critics under any f-divergence. Run `fgan --help`, or import the modules."""
 
 from importlib import import_module
-from typing import Any
 
 _HOME = {
     "FGAN": "models.gan",
@@ -17,7 +16,7 @@ __version__ = "0.1.0"
 __all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):  # Any; but typing takes longer to import than all that `__main__` needs to heed signals
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from estimators.advice import explanation
 from estimators.rooms import Room
 from fgan.cli.command import Base, require_device
+from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
@@ -157,5 +158,6 @@ def _draw(estimates: Sequence[Any], path: Path) -> None:
         figure = plot(next((e for e in estimates if e.scores is not None), estimates[0]))
     except ValueError as error:
         raise ConfigError(f"--plot: {error}") from None
-    figure.savefig(path)
+    with whole(path) as draft:
+        figure.savefig(draft)
     plt.close(figure)

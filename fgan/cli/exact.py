@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
+from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
 COMMANDS = {"exact": "Compute divergences D(P‖Q) between two named distributions, in nats."}
@@ -63,7 +64,8 @@ class Command(Base):
         from estimators.exact_values.pair_picture import draw
 
         figure = draw(p, q, names, (f"P = {self.p}", f"Q = {self.q}"))
-        figure.savefig(path)
+        with whole(path) as draft:
+            figure.savefig(draft)
         plt.close(figure)
 
 

@@ -1,8 +1,9 @@
-"""The entry point `fgan`: parses the words into a command, runs it, and turns what it raises into an exit code.
+"""The command line: parses the words into a command, runs it, and turns what it raises into an exit code.
 
 jax is imported only once a command runs, so that help is instant. Every refusal is one line on stderr and an exit code:
 2 usage or config, 3 data, 4 diverged, 5 checkpoint or run not found, 6 run locked, 7 resources, 128 + n stopped by
-signal n. `--debug` shows the traceback instead.
+signal n. `--debug` shows the traceback instead. A reader of the output that leaves, such as head, ends no command and
+changes no exit code (`fgan.cli.streams`).
 """
 
 import contextlib
@@ -31,15 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with its code."""
     gc.set_threshold(50_000)  # imports and tracing make objects that stay: visiting them took a tenth of a start
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where closed; a symbol the locale lacks is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(lambda: _run(words), "--debug" in words))
 
 
 def _run(words: list[str]) -> None:
+    command: Callable[[], object] = object
     with contextlib.suppress(SystemExit):  # help was shown
-        _parse(words)()
+        command = _parse(words)
+    command()
     if sys.stdout is not None:
         sys.stdout.flush()
 
@@ -98,9 +98,6 @@ def _guarded(action: Callable[[], None], debug: bool) -> int:
     """Run `action`; the exit code, after one line on stderr if it failed in a way that has one."""
     try:
         action()
-        return 0
-    except BrokenPipeError:  # the reader of our output, such as head, has left
-        _drop_output()
         return 0
     except KeyboardInterrupt:
         print("fgan: interrupted", file=sys.stderr)

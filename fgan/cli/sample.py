@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, require_device
+from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
 COMMANDS = {"sample": "Draw samples from a trained run, or from a member of a sweep, in the data's own units."}
@@ -38,5 +39,6 @@ class Command(Base):
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)
-        WRITERS[out.suffix](out, samples, restored.data.form)
+        with whole(out) as draft:
+            WRITERS[out.suffix](draft, samples, restored.data.form)
         print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

@@ -12,8 +12,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
+
+from fgan.devices import interrupts
 
 HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost
 INITIALIZATION = 120  # seconds that the processes have to find each other
@@ -124,29 +128,31 @@ def exchange(text: str) -> list[str]:
     return [bytes(padded[:length]).decode() for padded, length in zip(all_padded, lengths, strict=True)]
 
 
-@contextmanager
-def handled(handler: Callable[[int], None]) -> Iterator[None]:
-    """`handler` receives SIGTERM and SIGINT while this lasts.
+class Child(subprocess.Popen):
+    """`python -m fgan` with `arguments`: it stops, with its state saved, when it is told to or this process is gone."""
 
-    Not in the main thread, as in a notebook's helper: there the caller keeps its own handlers.
-    """
-    before = {}
-    with suppress(ValueError):
-        before = {n: signal.signal(n, lambda number, _: handler(number)) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    def __init__(self, arguments: Sequence[str], *, env: Mapping[str, str], **options: Any):
+        reader, self._words = os.pipe()
+        weakref.finalize(self, os.close, self._words)
+        command = [sys.executable, "-m", "fgan", *arguments]
+        try:
+            super().__init__(command, env={**env, interrupts.PARENT: str(reader)}, pass_fds=[reader], **options)
+        finally:
+            os.close(reader)
+
+    def tell(self, number: int) -> None:
+        """Pass a signal on, if the child still runs."""
+        with suppress(BrokenPipeError):
+            os.write(self._words, bytes([number]))
 
 
 def supervise(arguments: Sequence[str]) -> None:
-    """Run `python -m fgan` with `arguments` as a child. SIGTERM and SIGINT are passed on: it saves its state and stops.
+    """Run `python -m fgan` with `arguments` as a child, which is told of signals: it saves its state and stops.
 
     Raises ChildEnded where it failed, PeerLost where it was torn down.
     """
-    child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
-    with handled(child.send_signal):
+    child = Child(arguments, env={**os.environ, SUPERVISED: "1"})
+    with interrupts.handled(child.tell):
         code = child.wait()
     if code in (-signal.SIGABRT, -signal.SIGSEGV):
         raise PeerLost(

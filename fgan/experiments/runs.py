@@ -5,8 +5,8 @@ A run resumes where it stopped, and one that diverges stops no other.
 
 import json
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,10 +19,12 @@ import numpy as np
 
 from fgan.config.schema import Config
 from fgan.config.toml import to_toml
+from fgan.devices.interrupts import keeping, signals
+from fgan.devices.processes import Child
 from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
-from fgan.run.loop import Diverged, Stopped, signals
+from fgan.run.loop import Diverged, Stopped
 from fgan.run.members import restore
 from fgan.run.progress import Reporter
 
@@ -95,7 +97,7 @@ def train(
 ) -> None:
     """Train the runs that are not finished, as many at once as there are cores.
 
-    Asked to stop by SIGTERM or SIGINT, it stops the runs with their state saved; the next call goes on from there.
+    Asked to stop by a signal, it stops the runs with their state saved; the next call goes on from there.
 
     `progress` is called with the steps done and the divergences that train now, `finished` with every run that ends, or
     had ended before. Raises Stopped (128 + signal), RunFailed (7).
@@ -106,15 +108,20 @@ def train(
             finished(run)
     one_by_one = jax.default_backend() != "cpu" or not hasattr(os, "sched_getaffinity")
     cores = [0] if one_by_one else sorted(os.sched_getaffinity(0))
-    started: dict[int, tuple[Run, subprocess.Popen]] = {}
-    with signals() as stop, ExitStack() as awaited, ExitStack() as stopped:  # at the end all stop, then are awaited
+    started: dict[int, tuple[Run, Child]] = {}
+    with (
+        signals() as stop,
+        keeping(lambda: True),
+        ExitStack() as awaited,
+        ExitStack() as stopped,  # at the end all stop, then are awaited
+    ):
         while waiting or started:
             for core in cores:
                 if waiting and core not in started:
                     run = waiting.pop(0)
                     process = start(run, core)
                     started[core] = (run, process)
-                    stopped.callback(process.terminate)
+                    stopped.callback(process.tell, signal.SIGTERM)
                     awaited.callback(process.wait)
             time.sleep(POLL)
             for core, (run, process) in list(started.items()):
@@ -128,15 +135,15 @@ def train(
                 raise Stopped(stop[0], done)
 
 
-def start(run: Run, core: int) -> subprocess.Popen:
+def start(run: Run, core: int) -> Child:
     """The process of `fgan train` for the run, on one core where the system can hold it there."""
     run.directory.parent.mkdir(parents=True, exist_ok=True)
     config = run.beside(".toml")
     config.write_text(to_toml(run.config), encoding="utf-8")
-    command = [sys.executable, "-m", "fgan", "train", str(config), "--run", str(run.directory), "--quiet"]
+    words = ["train", str(config), "--run", str(run.directory), "--quiet"]
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if jax.default_backend() == "cpu" else {}
     with run.beside(".log").open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | alone)
+        process = Child(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | alone)
     if alone and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, {core})
     return process

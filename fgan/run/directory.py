@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any, Self
 
 from fgan.config.fields import ConfigError
 from fgan.config.toml import leaves
+from fgan.devices import interrupts
 from fgan.run import lock
 from fgan.run.checkpoint import CheckpointError, write_atomic
 from fgan.run.progress import Stopped
@@ -65,6 +67,8 @@ class RunDirectory:
         self.changeable = changeable
         self.writes = writes
         self._claim: bytes | None = None
+        self._watched = contextlib.ExitStack()  # until it is closed, a process that leaves at once leaves it sound
+        self._status_lock = threading.Lock()
 
     @classmethod
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
@@ -93,6 +97,7 @@ class RunDirectory:
         with _resources(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             run._claim = lock.claim(run.path / LOCK)
+            run._watched.enter_context(interrupts.before_leaving(run._leave))
             try:
                 run._settle(config_toml, overwrite)
             except BaseException:
@@ -102,6 +107,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock, if it is still ours."""
+        self._watched.close()
         if self._claim is not None:
             lock.release(self.path / LOCK, self._claim)
         self._claim = None
@@ -204,8 +210,20 @@ class RunDirectory:
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
         record = {"state": state, "step": int(step)} | _plain(extra)
-        with _resources(self.path):
-            write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
+        with self._status_lock, _resources(self.path):
+            self._write_status(record)
+
+    def _write_status(self, record: Mapping[str, Any]) -> None:
+        write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
+
+    def _leave(self) -> None:
+        """What the process does with the run, in another thread than the one that writes it, before it ends at once."""
+        self._status_lock.acquire()  # for good: nothing may be written after this
+        last = {"state": "running", "step": 0} | self.last_status
+        if last["state"] == "running":
+            self._write_status(last | {"state": "preempted"})
+        if self._claim is not None:
+            lock.release(self.path / LOCK, self._claim)
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
@@ -238,7 +256,10 @@ class RunDirectory:
         finally:
             trial.unlink(missing_ok=True)
         write_atomic(self.path / CONFIG, config_toml)
-        for log in self.path.glob("*.jsonl"):  # a killed writer may have left half a line
+        for draft in (*self.path.glob(".*.tmp*"), *self.path.glob("*/.*.tmp*")):
+            if draft.is_file():  # a killed writer left it
+                draft.unlink()
+        for log in self.path.glob("*.jsonl"):  # it may have left half a line, too
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
     def _refuse_other(self, wanted: dict[str, str]) -> None:

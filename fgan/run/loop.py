@@ -24,12 +24,13 @@ from fgan.config.checks import check
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
-from fgan.devices import engines, processes
+from fgan.devices import engines, interrupts, processes
+from fgan.devices.interrupts import signals
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.members import Members, fingerprint, own_divergences, write_data
 from fgan.run.program import Program
-from fgan.run.progress import Reporter, Stopped, signals
+from fgan.run.progress import Reporter, Stopped
 
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
@@ -99,6 +100,7 @@ class Loop:
     label: str = ""  # what progress shows the members as
     before: int = 0  # steps that parts of the sweep have taken before this one
     step: int = field(default=0, init=False)
+    unsaved: bool = field(default=False, init=False)  # whether steps are done, or in progress, that are not saved yet
     state: Any = field(default=None, init=False)  # each of its arrays has a leading axis over members
 
     def __post_init__(self) -> None:
@@ -114,20 +116,27 @@ class Loop:
         Raises:
             CheckpointError, Diverged, PeerLost, ResourceError, Stopped; `status.json` says which.
         """
-        with self.directory.recorded(lambda: {"step": self.step}), processes.together():
+        several = processes.count() > 1  # which must agree on when to stop
+        with (
+            self.directory.recorded(lambda: {"step": self.step}),
+            interrupts.keeping(lambda: self.unsaved or several),
+            processes.together(),
+        ):
             if self.evaluates and self.directory.writes:
                 self.program.evaluation(self.report)  # what it cannot do is better known before training
             self._resume()
+            if self._owes_evaluation():
+                self._record_evaluation()
             while self.step < self.config.steps:
                 self._refuse_divergence(self._advance())
-                last = self.step >= self.config.steps
-                if self.evaluates and (last or self.step % self.config.log.evaluate == 0):
-                    self._record_evaluation(last)
-                asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves first
-                if last or asked or self.step % self.config.log.checkpoint == 0:
+                asked = processes.any_of(stop)
+                if self._evaluates_here() and not asked:  # which may take long; when resumed, it comes first
+                    self._record_evaluation()
+                    asked = processes.any_of(stop)  # a signal from here on waits for the next call, which saves first
+                if self._is_last() or asked or self.step % self.config.log.checkpoint == 0:
                     self._save()
                 self.directory.status("running", self.step)
-                if asked and not last:
+                if asked:
                     raise Stopped(asked[0], self.before + self.step)
             if self.evaluates and self.directory.writes:
                 from fgan.run import pictures  # after the first step: matplotlib takes a second to import
@@ -137,6 +146,8 @@ class Loop:
                     from fgan.run import judged_picture
 
                     judged_picture.judged(self.directory.path)
+            if asked := processes.any_of(stop):  # since the last save
+                raise Stopped(asked[0], self.before + self.step)
             self.directory.status("finished", self.step, devices=engines.describe())
 
     def since(self) -> np.ndarray:
@@ -171,6 +182,19 @@ class Loop:
                 write_data(self.directory, self.program.data)
         self.directory.status("running", self.step)
 
+    def _is_last(self) -> bool:
+        return self.step >= self.config.steps
+
+    def _evaluates_here(self) -> bool:
+        return self.evaluates and (self._is_last() or self.step % self.config.log.evaluate == 0)
+
+    def _owes_evaluation(self) -> bool:
+        """Whether the run was stopped after this step and before its evaluation."""
+        if not (self.step and self._evaluates_here()):
+            return False
+        owes = self.directory.writes and "scores" not in self.directory.records()[-1]
+        return bool(processes.any_of([1] if owes else []))  # for the others may not see what the leader has cut
+
     def _advance(self) -> dict[str, np.ndarray]:
         """One compiled call, and its line of metrics, which are returned: name → [members]."""
         every = self.config.log.every
@@ -180,7 +204,7 @@ class Loop:
         compiled, seconds = self.program.compiled(n, arguments, self.report)
         if seconds:
             self.directory.append({"step": self.step, "compile_seconds": seconds}, "timings.jsonl")
-        begun = time.monotonic()
+        begun, self.unsaved = time.monotonic(), True
         self.state, metrics = jax.block_until_ready(compiled(*arguments))
         self.step += n
         values = {name: np.asarray(v)[: self.members.count] for name, v in engines.local(metrics).items()}
@@ -209,7 +233,8 @@ class Loop:
             f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
         )
 
-    def _record_evaluation(self, end: bool) -> None:
+    def _record_evaluation(self) -> None:
+        end = self._is_last()
         judging = end and self.program.data.own and self.directory.writes
         with self.report.phase("judging the generated rows") if judging else nullcontext():
             samples, scores = self.evaluate(end=end)
@@ -235,3 +260,4 @@ class Loop:
             self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
         except OSError as error:
             raise ResourceError(f"{error}; the previous checkpoint is kept: free some space and run again") from error
+        self.unsaved = False

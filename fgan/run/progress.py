@@ -1,6 +1,5 @@
-"""What a person sees while something long runs, on stderr, and how one stops it: by SIGTERM or SIGINT."""
+"""What a person sees while something long runs, on stderr."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +7,6 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from fgan.devices import processes
 
 
 class Stopped(RuntimeError):
@@ -20,18 +17,14 @@ class Stopped(RuntimeError):
         self.exit_code = 128 + number
 
 
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """A list that receives the number of the first SIGTERM or SIGINT; a second one raises KeyboardInterrupt."""
-    caught: list[int] = []
+class _Stderr(Console):
+    """The console of stderr; once its reader has left, nothing is shown."""
 
-    def note(number: int) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
 
-    with processes.handled(note):
-        yield caught
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that the log of an hour has hundreds of them and not thousands
@@ -42,7 +35,7 @@ class Reporter:
 
     def __init__(self, total: int, *, quiet: bool = False, unit: str = "step"):
         self.total, self.quiet, self.unit = total, quiet, unit
-        self.console = Console(stderr=True)
+        self.console = _Stderr()
         self.live = self.console.is_terminal and not quiet
         self._bar: Progress | None = None
         self._begun = self._shown = time.monotonic()
@@ -88,4 +81,3 @@ class Reporter:
             left = f", {(self.total - step) / rate:.0f} s to go" if rate > 0 and step < self.total else ""
             self.say(f"{self.unit} {step}/{self.total} {text}{left}")
             self._shown = now
-        sys.stderr.flush()

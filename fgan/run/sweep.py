@@ -33,13 +33,14 @@ from fgan.config.fields import ConfigError, nearest, walk
 from fgan.config.schema import Config, get, replace
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
+from fgan.devices.interrupts import signals
 from fgan.run import sweep_picture
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
 from fgan.run.members import Members, own_divergences
 from fgan.run.program import FIELDS, Program
-from fgan.run.progress import Reporter, signals
+from fgan.run.progress import Reporter, Stopped
 
 FIXED = ("seed", "seeds", "log", "parallel")
 """Fields, or tables of them, that are one for the whole sweep."""
@@ -227,6 +228,8 @@ class _Running:
                     self._train(program, part)
                 self.done, self.loop = self.done + program.config.steps, None
             self._write_csv()
+            if self.stop:  # in the evaluation of the last part, or after it
+                raise Stopped(self.stop[0], self.done)
         sweep_picture.draw(self.run.path / "results.csv")
         self.run.status("finished", self.done, members=len(self.rows), devices=engines.describe())
         return Outcome(self.run.path, self.done, self.rows)
