@@ -269,11 +269,26 @@ def test_a_signal_stops_at_the_next_boundary_with_the_state_saved(request, tmp_p
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_a_signal_in_the_last_call_lets_the_run_finish(quick, tmp_path, monkeypatch, straight):
-    strike(monkeypatch, RunDirectory, "append", 40, lambda: signal.raise_signal(signal.SIGTERM))
-    go(TINY, tmp_path / "run")
-    assert status(tmp_path / "run")["state"] == "finished"
-    assert_same_run(tmp_path / "run", straight)
+LATE = {  # where the signal arrives when no step is left, and how many evaluations are written then
+    "in the last call": ((RunDirectory, "append", 40), 1),
+    "in the last save": ((Checkpoints, "save", 40), 2),
+    "at the end": ((RunDirectory, "status", 40), 2),
+}
+
+
+@pytest.mark.parametrize("moment", LATE)
+def test_a_signal_that_comes_late_leaves_the_rest_to_the_next_call(quick, tmp_path, monkeypatch, straight, moment):
+    """The last evaluation, which may take long, or the pictures; a signal is never taken for nothing."""
+    where, written = LATE[moment]
+    strike(monkeypatch, *where, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        go(TINY, tmp_path / "run")
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["step"]) == ("preempted", 40)
+    assert sum("scores" in line for line in lines(tmp_path / "run")) == written
+    for _ in range(2):  # and again, when there is nothing left to do
+        go(TINY, tmp_path / "run")
+        assert status(tmp_path / "run")["state"] == "finished"
+        assert_same_run(tmp_path / "run", straight)
 
 
 @pytest.mark.parametrize("where", [(RunDirectory, "append", 30), (Checkpoints, "save", 40)])

@@ -26,7 +26,7 @@ def settle() -> None:
 class _Output(io.FileIO):
     """An open descriptor, from which on what is written goes nowhere once its reader has left."""
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+    def write(self, data, /):
         try:
             return super().write(data)
         except OSError as error:
