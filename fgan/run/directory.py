@@ -64,7 +64,7 @@ class RunDirectory:
         self.path = Path(path).resolve()
         self.changeable = changeable
         self.writes = writes
-        self._claim: bytes | None = None
+        self._held: lock.Held | None = None
 
     @classmethod
     def find(cls, path: str | Path, *, writes: bool = True) -> Self:
@@ -91,8 +91,7 @@ class RunDirectory:
         """
         run = cls(path, changeable=changeable)
         with _resources(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            run._claim = lock.claim(run.path / LOCK)
+            run._held = lock.Held(run.path / LOCK)
             try:
                 run._settle(config_toml, overwrite)
             except BaseException:
@@ -102,9 +101,14 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock, if it is still ours."""
-        if self._claim is not None:
-            lock.release(self.path / LOCK, self._claim)
-        self._claim = None
+        if self._held is not None:
+            self._held.release()
+        self._held = None
+
+    def refuse_loss(self) -> None:
+        """Raise RunLocked where another process has taken the run over, as after a long sleep of this one."""
+        if self._held is not None:
+            self._held.refuse_loss()
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +149,7 @@ class RunDirectory:
         """
         if not self.writes:
             return
+        self.refuse_loss()
         line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
         with _resources(self.path), open(self.path / _checked_name(name), "ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
@@ -203,6 +208,7 @@ class RunDirectory:
             return
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
+        self.refuse_loss()
         record = {"state": state, "step": int(step)} | _plain(extra)
         with _resources(self.path):
             write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
@@ -212,6 +218,8 @@ class RunDirectory:
         """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then."""
         try:
             yield
+        except lock.RunLocked:  # another's by now
+            raise
         except Stopped:
             self.status("preempted", **progress())
             raise
@@ -255,14 +263,14 @@ class RunDirectory:
             )
 
     def _set_aside(self) -> None:
-        """Rename the run, its lock with it, and lock a new directory in its place."""
+        """Rename the run, its lock with it, and lock a new directory in its place. Raises RunLocked: another did first."""
         names = (self.path.with_name(f"{self.path.name}.old-{k}") for k in itertools.count(1))
         old = next(path for path in names if not path.exists())
         self.path.rename(old)
-        (old / LOCK).unlink()
-        self._claim = None
-        self.path.mkdir()
-        self._claim = lock.claim(self.path / LOCK)
+        if self._held is not None:
+            self._held.path = old / LOCK
+        self.close()
+        self._held = lock.Held(self.path / LOCK)
 
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:

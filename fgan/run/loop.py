@@ -231,6 +231,7 @@ class Loop:
             pictures.reconstructions(self.directory.path, self.step)
 
     def _save(self) -> None:
+        self.directory.refuse_loss()
         try:
             self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
         except OSError as error:
