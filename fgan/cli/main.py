@@ -21,6 +21,7 @@ import tyro
 from estimators.rooms import Room
 from fgan.config import schema, toml
 from fgan.config.fields import ConfigError, nearest
+from fgan.devices import processes
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
@@ -34,7 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where closed; a symbol the locale lacks is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_guarded(lambda: _run(words), "--debug" in words))
+    code = 1
+    try:
+        code = _guarded(lambda: _run(words), "--debug" in words)
+    finally:
+        if code:
+            processes.leave(code)
+    sys.exit(code)
 
 
 def _run(words: list[str]) -> None:

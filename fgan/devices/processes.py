@@ -5,9 +5,13 @@ directory that all can reach. On one process everything here does nothing.
 
 A process that loses a peer is ended by the runtime from within, at once or after HEARTBEAT seconds without a sign of
 life, sometimes by an abort that no Python code can catch. Hence `supervise`: the run is a child, whose abrupt end the
-parent turns into one line and exit code 7. jax is imported only where a function needs it.
+parent turns into one line and exit code 7. One that fails alone leaves at once, so that the others lose it (`leave`).
+`FGAN_HEARTBEAT` and `FGAN_INITIALIZATION` in the environment change the seconds. jax is imported only where a function
+needs it.
 """
 
+import atexit
+import json
 import os
 import signal
 import subprocess
@@ -15,8 +19,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost
-INITIALIZATION = 120  # seconds that the processes have to find each other
+HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost: all end within two minutes
+INITIALIZATION = 100  # seconds that the processes have to find each other: one that waits in vain ends in two minutes
 SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
 
 
@@ -24,6 +28,20 @@ class PeerLost(RuntimeError):
     """Another process of the run is gone."""
 
     exit_code = 7
+
+
+class Elsewhere(RuntimeError):
+    """What another process of the run found wrong, with its message and `exit_code`."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class BadSeconds(ValueError):
+    """A variable of the environment that should hold a number of seconds."""
+
+    exit_code = 2
 
 
 class ChildEnded(RuntimeError):
@@ -40,14 +58,15 @@ def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> Non
     `coordinator` is HOST:PORT of process 0; on TPU pods, Slurm and Open MPI all three are detected if it is empty.
     Raises PeerLost where they did not meet in time.
     """
+    heartbeat, initialization = seconds("FGAN_HEARTBEAT", HEARTBEAT), seconds("FGAN_INITIALIZATION", INITIALIZATION)
     import jax
 
     address = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
     try:
         jax.distributed.initialize(
             **(address if coordinator else {}),  # type: ignore[arg-type]
-            initialization_timeout=INITIALIZATION,
-            heartbeat_timeout_seconds=HEARTBEAT,
+            initialization_timeout=initialization,
+            heartbeat_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as error:
         raise PeerLost(
@@ -55,6 +74,23 @@ def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> Non
             "start one a host, elsewhere name --distributed.coordinator HOST:PORT, --distributed.processes and "
             "--distributed.process-id"
         ) from error
+
+
+def seconds(variable: str, default: int) -> int:
+    """The whole number of seconds that a variable of the environment names, or the default. Raises BadSeconds."""
+    text = os.environ.get(variable, "") or str(default)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**6):
+        raise BadSeconds(f"{variable}={text}: must be a whole number of seconds, at least 1; unset it for {default}")
+    return int(text)
+
+
+def leave(code: int) -> None:
+    """Let this process, of several, end with `code` as soon as it exits.
+
+    JAX would wait then until the others exit too, for minutes, while they wait for this one in the midst of training.
+    """
+    if os.environ.get(SUPERVISED):
+        atexit.register(os._exit, code)  # before jax's, which was registered earlier
 
 
 def count() -> int:
@@ -122,6 +158,18 @@ def exchange(text: str) -> list[str]:
         lengths = multihost_utils.process_allgather(np.int32(len(own)))
         all_padded = multihost_utils.process_allgather(np.pad(own, (0, int(np.max(lengths)) - len(own))))
     return [bytes(padded[:length]).decode() for padded, length in zip(all_padded, lengths, strict=True)]
+
+
+@contextmanager
+def one_fate() -> Iterator[None]:
+    """What one process finds wrong inside ends all of them, with its message and exit code. All must enter this."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        exchange(json.dumps([str(error), getattr(error, "exit_code", 7)]))
+        raise
+    for text in filter(None, exchange("")):
+        raise Elsewhere(*json.loads(text))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ Files of lines grow by whole lines and are cut back on resume to the length that
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -21,6 +22,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from fgan.config.fields import ConfigError
 from fgan.config.toml import leaves
@@ -56,8 +59,8 @@ class RunNotFound(CheckpointError):
 class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
-    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`,
-    `append`, `cut` and `status` do nothing.
+    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`, as in a
+    process that takes part in a run which another one writes, `append`, `cut` and `status` do nothing.
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
@@ -67,12 +70,9 @@ class RunDirectory:
         self._held: lock.Held | None = None
 
     @classmethod
-    def find(cls, path: str | Path, *, writes: bool = True) -> Self:
-        """The existing run at `path`, not locked. Raises RunNotFound.
-
-        `writes` is False for a process that takes part in a run which another one writes.
-        """
-        run = cls(path, writes=writes)
+    def find(cls, path: str | Path) -> Self:
+        """The existing run at `path`, not locked. Raises RunNotFound."""
+        run = cls(path)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -160,6 +160,14 @@ class RunDirectory:
                 file.truncate(before)
                 raise
 
+    def write_array(self, folder: str, step: int, array: np.ndarray) -> None:
+        """Write ``<folder>/<step>.npy``, whole or not at all: others may read it while the run goes on."""
+        content = io.BytesIO()
+        np.save(content, array)
+        with _resources(self.path):
+            (self.path / folder).mkdir(exist_ok=True)
+            write_atomic(self.path / folder / f"{step:08d}.npy", content.getvalue())
+
     def size(self, name: str = METRICS) -> int:
         """Length of the file `name` in bytes, all of them forced to disk; 0 where there is none.
 
@@ -192,9 +200,10 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the lines of the file `name` hold; [] where there is none."""
+        """What the whole lines of the file `name` hold; [] where there is none."""
         path = self.path / _checked_name(name)
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""  # it may grow meanwhile
+        return [json.loads(line) for line in whole.splitlines()]
 
     @property
     def last_status(self) -> dict[str, Any]:
@@ -263,7 +272,7 @@ class RunDirectory:
             )
 
     def _set_aside(self) -> None:
-        """Rename the run, its lock with it, and lock a new directory in its place. Raises RunLocked: another did first."""
+        """Rename the run, its lock with it, and lock a new directory in its place. Raises RunLocked if another did."""
         names = (self.path.with_name(f"{self.path.name}.old-{k}") for k in itertools.count(1))
         old = next(path for path in names if not path.exists())
         self.path.rename(old)

@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-
 BEAT = 30.0  # seconds between signs of life
 GONE = 600.0  # seconds without one: twenty beats, and longer than network file systems keep the age of a file (60)
 
@@ -112,8 +111,9 @@ def _boot() -> str:
 def claim(lock: Path) -> bytes:
     """Write this process into the lock file; the text written, for `release`. Raises RunLocked where another holds it.
 
-    Its directory is made, again too where another process has just set it aside. A stale lock is overwritten in place under `flock`, never deleted and made anew, so that of two processes that find
-    it stale the second reads the first one's name.
+    Its directory is made, again too where another process has just set it aside. A stale lock is overwritten in place
+    under `flock`, never deleted and made anew, so that of two processes that find it stale the second reads the first
+    one's name.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     own = {"born": born(os.getpid()), "process_table": process_table()}
@@ -164,8 +164,8 @@ def _refuse_living(holder: dict[str, Any], lock: Path, file: BinaryIO) -> None:
     if lives:
         raise RunLocked(
             f"{lock.parent} is in use by process {holder['pid']} on {holder['host']} since "
-            f"{holder.get('started', 'an unknown time')}{seen}: wait for it, stop it, or name another directory by --run "
-            f"(if it is surely gone, delete {lock.name})"
+            f"{holder.get('started', 'an unknown time')}{seen}: wait for it, stop it, or name another directory by "
+            f"--run (if it is surely gone, delete {lock.name})"
         )
 
 
