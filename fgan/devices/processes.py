@@ -10,17 +10,20 @@ parent turns into one line and exit code 7. One that fails alone leaves at once,
 needs it.
 """
 
-import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from fgan.config.exit_codes import exit_code
+
 HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost: all end within two minutes
 INITIALIZATION = 100  # seconds that the processes have to find each other: one that waits in vain ends in two minutes
+PARTING = 20  # seconds that one which failed waits for the others to end too: with HEARTBEAT, within two minutes
 SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
 
 
@@ -85,12 +88,15 @@ def seconds(variable: str, default: int) -> int:
 
 
 def leave(code: int) -> None:
-    """Let this process, of several, end with `code` as soon as it exits.
+    """Let this process, of several, end with `code`, within PARTING seconds from now.
 
-    JAX would wait then until the others exit too, for minutes, while they wait for this one in the midst of training.
+    At exit JAX waits for the others. They come at once where all end for the same reason; where one fails alone they
+    wait for it, in the midst of training, until it is gone.
     """
     if os.environ.get(SUPERVISED):
-        atexit.register(os._exit, code)  # before jax's, which was registered earlier
+        exit_at_last = threading.Timer(PARTING, os._exit, (code,))
+        exit_at_last.daemon = True
+        exit_at_last.start()
 
 
 def count() -> int:
@@ -166,7 +172,7 @@ def one_fate() -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
-        exchange(json.dumps([str(error), getattr(error, "exit_code", 7)]))
+        exchange(json.dumps([str(error), exit_code(error) or 1]))
         raise
     for text in filter(None, exchange("")):
         raise Elsewhere(*json.loads(text))
