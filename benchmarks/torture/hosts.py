@@ -279,7 +279,9 @@ def port_in_use(here: Hosts, rng: random.Random) -> dict[str, Any]:
     with subprocess.Popen([*here.prefixes[0], sys.executable, "-c", program, str(here.port)]) as listener:
         try:
             time.sleep(2)
-            return {"seconds": here.ended(here.start(0), here.start(1), says="could not meet")}
+            leader, other = here.start(0), here.start(1)
+            seconds = here.ended(leader, says="cannot listen on port")
+            return {"seconds": [*seconds, *here.ended(other, says="could not meet")]}
         finally:
             listener.kill()
 

@@ -13,18 +13,25 @@ needs it.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from fgan.config.exit_codes import exit_code
 
 HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost: all end within two minutes
-INITIALIZATION = 100  # seconds that the processes have to find each other: one that waits in vain ends in two minutes
+INITIALIZATION = 90  # seconds that the processes have to find each other: with imports, one alone ends in two minutes
 PARTING = 20  # seconds that one which failed waits for the others to end too: with HEARTBEAT, within two minutes
-SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child
+APART = "the processes of this run could not meet"
+START = (
+    "on a TPU pod or under Slurm start one a host, elsewhere name --distributed.coordinator HOST:PORT, "
+    "--distributed.processes and --distributed.process-id, and start all of them at about the same time"
+)
+SUPERVISED = "FGAN_SUPERVISED"  # in the environment of the child: the open file to which it writes that all have met
 
 
 class PeerLost(RuntimeError):
@@ -50,8 +57,8 @@ class BadSeconds(ValueError):
 class ChildEnded(RuntimeError):
     """The child has ended with `exit_code`, after its own message."""
 
-    def __init__(self, exit_code: int):
-        super().__init__()
+    def __init__(self, exit_code: int, message: str = ""):
+        super().__init__(message)
         self.exit_code = exit_code
 
 
@@ -62,6 +69,8 @@ def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> Non
     Raises PeerLost where they did not meet in time.
     """
     heartbeat, initialization = seconds("FGAN_HEARTBEAT", HEARTBEAT), seconds("FGAN_INITIALIZATION", INITIALIZATION)
+    if coordinator:
+        _require_meeting_place(coordinator, process_id == 0, initialization)
     import jax
 
     address = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process_id}
@@ -72,11 +81,30 @@ def join(coordinator: str = "", processes: int = 0, process_id: int = -1) -> Non
             heartbeat_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as error:
-        raise PeerLost(
-            f"the processes of this run could not meet: {str(error).splitlines()[0]}; on a TPU pod or under Slurm "
-            "start one a host, elsewhere name --distributed.coordinator HOST:PORT, --distributed.processes and "
-            "--distributed.process-id"
-        ) from error
+        raise PeerLost(f"{APART}: {str(error).splitlines()[0]}; {START}") from error
+    if os.environ.get(SUPERVISED):
+        os.write(int(os.environ[SUPERVISED]), b"met")
+
+
+def _require_meeting_place(coordinator: str, leads: bool, patience: int) -> None:
+    """Raise PeerLost where the port is taken or the host stays unknown: JAX would crash, or not say which."""
+    host, _, port = coordinator.rpartition(":")
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        if leads:
+            socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise PeerLost(f"{APART}: process 0 cannot listen on port {port} ({error.strerror}); name another") from error
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            socket.getaddrinfo(host.strip("[]"), int(port))
+            return
+        except OSError as error:  # the name of a host that has just started may need a while
+            if time.monotonic() > deadline:
+                raise PeerLost(f"{APART}: no host {host!r} is known here ({error.strerror}); correct it") from error
+        time.sleep(1.0)
 
 
 def seconds(variable: str, default: int) -> int:
@@ -199,13 +227,21 @@ def supervise(arguments: Sequence[str]) -> None:
 
     Raises ChildEnded where it failed, PeerLost where it was torn down.
     """
-    child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=os.environ | {SUPERVISED: "1"})
-    with handled(child.send_signal):
+    met, tell = os.pipe()
+    env = os.environ | {SUPERVISED: str(tell)}
+    child = subprocess.Popen([sys.executable, "-m", "fgan", *arguments], env=env, pass_fds=[tell])
+    os.close(tell)
+    with handled(child.send_signal), open(met, "rb") as pipe:
         code = child.wait()
+        have_met = bool(pipe.read())
+    if code in (-signal.SIGABRT, -signal.SIGSEGV) and not have_met:
+        raise PeerLost(f"{APART}: not all of them came in time; {START}")
     if code in (-signal.SIGABRT, -signal.SIGSEGV):
         raise PeerLost(
             "another process of this run is gone, or cannot be reached; start all of them again, and the run goes on "
             "from its newest checkpoint"
         )
+    if code < 0:
+        raise ChildEnded(128 - code, f"the process was ended by signal {-code}; the same command goes on from there")
     if code:
-        raise ChildEnded(code if code > 0 else 128 - code)
+        raise ChildEnded(code)
