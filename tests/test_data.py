@@ -293,8 +293,6 @@ def test_what_parts_say_of_themselves_describes_the_whole(tmp_path, parts):
     assert content == d.content
     assert own_samples.combine(found[::-1])[1] == content  # a part knows its place
     assert own(tmp_path, values[::-1]).content != content
-    with pytest.raises(DataError, match="of one"):
-        own_samples.combine([found[0], {"error": "of one"}])
     with pytest.raises(DataError, match=r"\(101, 4\) and \(90, 4\); give all of them the same file"):
         own_samples.combine([*found[:-1], found[-1] | {"shape": [90, 4]}])
 

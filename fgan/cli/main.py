@@ -21,7 +21,9 @@ import tyro
 
 from estimators.rooms import Room
 from fgan.config import schema, toml
+from fgan.config.exit_codes import exit_code
 from fgan.config.fields import ConfigError, nearest
+from fgan.devices import processes
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
@@ -32,7 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with its code."""
     gc.set_threshold(50_000)  # imports and tracing make objects that stay: visiting them took a tenth of a start
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_guarded(lambda: _run(words), "--debug" in words))
+    code = 1
+    try:
+        code = _guarded(lambda: _run(words), "--debug" in words)
+    finally:
+        if code:
+            processes.leave(code)
+    sys.exit(code)
 
 
 def _run(words: list[str]) -> None:
@@ -103,7 +111,7 @@ def _guarded(action: Callable[[], None], debug: bool) -> int:
         print("fgan: interrupted", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        code = _exit_code(error)
+        code = exit_code(error)
         if code is None:
             raise
         if debug:
@@ -126,20 +134,3 @@ def _drop_output() -> None:
 def _one_line(text: str) -> str:
     """`text` without line ends, and without characters that could steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The documented code of an error we raise ourselves; None for a bug, which keeps its traceback."""
-    if (code := getattr(error, "exit_code", None)) is not None:
-        return code
-    from estimators.divergences.table import UnknownDivergence
-    from estimators.estimation import BadArgument
-    from estimators.samples.arrays import DataError
-
-    if isinstance(error, (UnknownDivergence, BadArgument)):
-        return 2
-    if isinstance(error, DataError):
-        return 3
-    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)):
-        return 7
-    return None

@@ -33,6 +33,10 @@ class Command(Base):
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {nearest(self.name, EXPERIMENTS)}")
         require_device()
-        made = EXPERIMENTS[self.name](self.name, Path(self.run or f"runs/{self.name}"), quiet=self.quiet)
+        from fgan.run import lock
+
+        directory = Path(self.run or f"runs/{self.name}")
+        with lock.Held(directory / "run.lock"):
+            made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet)
         for path in made:
             print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")

@@ -90,7 +90,9 @@ class Command(Base):
         given = self.peers
         if given == Distributed():
             return self.distributed
-        if not (":" in given.coordinator and 0 <= given.process_id < given.processes):
+        host, _, port = given.coordinator.rpartition(":")
+        usable = host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16
+        if not (usable and 0 <= given.process_id < given.processes):
             raise ConfigError(
                 "--distributed.coordinator HOST:PORT, --distributed.processes N and --distributed.process-id below N "
                 f"go together: given {given.coordinator!r}, {given.processes}, {given.process_id}"

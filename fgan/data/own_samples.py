@@ -41,14 +41,10 @@ PLAYED = "coordinates 2"
 def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out. Raises DataError, ConfigError."""
     plan = read_plan(data.columns)
-    try:
-        with naming_plan(data, plan):
-            own = files.read_slice(
-                data.path, processes.index(), processes.count(), key=data.key or None, **reading(data, plan)
-            )
-    except (DataError, ConfigError) as error:
-        processes.exchange(json.dumps({"error": str(error)}))
-        raise
+    with processes.one_fate(), naming_plan(data, plan):
+        own = files.read_slice(
+            data.path, processes.index(), processes.count(), key=data.key or None, **reading(data, plan)
+        )
     return of_slice(own, plan, data)
 
 
@@ -84,10 +80,11 @@ def naming_plan(data: Data, plan: Mapping[str, str]) -> Iterator[None]:
 def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), data: Data = PLAIN) -> Dataset:
     """The data set of a table of which this process has read a slice, with the user's plan of its columns and what
     else `data` says. Raises DataError, ConfigError."""
-    require_columns(plan, data.columns, _names(own.samples))
-    require_numbers(plan, data.columns, [_names(own.samples)[j] for j in own.samples.levels])
-    judges = _held_out(own.samples, plan, data) if data.held_out else None
-    description = describe(own, plan)
+    with processes.one_fate():
+        require_columns(plan, data.columns, _names(own.samples))
+        require_numbers(plan, data.columns, [_names(own.samples)[j] for j in own.samples.levels])
+        judges = _held_out(own.samples, plan, data) if data.held_out else None
+        description = describe(own, plan)
     exchanged = processes.exchange(json.dumps(description))
     found, content, notes = combine([json.loads(text) for text in exchanged])
     order = np.random.default_rng(0).permutation(len(own.table))
@@ -215,11 +212,8 @@ def _refuse_few(rows: int, columns: int) -> None:
 def combine(descriptions: Sequence[dict[str, Any]]) -> tuple[Coordinates, str, tuple[str, ...]]:
     """(coordinates, content, notes) of a table from the descriptions of its slices.
 
-    Raises DataError where a slice has one, the processes do not read the same table, or all columns are constant.
+    Raises DataError where the processes do not read the same table, or all columns are constant.
     """
-    for description in descriptions:
-        if "error" in description:
-            raise DataError(description["error"])
     shapes = list(dict.fromkeys(tuple(description["shape"]) for description in descriptions))
     if len(shapes) > 1:
         read = " and ".join(map(str, shapes))

@@ -24,6 +24,7 @@ from fgan.devices.processes import Child
 from fgan.experiments.tables import summary
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
+from fgan.run.lock import RunLocked
 from fgan.run.loop import Diverged, Stopped
 from fgan.run.members import restore
 from fgan.run.progress import Reporter
@@ -100,7 +101,7 @@ def train(
     Asked to stop by a signal, it stops the runs with their state saved; the next call goes on from there.
 
     `progress` is called with the steps done and the divergences that train now, `finished` with every run that ends, or
-    had ended before. Raises Stopped (128 + signal), RunFailed (7).
+    had ended before. Raises Stopped (128 + signal), RunLocked (6), RunFailed (7).
     """
     waiting = [run for run in runs if not run.finished]
     for run in runs:
@@ -150,10 +151,12 @@ def start(run: Run, core: int) -> Child:
 
 
 def _refuse_failure(run: Run, code: int) -> None:
-    """Raise RunFailed unless the process finished, or diverged, which is a result."""
+    """Raise RunFailed unless the process finished, or diverged, which is a result; RunLocked if another trains it."""
     if code not in (0, Diverged.exit_code):
         log = run.beside(".log").read_text(errors="replace").strip().splitlines()
         reason = log[-1] if log else "no message"
+        if code == RunLocked.exit_code:
+            raise RunLocked(reason.removeprefix("fgan: "))
         raise RunFailed(f"{run.config.divergence}: training stopped with exit code {code}: {reason}")
 
 

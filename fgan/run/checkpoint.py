@@ -5,7 +5,8 @@ of each file, path, shape and dtype of each leaf, the fingerprint of the configu
 the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a flipped bit would be restored as a value.
 
 Beside the steps live ``tmp-*`` (an interrupted save or removal, of no value) and ``bad-<step>`` (a step that failed its
-checks and was set aside). One run writes a directory at a time; its lock sees to that. Where several processes share
+checks and was set aside). One run writes a directory at a time; its lock sees to that. Others may read it meanwhile: a
+step that is pruned under their eyes is no fault, they take the newer one. Where several processes share
 the run, each calls `save` and `restore`, writes and reads its slices of the arrays, and the leader does all the rest:
 the directory must be one that all of them can reach.
 """
@@ -57,12 +58,21 @@ class Checkpoints:
     """The checkpoints of one run in `directory`, of which the newest KEEP sound ones are retained.
 
     Steps saved under another `fingerprint` are refused; `warn` is called with one line for each that fails its checks.
+    Unless it `writes`, for a process that holds no lock of the run, `restore` changes nothing.
     """
 
-    def __init__(self, directory: str | Path, *, fingerprint: str, warn: Callable[[str], Any] = warnings.warn) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        fingerprint: str,
+        warn: Callable[[str], Any] = warnings.warn,
+        writes: bool = True,
+    ) -> None:
         self.directory = Path(directory).absolute()
         self.fingerprint = fingerprint
         self.warn = warn
+        self.writes = writes
 
     def save(self, step: int, state: Any, *, metrics_bytes: int = 0) -> None:
         """Write `state` as `step`, whole or not at all, then prune; when this returns the step is on disk.
@@ -100,15 +110,17 @@ class Checkpoints:
             CheckpointError: something was saved but nothing is usable, or it belongs to another configuration.
         """
         expected, faults = _describe(like), {}
-        for step in self.steps()[::-1]:
+        while untried := [step for step in self.steps() if step not in faults]:  # anew: another process may save
+            step = untried[-1]
             try:
                 restored = self._load(step, like, expected)
             except _Unsound as fault:
-                faults[step] = str(fault)
-                self.warn(f"checkpoint {self._at(step)} cannot be used: {fault}")
+                if self._at(step).exists():  # else it was pruned, and there is a newer one
+                    faults[step] = str(fault)
+                    self.warn(f"checkpoint {self._at(step)} cannot be used: {fault}")
                 continue
             processes.barrier("all have restored")
-            for unsound in faults if processes.leader() else ():
+            for unsound in faults if self.writes and processes.leader() else ():
                 with contextlib.suppress(OSError):  # one may restore from where one may not write
                     self._set_aside(unsound)
             return restored
@@ -195,16 +207,18 @@ class Checkpoints:
         manifest = self._verify(step)
         _check_tree(manifest["leaves"], expected)
         state = _read_payload(self._at(step) / PAYLOAD, like)
+        if not self._at(step).exists():  # orbax takes what is missing for zeros
+            raise _Unsound("it was pruned while it was read")
         _check_tree(_describe(state), expected)  # orbax casts without a word
         return Restored(step, state, manifest["metrics_bytes"])
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text`: a reader, or a crash, meets the old content or the new, never a part."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace the file at `path` by `content`: a reader, or a crash, meets the old one or the new, never a part."""
     draft = path.with_name(f".{path.name}.tmp")
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(draft, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

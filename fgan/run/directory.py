@@ -12,6 +12,7 @@ Files of lines grow by whole lines and are cut back on resume to the length that
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -22,6 +23,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from fgan.config.fields import ConfigError
 from fgan.config.toml import leaves
@@ -58,25 +61,22 @@ class RunNotFound(CheckpointError):
 class RunDirectory:
     """The run at `path`. Made by `open`, to write as the only writer, or by `find`, to read.
 
-    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`,
-    `append`, `cut` and `status` do nothing.
+    `changeable` are dotted configuration keys, or tables, that do not make it another run. Unless it `writes`, as in a
+    process that takes part in a run which another one writes, `append`, `cut` and `status` do nothing.
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
         self.path = Path(path).resolve()
         self.changeable = changeable
         self.writes = writes
-        self._claim: bytes | None = None
+        self._held: lock.Held | None = None
         self._watched = contextlib.ExitStack()  # until it is closed, a process that leaves at once leaves it sound
         self._status_lock = threading.Lock()
 
     @classmethod
-    def find(cls, path: str | Path, *, writes: bool = True) -> Self:
-        """The existing run at `path`, not locked. Raises RunNotFound.
-
-        `writes` is False for a process that takes part in a run which another one writes.
-        """
-        run = cls(path, writes=writes)
+    def find(cls, path: str | Path) -> Self:
+        """The existing run at `path`, not locked. Raises RunNotFound."""
+        run = cls(path)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -95,8 +95,7 @@ class RunDirectory:
         """
         run = cls(path, changeable=changeable)
         with _resources(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            run._claim = lock.claim(run.path / LOCK)
+            run._held = lock.Held(run.path / LOCK)
             run._watched.enter_context(interrupts.before_leaving(run._leave))
             try:
                 run._settle(config_toml, overwrite)
@@ -108,9 +107,14 @@ class RunDirectory:
     def close(self) -> None:
         """Release the lock, if it is still ours."""
         self._watched.close()
-        if self._claim is not None:
-            lock.release(self.path / LOCK, self._claim)
-        self._claim = None
+        if self._held is not None:
+            self._held.release()
+        self._held = None
+
+    def refuse_loss(self) -> None:
+        """Raise RunLocked where another process has taken the run over, as after a long sleep of this one."""
+        if self._held is not None:
+            self._held.refuse_loss()
 
     def __enter__(self) -> Self:
         return self
@@ -151,6 +155,7 @@ class RunDirectory:
         """
         if not self.writes:
             return
+        self.refuse_loss()
         line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
         with _resources(self.path), open(self.path / _checked_name(name), "ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
@@ -160,6 +165,14 @@ class RunDirectory:
             except OSError:
                 file.truncate(before)
                 raise
+
+    def write_array(self, folder: str, step: int, array: np.ndarray) -> None:
+        """Write ``<folder>/<step>.npy``, whole or not at all: others may read it while the run goes on."""
+        content = io.BytesIO()
+        np.save(content, array)
+        with _resources(self.path):
+            (self.path / folder).mkdir(exist_ok=True)
+            write_atomic(self.path / folder / f"{step:08d}.npy", content.getvalue())
 
     def size(self, name: str = METRICS) -> int:
         """Length of the file `name` in bytes, all of them forced to disk; 0 where there is none.
@@ -193,9 +206,10 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the lines of the file `name` hold; [] where there is none."""
+        """What the whole lines of the file `name` hold; [] where there is none."""
         path = self.path / _checked_name(name)
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""  # it may grow meanwhile
+        return [json.loads(line) for line in whole.splitlines()]
 
     @property
     def last_status(self) -> dict[str, Any]:
@@ -209,6 +223,7 @@ class RunDirectory:
             return
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
+        self.refuse_loss()
         record = {"state": state, "step": int(step)} | _plain(extra)
         with self._status_lock, _resources(self.path):
             self._write_status(record)
@@ -222,14 +237,16 @@ class RunDirectory:
         last = {"state": "running", "step": 0} | self.last_status
         if last["state"] == "running":
             self._write_status(last | {"state": "preempted"})
-        if self._claim is not None:
-            lock.release(self.path / LOCK, self._claim)
+        if self._held is not None:
+            self._held.release()
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
         """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then."""
         try:
             yield
+        except lock.RunLocked:  # another's by now
+            raise
         except Stopped:
             self.status("preempted", **progress())
             raise
@@ -276,14 +293,14 @@ class RunDirectory:
             )
 
     def _set_aside(self) -> None:
-        """Rename the run, its lock with it, and lock a new directory in its place."""
+        """Rename the run, its lock with it, and lock a new directory in its place. Raises RunLocked if another did."""
         names = (self.path.with_name(f"{self.path.name}.old-{k}") for k in itertools.count(1))
         old = next(path for path in names if not path.exists())
         self.path.rename(old)
-        (old / LOCK).unlink()
-        self._claim = None
-        self.path.mkdir()
-        self._claim = lock.claim(self.path / LOCK)
+        if self._held is not None:
+            self._held.path = old / LOCK
+        self.close()
+        self._held = lock.Held(self.path / LOCK)
 
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:

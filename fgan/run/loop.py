@@ -26,6 +26,7 @@ from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, interrupts, processes
 from fgan.devices.interrupts import signals
+from fgan.run import agreement
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.members import Members, fingerprint, own_divergences, write_data
@@ -68,17 +69,21 @@ def train(
         ResourceError (7), Stopped (128 + signal).
     """
     config = check(config)
-    data = load_data(config.data) if data is None else data
+    agreement.refuse_other_settings(config)
+    with processes.one_fate():
+        data = load_data(config.data) if data is None else data
+    agreement.refuse_other_data(data)
     program = Program(config, data)  # before anything is written
     members = Members.of(program.config)
     leader = processes.leader()
-    made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
-    processes.barrier("the run directory is there")  # others read what the leader has made
+    with processes.one_fate():
+        made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
     with (
-        made or RunDirectory.find(directory, writes=False) as run,
+        made or RunDirectory(directory, writes=False) as run,
         Reporter(program.config.steps, quiet=quiet or not leader) as report,
         signals() as stop,
     ):
+        agreement.refuse_other_directory(run)  # others read what the leader has made
         for note in program.notes:
             report.say(note)
         loop = Loop(program, members, run, report)
@@ -148,6 +153,7 @@ class Loop:
                     judged_picture.judged(self.directory.path)
             if asked := processes.any_of(stop):  # since the last save
                 raise Stopped(asked[0], self.before + self.step)
+            processes.barrier("all is written")  # who leaves earlier waits at JAX's exit, and only for minutes
             self.directory.status("finished", self.step, devices=engines.describe())
 
     def since(self) -> np.ndarray:
@@ -242,20 +248,17 @@ class Loop:
         if not self.directory.writes:
             return
         self.directory.append({"step": self.step, "scores": scores})
-        folder = self.directory.path / "samples"
-        folder.mkdir(exist_ok=True)
-        np.save(folder / f"{self.step:08d}.npy", samples)
+        self.directory.write_array("samples", self.step, samples)
         from fgan.run import pictures
 
         pictures.samples(self.directory.path, self.step, self.program.model.notes)
         pairs = self.program.evaluation(self.report).reconstructions(state)
         if pairs is not None:
-            folder = self.directory.path / "reconstructions"
-            folder.mkdir(exist_ok=True)
-            np.save(folder / f"{self.step:08d}.npy", pairs)
+            self.directory.write_array("reconstructions", self.step, pairs)
             pictures.reconstructions(self.directory.path, self.step)
 
     def _save(self) -> None:
+        self.directory.refuse_loss()
         try:
             self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
         except OSError as error:

@@ -25,7 +25,7 @@ from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.data.tables import Form
 from fgan.models.model import Model, build
-from fgan.run.checkpoint import CheckpointError, Checkpoints
+from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.program import fresh
 
@@ -81,7 +81,7 @@ def write_data(run: RunDirectory, data: Dataset) -> None:
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
-    (run.path / "data.json").write_text(json.dumps(facts | units) + "\n")
+    write_atomic(run.path / "data.json", json.dumps(facts | units) + "\n")
 
 
 def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
@@ -154,7 +154,8 @@ def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
     members = dataclasses.replace(members, config=with_stand_in(members.config))
     data, content = read_data(run, members.config)
     like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
-    restored = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content)).restore(like)
+    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content), writes=False)
+    restored = checkpoints.restore(like)
     if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return members, data, restored.step, restored.state
