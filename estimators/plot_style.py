@@ -3,6 +3,8 @@
 Source: the palette is Okabe & Ito's (2008, Color Universal Design).
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,34 @@ STYLE: Any = {
     "font.size": 10,
     "legend.frameon": False,
     "savefig.dpi": 130,
+    "text.usetex": False,  # a matplotlibrc may say otherwise, and LaTeX may be missing
 }
-"""For `matplotlib.pyplot.rc_context`."""
+"""For `matplotlib.rc_context`."""
+FAILURES = (ImportError, OSError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+"""What a picture fails by: a backend without its library (ImportError) or of no known name (ValueError, when matplotlib
+is imported), LaTeX or a font that is missing (RuntimeError, OSError), a disk that is full (OSError), numbers that no
+axis can hold (ValueError, ArithmeticError), a canvas too large (ValueError, MemoryError). Others are faults of ours."""
+
+
+@contextmanager
+def attempted(warn: Callable[[str], Any]) -> Iterator[None]:
+    """Draw and save inside. Where that fails, `warn` is called with one line on why, and work goes on.
+
+    No picture is worth the numbers that it shows. Import inside what imports matplotlib.
+    """
+    try:
+        yield
+    except FAILURES as error:
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        warn(f"a picture failed, all else is done: {type(error).__name__}: {reason}")
+
+
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+    """(figure, axes) as `matplotlib.pyplot.subplots` makes them, but of no window: they need no backend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def save(figure: Any, path: Path) -> Path:
@@ -32,7 +60,8 @@ def save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
-        figure.savefig(draft)
+        with plt.rc_context(STYLE):  # ticks are made only now
+            figure.savefig(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -25,12 +25,14 @@ class Trained:
     Attributes:
         run: its directory, from which `fgan sample` draws too.
         scores: of its last evaluation, a dict a seed.
+        warnings: what is not to be trusted of it, and what failed without ending it.
         columns: those of the data frame that it was trained on; samples are data frames then.
     """
 
     run: Path
     scores: list[dict[str, Any]]
     columns: Any = None
+    warnings: tuple[str, ...] = ()
 
     def restored(self, member: int = 0) -> Restored:
         """The model of a seed with its state, in the coordinates that networks see."""
@@ -75,8 +77,9 @@ def train(
         if data is not None:
             config = replace(config, data=replace(config.data, name="samples", path=os.fspath(data)))
         outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet)
-        return Trained(outcome.run, outcome.scores)
+        return Trained(outcome.run, outcome.scores, warnings=outcome.warnings)
     config = replace(config, data=replace(config.data, name="samples", path=IN_MEMORY))
     rows = of_rows(data, config.data)
     outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
-    return Trained(outcome.run, outcome.scores, data.columns if hasattr(data, "iloc") else None)
+    columns = data.columns if hasattr(data, "iloc") else None
+    return Trained(outcome.run, outcome.scores, columns, outcome.warnings)

@@ -86,8 +86,7 @@ def steps(
     """
 
     def drawn(i):
-        batch_key, step_key = jax.random.split(jax.random.fold_in(key, i))
-        return noise(step_key), draw(batch_key)
+        return drawn_in(key, i, draw, noise)
 
     def block(state, numbers):
         return jax.lax.scan(lambda state, now: step(now[0], state, now[1]), state, jax.vmap(drawn)(numbers))
@@ -95,6 +94,12 @@ def steps(
     size = _block(n, jax.eval_shape(drawn, 0), replicas.draws)
     state, metrics = jax.lax.scan(block, state, start + jnp.arange(n).reshape(-1, size))
     return state, jax.tree.map(lambda m: m.reshape(n, *m.shape[2:]), metrics)
+
+
+def drawn_in(key: jax.Array, i: Any, draw: Callable[[jax.Array], Any], noise: Callable[[jax.Array], Any]) -> Any:
+    """(noise, batch) of step i, as `steps` draws them."""
+    batch_key, step_key = jax.random.split(jax.random.fold_in(key, i))
+    return noise(step_key), draw(batch_key)
 
 
 def _block(n: int, kept: Any, draws: int) -> int:

@@ -23,17 +23,21 @@ POINTS = 801  # of a density
 DRAWS = 4000  # of each, that say how wide the axis is
 
 
-def draw(P: Any, Q: Any, names: Sequence[str], titles: tuple[str, str] = ("P", "Q")) -> Figure:
-    """Both densities (or probabilities) above, and below the share of each divergence that comes from each place.
-
-    The lower curves are q f̃(p/q) divided by their integral, so that divergences of all sizes have one axis.
-
-    Raises:
-        ValueError: distributions of vectors, of batches, or of two kinds.
-    """
+def drawable(P: Any, Q: Any) -> tuple[Any, Any]:
+    """(P, Q) as distributions. Raises ValueError for vectors, batches, or two kinds."""
     p, q = named_as(P, "P"), named_as(Q, "Q")
     if p.event_shape or q.event_shape or p.batch_shape or q.batch_shape or kind_of(p) != kind_of(q):
         raise ValueError("a picture needs two single distributions of numbers, both with densities or both of counts")
+    return p, q
+
+
+def draw(P: Any, Q: Any, names: Sequence[str], titles: tuple[str, str] = ("P", "Q")) -> Figure:
+    """Both densities (or probabilities) above, and below the share of each divergence that comes from each place.
+
+    The lower curves are q f̃(p/q) divided by their integral, so that divergences of all sizes have one axis. Raises
+    ValueError for what is not `drawable`.
+    """
+    p, q = drawable(P, Q)
     counts = kind_of(p) == "integers"
     with jax.enable_x64(True), plt.rc_context(STYLE):
         x = _axis(p, q, counts)

@@ -1,6 +1,7 @@
 """What every command shares: the option --debug, and a device that answers."""
 
 import os
+import sys
 from dataclasses import dataclass
 
 from fgan.config.fields import ConfigError
@@ -12,6 +13,11 @@ class Base:
 
     debug: bool = False
     """Show the traceback of an error."""
+
+
+def complain(line: str) -> None:
+    """A line on stderr about what has failed without ending the command."""
+    print(f"fgan: {line}", file=sys.stderr)
 
 
 def require_device() -> None:

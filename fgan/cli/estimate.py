@@ -13,8 +13,7 @@ from tyro.conf import Positional, arg
 
 from estimators.advice import explanation
 from estimators.rooms import Room
-from fgan.cli.command import Base, require_device
-from fgan.cli.outputs import whole
+from fgan.cli.command import Base, complain, require_device
 from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
@@ -85,8 +84,8 @@ class Command(Base):
             for line in _verdicts(estimates, self.explain):
                 print(line)
         if self.plot is not None:
-            _draw(estimates, Path(self.plot))
-            print("" if self.json else f"picture    {self.plot}\n", end="")
+            drawn = _draw(estimates, Path(self.plot))
+            print(f"picture    {self.plot}\n" if drawn and not self.json else "", end="")
 
     def _check(self) -> None:
         if [self.p, self.q, self.groups_p, self.groups_q].count("-") > 1:
@@ -148,16 +147,15 @@ CHECKS = {
 """Diagnostics that the table shows, in words."""
 
 
-def _draw(estimates: Sequence[Any], path: Path) -> None:
-    """Save the picture of the first estimate that has one."""
-    import matplotlib.pyplot as plt
+def _draw(estimates: Sequence[Any], path: Path) -> bool:
+    """Save the picture of the first estimate that has one; whether that went well."""
+    shown = next((e for e in estimates if e.scores is not None), None)
+    if shown is None:
+        method = estimates[0].method
+        raise ConfigError(f"--plot: the {method} estimate holds no held-out log-ratios to draw; use method='neural'")
+    from estimators.plot_style import attempted, save
 
-    from estimators.pictures import plot
-
-    try:
-        figure = plot(next((e for e in estimates if e.scores is not None), estimates[0]))
-    except ValueError as error:
-        raise ConfigError(f"--plot: {error}") from None
-    with whole(path) as draft:
-        figure.savefig(draft)
-    plt.close(figure)
+    with attempted(complain):
+        save(shown.plot(), path)
+        return True
+    return False

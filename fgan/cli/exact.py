@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
-from fgan.cli.outputs import whole
+from fgan.cli.command import Base, complain, require_device
 from fgan.config.fields import ConfigError
 
 COMMANDS = {"exact": "Compute divergences D(P‖Q) between two named distributions, in nats."}
@@ -47,7 +46,9 @@ class Command(Base):
             names = [each.name for each in (everything() if everyone else map(functional, self.divergences))]
             results = exact(p, q, names)
             if picture:
-                self._draw(p, q, names, picture)
+                from estimators.exact_values.pair_picture import drawable
+
+                drawable(p, q)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if self.json:
@@ -56,17 +57,17 @@ class Command(Base):
         else:
             for line in _table(names, results):
                 print(line)
-            print(f"picture    {picture}\n" if picture else "", end="")
+        if picture:
+            self._draw(p, q, names, picture)
 
     def _draw(self, p: Any, q: Any, names: Sequence[str], path: Path) -> None:
-        import matplotlib.pyplot as plt
-
+        """Save the picture, and say so."""
         from estimators.exact_values.pair_picture import draw
+        from estimators.plot_style import attempted, save
 
-        figure = draw(p, q, names, (f"P = {self.p}", f"Q = {self.q}"))
-        with whole(path) as draft:
-            figure.savefig(draft)
-        plt.close(figure)
+        with attempted(complain):
+            save(draw(p, q, names, (f"P = {self.p}", f"Q = {self.q}")), path)
+            print("" if self.json else f"picture    {path}\n", end="")
 
 
 def _table(names: Sequence[str], results: Sequence[Any]) -> Iterator[str]:

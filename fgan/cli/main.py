@@ -33,6 +33,7 @@ ABOUT = "f-divergences: train GANs under them, estimate them from samples, see h
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with its code."""
     gc.set_threshold(50_000)  # imports and tracing make objects that stay: visiting them took a tenth of a start
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever backend is there, or is named and is not
     words = list(sys.argv[1:] if arguments is None else arguments)
     code = 1
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, complain, require_device
 from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
@@ -35,10 +35,14 @@ class Command(Base):
         if out.suffix not in WRITERS or not out.parent.is_dir():
             raise ConfigError(f"--out {self.out}: must be a {' or '.join(WRITERS)} file in an existing folder")
         require_device()
+        from fgan.run.directory import RunDirectory
         from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member)
         samples = restored.sample(self.n, seed=self.seed)
         with whole(out) as draft:
             WRITERS[out.suffix](draft, samples, restored.data.form)
+        status = RunDirectory.find(self.run_directory).last_status
+        if status.get("state") == "failed":
+            complain(f"note: {self.run_directory} failed at step {status['step']}: {status.get('reason', '')}")
         print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

@@ -30,8 +30,14 @@ class Command(Base):
 
         run = self.run or f"runs/sweep-{Path(self.file).stem}"
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
+        doubtful = sum(bool(member.get("warnings")) for member in outcome.scores)
         diverged = sum(member["state"] == "diverged" for member in outcome.scores)
         print(f"run        {outcome.run}")
         print(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
         print(f"results    {outcome.run / 'results.csv'}")
-        print(f"picture    {outcome.run / 'sweep.png'}")
+        for warning in outcome.warnings[: len(outcome.warnings) - doubtful]:
+            print(f"warning    {warning}")
+        if doubtful:
+            print(f"warning    {doubtful} with results not to be trusted: the column warnings of results.csv says why")
+        if (outcome.run / "sweep.png").exists():
+            print(f"picture    {outcome.run / 'sweep.png'}")

@@ -71,10 +71,11 @@ class Command(Base):
             return
         figures = outcome.run / "figures"
         latest = (sorted(figures.glob(f"{what}-*.png"))[-1:] for what in ("samples", "reconstructions"))
-        pictures = [figures / "training.png", *chain(*latest), *figures.glob("judged.png")]
+        pictures = [*figures.glob("training.png"), *chain(*latest), *figures.glob("judged.png")]
         if self.json:
             found = {"run": str(outcome.run), "step": outcome.step, "notes": outcome.notes, "scores": outcome.scores}
-            print(json.dumps(found | {"pictures": list(map(str, pictures))}, allow_nan=False))
+            found |= {"warnings": outcome.warnings, "pictures": list(map(str, pictures))}
+            print(json.dumps(found, allow_nan=False))
             return
         print(f"run        {outcome.run}")
         for note in outcome.notes:
@@ -82,6 +83,8 @@ class Command(Base):
         for scores in outcome.scores:
             for line in _lines(scores):
                 print(line)
+        for warning in outcome.warnings:
+            print(f"warning    {warning}")
         for i, picture in enumerate(pictures):
             print(f"{'' if i else 'pictures':<11}{picture}")
 

@@ -5,6 +5,10 @@ import dataclasses
 from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, Generator
 
+PLAYING = ("critic", "critic_optimizer", "game", "penalty", "instance_noise")
+UNUSED = {"fgan": ("vae",), "direct_fit": (*PLAYING, "vae"), "vae": (*PLAYING, "generator")}
+"""model → the groups of a config that it does not use."""
+
 
 def check(config: Config) -> Config:
     """`config` if it can be run, with names in place of divergences of the user's own (`by_name`).
@@ -30,6 +34,13 @@ def by_name(config: Config) -> Config:
 
     critic = dataclasses.replace(config.critic, divergence=known_as(config.critic.divergence))
     return dataclasses.replace(config, divergence=known_as(config.divergence), critic=critic)
+
+
+def unused(config: Config) -> str:
+    """One line on what a config sets that its model does not use; "" where there is nothing."""
+    default, groups = dict((name, value) for name, _, value in walk(Config())), UNUSED.get(config.model, ())
+    names = [n for n, _, value in walk(config) if n.partition(".")[0] in groups and value != default[n]]
+    return f"model = {config.model} does not use {', '.join(names)}: they change nothing" if names else ""
 
 
 Rules = dict[str, object]
@@ -114,8 +125,8 @@ def _vae_rules(c: Config) -> Rules:
         f"vae.deviation = {v.deviation}: is for vae.likelihood = gaussian; leave it out": (
             v.deviation and v.likelihood != "gaussian"
         ),
-        f"vae.cycles = {v.cycles}: a cycle needs two steps or more, and steps = {c.steps}": (
-            v.annealing == "cyclical" and 2 * v.cycles > c.steps
+        f"vae.cycles = {v.cycles}: a cycle needs two steps or more, and there are {c.horizon}": (
+            v.annealing == "cyclical" and 2 * v.cycles > c.horizon
         ),
         "model = vae has no critic and no noise: leave penalty.names empty and instance_noise.start 0": (
             c.penalty.names or c.instance_noise.start

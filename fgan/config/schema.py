@@ -272,6 +272,8 @@ class Config:
     """How many seeds to train at once (vmapped): seed, seed + 1, …"""
     steps: Annotated[int, Bound(1, below=2**31)] = 10_000  # counted in int32
     """Generator updates."""
+    schedule_steps: Annotated[int, Bound(0, below=2**31)] = 0
+    """Steps that schedules are spread over, after which they stay at their end; 0 for as many as steps."""
     batch: Count = 256
     """Samples of P and of Q a critic update, and of Q in a batch of a generator update, over all devices together."""
     compute: Literal["float32", "bfloat16"] = "float32"
@@ -287,6 +289,11 @@ class Config:
     critic_optimizer: Optimizer = field(default_factory=Optimizer)
     parallel: Parallel = field(default_factory=Parallel)
     log: Log = field(default_factory=Log)
+
+    @property
+    def horizon(self) -> int:
+        """Steps that schedules are spread over."""
+        return self.schedule_steps or self.steps
 
 
 def names() -> Iterator[str]:

@@ -73,7 +73,7 @@ class Dataset:
     content: str = ""  # what identifies the rows, where not they themselves
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
-    def draw(self, key: jax.Array, rows: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
+    def draw(self, key: jax.Array, rows: Any, n: int, replicas: Replicas = ALONE) -> jax.Array:
         """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`."""
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))

@@ -46,6 +46,7 @@ from scipy.optimize import brentq
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import DIVERGENCES
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
+from fgan.experiments.plots import drawn
 from fgan.models.gan import FGAN
 from fgan.models.penalties import PENALTIES, CriticValues, WeightedPenalty
 from fgan.models.players import Critic, Generator
@@ -395,4 +396,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "dirac.json"
-    return [picture(path), path]
+    return [*drawn(picture, path), path]

@@ -32,6 +32,7 @@ from estimators.critics.networks import MLP
 from estimators.objectives.distillation import LOSSES, class_costs, class_means, softened_kl, temperature_loss
 from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, legend_below, save
 from estimators.samples.arrays import DataError
+from fgan.experiments.plots import drawn
 from fgan.experiments.runs import device
 from fgan.experiments.tables import Column, plus_minus, summary
 from fgan.run.checkpoint import write_atomic
@@ -297,7 +298,7 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "distillation.json"
-    return [picture(path), path]
+    return [*drawn(picture, path), path]
 
 
 def _keys(seeds: Sequence[int], use: int) -> jax.Array:

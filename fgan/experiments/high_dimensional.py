@@ -265,4 +265,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     """Run the experiment in `directory`, print its table, and return the files made, pictures first."""
     print(table(results(directory, quiet=quiet)))
     path = directory / f"{NAME}.json"
-    return [picture(path), plots.film(path), path]
+    return [*plots.drawn(picture, path), *plots.drawn(plots.film, path), path]

@@ -274,4 +274,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     """Run ring or grid in `directory`, print its table, and return the files made, pictures first."""
     print(table(results(TASKS[name], directory, quiet=quiet)))
     path = directory / f"{name}.json"
-    return [picture(path), plots.film(path), path]
+    return [*plots.drawn(picture, path), *plots.drawn(plots.film, path), path]

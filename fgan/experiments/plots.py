@@ -1,6 +1,8 @@
 """What the pictures of several experiments draw: samples over modes, and generators while they train."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from estimators.distributions.mixture import Mixture
-from estimators.plot_style import PALETTE, STYLE, save
+from estimators.plot_style import PALETTE, STYLE, attempted, save
 from fgan.run.pictures import circle_modes, planar
 
 VARIANTS = {"preset": "", "kl_gradient": ", gradient of kl", "plain": ", plain f-GAN"}
 """Variant → what follows the divergence's name; each has a colour of its own."""
+
+
+def drawn(draw: Callable[..., Path], *arguments: Any) -> list[Path]:
+    """[draw(*arguments)], or [] after one line on stderr where it fails: the numbers are there without it."""
+    made: list[Path] = []
+    with attempted(lambda line: print(f"fgan: {line}", file=sys.stderr)):
+        made.append(draw(*arguments))
+    return made
 
 
 def name(row: dict[str, Any]) -> str:

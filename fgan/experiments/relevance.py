@@ -39,6 +39,7 @@ from estimators.objectives.relevance import (
 )
 from estimators.objectives.token_budget import allocate
 from estimators.plot_style import PALETTE, STYLE, save
+from fgan.experiments.plots import drawn
 from fgan.run.checkpoint import write_atomic
 
 EXPERIMENTS = {"relevance": "relevance maps and token budgets of two photographs, beside an outline drawn by eye"}
@@ -323,4 +324,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory)
     print(f"{table(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "relevance.json"
-    return [picture(path), path]
+    return [*drawn(picture, path), path]

@@ -40,6 +40,7 @@ from estimators.plot_style import PALETTE, STYLE, save
 from fgan.config.schema import Config, Data, Log, Optimizer, Vae
 from fgan.data.sources import load as load_data
 from fgan.experiments import runs
+from fgan.experiments.plots import drawn
 from fgan.experiments.tables import summary
 from fgan.models.vae import VAE
 from fgan.run import pictures
@@ -354,4 +355,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "vae.json"
-    return [picture(path), path]
+    return [*drawn(picture, path), path]

@@ -170,4 +170,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "vi.json"
-    return [picture(path), path]
+    return [*plots.drawn(picture, path), path]

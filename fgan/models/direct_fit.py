@@ -69,6 +69,16 @@ class DirectFit:
 
     def step(self, key: jax.Array, state: FitState, batch: jax.Array) -> tuple[FitState, Metrics]:
         """One descent of D_f; `batch` are samples of the target [1, b, d], b this device's share."""
+        return keep_finite(state, *self.attempt(key, state, batch))
+
+    def explain(self, key: jax.Array, state: FitState, batch: jax.Array) -> dict[str, Any]:
+        """What a step computes, by name."""
+        new, metrics = self.attempt(key, state, batch)
+        before = {"data": batch, "generator before": state.generator, "optimizer before": state.optimizer}
+        return before | metrics | {"optimizer after": new.optimizer, "generator after": new.generator}
+
+    def attempt(self, key: jax.Array, state: FitState, batch: jax.Array) -> tuple[FitState, Metrics]:
+        """(state, metrics) after a step, finite or not."""
         z = self.replicas.shard(jax.random.normal(key, (self.batch, self.generator.inputs)))
         x = jnp.concatenate([batch[0], self.generator.network.apply(state.generator, z)])
         value, gradient = jax.value_and_grad(self.value)(state.generator, jax.lax.stop_gradient(x))
@@ -76,7 +86,7 @@ class DirectFit:
         parameters, moments = self.generator.descend(gradient, state.generator, state.optimizer)
         average = self.generator.averaged(state.average, parameters, state.step)
         new = state._replace(generator=parameters, optimizer=moments, average=average)
-        return keep_finite(state, new, {"divergence": value, "generator_gradient": optax.tree.norm(gradient)})
+        return new, {"divergence": value, "generator_gradient": optax.tree.norm(gradient)}
 
     def value(self, parameters: Any, x: jax.Array) -> jax.Array:
         """D_f from points x [2b, d], half of them of P and half of Q, whose gradient is that of D_f: []."""
@@ -119,7 +129,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> DirectFi
         generator=Generator(
             network=network,
             inputs=network.latent,
-            optimizer=optimizer(config.generator_optimizer, config.steps),
+            optimizer=optimizer(config.generator_optimizer, config.horizon),
             average=config.generator.average,
         ),
         batch=config.batch,

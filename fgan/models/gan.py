@@ -119,13 +119,32 @@ class FGAN:
 
     def advance(self, noise: Draws, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
         """`step` with its random numbers given."""
+        return keep_finite(state, *self.attempt(noise, state, batch))
+
+    def attempt(self, noise: Draws, state: GANState, batch: jax.Array) -> tuple[GANState, Metrics]:
+        """(state, metrics) after a step, finite or not."""
         trained, old = state, state.critic
         fake = noise.fake or (noise.z[: batch.shape[1]],) * self.critic_steps
         for real, z, key in zip(batch, fake, noise.critic, strict=True):
             trained, metrics = self.critic_update(key, trained, real, self.generate(state.generator, z))
         opponent = old if self.update == "simultaneous" else trained.critic
         new, paid = self.generator_update(noise.generator, trained, opponent, noise.z, batch[-1])
-        return keep_finite(state, new, metrics | paid)
+        return new, metrics | paid
+
+    def explain(self, noise: Draws, state: GANState, batch: jax.Array) -> dict[str, Any]:
+        """What a step computes, by name: the critic's outputs are those of its first update."""
+        new, metrics = self.attempt(noise, state, batch)
+        x_q = self.generate(state.generator, (noise.fake or (noise.z,))[0][: batch.shape[1]])
+        trained = ("critic_optimizer", "critic", "generator_optimizer", "generator", "average")
+        return {
+            "data": batch,
+            **{f"{name} before": getattr(state, name) for name in trained},
+            "generated samples": x_q,
+            "critic on data": self.outputs(state.critic, batch[0], state.instance_noise),
+            "critic on generated samples": self.outputs(state.critic, x_q, state.instance_noise),
+            **metrics,
+            **{f"{name} after": getattr(new, name) for name in trained},
+        }
 
     @jax.named_scope("critic_update")
     def critic_update(
@@ -257,7 +276,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     """The FGAN that `config` describes, for the dimension of `data`."""
     named = divergence(config.divergence)
     trained = divergence(config.critic.divergence or (named if named.smooth else "js"))
-    updates = config.steps * config.game.critic_steps
+    updates = config.horizon * config.game.critic_steps
     first, last = config.game.smoothing
     g, c = config.generator, config.critic
     generator_network, critic_network = GENERATORS[g.kind](g, data), CRITICS[c.kind](c, data)
@@ -266,7 +285,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         generator=Generator(
             network=_in_precision(generator_network, config),
             inputs=getattr(generator_network, "latent", g.latent + g.linear),
-            optimizer=optimizer(config.generator_optimizer, config.steps),
+            optimizer=optimizer(config.generator_optimizer, config.horizon),
             average=g.average,
         ),
         critic=Critic(
@@ -282,9 +301,9 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         ),
         batch=config.batch,
         objective=objective(config.game.objective, named, trained),
-        smoothing=optax.exponential_decay(first, config.steps, last / first, end_value=last),
+        smoothing=optax.exponential_decay(first, config.horizon, last / first, end_value=last),
         normalise=config.game.normalise,
-        penalty=weighted(config.penalty, config.steps),
+        penalty=weighted(config.penalty, config.horizon),
         instance_noise=instance_noise(config.instance_noise, updates),
         critic_steps=config.game.critic_steps,
         generator_batches=config.game.generator_batches,

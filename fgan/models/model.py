@@ -52,6 +52,16 @@ class Reconstructs(Protocol):
         """What the model makes of x: [n, d] → [n, d]."""
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A model that shows what a step computes, for the report on one that was left out."""
+
+    batches: int
+
+    def explain(self, noise: Any, state: Any, batch: jax.Array) -> dict[str, Any]:
+        """name → arrays, finite or not, in the order in which a step computes them."""
+
+
 def in_two(model: Any) -> tuple[Callable[[jax.Array], Any], Callable[..., tuple[Any, Metrics]]]:
     """(key → noise, (noise, state, batch) → (state, metrics)): the step of any model; the noise may be the key."""
     return (model.noise, model.advance) if isinstance(model, DrawsAhead) else (lambda key: key, model.step)

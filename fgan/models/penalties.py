@@ -179,11 +179,11 @@ class WeightedPenalty:
 
 
 def weighted(config: Penalty, steps: int) -> WeightedPenalty | None:
-    """The penalty that `config` describes in a training of `steps`; None for none."""
+    """The penalty that `config` describes over `steps`, after which its weight stays; None for none."""
     chosen = tuple(PENALTIES[name] for name in config.names if name != "none")
 
     def weight(step):
-        return config.weight * SCHEDULES[config.schedule](step / steps)
+        return config.weight * SCHEDULES[config.schedule](jnp.minimum(step / steps, 1.0))
 
     return WeightedPenalty(penalties=chosen, weight=weight, on=config.on) if chosen else None
 

@@ -135,6 +135,16 @@ class VAE:
 
     def advance(self, noise: jax.Array, state: VAEState, batch: jax.Array) -> tuple[VAEState, Metrics]:
         """One ascent of the objective on `batch` [1, b, d]; `elbo`, `rate` and `distortion` are those of β = 1."""
+        return keep_finite(state, *self.attempt(noise, state, batch))
+
+    def explain(self, noise: jax.Array, state: VAEState, batch: jax.Array) -> dict[str, Any]:
+        """What a step computes, by name."""
+        new, metrics = self.attempt(noise, state, batch)
+        before = {"data": batch, "parameters before": state.parameters, "optimizer before": state.optimizer}
+        return before | metrics | {"optimizer after": new.optimizer, "parameters after": new.parameters}
+
+    def attempt(self, noise: jax.Array, state: VAEState, batch: jax.Array) -> tuple[VAEState, Metrics]:
+        """(state, metrics) after a step, finite or not."""
         beta = self.weight(state.step)
 
         def loss(parameters):
@@ -149,7 +159,7 @@ class VAE:
         rate = self.replicas.expectation(terms.rate)
         distortion = -self.replicas.expectation(jnp.mean(terms.log_likelihood, axis=-1))
         facts = {"elbo": -(rate + distortion), "rate": rate, "distortion": distortion, "objective": value}
-        return keep_finite(state, new, facts | {"weight": jnp.asarray(beta, jnp.float32)})
+        return new, facts | {"weight": jnp.asarray(beta, jnp.float32)}
 
     def terms(self, parameters: Any, noise: jax.Array, x: jax.Array) -> Terms:
         """What the objectives take, for points x [b, d] and noise [b, k, L]."""
@@ -195,7 +205,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> VAE:
     if data.one_hot:
         raise ConfigError("model = vae: a gaussian has no categories; drop these columns, or set model = fgan")
     likelihood = LIKELIHOODS[v.likelihood]
-    rise = ANNEALING[v.annealing](config.steps, v.rise, v.cycles)
+    rise = ANNEALING[v.annealing](config.horizon, v.rise, v.cycles)
     images = bool(data.side)
     return VAE(
         encoder=_network(v, v.features, 2 * v.latent, config),
@@ -208,7 +218,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> VAE:
         weight=lambda step: v.weight * rise(step),
         draws=v.draws,
         batch=config.batch,
-        optimizer=optimizer(config.generator_optimizer, config.steps),
+        optimizer=optimizer(config.generator_optimizer, config.horizon),
         noisy=likelihood.learns_deviation and not images,
         notes=(f"vae: climbs {_words(v)}", *["samples: means of p(x|z)"] * images),
         replicas=replicas,

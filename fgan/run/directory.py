@@ -30,7 +30,7 @@ from fgan.config.fields import ConfigError
 from fgan.config.toml import leaves
 from fgan.devices import interrupts
 from fgan.run import lock
-from fgan.run.checkpoint import CheckpointError, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
 from fgan.run.progress import Stopped
 
 CONFIG = "config.toml"
@@ -38,7 +38,7 @@ LOCK = "run.lock"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
 STATES = ("running", "finished", "preempted", "failed")
-CHANGEABLE = ("steps", "log", "parallel")
+CHANGEABLE = ("steps", "schedule_steps", "log", "parallel")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -72,6 +72,7 @@ class RunDirectory:
         self._held: lock.Held | None = None
         self._watched = contextlib.ExitStack()  # until it is closed, a process that leaves at once leaves it sound
         self._status_lock = threading.Lock()
+        self.replaced = ""  # the configuration that a resumed run was stored with
 
     @classmethod
     def find(cls, path: str | Path) -> Self:
@@ -263,6 +264,8 @@ class RunDirectory:
             self._set_aside()
         elif holds_run:
             self._refuse_other(wanted)
+            self._refuse_past(tomllib.loads(config_toml).get("steps"))
+            self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
                 f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run"
@@ -290,6 +293,15 @@ class RunDirectory:
             raise ConfigConflict(
                 f"{self.path} holds a run of another configuration: {', '.join(both)}. "
                 "Name another directory by --run, or set this one aside by --overwrite"
+            )
+
+    def _refuse_past(self, steps: int | None) -> None:
+        """A run that has taken more than `steps` is none of so many, nor can be again."""
+        done = max(Checkpoints(self.path / "checkpoints", fingerprint="").steps(), default=0)
+        if steps is not None and steps < done:
+            raise ConfigConflict(
+                f"{self.path} is at step {done}, past steps = {steps}; nothing was changed. Ask for {done} or more, "
+                "or name another directory by --run"
             )
 
     def _set_aside(self) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.dates import ConciseDateFormatter
+from matplotlib.figure import Figure
 
 from estimators.plot_style import DATA, PALETTE, STYLE, save
 from fgan.run.directory import RunDirectory
@@ -25,8 +26,8 @@ def judged(run: str | Path) -> Path | None:
     step, scores = ended[0]
     columns = scores["columns"]
     lines = -(-len(columns) // ACROSS)
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(11, 2.6 + 2.3 * lines))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 2.6 + 2.3 * lines))
         grid = figure.add_gridspec(lines + 1, ACROSS)
         _divergences(figure.add_subplot(grid[0, :2]), scores)
         facts = figure.add_subplot(grid[0, 2:])

@@ -5,7 +5,10 @@
 A resumed run equals an uninterrupted one bit for bit: step i draws from fold_in(key, i), the checkpoint holds
 everything a step changes, and metrics.jsonl is cut back to it. Only timings.jsonl knows the clock.
 
-A member is diverged while its last PATIENCE steps or more were left out because something was not finite.
+A member is diverged while its last PATIENCE steps or more were left out because something was not finite. It keeps the
+state before the first of them, is masked in scores and refused by `fgan sample`, and the others train on. Once all are,
+the run ends, with nan_report.json. To go back to a checkpoint would not help: steps are a function of config, seed and
+number, so that the same ones would lead to the same end, and the state before the first bad step is there already.
 """
 
 import json
@@ -20,24 +23,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.config.checks import check
+from estimators.divergences.table import divergence
+from estimators.plot_style import attempted
+from fgan.config.checks import check, unused
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, interrupts, processes
 from fgan.devices.interrupts import signals
-from fgan.run import agreement
+from fgan.run import agreement, health, nan_report, schedules
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.members import Members, fingerprint, own_divergences, write_data
+from fgan.run.members import PATIENCE, Members, fingerprint, own_divergences, write_data
 from fgan.run.program import Program
 from fgan.run.progress import Reporter, Stopped
 
-PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
-
 
 class Diverged(RuntimeError):
-    """Every member went non-finite and stayed so."""
+    """Every member went non-finite and stayed so, or ended with a result that has no meaning."""
 
     exit_code = 4
 
@@ -50,6 +53,7 @@ class Outcome(NamedTuple):
     scores: list[dict[str, Any]]  # a dict a member: the last scores of a run, the lines of a sweep's results.csv
     leads: bool = True  # whether this process has written them
     notes: tuple[str, ...] = ()  # of the model: what its users should know of how it trains
+    warnings: tuple[str, ...] = ()  # what is not to be trusted, and what failed without ending it
 
 
 def train(
@@ -62,7 +66,8 @@ def train(
 ) -> Outcome:
     """Train, or go on training, the run in `directory`, on `data` if they are not to be loaded as `config` says.
 
-    A changed `steps` goes on too; a schedule then runs as if it had been the number from the start.
+    A changed `steps` goes on too; a schedule then runs as if it had been the number from the start, unless
+    `schedule_steps` says otherwise, and a warning says what changes. Fewer steps than were taken are refused.
 
     Raises:
         ConfigError, ConfigConflict (exit 2), DataError (3), Diverged (4), CheckpointError (5), RunLocked (6),
@@ -87,9 +92,12 @@ def train(
         for note in program.notes:
             report.say(note)
         loop = Loop(program, members, run, report)
+        if ignored := unused(program.config):
+            loop.warn(ignored)
         loop.run(stop)
         scores = [record["scores"] for record in run.records() if "scores" in record]
-        return Outcome(run.path, loop.step, scores[-1] if scores else [], run.writes, program.model.notes)
+        last, warnings = scores[-1] if scores else [], tuple(loop.warnings)
+        return Outcome(run.path, loop.step, last, run.writes, program.model.notes, warnings)
 
 
 @dataclass
@@ -107,13 +115,15 @@ class Loop:
     step: int = field(default=0, init=False)
     unsaved: bool = field(default=False, init=False)  # whether steps are done, or in progress, that are not saved yet
     state: Any = field(default=None, init=False)  # each of its arrays has a leading axis over members
+    warnings: list[str] = field(default_factory=list, init=False)
+    findings: list[list[health.Finding]] = field(default_factory=list, init=False)  # of each member, once it has ended
 
     def __post_init__(self) -> None:
         self.config = self.members.config
         self.seeds = jnp.asarray(self.members.seeds, jnp.uint32)
         self.values = {name: jnp.asarray(column, jnp.float32) for name, column in self.members.values.items()}
         content = fingerprint(self.directory, self.program.data.fingerprint() + own_divergences(self.config))
-        self.checkpoints = Checkpoints(self.directory.checkpoints, fingerprint=content, warn=self.report.say)
+        self.checkpoints = Checkpoints(self.directory.checkpoints, fingerprint=content, warn=self.warn)
 
     def run(self, stop: Sequence[int]) -> None:
         """Train to the last step, from the newest checkpoint or the start. `stop` receives signals (`signals`).
@@ -123,7 +133,7 @@ class Loop:
         """
         several = processes.count() > 1  # which must agree on when to stop
         with (
-            self.directory.recorded(lambda: {"step": self.step}),
+            self.directory.recorded(lambda: {"step": self.step, "warnings": self.warnings}),
             interrupts.keeping(lambda: self.unsaved or several),
             processes.together(),
         ):
@@ -143,18 +153,20 @@ class Loop:
                 self.directory.status("running", self.step)
                 if asked:
                     raise Stopped(asked[0], self.before + self.step)
+            self._judge()
             if self.evaluates and self.directory.writes:
-                from fgan.run import pictures  # after the first step: matplotlib takes a second to import
-
-                pictures.training(self.directory.path, self.program.model.headline, self.program.model.notes)
-                if self.program.data.own:
-                    from fgan.run import judged_picture
-
-                    judged_picture.judged(self.directory.path)
+                self._draw_end()
             if asked := processes.any_of(stop):  # since the last save
                 raise Stopped(asked[0], self.before + self.step)
             processes.barrier("all is written")  # who leaves earlier waits at JAX's exit, and only for minutes
-            self.directory.status("finished", self.step, devices=engines.describe())
+            self._refuse_void()
+            self.directory.status("finished", self.step, devices=engines.describe(), warnings=self.warnings)
+
+    def warn(self, line: str) -> None:
+        """A line that stays with the result, shown once."""
+        if line not in self.warnings:
+            self.warnings.append(line)
+            self.report.say(f"{self.label}{line}")
 
     def since(self) -> np.ndarray:
         """The first of the steps left out until now, for each member that has diverged; −1 for the others: [k]."""
@@ -163,10 +175,12 @@ class Loop:
 
     def evaluate(self, *, end: bool = False) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """(samples to draw, scores) of each member. All processes must call this; others than the leader get none."""
-        state = engines.local(self.state)
+        state, since = engines.local(self.state), self.since()
         if not self.directory.writes:
             return np.empty(0), []
-        return self.program.evaluation(self.report)(state, self.step, np.asarray(self.seeds), end=end)
+        samples, scores = self.program.evaluation(self.report)(state, self.step, np.asarray(self.seeds), end=end)
+        masked = [{"seed": s["seed"], "diverged": True} if at >= 0 else s for s, at in zip(scores, since)]
+        return samples, masked
 
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
@@ -180,6 +194,10 @@ class Loop:
             self.step, self.state = restored.step, restored.state
             self.directory.cut("metrics.jsonl", restored.metrics_bytes)
             self.report.say(f"resuming {self.directory.path} at step {self.step}")
+            if self.directory.replaced and self.step:
+                before = Members.from_toml(self.directory.replaced).config
+                if line := schedules.moved(before, self.config, self.step):
+                    self.warn(line)
         else:
             self.state = self.program.fresh(self.seeds)
             for name in ("metrics.jsonl", "timings.jsonl"):
@@ -226,18 +244,55 @@ class Loop:
         since = self.since()
         if (since < 0).any():
             return
+        state, first = engines.local(self.state), int(np.argmin(since))  # by all processes
+        if not self.directory.writes:
+            raise Diverged("every seed has diverged")
+        config = self.members.config_of(first)
+        own = jax.tree.map(lambda x: x[first], state)
         report = {
-            "first_bad_step": int(since.min()),
+            "first_bad_step": int(since[first]),
+            "seed": config.seed,
+            **nan_report.explained(config, self.program.data, own, int(since[first])),
             "skipped": (self.step - since).tolist(),
             "metrics": {name: [repr(float(v)) for v in value] for name, value in metrics.items()},
-            "replay": f"fgan train {self.directory.path / 'config.toml'} --run {self.directory.path}-replay",
+            "replay": nan_report.replay(config, self.directory.path),
         }
-        if self.directory.writes:
-            (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
+        (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
+        term = f": {report['term']} first" if report.get("term") else ""
         raise Diverged(
-            f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}; see "
-            f"{self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
+            f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}{term}; "
+            f"see {self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
         )
+
+    def _judge(self) -> None:
+        """Find out what is not to be trusted, and warn of it."""
+        state, since = engines.local(self.state), self.since()  # by all processes
+        if not self.directory.writes:
+            return
+        evaluation = self.program.evaluation(self.report)
+        samples = evaluation.draw(state, self.step, np.asarray(self.seeds))
+        records = [r for r in self.directory.records() if "scores" not in r]
+        for i, seed in enumerate(self.members.seeds[: self.members.count]):
+            own = [{k: v if k == "step" else v[i] for k, v in record.items()} for record in records]
+            evidence = health.Evidence(
+                since=int(since[i]),
+                records=own,
+                samples=samples[i],
+                data=evaluation.real,
+                divergence=divergence(self.config.divergence),
+                batch=self.config.batch,
+            )
+            self.findings.append(health.findings(evidence))
+            for found in self.findings[-1] if self.evaluates else ():
+                self.warn(found.text if self.members.count == 1 else f"seed {seed}: {found.text}")
+
+    def _refuse_void(self) -> None:
+        void = bool(self.findings) and all(any(found.void for found in of) for of in self.findings)
+        if processes.any_of([1] if void else []):
+            reason = next((found.text for of in self.findings for found in of if found.void), "its result is void")
+            raise Diverged(
+                f"no seed has a result that means anything: {reason}. Lower the learning rates, or add --penalty r1"
+            )
 
     def _record_evaluation(self) -> None:
         end = self._is_last()
@@ -249,13 +304,23 @@ class Loop:
             return
         self.directory.append({"step": self.step, "scores": scores})
         self.directory.write_array("samples", self.step, samples)
-        from fgan.run import pictures
-
-        pictures.samples(self.directory.path, self.step, self.program.model.notes)
         pairs = self.program.evaluation(self.report).reconstructions(state)
         if pairs is not None:
             self.directory.write_array("reconstructions", self.step, pairs)
-            pictures.reconstructions(self.directory.path, self.step)
+        with attempted(self.warn):
+            from fgan.run import pictures  # after the first step: matplotlib takes a second to import
+
+            pictures.samples(self.directory.path, self.step, self.program.model.notes)
+            if pairs is not None:
+                pictures.reconstructions(self.directory.path, self.step)
+
+    def _draw_end(self) -> None:
+        with attempted(self.warn):
+            from fgan.run import judged_picture, pictures
+
+            pictures.training(self.directory.path, self.program.model.headline, self.program.model.notes)
+            if self.program.data.own:
+                judged_picture.judged(self.directory.path)
 
     def _save(self) -> None:
         self.directory.refuse_loss()

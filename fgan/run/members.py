@@ -30,6 +30,7 @@ from fgan.run.directory import RunDirectory
 from fgan.run.program import fresh
 
 TABLE = "\n[members]\n"
+PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
     if not 0 <= i < len(members.seeds):
         raise ConfigError(f"member {member}: the run has seeds 0 to {len(members.seeds) - 1}")
     config, own = members.config_of(i), jax.tree.map(lambda x: x[i], state)
+    if (skipped := int(own.skipped)) >= PATIENCE:
+        raise ConfigError(f"member {member} diverged at step {step - skipped}; choose another, or train it anew")
     return Restored(build(config, data), own, step, config, data)
 
 

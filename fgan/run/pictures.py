@@ -10,14 +10,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.patches import Circle
 
 from estimators.distributions.curves import Curve
 from estimators.distributions.examples import MIXTURES, TARGETS
 from estimators.distributions.mixture import Mixture
 from estimators.distributions.subspaces import SUBSPACES
-from estimators.plot_style import DATA, PALETTE, STYLE, save
+from estimators.plot_style import DATA, PALETTE, STYLE, save, subplots
 from fgan.config.toml import from_toml
 from fgan.run.directory import RunDirectory
 
@@ -31,8 +32,8 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
     config, records = from_toml(found.config_toml), found.records()
     lines = [r for r in records if metric in r]
     scored = [r for r in records if "scores" in r]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    with rc_context(STYLE):
+        figure, axis = subplots(figsize=(6.4, 3.6))
         steps = [r["step"] for r in lines]
         bounds = np.array([r[metric] for r in lines], dtype=float)
         seeds = axis.plot(steps, bounds, color=PALETTE[0], alpha=0.8 if bounds.shape[1] == 1 else 0.45, lw=1)
@@ -67,7 +68,7 @@ def samples(run: str | Path, step: int, notes: Sequence[str] = ()) -> Path:
     drawn = np.load(run / "samples" / f"{step:08d}.npy", allow_pickle=False)
     facts = json.loads((run / "data.json").read_text())
     title = "\n".join((f"{config.divergence}, step {step}", *notes))
-    with plt.rc_context(STYLE):
+    with rc_context(STYLE):
         if facts["side"]:
             figure = _images(drawn[0], facts["side"], title)
         elif facts["dim"] == 1:
@@ -83,8 +84,8 @@ def reconstructions(run: str | Path, step: int) -> Path:
     data, model = np.load(run / "reconstructions" / f"{step:08d}.npy", allow_pickle=False)
     side = json.loads((run / "data.json").read_text())["side"]
     lines = -(-len(data) // ACROSS)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(lines, 1, figsize=(5, 1.15 * lines + 0.7), squeeze=False)
+    with rc_context(STYLE):
+        figure, axes = subplots(lines, 1, figsize=(5, 1.15 * lines + 0.7), squeeze=False)
         for i, axis in enumerate(axes[:, 0]):
             shown = slice(ACROSS * i, ACROSS * (i + 1))
             images(axis, np.concatenate([data[shown], model[shown]]), side, len(data[shown]))
@@ -107,14 +108,14 @@ def images(axis, rows: np.ndarray, side: int, across: int = ACROSS) -> None:
 
 def _images(rows: np.ndarray, side: int, title: str):
     count = min(ACROSS, math.isqrt(len(rows)))
-    figure, axis = plt.subplots(figsize=(5, 5.2))
+    figure, axis = subplots(figsize=(5, 5.2))
     images(axis, rows[: count * count], side, count)
     axis.set_title(title)
     return figure
 
 
 def _histogram(drawn: np.ndarray, name: str, title: str):
-    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    figure, axis = subplots(figsize=(6.4, 3.6))
     if name in TARGETS:
         x = np.linspace(drawn.min() - 1, drawn.max() + 1, 500)
         axis.fill_between(x, np.exp(np.asarray(MIXTURES[name].log_prob(x))), color=DATA, alpha=0.35, label="target")
@@ -127,7 +128,7 @@ def _histogram(drawn: np.ndarray, name: str, title: str):
 
 
 def _points(drawn: np.ndarray, name: str, title: str):
-    figure, axes = plt.subplots(1, len(drawn), figsize=(3.8 * len(drawn), 4), squeeze=False)
+    figure, axes = subplots(1, len(drawn), figsize=(3.8 * len(drawn), 4), squeeze=False)
     for axis, rows in zip(axes[0], drawn, strict=True):
         axis.plot(rows[:, 0], rows[:, 1], ".", ms=1.5, alpha=0.5, color=PALETTE[0], zorder=2)
         if isinstance(curve := TARGETS.get(name), Curve):
@@ -163,6 +164,6 @@ def planar(name: str) -> Mixture:
 def circle_modes(axis, target: Mixture, **style) -> None:
     """Draw a circle of 3σ around each mode, on axes that show them all."""
     for (a, b), sigma in zip(target.means, target.sigmas, strict=True):
-        axis.add_patch(plt.Circle((a, b), 3 * sigma, fill=False, zorder=3, **style))
+        axis.add_patch(Circle((a, b), 3 * sigma, fill=False, zorder=3, **style))
     half = 1.3 * max(abs(m) for mean in target.means for m in mean)
     axis.set(xlim=(-half, half), ylim=(-half, half))

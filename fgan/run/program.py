@@ -45,10 +45,7 @@ def chunk(config: Config, data: Dataset, n: int) -> Callable[[Replicas], Callabl
                 model = build(replace(config, values), data, replicas)
                 noise, advance = in_two(model)
 
-                def draw(key):
-                    keys = jax.random.split(key, model.batches)
-                    return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
-
+                draw = batches(model.batches, config, data, rows, replicas)
                 key = jax.random.key(seed)
                 state, metrics = steps(advance, draw, key, state, start, n, noise=noise, replicas=replicas)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
@@ -58,6 +55,16 @@ def chunk(config: Config, data: Dataset, n: int) -> Callable[[Replicas], Callabl
         return run
 
     return on
+
+
+def batches(count: int, config: Config, data: Dataset, rows: Any, replicas: Replicas = ALONE) -> Callable:
+    """key → the real samples of a step [count, b, d], from `rows`, this device's share of the data."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, count)
+        return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
+
+    return draw
 
 
 def seed_numbers(config: Config) -> jax.Array:

@@ -7,10 +7,11 @@ too. A part is a run like any other, with a directory of its own; the sweep eval
     sweep/config.toml     the resolved sweep
     sweep/parts/*/        a run directory for each part; a line of its metrics is a list over members
     sweep/results.csv     a line a member: swept fields, seed, state, step, part and which of its members (the column of
-                          its metrics), last metrics, and scores of its evaluation
+                          its metrics), what is not to be trusted of it, last metrics, and scores of its evaluation
     sweep/sweep.png       the same as a picture
 
-A member that ends diverged has the state `diverged`, and for `step` the first that was left out; the others train on.
+A member that ends diverged has the state `diverged`, and for `step` the first that was left out, or the last where all
+were finite but the result has no meaning; the others train on.
 A killed sweep goes on from the last checkpoint of the part it was at.
 """
 
@@ -27,14 +28,15 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from estimators.plot_style import attempted
 from fgan.config import toml
-from fgan.config.checks import by_name, check
+from fgan.config.checks import by_name, check, unused
 from fgan.config.fields import ConfigError, nearest, walk
 from fgan.config.schema import Config, get, replace
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.devices.interrupts import signals
-from fgan.run import sweep_picture
+from fgan.run import health
 from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
@@ -191,7 +193,8 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
         Reporter(sum(program.config.steps for program, _ in work), quiet=quiet) as report,
         signals() as stop,
     ):
-        for note in dict.fromkeys(chain(*(program.notes for program in programs))):
+        ignored = (unused(program.config) for program in programs)
+        for note in dict.fromkeys(filter(None, chain(*(program.notes for program in programs), ignored))):
             report.say(note)
         return _Running(tuple(plan.grid), run, report, stop).all(work)
 
@@ -230,9 +233,15 @@ class _Running:
             self._write_csv()
             if self.stop:  # in the evaluation of the last part, or after it
                 raise Stopped(self.stop[0], self.done)
-        sweep_picture.draw(self.run.path / "results.csv")
-        self.run.status("finished", self.done, members=len(self.rows), devices=engines.describe())
-        return Outcome(self.run.path, self.done, self.rows)
+        warnings: list[str] = []
+        with attempted(warnings.append):
+            from fgan.run import sweep_picture
+
+            sweep_picture.draw(self.run.path / "results.csv")
+        warnings += [f"member {row['line']}: {row['warnings']}" for row in self.rows if row.get("warnings")]
+        facts = {"members": len(self.rows), "devices": engines.describe(), "warnings": warnings}
+        self.run.status("finished", self.done, **facts)
+        return Outcome(self.run.path, self.done, self.rows, warnings=tuple(warnings))
 
     def _progress(self) -> dict[str, Any]:
         return {"step": self.done + (self.loop.step if self.loop else 0), "part": self.part}
@@ -260,13 +269,15 @@ class _Running:
         """What results.csv says of each member of a part."""
         last = loop.directory.records()[-1]
         for i, ((line, config), since) in enumerate(zip(part.members, loop.since().tolist())):
-            diverged = since >= 0 or scores[i].get("diverged", False)
+            found = loop.findings[i] if loop.findings else [health.diverged(since)]
+            diverged = any(each.void for each in found) or scores[i].get("diverged", False)
             state = {"state": "diverged" if diverged else "finished", "step": since if since >= 0 else loop.step}
             metrics = {name: values[i] for name, values in last.items() if name != "step"}
             kept = {} if diverged else dict(toml.leaves(scores[i]))
             flat = {key: value for key, value in kept.items() if key != "seed" and not isinstance(value, list)}
             fields = {name: get(config, name) for name in self.grid} | {"seed": config.seed}
-            yield {"line": line, **fields, **state, "part": part.name, "member": i, **metrics, **flat}
+            warnings = {"warnings": "; ".join(each.text for each in found)}
+            yield {"line": line, **fields, **state, "part": part.name, "member": i, **warnings, **metrics, **flat}
 
     def _write_csv(self) -> None:
         """results.csv, anew."""

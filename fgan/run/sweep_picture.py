@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
 
-from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, save
+from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, save, subplots
 
 SCORES = {
     "mode_kl": "mode_kl_floor",
@@ -42,8 +42,8 @@ def draw(path: Path) -> Path:
         if member.get("exact") is not None and member.get("optimum") is not None:
             member["exact"] -= member["optimum"]
     shown = [score for score in SCORES if any(member.get(score) is not None for member in members)][:2] or ["bound"]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(shown), figsize=(1.5 + 4.6 * len(shown), 4.2), squeeze=False, sharex=True)
+    with rc_context(STYLE):
+        figure, axes = subplots(1, len(shown), figsize=(1.5 + 4.6 * len(shown), 4.2), squeeze=False, sharex=True)
         for axis, score in zip(axes[0], shown):
             _swept(axis, members, across, [name for name in fields if name != across], score)
         figure.suptitle(f"{len(members)} members; dots are seeds, lines their means", fontsize=10)

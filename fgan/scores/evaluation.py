@@ -35,12 +35,16 @@ class Evaluation:
 
     At the `end` of a run a table of the user's own is judged by all its rows.
 
+    `real` are samples of the data [n, d] to hold them against, in the scale the networks see.
+
     Of a mixture in subspaces the samples are those in the plane of its means, [seeds, n, 2].
     """
 
     def __init__(self, config: Config, data: Dataset, model: Model):
         self.config, self.data, self.model = config, data, model
         n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
+        known = data.target is not None
+        self.real = np.asarray(data.draw(jax.random.key(0), data.rows, n) if known else data.reference(n))
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
         self._judge = Judge(data, divergence(config.divergence)) if data.own else None
@@ -50,8 +54,7 @@ class Evaluation:
         self, state: Any, step: int, seeds: np.ndarray | None = None, *, end: bool = False
     ) -> tuple[np.ndarray, list[dict]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
-        keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
-        samples = np.asarray(self._sample(state, keys))
+        keys, samples = self._keys(seeds, step), self.draw(state, step, seeds)
         if self.data.target is not None or self.data.law is not None:  # scored and drawn in its own units
             samples = self.data.own_units(samples)
         scores = []
@@ -66,6 +69,13 @@ class Evaluation:
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
+
+    def draw(self, state: Any, step: int, seeds: np.ndarray) -> np.ndarray:
+        """The samples that are scored [seeds, n, d], in the scale the networks see."""
+        return np.asarray(self._sample(state, self._keys(seeds, step)))
+
+    def _keys(self, seeds: np.ndarray, step: int) -> jax.Array:
+        return jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
 
     def reconstructions(self, state: Any) -> np.ndarray | None:
         """[2, n, d]: held-out images above what the first seed makes of them; None where it cannot, or has none."""

@@ -11,7 +11,7 @@ what is best; one has more. Since the density is known, three things that a GAN 
 """
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fgan.config.toml import to_toml
 from fgan.experiments import runs
 from fgan.experiments.flow import measurement, picture, table
 from fgan.experiments.flow.training import MODELS, NAMES, SETUPS, TARGETS, Setup, preset
+from fgan.experiments.plots import drawn
 from fgan.experiments.runs import Run
 from fgan.run.directory import RunDirectory
 
@@ -60,4 +61,5 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     """Run the experiment in `directory`, print its tables, and return the files made, pictures first."""
     print(table.text(results(directory, quiet=quiet)))
     path = directory / "flow.json"
-    return [*(picture.densities(path, target) for target in TARGETS), picture.gaps(path), path]
+    shown = (drawn(picture.densities, path, target) for target in TARGETS)
+    return [*chain(*shown), *drawn(picture.gaps, path), path]

@@ -25,6 +25,7 @@ from estimators.exact_values.fits import best_gaussian
 from fgan.experiments.modes import picture, table, training
 from fgan.experiments.modes.measurement import cross_table, measure, measure_plane, two_modes_row
 from fgan.experiments.modes.training import SEEDS, START, fit, fit_plane
+from fgan.experiments.plots import drawn
 from fgan.experiments.tables import NAMES
 from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
@@ -92,4 +93,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table.text(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "modes.json"
-    return [picture.draw(path), path]
+    return [*drawn(picture.draw, path), path]

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from fgan.experiments.plots import drawn
 from fgan.experiments.policy import picture, table, training
 from fgan.experiments.policy.measurement import SCORES, ends, measured, optimum
 from fgan.experiments.policy.tasks import TASKS
@@ -91,4 +92,4 @@ def reproduce(name: str, directory: Path, *, quiet: bool = False) -> list[Path]:
     result = results(directory, quiet=quiet)
     print(f"{table.text(result)}\n\n{result['seconds']:.0f} s")
     path = directory / "policy.json"
-    return [picture.draw(path), path]
+    return [*drawn(picture.draw, path), path]
