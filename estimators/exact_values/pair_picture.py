@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from estimators.distributions.foreign import named_as
@@ -17,7 +17,7 @@ from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import functional
 from estimators.exact_values.between import exact
 from estimators.exact_values.pairs import kind_of
-from estimators.plot_style import PALETTE, STYLE
+from estimators.plot_style import PALETTE, STYLE, subplots
 
 POINTS = 801  # of a density
 DRAWS = 4000  # of each, that say how wide the axis is
@@ -39,10 +39,10 @@ def draw(P: Any, Q: Any, names: Sequence[str], titles: tuple[str, str] = ("P", "
     """
     p, q = drawable(P, Q)
     counts = kind_of(p) == "integers"
-    with jax.enable_x64(True), plt.rc_context(STYLE):
+    with jax.enable_x64(True), rc_context(STYLE):
         x = _axis(p, q, counts)
         logs = [jnp.asarray(side.log_prob(jnp.asarray(x)), jnp.float64) for side in (p, q)]
-        figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(6.4, 5.0), layout="constrained")
+        figure, (above, below) = subplots(2, 1, sharex=True, figsize=(6.4, 5.0))
         for log, title, colour in zip(logs, titles, PALETTE):
             _curve(above, x, np.exp(log), counts, colour, title)
         for name, colour in zip(names, PALETTE[2:] * len(names)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from estimators.divergences.generator import FDivergence
 
-END = 0.1  # share of a run whose bounds, a median of chunks, are its last: heavy-tailed ones have outliers
+END, CHUNKS = 0.1, 3  # a run's last bound is the median of this share of its chunks, or so many: some have outliers
 MOSTLY = 0.5  # share of steps or samples beyond which a result rests on the others
 SOME = 0.05  # share of samples outside, a fact worth a line: a heavy-tailed generator has fewer that far out
 MAXIMAL = 0.99  # share of a divergence's maximum that tells all but a hundredth of the mass apart
@@ -43,7 +43,7 @@ class Evidence:
 
     def bound(self) -> float:
         """The last bound on the divergence; NaN where there is none."""
-        last = self.records[-max(1, round(END * len(self.records))) :]
+        last = self.records[-max(CHUNKS, round(END * len(self.records))) :]
         bounds = [record["bound"] for record in last if record.get("bound") is not None]
         return float(np.median(bounds)) if bounds else math.nan
 
@@ -73,11 +73,10 @@ def left_out(e: Evidence) -> Finding | None:
 
 
 def bound_too_large(e: Evidence) -> Finding | None:
-    """A bound above the divergence's maximum, or above what batches of this size can show."""
+    """A bound above the divergence's maximum, or, where it has none, above what batches of this size can show."""
     limit, why = e.divergence.upper_limit(), "its maximum"
-    shown = largest_shown(e.divergence, e.batch)
-    if shown < limit:
-        limit, why = shown, f"the most that batches of {e.batch} can show"
+    if math.isinf(limit):
+        limit, why = largest_shown(e.divergence, e.batch), f"the most that batches of {e.batch} can show"
     if not e.bound() > limit + 1e-3 * (1.0 + abs(limit)):  # rounding, of means in float32
         return None
     return Finding(f"the bound, {e.bound():.3g} nats, means nothing: {e.divergence.name} has {limit:.3g} as {why}")

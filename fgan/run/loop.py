@@ -25,7 +25,7 @@ import numpy as np
 
 from estimators.divergences.table import divergence
 from estimators.plot_style import attempted
-from fgan.config.checks import check, unused
+from fgan.config.checks import UNUSED, check, unused
 from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
@@ -261,7 +261,7 @@ class Loop:
         term = f": {report['term']} first" if report.get("term") else ""
         raise Diverged(
             f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}{term}; "
-            f"see {self.directory.path / 'nan_report.json'}. Lower the learning rates, or add --penalty r1"
+            f"see {self.directory.path / 'nan_report.json'}. {self._remedy()}"
         )
 
     def _judge(self) -> None:
@@ -290,9 +290,11 @@ class Loop:
         void = bool(self.findings) and all(any(found.void for found in of) for of in self.findings)
         if processes.any_of([1] if void else []):
             reason = next((found.text for of in self.findings for found in of if found.void), "its result is void")
-            raise Diverged(
-                f"no seed has a result that means anything: {reason}. Lower the learning rates, or add --penalty r1"
-            )
+            raise Diverged(f"no seed has a result that means anything: {reason}. {self._remedy()}")
+
+    def _remedy(self) -> str:
+        penalised = "penalty" not in UNUSED.get(self.config.model, ())
+        return "Lower the learning rates" + ", or add --penalty r1" * penalised
 
     def _record_evaluation(self) -> None:
         end = self._is_last()

@@ -30,9 +30,16 @@ def explained(config: Config, data: Dataset, state: Any, step: int) -> dict[str,
         return {}
     draw = batches(model.batches, config, data, data.rows)
     noise, batch = drawn_in(jax.random.key(config.seed), step, draw, in_two(model)[0])
-    terms = jax.jit(model.explain)(noise, state._replace(step=jnp.asarray(step, jnp.int32)), batch)
-    ranges = {name: _range(values) for name, values in terms.items()}
-    term = next((name for name, found in ranges.items() if found["not_finite"]), None)
+    names: list[str] = []  # in order, which a compiled function does not keep of a dict
+
+    def values(*arguments):
+        terms = model.explain(*arguments)
+        names.extend(terms)
+        return tuple(terms.values())
+
+    found = jax.jit(values)(noise, state._replace(step=jnp.asarray(step, jnp.int32)), batch)
+    ranges = {name: _range(value) for name, value in zip(names, found, strict=True)}
+    term = next((name for name, of in ranges.items() if of["not_finite"]), None)
     return {"term": term, "terms": ranges}
 
 
