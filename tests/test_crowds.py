@@ -16,12 +16,13 @@ import pytest
 
 from benchmarks.torture import crowds
 from fgan.config.schema import Config
-from fgan.config.toml import to_toml
+from fgan.config.toml import load, to_toml
 from fgan.experiments.runs import Run, _refuse_failure
 from fgan.run import lock
 from fgan.run.checkpoint import KEEP, Checkpoints
 from fgan.run.directory import LOCK, METRICS, RunDirectory
 from fgan.run.lock import GONE, Held, RunLocked, claim, process_table
+from fgan.run.loop import train
 
 STATE = {"x": jnp.zeros(2000), "y": jnp.zeros(2000)}
 
@@ -92,7 +93,12 @@ def test_restoring_while_another_saves_never_fails(tmp_path):
 
 # --- real processes --------------------------------------------------------------------------------------------------
 def test_of_two_that_train_in_one_directory_one_does(tmp_path):
-    assert crowds.one_run(tmp_path, 2) == {"worked": 1, "refused": 1}
+    """It does what a process alone does, to the bit; the other names it."""
+    file = crowds.config(tmp_path, steps=6_000)
+    crowd = crowds.ended([crowds.start(tmp_path, "train", file, "--quiet", "--run", "run") for _ in range(2)])
+    assert crowds.one_works(crowd) == {"worked": 1, "refused": 1}
+    train(load(tmp_path / file), tmp_path / "alone", quiet=True)
+    crowds.same_files(tmp_path / "run", tmp_path / "alone", "metrics.jsonl", "config.toml", "data.json")
 
 
 @pytest.mark.slow
