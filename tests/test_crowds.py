@@ -17,6 +17,7 @@ import pytest
 from benchmarks.torture import crowds
 from fgan.config.schema import Config
 from fgan.config.toml import load, to_toml
+from fgan.devices import interrupts
 from fgan.experiments.runs import Run, _refuse_failure
 from fgan.run import lock
 from fgan.run.checkpoint import KEEP, Checkpoints
@@ -224,6 +225,20 @@ def test_who_has_lost_its_lock_writes_nothing(tmp_path, act):
     with taken, run, run.recorded(lambda: {"step": 2}):
         act(run)
     assert {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()} == before
+
+
+def test_who_leaves_at_once_after_overwriting_says_so_and_releases(tmp_path):
+    """As a signal makes it do, by what it has asked to be done before; but not where it has lost its lock."""
+    for overwrite, lost in ((False, False), (True, False), (False, True)):
+        run = RunDirectory.open(tmp_path / "run", to_toml(Config()), overwrite=overwrite)
+        run.status("running", 7)
+        if lost:
+            held_elsewhere(run.path / LOCK, 17, 0.0)
+        (action,) = interrupts._before_leaving
+        action()
+        state = json.loads((run.path / "status.json").read_text())["state"]
+        assert (state, (run.path / LOCK).exists()) == (("running", True) if lost else ("preempted", False))
+        run.close()
 
 
 def test_who_finds_its_lock_deleted_writes_nothing(tmp_path):
