@@ -16,12 +16,14 @@ import pytest
 
 from benchmarks.torture import crowds
 from fgan.config.schema import Config
-from fgan.config.toml import to_toml
+from fgan.config.toml import load, to_toml
+from fgan.devices import interrupts
 from fgan.experiments.runs import Run, _refuse_failure
 from fgan.run import lock
 from fgan.run.checkpoint import KEEP, Checkpoints
 from fgan.run.directory import LOCK, METRICS, RunDirectory
 from fgan.run.lock import GONE, Held, RunLocked, claim, process_table
+from fgan.run.loop import train
 
 STATE = {"x": jnp.zeros(2000), "y": jnp.zeros(2000)}
 
@@ -92,7 +94,12 @@ def test_restoring_while_another_saves_never_fails(tmp_path):
 
 # --- real processes --------------------------------------------------------------------------------------------------
 def test_of_two_that_train_in_one_directory_one_does(tmp_path):
-    assert crowds.one_run(tmp_path, 2) == {"worked": 1, "refused": 1}
+    """It does what a process alone does, to the bit; the other names it."""
+    file = crowds.config(tmp_path, steps=6_000)
+    crowd = crowds.ended([crowds.start(tmp_path, "train", file, "--quiet", "--run", "run") for _ in range(2)])
+    assert crowds.one_works(crowd) == {"worked": 1, "refused": 1}
+    train(load(tmp_path / file), tmp_path / "alone", quiet=True)
+    crowds.same_files(tmp_path / "run", tmp_path / "alone", "metrics.jsonl", "config.toml", "data.json")
 
 
 @pytest.mark.slow
@@ -218,6 +225,20 @@ def test_who_has_lost_its_lock_writes_nothing(tmp_path, act):
     with taken, run, run.recorded(lambda: {"step": 2}):
         act(run)
     assert {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()} == before
+
+
+def test_who_leaves_at_once_after_overwriting_says_so_and_releases(tmp_path):
+    """As a signal makes it do, by what it has asked to be done before; but not where it has lost its lock."""
+    for overwrite, lost in ((False, False), (True, False), (False, True)):
+        run = RunDirectory.open(tmp_path / "run", to_toml(Config()), overwrite=overwrite)
+        run.status("running", 7)
+        if lost:
+            held_elsewhere(run.path / LOCK, 17, 0.0)
+        (action,) = interrupts._before_leaving
+        action()
+        state = json.loads((run.path / "status.json").read_text())["state"]
+        assert (state, (run.path / LOCK).exists()) == (("running", True) if lost else ("preempted", False))
+        run.close()
 
 
 def test_who_finds_its_lock_deleted_writes_nothing(tmp_path):

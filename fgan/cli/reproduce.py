@@ -33,10 +33,11 @@ class Command(Base):
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {nearest(self.name, EXPERIMENTS)}")
         require_device()
+        from fgan.devices import interrupts
         from fgan.run import lock
 
         directory = Path(self.run or f"runs/{self.name}")
-        with lock.Held(directory / "run.lock"):
+        with lock.Held(directory / "run.lock") as held, interrupts.before_leaving(held.release):
             made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet)
         for path in made:
             print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")

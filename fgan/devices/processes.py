@@ -27,7 +27,7 @@ from fgan.config.exit_codes import exit_code
 from fgan.devices import interrupts
 
 HEARTBEAT = 60  # seconds without a sign of life after which a process counts as lost: all end within two minutes
-INITIALIZATION = 90  # seconds that the processes have to find each other: with imports, one alone ends in two minutes
+INITIALIZATION = 80  # seconds that the processes have to find each other: with imports, one alone ends in two minutes
 PARTING = 20  # seconds that one which failed waits for the others to end too: with HEARTBEAT, within two minutes
 APART = "the processes of this run could not meet"
 START = (
