@@ -36,7 +36,7 @@ def save(figure: Any, path: Path) -> Path:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    plt.close(figure)
+        plt.close(figure)
     return path
 
 
