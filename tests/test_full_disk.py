@@ -90,7 +90,7 @@ MOMENTS = {  # the call that meets the full disk; the steps that are kept; a par
     "a later save": (Checkpoints, "save", lambda _, step, *__: step == 30, (10, 20), "step 20 is kept. It takes"),
     "a line of metrics": (RunDirectory, "append", lambda _, line, *__: line["step"] == 30, (10, 20), "cannot write in"),
     "samples": (RunDirectory, "write_array", lambda _, folder, step, *__: step == 20, (10,), "cannot write in"),
-    "the status": (RunDirectory, "status", lambda _, state, step: step == 20, (10, 20), "cannot write in"),
+    "the status": (RunDirectory, "status", lambda _, state, step=0, **__: step == 20, (10, 20), "cannot write in"),
 }
 
 
