@@ -65,7 +65,7 @@ def save(figure: Any, path: Path) -> Path:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    plt.close(figure)
+        plt.close(figure)
     return path
 
 

@@ -361,7 +361,7 @@ def test_a_message_cannot_steer_the_terminal(fgan):
 
 NONSENSE = [
     (["estimte", "p", "q"], ["unknown command 'estimte'", "did you mean estimate?"]),
-    (["--bogus"], ["unknown command '--bogus'", "choose from compile-check, divergences, estimate"]),
+    (["--bogus"], ["unknown command '--bogus'", "choose from checkpoint, compile-check, divergences"]),
     (["estimate"], ["P", "Q"]),
     (["estimate", "p"], ["Q"]),
     (["estimate", "p", "q", "r"], ["'r'"]),

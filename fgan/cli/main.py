@@ -111,14 +111,14 @@ def _guarded(action: Callable[[], None], debug: bool) -> int:
     except KeyboardInterrupt:
         print("fgan: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
         code = exit_code(error)
         if code is None:
             raise
         if debug:
             traceback.print_exc()
-        elif str(error):  # a child has printed it itself
-            print(f"fgan: {_one_line(str(error))}", file=sys.stderr)
+        elif text := str(error) or "out of memory" * isinstance(error, MemoryError):  # a child has printed it itself
+            print(f"fgan: {_one_line(text)}", file=sys.stderr)
         _drop_output()
         return code
 

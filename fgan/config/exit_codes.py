@@ -13,6 +13,6 @@ def exit_code(error: Exception) -> int | None:
         return 2
     if isinstance(error, DataError):
         return 3
-    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)):
-        return 7
-    return None
+    if isinstance(error, RuntimeError):
+        return 7 if "RESOURCE_EXHAUSTED" in str(error) else None
+    return 7 if isinstance(error, (OSError, MemoryError)) else None

@@ -269,28 +269,23 @@ def table(result: Check) -> str:
     updates = sorted({c.update for c in result.collectives if c.kind == "all-reduce"}, key=lambda u: (not u, u))
     split = ", ".join(f"{result.all_reduces(u)} {u or 'unnamed'}" for u in updates)
     compute, memory = (seconds_text(t) for t in (result.flops / chip.flops, result.bytes / chip.bandwidth))
-    parts = f"arguments {_size(result.arguments)}, outputs {_size(result.outputs)}, temporaries "
-    parts += f"{_size(result.temporaries)}, code {_size(result.code)}"
+    kinds = ("arguments", "outputs", "temporaries", "code")
+    parts = ", ".join(f"{kind} {engines.size_text(getattr(result, kind))}" for kind in kinds)
     rows = {
         "topology": f"{result.topology}, {result.chips} chips, {result.devices} devices",
         "engine": f"{result.engine}, parameters {result.parameters}",
         "batch": f"{result.batch}, {result.batch // result.devices} rows of P and of Q a device",
-        "memory a device": f"{_size(result.memory)}, {result.memory / chip.memory:.2%} of its HBM: {parts}",
+        "memory a device": f"{engines.size_text(result.memory)}, {result.memory / chip.memory:.2%} of its HBM: {parts}",
         "FLOPs a step": f"{result.flops:.4g} a device; matrix products, from their shapes, {result.products:.4g}",
         "bytes a step": f"{result.bytes:.4g} a device, each operand counted as read from HBM",
         "intensity": f"{result.flops / result.bytes:.1f} FLOPs a byte; the roofline bends at "
         f"{chip.flops / chip.bandwidth:.0f}",
-        "all-reduces": f"{result.all_reduces()} a step ({split or 'none'}), {_size(reduced)}",
+        "all-reduces": f"{result.all_reduces()} a step ({split or 'none'}), {engines.size_text(reduced)}",
         "other messages": ", ".join(f"{n} {kind}" for kind, n in others.items()) or "none",
         "time a step": f"{seconds_text(result.seconds)} at the roofline: compute {compute}, memory {memory}, messages "
         f"{seconds_text(result.sent / chip.link)}",
     }
     return "\n".join(f"{name:<17}{text}" for name, text in rows.items())
-
-
-def _size(n: float) -> str:
-    power = min(int(math.log(max(n, 1.0), 1024)), 3)
-    return f"{n / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def seconds_text(seconds: float) -> str:

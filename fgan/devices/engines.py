@@ -15,8 +15,12 @@ process or two, train on the same numbers; they also take the same steps, up to 
 device holds a slice.
 """
 
+import contextlib
+import math
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +73,21 @@ def describe() -> str:
 def memory() -> int:
     """Bytes of the first device's memory, that of the host where the device has none of its own."""
     own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return own or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return own or min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits())
+
+
+def _limits() -> Iterator[int]:
+    """The bytes that a container's processes may take, by version 2 and 1 of control groups, where one is set."""
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            yield int((Path("/sys/fs/cgroup") / file).read_text())
+    yield sys.maxsize
+
+
+def size_text(n: float) -> str:
+    """A number of bytes as a person reads it."""
+    power = min(int(math.log(max(n, 1.0), 1024)), 3)
+    return f"{n / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def replicas(layout: Layout) -> Replicas:

@@ -1,8 +1,9 @@
 """Checkpoints that are verified before they are trusted.
 
 A step is a directory ``<step>/`` holding an orbax payload ``state/`` and ``manifest.json``: the step, SHA-256 and size
-of each file, path, shape and dtype of each leaf, the fingerprint of the configuration, versions, and the length of
-the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a flipped bit would be restored as a value.
+of each file, path, shape and dtype of each leaf, the fingerprint of the configuration, the number of this format,
+versions, and the length of the metrics at that moment. Orbax alone keeps no checksum of its arrays, so a flipped bit
+would be restored as a value.
 
 Beside the steps live ``tmp-*`` (an interrupted save or removal, of no value) and ``bad-<step>`` (a step that failed its
 checks and was set aside). One run writes a directory at a time; its lock sees to that. Others may read it meanwhile: a
@@ -20,8 +21,9 @@ import os
 import platform
 import re
 import shutil
+import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +31,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgan.devices import processes
+from fgan.devices import engines, processes
+from fgan.run import chatter
 
 MANIFEST = "manifest.json"
 PAYLOAD = "state"
 KEEP = 2  # sound steps that are retained: the newest, and one to fall back to
+FORMAT = 1  # of a step; a manifest without a number has this one
+RECORDS = 1 << 16  # bytes of a step beside its arrays, about: some forty small files of whole blocks
+LARGEST = 1 << 26  # bytes of a manifest that is read at all: a line a leaf and a file, some 400,000 of them
 
 
 class CheckpointError(RuntimeError):
@@ -52,6 +58,20 @@ class Restored(NamedTuple):
 
 class _Unsound(Exception):
     """Why one step cannot be used, as one clause naming the file or leaf."""
+
+
+class _Foreign(_Unsound):
+    """The step is that of another run."""
+
+
+class Examined(NamedTuple):
+    """A step as its files show it."""
+
+    step: int
+    size: int  # bytes of its files
+    changed: float  # when the last of them was, in seconds since 1970
+    fault: Exception | None  # why it cannot be used, as one clause; None where its files are intact
+    metrics_bytes: int = 0
 
 
 class Checkpoints:
@@ -81,19 +101,27 @@ class Checkpoints:
 
         Raises:
             OSError: the file system refused; earlier steps are untouched and the attempt is removed.
-            CheckpointError: the directory belongs to another configuration. TypeError: a leaf is not an array.
+            CheckpointError: all that is there belongs to another configuration, or some of it to a newer fgan.
+            TypeError: a leaf is not an array.
         """
-        record = {"step": step, "fingerprint": self.fingerprint, "leaves": _describe(state)}
+        record = {"format": FORMAT, "step": step, "fingerprint": self.fingerprint, "leaves": _describe(state)}
         packages = ("jax", "jaxlib", "numpy", "orbax-checkpoint")
         versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
         record |= {"metrics_bytes": int(metrics_bytes), "versions": versions}
         processes.barrier("all are to save")  # and see the same directory
-        sound = self._sound_steps()
+        examined = self.examined()
+        sound = {found.step for found in examined if found.fault is None}
+        if not sound:
+            self._refuse_foreign({found.step: found.fault for found in examined})
         try:
             self._commit(step, jax.tree.leaves(state), record)
         except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
             shutil.rmtree(self._stage(step), ignore_errors=True)
-            raise OSError(f"step {step} could not be saved in {self.directory}: {_first_line(error)}") from error
+            kept = f"step {max(sound)} is kept" if sound else "no step was saved before it"
+            raise OSError(
+                f"step {step} could not be saved in {self.directory}: {_reason(error)}; {kept}. It takes about "
+                f"{engines.size_text(nbytes(state) + RECORDS)}: make room for it, and run again"
+            ) from error
         if processes.leader():
             self._prune({*sound, step})
         processes.barrier("it is saved")
@@ -109,32 +137,58 @@ class Checkpoints:
         Raises:
             CheckpointError: something was saved but nothing is usable, or it belongs to another configuration.
         """
-        expected, faults = _describe(like), {}
+        expected = _describe(like)
+        faults: dict[int, Exception | None] = {}
         while untried := [step for step in self.steps() if step not in faults]:  # anew: another process may save
             step = untried[-1]
             try:
                 restored = self._load(step, like, expected)
             except _Unsound as fault:
                 if self._at(step).exists():  # else it was pruned, and there is a newer one
-                    faults[step] = str(fault)
-                    self.warn(f"checkpoint {self._at(step)} cannot be used: {fault}")
+                    faults[step] = fault
+                    if not isinstance(fault, _Foreign):  # if all are, the directory was mistaken
+                        self._report(step, fault)
                 continue
             processes.barrier("all have restored")
+            for foreign in (step for step, fault in faults.items() if isinstance(fault, _Foreign)):
+                self._report(foreign, faults[foreign])
             for unsound in faults if self.writes and processes.leader() else ():
                 with contextlib.suppress(OSError):  # one may restore from where one may not write
                     self._set_aside(unsound)
             return restored
-        if not faults and not any(name.startswith("bad-") for name in self._names()):
+        if not faults and not self.set_aside():
             return None
+        self._refuse_foreign(faults)
         reasons = "; ".join(f"{at}: {fault}" for at, fault in faults.items()) or "all were set aside as bad-*"
         raise CheckpointError(
             f"no usable checkpoint in {self.directory} ({reasons}). Put back a good copy, or start anew with "
             "--overwrite"
         )
 
+    def examined(self) -> list[Examined]:
+        """What is known of each step from its files alone, in ascending order."""
+        found = []
+        for step in self.steps():
+            files = [path.stat() for path in (self._at(step), *self._at(step).rglob("*")) if path.exists()]
+            size = sum(s.st_size for s in files if stat.S_ISREG(s.st_mode))
+            changed = max((s.st_mtime for s in files), default=0.0)
+            try:
+                found.append(Examined(step, size, changed, None, self._verify(step)["metrics_bytes"]))
+            except _Unsound as fault:
+                if self._at(step).exists():  # else it was pruned meanwhile
+                    found.append(Examined(step, size, changed, fault))
+        return found
+
+    def set_aside(self) -> list[str]:
+        """Names of the steps that failed their checks and were set aside."""
+        return [name for name in self._names() if name.startswith("bad-")]
+
     def steps(self) -> list[int]:
         """Everything with the name of a step, in ascending order, sound or not."""
         return sorted(int(name) for name in self._names() if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+    def _report(self, step: int, fault: Exception | None) -> None:
+        self.warn(f"checkpoint {self._at(step)} cannot be used: {fault}")
 
     def _names(self) -> list[str]:
         return sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
@@ -145,14 +199,10 @@ class Checkpoints:
     def _stage(self, step: int) -> Path:
         return self.directory / f"tmp-{step}"
 
-    def _sound_steps(self) -> set[int]:
-        """The steps whose files are intact."""
-        sound = set()
-        for step in self.steps():
-            with contextlib.suppress(_Unsound):  # restore reports it; a save only must not count it
-                self._verify(step)
-                sound.add(step)
-        return sound
+    def _refuse_foreign(self, faults: Mapping[int, Exception | None]) -> None:
+        """Say so where a step is that of another run: its name was mistaken, and nothing is damaged."""
+        if foreign := [step for step, fault in faults.items() if isinstance(fault, _Foreign)]:
+            raise CheckpointError(f"{self._at(foreign[0])} {faults[foreign[0]]}: name another run directory")
 
     def _commit(self, step: int, leaves: list[Any], record: dict[str, Any]) -> None:
         """Build the step under a temporary name, force it to disk, and make it visible by one rename."""
@@ -182,8 +232,9 @@ class Checkpoints:
 
     def _remove_temporary(self) -> None:
         for name in self._names():
+            path = self.directory / name
             if name.startswith("tmp-"):
-                shutil.rmtree(self.directory / name)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _set_aside(self, step: int) -> None:
         names = (f"bad-{step}" + f"-{k}" * (k > 1) for k in itertools.count(1))
@@ -192,10 +243,15 @@ class Checkpoints:
     def _verify(self, step: int) -> dict[str, Any]:
         """The manifest of `step`, all of whose files have the size and hash it states."""
         manifest = _read_manifest(self._at(step))
-        if manifest["fingerprint"] != self.fingerprint:
+        if manifest["format"] > FORMAT:  # nothing is wrong with it, so nothing older may take its place
             raise CheckpointError(
-                f"{self._at(step)} was saved under another configuration or with other data "
-                f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12}): name another run directory"
+                f"{self._at(step)} was written by a newer fgan (format {manifest['format']}, this one reads up to "
+                f"{FORMAT}): install that version, or name another run directory"
+            )
+        if manifest["fingerprint"] != self.fingerprint:
+            raise _Foreign(
+                "was saved under another configuration or with other data "
+                f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12})"
             )
         if manifest["step"] != step:
             raise _Unsound(f"{MANIFEST} is that of step {manifest['step']}")
@@ -237,6 +293,18 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def nbytes(tree: Any) -> int:
+    """Bytes of the arrays of a tree, or of what describes them; a step on disk takes about as many."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, of whose words tensorstore makes a long line that ends in their number."""
+    if number := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(number[1]))
+    return getattr(error, "strerror", None) or _first_line(error)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
@@ -249,16 +317,31 @@ def _content_hash(content: dict[str, Any]) -> str:
 
 
 def _read_manifest(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
     try:
-        signed = json.loads((root / MANIFEST).read_bytes())
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+            raise _Unsound(f"{MANIFEST} is no file")
+        if path.stat().st_size > LARGEST:
+            raise _Unsound(f"{MANIFEST} has {path.stat().st_size} bytes, more than any that is written")
+        signed = json.loads(path.read_bytes())
         content, stated = signed["content"], signed["sha256"]
+        if _content_hash(content) != stated:
+            raise _Unsound(f"{MANIFEST} does not match its own hash")
+        return _checked(content)
     except OSError as error:
         raise _Unsound(f"{MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Unsound(f"{MANIFEST} is damaged ({type(error).__name__})") from error
-    if _content_hash(content) != stated:
-        raise _Unsound(f"{MANIFEST} does not match its own hash")
-    return content
+
+
+def _checked(content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's content with its number of format, if each entry is of its kind. Raises KeyError, TypeError."""
+    checked = {"format": 1} | content
+    kinds = {"format": int, "step": int, "fingerprint": str, "leaves": list, "files": dict, "metrics_bytes": int}
+    stated = [value[key] for value in checked["files"].values() for key in ("size", "sha256")]
+    if any(type(checked[name]) is not kind for name, kind in kinds.items()) or None in stated:
+        raise TypeError
+    return checked
 
 
 def _digests(root: Path) -> dict[str, dict[str, Any]]:
@@ -279,6 +362,8 @@ def _digest(path: Path) -> str:
 
 def _check_file(path: Path, name: str, stated: dict[str, Any]) -> None:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _Unsound(f"{name} is no file")
         size = path.stat().st_size
         if size != stated["size"]:
             raise _Unsound(f"{name} has {size} bytes, not {stated['size']}")
@@ -317,6 +402,7 @@ def _numbered(leaves: list[Any]) -> dict[str, Any]:
 def _write_payload(path: Path, step: int, leaves: list[Any]) -> None:
     import orbax.checkpoint as ocp
 
+    chatter.drop()
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         checkpointer.save(path, args=ocp.args.StandardSave({"step": np.int64(step)} | _numbered(leaves)))
 
@@ -325,6 +411,7 @@ def _read_payload(path: Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
     leaves, treedef = jax.tree.flatten(like)
+    chatter.drop()
     target = {"step": jax.ShapeDtypeStruct((), np.int64)} | _numbered([_target(leaf) for leaf in leaves])
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:

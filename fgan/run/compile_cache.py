@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import time
+import warnings
 from pathlib import Path
 
 SWITCH = "FGAN_COMPILE_CACHE"
@@ -22,7 +23,7 @@ ABANDONED = 60.0  # seconds after which a half-written entry is nobody's
 def keep() -> Path | None:
     """Keep what this process compiles from now on, and load what was kept before; the folder, or None without one.
 
-    A folder that cannot be written to is no error: programs are then compiled at every start.
+    A folder that cannot be written to, or has no room left, is no error: programs are then compiled at every start.
     """
     import jax
 
@@ -38,6 +39,7 @@ def keep() -> Path | None:
         _tidy(kept)
     except (OSError, RuntimeError):  # no home, a file in the way, a full disk
         return None
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
     jax.config.update("jax_compilation_cache_dir", str(kept))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)

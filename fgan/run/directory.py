@@ -39,6 +39,9 @@ STATUS = "status.json"
 METRICS = "metrics.jsonl"
 STATES = ("running", "finished", "preempted", "failed")
 CHANGEABLE = ("steps", "schedule_steps", "log", "parallel")
+LATER: Mapping[str, Any] = {}
+"""Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
+differ from these, so that a run which was begun without them goes on."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -49,7 +52,7 @@ class ConfigConflict(ValueError):
 
 
 class ResourceError(RuntimeError):
-    """The file system refuses: no space, no permission, no such folder."""
+    """The machine refuses: no space, no permission, no such folder, too little memory."""
 
     exit_code = 7
 
@@ -170,10 +173,8 @@ class RunDirectory:
     def write_array(self, folder: str, step: int, array: np.ndarray) -> None:
         """Write ``<folder>/<step>.npy``, whole or not at all: others may read it while the run goes on."""
         content = io.BytesIO()
-        np.save(content, array)
-        with _resources(self.path):
-            (self.path / folder).mkdir(exist_ok=True)
-            write_atomic(self.path / folder / f"{step:08d}.npy", content.getvalue())
+        np.save(content, array, allow_pickle=False)
+        self.write(f"{folder}/{step:08d}.npy", content.getvalue())
 
     def size(self, name: str = METRICS) -> int:
         """Length of the file `name` in bytes, all of them forced to disk; 0 where there is none.
@@ -187,6 +188,19 @@ class RunDirectory:
             os.fsync(file.fileno())
             return file.seek(0, os.SEEK_END)
 
+    def lost(self, name: str, n_bytes: int) -> str:
+        """What is wrong with the first `n_bytes` of the file `name`, those that a checkpoint counts; "" if nothing."""
+        path = self.path / _checked_name(name)
+        length = path.stat().st_size if path.exists() else 0
+        if not 0 <= n_bytes <= length:
+            return f"{name} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost"
+        if not n_bytes:
+            return ""
+        with open(path, "rb") as file:
+            file.seek(n_bytes - 1)
+            ends = file.read(1) == b"\n"
+        return "" if ends else f"{name} was changed after it was written: no line ends at byte {n_bytes}"
+
     def cut(self, name: str, n_bytes: int) -> None:
         """Shorten the file `name` to its first `n_bytes`, those that the restored checkpoint counts.
 
@@ -194,15 +208,12 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        path, length = self.path / _checked_name(name), self.size(name)
-        if not 0 <= n_bytes <= length:
-            raise CheckpointError(f"{path} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost")
-        if length == n_bytes:
+        path = self.path / _checked_name(name)
+        if fault := self.lost(name, n_bytes):
+            raise CheckpointError(f"{path.parent}: {fault}")
+        if self.size(name) == n_bytes:
             return
         with _resources(self.path), open(path, "r+b") as file:
-            file.seek(max(n_bytes - 1, 0))
-            if n_bytes and file.read(1) != b"\n":
-                raise CheckpointError(f"{path} was changed after it was written: no line ends at byte {n_bytes}")
             file.truncate(n_bytes)
             os.fsync(file.fileno())
 
@@ -218,6 +229,14 @@ class RunDirectory:
         path = self.path / STATUS
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
+    def write(self, name: str, content: str | bytes) -> None:
+        """Replace the file at `name`, whose folder is made if need be, whole or not at all. Raises ResourceError."""
+        path = self.path / name
+        if self.writes:
+            with _resources(self.path):
+                path.parent.mkdir(exist_ok=True)
+                write_atomic(path, content)
+
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
         if not self.writes:
@@ -226,11 +245,11 @@ class RunDirectory:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
         self.refuse_loss()
         record = {"state": state, "step": int(step)} | _plain(extra)
-        with self._status_lock, _resources(self.path):
+        with self._status_lock:
             self._write_status(record)
 
     def _write_status(self, record: Mapping[str, Any]) -> None:
-        write_atomic(self.path / STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
+        self.write(STATUS, json.dumps(record, allow_nan=False, indent=1) + "\n")
 
     def _leave(self) -> None:
         """What the process does with the run, in another thread than the one that writes it, before it ends at once."""
@@ -247,17 +266,23 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
-        """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then."""
+        """What ends the work inside is recorded as ``preempted`` or ``failed``, with the `step` of `progress` then.
+
+        What the file system refuses becomes a ResourceError, and stays the one that is raised if it refuses this too.
+        """
         try:
-            yield
+            with _resources(self.path):
+                yield
         except lock.RunLocked:  # another's by now
             raise
         except Stopped:
-            self.status("preempted", **progress())
+            with contextlib.suppress(ResourceError):
+                self.status("preempted", **progress())
             raise
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
-            self.status("failed", **progress(), reason=reason)
+            with contextlib.suppress(ResourceError):
+                self.status("failed", **progress(), reason=reason)
             raise
 
     def _settle(self, config_toml: str, overwrite: bool) -> None:
@@ -321,9 +346,11 @@ class RunDirectory:
 
 
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
-    """Each dotted key outside `changeable` with its value as one line of text."""
+    """Each dotted key outside `changeable` with its value as one line of text, but for those of LATER that say nothing
+    new."""
     items = leaves(tomllib.loads(config_toml), quoted=True)
-    kept = ((key, value) for key, value in items if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
+    stated = ((key, value) for key, value in items if key not in LATER or value != LATER[key])
+    kept = ((key, value) for key, value in stated if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
     return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}
 
 
@@ -356,6 +383,8 @@ def _resources(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into one line with a remedy."""
     try:
         yield
+    except BrokenPipeError:  # the reader of our output has left: no file's fault
+        raise
     except OSError as error:
         remedy = "free some space, allow writing there, or name another directory by --run"
         raise ResourceError(f"cannot write in {path}: {error.strerror or error}; {remedy}") from error

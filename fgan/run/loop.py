@@ -12,9 +12,10 @@ number, so that the same ones would lead to the same end, and the state before t
 """
 
 import json
+import shutil
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +33,13 @@ from fgan.data.sources import load as load_data
 from fgan.devices import engines, interrupts, processes
 from fgan.devices.interrupts import signals
 from fgan.run import agreement, health, nan_report, schedules
-from fgan.run.checkpoint import CheckpointError, Checkpoints
+from fgan.run.checkpoint import KEEP, CheckpointError, Checkpoints, nbytes
 from fgan.run.directory import ResourceError, RunDirectory
 from fgan.run.members import PATIENCE, Members, fingerprint, own_divergences, write_data
 from fgan.run.program import Program
 from fgan.run.progress import Reporter, Stopped
+
+DENSEST = 0.8  # bytes that a checkpoint takes for one of its state, at least: normal numbers in float32 take .92
 
 
 class Diverged(RuntimeError):
@@ -136,7 +139,9 @@ class Loop:
             self.directory.recorded(lambda: {"step": self.step, "warnings": self.warnings}),
             interrupts.keeping(lambda: self.unsaved or several),
             processes.together(),
+            self._enough_memory(),
         ):
+            self._require_room()
             if self.evaluates and self.directory.writes:
                 self.program.evaluation(self.report)  # what it cannot do is better known before training
             self._resume()
@@ -168,6 +173,18 @@ class Loop:
             self.warnings.append(line)
             self.report.say(f"{self.label}{line}")
 
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        """Turn what the machine's memory cannot hold into one line with the need and a remedy."""
+        try:
+            yield
+        except ResourceError:
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise self.program.beyond_memory(members=len(self.seeds)) from error
+
     def since(self) -> np.ndarray:
         """The first of the steps left out until now, for each member that has diverged; −1 for the others: [k]."""
         skipped = np.asarray(engines.local(self.state.skipped))
@@ -185,9 +202,11 @@ class Loop:
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        if restored is None and self.directory.last_status.get("state") == "finished":
+        saved = [line["step"] for line in self.directory.records("timings.jsonl") if "save_seconds" in line]
+        if restored is None and (saved or self.directory.last_status.get("state") == "finished"):
+            ever = f"was saved at step {saved[-1]}" if saved else "finished once"
             raise CheckpointError(
-                f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
+                f"{self.directory.path} {ever}, but its checkpoints are gone; put them back, or start anew with "
                 "--overwrite"
             )
         if restored is not None:
@@ -257,7 +276,7 @@ class Loop:
             "metrics": {name: [repr(float(v)) for v in value] for name, value in metrics.items()},
             "replay": nan_report.replay(config, self.directory.path),
         }
-        (self.directory.path / "nan_report.json").write_text(json.dumps(report, indent=1) + "\n")
+        self.directory.write("nan_report.json", json.dumps(report, indent=1) + "\n")
         term = f": {report['term']} first" if report.get("term") else ""
         raise Diverged(
             f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}{term}; "
@@ -326,8 +345,26 @@ class Loop:
 
     def _save(self) -> None:
         self.directory.refuse_loss()
+        begun = time.monotonic()
         try:
             self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
         except OSError as error:
-            raise ResourceError(f"{error}; the previous checkpoint is kept: free some space and run again") from error
+            raise ResourceError(str(error)) from error
         self.unsaved = False
+        self.directory.append({"step": self.step, "save_seconds": time.monotonic() - begun}, "timings.jsonl")
+
+    def _require_room(self) -> None:
+        """Refuse, before anything is compiled, a state that memory cannot hold, or its checkpoints the disk."""
+        size = nbytes(self.program.abstract(self.seeds))
+        if self.program.layout.n == 1 and size > engines.memory():
+            raise self.program.beyond_memory(size)
+        steps = self.checkpoints.steps()
+        there, left = min(len(steps), KEEP), max(0, self.config.steps - max(steps, default=0))
+        count = min(KEEP + 1 - there, -(-left // self.config.log.checkpoint))  # the oldest goes last
+        free = shutil.disk_usage(self.directory.path).free
+        if self.directory.writes and free < DENSEST * count * size:
+            raise ResourceError(
+                f"{self.directory.path}: {count} checkpoints of {engines.size_text(size)} need more than the "
+                f"{engines.size_text(free)} that are free there: make room, name another directory by --run, or lower "
+                "the widths of the networks or the number of seeds"
+            )

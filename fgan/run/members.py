@@ -25,7 +25,7 @@ from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.data.tables import Form
 from fgan.models.model import Model, build
-from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory
 from fgan.run.program import fresh
 
@@ -82,15 +82,26 @@ def write_data(run: RunDirectory, data: Dataset) -> None:
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
-    write_atomic(run.path / "data.json", json.dumps(facts | units) + "\n")
+    run.write("data.json", json.dumps(facts | units) + "\n")
+
+
+def read_facts(run: RunDirectory) -> dict[str, Any]:
+    """What `data.json` says of the data. Raises CheckpointError."""
+    path = run.path / "data.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(facts["fingerprint"], str):
+            raise TypeError
+        return facts
+    except FileNotFoundError:
+        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}): put back a good copy") from error
 
 
 def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
     """(the data set of a run without its rows, its fingerprint). Raises CheckpointError."""
-    try:
-        facts = json.loads((run.path / "data.json").read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
+    facts = read_facts(run)
     dim = facts["dim"]
     empty = np.zeros((0, dim), np.float32)
     data = Dataset(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -17,8 +18,11 @@ from fgan.data.dataset import Dataset
 from fgan.devices import engines
 from fgan.devices.engines import Layout
 from fgan.models.model import Model, build, in_two
+from fgan.run.directory import ResourceError
 from fgan.run.progress import Reporter
 from fgan.scores.evaluation import Evaluation
+
+WITHIN = 4  # the factor that `footprint` and `_peak` are right within, by a test
 
 FIELDS = (
     "generator_optimizer.learning_rate",
@@ -150,7 +154,10 @@ class Program:
             return found, 0.0
         many = f" of {members} members" if members > 1 else ""
         with report.phase(f"compiling {n} steps{many} for {engines.describe()}"):
-            made = engines.compile_chunk(chunk(self.config, self.data, n), arguments, self.layout)
+            function = cache(chunk(self.config, self.data, n))  # one for both, so that it is traced once
+            if self.layout.n == 1:
+                self._refuse(jax.jit(function(ALONE)).trace(*arguments).jaxpr.jaxpr, report)
+            made = engines.compile_chunk(function, arguments, self.layout)
         self._compiled[n, members] = made
         return made, time.monotonic() - begun
 
@@ -160,6 +167,29 @@ class Program:
             with report.phase("preparing the evaluation"):
                 self._evaluation = Evaluation(self.config, self.data, self.model)
         return self._evaluation
+
+    def _refuse(self, traced: Any, report: Reporter) -> None:
+        """Refuse a traced program that memory certainly cannot hold, and warn of one that it may not hold."""
+        need, has = _peak(traced), engines.memory()
+        if need > WITHIN * has:
+            raise self.beyond_memory(need)
+        if need > has:
+            report.say(f"memory: {self._need(need)}; if it fails, {self._lower()}")
+
+    def beyond_memory(self, need: int = 0, *, members: int = 1) -> ResourceError:
+        """The refusal of a program that takes `need` bytes, or that of so many members."""
+        return ResourceError(f"out of memory: {self._need(need or self._together(members))}; {self._lower()}")
+
+    def _together(self, members: int) -> int:
+        """About how many bytes `members` and the rows take."""
+        return members * self.footprint() + self.rows.nbytes
+
+    def _need(self, need: int) -> str:
+        return f"training takes about {engines.size_text(need)}, and there are {engines.size_text(engines.memory())}"
+
+    def _lower(self) -> str:
+        widths = ("vae.features",) if self.config.model == "vae" else ("generator.features", "critic.features")
+        return f"lower {', '.join(('batch', 'seeds', 'log.samples', *widths))}"
 
     def footprint(self) -> int:
         """About how many bytes a member takes: the most that are alive at once in a chunk, or in a draw of samples.

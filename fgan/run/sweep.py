@@ -41,7 +41,7 @@ from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
 from fgan.run.members import Members, own_divergences
-from fgan.run.program import FIELDS, Program
+from fgan.run.program import FIELDS, WITHIN, Program
 from fgan.run.progress import Reporter, Stopped
 
 FIXED = ("seed", "seeds", "log", "parallel")
@@ -125,7 +125,7 @@ def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ..
 
 
 CHANGEABLE = ("parallel",)  # what may differ when a sweep goes on
-SHARE = 0.25  # of memory that the members of a part may fill by `footprint`, which counts within a factor of four
+SHARE = 1 / WITHIN  # of memory that the members of a part may fill by `footprint`
 
 
 class Member(NamedTuple):
