@@ -195,7 +195,8 @@ class Checkpoints:
         if manifest["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{self._at(step)} was saved under another configuration or with other data "
-                f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12}): name another run directory"
+                f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12}): undo what was changed in config.toml, "
+                "or name another run directory"
             )
         if manifest["step"] != step:
             raise _Unsound(f"{MANIFEST} is that of step {manifest['step']}")

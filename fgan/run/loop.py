@@ -21,15 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fgan.config.checks import check
-from fgan.config.schema import Config
+from fgan.config.schema import Config, absolute_paths
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, interrupts, processes
 from fgan.devices.interrupts import signals
-from fgan.run import agreement
+from fgan.run import agreement, json_files
 from fgan.run.checkpoint import CheckpointError, Checkpoints
-from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.members import Members, fingerprint, own_divergences, write_data
+from fgan.run.directory import METRICS, REMEDIES, ResourceError, RunDirectory
+from fgan.run.members import Members, fingerprint, own_divergences, refuse_other_data, write_data
 from fgan.run.program import Program
 from fgan.run.progress import Reporter, Stopped
 
@@ -70,8 +70,10 @@ def train(
     """
     config = check(config)
     agreement.refuse_other_settings(config)
-    with processes.one_fate():
-        data = load_data(config.data) if data is None else data
+    if data is None:
+        config = absolute_paths(config)
+        with processes.one_fate():
+            data = load_data(config.data)
     agreement.refuse_other_data(data)
     program = Program(config, data)  # before anything is written
     members = Members.of(program.config)
@@ -170,22 +172,21 @@ class Loop:
 
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
+        if self.checkpoints.steps():
+            refuse_other_data(self.directory, self.program.data)
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        if restored is None and self.directory.last_status.get("state") == "finished":
-            raise CheckpointError(
-                f"{self.directory.path} finished once, but its checkpoints are gone; put them back, or start anew with "
-                "--overwrite"
-            )
+        if restored is None:
+            self._refuse_restart()
         if restored is not None:
             self.step, self.state = restored.step, restored.state
             self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+            self._require_sound_metrics()
             self.report.say(f"resuming {self.directory.path} at step {self.step}")
         else:
             self.state = self.program.fresh(self.seeds)
             for name in ("metrics.jsonl", "timings.jsonl"):
                 self.directory.cut(name, 0)
-            if self.directory.writes:
-                write_data(self.directory, self.program.data)
+        write_data(self.directory, self.program.data)
         self.directory.status("running", self.step)
 
     def _is_last(self) -> bool:
@@ -200,6 +201,25 @@ class Loop:
             return False
         owes = self.directory.writes and "scores" not in self.directory.records()[-1]
         return bool(processes.any_of([1] if owes else []))  # for the others may not see what the leader has cut
+
+    def _refuse_restart(self) -> None:
+        """Raise CheckpointError where the run had saved a step, or nobody knows whether it had."""
+        status = self.directory.last_status
+        state, step = status.get("state"), status.get("step", 0)
+        saved = state == "finished" or step >= self.config.log.checkpoint
+        if state == "unknown" or saved:
+            had = "has a damaged status.json and" if state == "unknown" else f"had come to step {step}, but has"
+            raise CheckpointError(
+                f"{self.directory.path} {had} no checkpoint; put the checkpoints back, or start anew with --overwrite"
+            )
+
+    def _require_sound_metrics(self) -> None:
+        """Raise CheckpointError where a line is none of this module's: better now than when they are drawn."""
+        for number, record in enumerate(self.directory.records(), 1):
+            step, values = record.get("step"), [value for name, value in record.items() if name != "step"]
+            if type(step) is not int or not all(isinstance(value, list) for value in values):
+                at = f"{self.directory.path / METRICS}:{number}"
+                raise json_files.damaged(at, "no step with values of members", REMEDIES[METRICS])
 
     def _advance(self) -> dict[str, np.ndarray]:
         """One compiled call, and its line of metrics, which are returned: name → [members]."""
