@@ -26,10 +26,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from fgan.config.fields import ConfigError
+from fgan.config.fields import ConfigError, is_utf8
+from fgan.config.schema import PATHS
 from fgan.config.toml import leaves
 from fgan.devices import interrupts
-from fgan.run import lock
+from fgan.run import json_files, lock
 from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
 from fgan.run.progress import Stopped
 
@@ -37,11 +38,24 @@ CONFIG = "config.toml"
 LOCK = "run.lock"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
+RESULTS = "results.jsonl"  # of a sweep
 STATES = ("running", "finished", "preempted", "failed")
-CHANGEABLE = ("steps", "schedule_steps", "log", "parallel")
+UNKNOWN = {"state": "unknown", "step": 0}  # what a damaged status says
+CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", *PATHS)
 LATER: Mapping[str, Any] = {}
 """Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
 differ from these, so that a run which was begun without them goes on."""
+TO_RESTORE = (
+    "put back a good copy, or set the run aside by --overwrite; fgan sample draws from its checkpoint meanwhile"
+)
+REMEDIES = {
+    CONFIG: "put back a good copy (the same command with another --run writes one), or set the run aside (--overwrite)",
+    METRICS: TO_RESTORE,
+    RESULTS: "delete it; the same fgan sweep command makes it again from the parts",
+    "timings.jsonl": "delete it; it holds nothing but times",
+}
+"""File → what to do where it is damaged."""
+SHOWN = 5  # most differing keys that a refusal names
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,7 +83,11 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
-        self.path = Path(path).resolve()
+        self.path = Path(os.path.realpath(path))
+        if not is_utf8(self.path):
+            raise ConfigError(
+                f"{self.path}: no valid UTF-8, which checkpoints need; rename it, or name another by --run"
+            )
         self.changeable = changeable
         self.writes = writes
         self._held: lock.Held | None = None
@@ -136,8 +154,8 @@ class RunDirectory:
 
     @property
     def config_toml(self) -> str:
-        """The stored configuration."""
-        return (self.path / CONFIG).read_text(encoding="utf-8")
+        """The stored configuration. Raises CheckpointError where it cannot be read."""
+        return json_files.read_text(self.path / CONFIG, REMEDIES[CONFIG])
 
     @property
     def fingerprint(self) -> str:
@@ -151,6 +169,18 @@ class RunDirectory:
         with _resources(self.path):
             (self.path / "checkpoints").mkdir(exist_ok=True)
         return self.path / "checkpoints"
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Replace the file `name`, or folder/name, whose folder is made if need be, whole or not at all.
+
+        Raises ResourceError; CheckpointError where a directory is in the way.
+        """
+        if self.writes:
+            self.refuse_loss()
+            path = self.path.joinpath(*map(_checked_name, name.split("/")))
+            with _resources(self.path):
+                path.parent.mkdir(exist_ok=True)
+                write_atomic(path, content)
 
     def append(self, record: Mapping[str, Any], name: str = METRICS) -> None:
         """Append `record` to the file `name` as one line of strict JSON, whole or not at all.
@@ -210,7 +240,7 @@ class RunDirectory:
             return
         path = self.path / _checked_name(name)
         if fault := self.lost(name, n_bytes):
-            raise CheckpointError(f"{path.parent}: {fault}")
+            raise CheckpointError(f"{path.parent}: {fault}; {REMEDIES.get(name, TO_RESTORE)}")
         if self.size(name) == n_bytes:
             return
         with _resources(self.path), open(path, "r+b") as file:
@@ -218,24 +248,20 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the whole lines of the file `name` hold; [] where there is none."""
-        path = self.path / _checked_name(name)
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""  # it may grow meanwhile
-        return [json.loads(line) for line in whole.splitlines()]
+        """What the whole lines of the file `name` hold; [] where there is none. Raises CheckpointError for bad ones."""
+        return json_files.read_lines(self.path / _checked_name(name), REMEDIES.get(name, TO_RESTORE))
 
     @property
     def last_status(self) -> dict[str, Any]:
-        """What ``status.json`` holds; {} before the first."""
+        """What ``status.json`` holds; {} before the first, the state ``unknown`` where it is damaged."""
         path = self.path / STATUS
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    def write(self, name: str, content: str | bytes) -> None:
-        """Replace the file at `name`, whose folder is made if need be, whole or not at all. Raises ResourceError."""
-        path = self.path / name
-        if self.writes:
-            with _resources(self.path):
-                path.parent.mkdir(exist_ok=True)
-                write_atomic(path, content)
+        if not path.exists():
+            return {}
+        try:
+            found = json_files.read_object(path, "it is written anew")
+        except CheckpointError:
+            return UNKNOWN
+        return found if found.get("state") in STATES and type(found.get("step")) is int else UNKNOWN
 
     def status(self, state: str, step: int, **extra: Any) -> None:
         """Replace ``status.json`` by `state` (one of `STATES`), `step` and whatever else is to be known."""
@@ -297,7 +323,8 @@ class RunDirectory:
             self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
-                f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run"
+                f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run, or "
+                "put back what was lost (the same command with another --run writes it)"
             )
         trial = self.path / ".trial"
         try:
@@ -314,13 +341,16 @@ class RunDirectory:
     def _refuse_other(self, wanted: dict[str, str]) -> None:
         try:
             stored = _identity(self.config_toml, self.changeable)
-        except ValueError as error:
-            raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); --overwrite sets it aside") from error
+        except CheckpointError as error:
+            raise ConfigConflict(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); {REMEDIES[CONFIG]}") from error
         differing = [key for key in sorted(stored | wanted) if stored.get(key) != wanted.get(key)]
         if differing:
             both = [f"{key} was {stored.get(key, 'unset')}, is {wanted.get(key, 'unset')}" for key in differing]
+            more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
             raise ConfigConflict(
-                f"{self.path} holds a run of another configuration: {', '.join(both)}. "
+                f"{self.path} holds a run of another configuration: {', '.join(both[:SHOWN])}{more}. "
                 "Name another directory by --run, or set this one aside by --overwrite"
             )
 
@@ -385,6 +415,9 @@ def _resources(path: Path) -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of our output has left: no file's fault
         raise
+    except IsADirectoryError as error:
+        found = error.filename2 or error.filename
+        raise CheckpointError(f"{found} is a directory, where a run has a file: move it away") from error
     except OSError as error:
         remedy = "free some space, allow writing there, or name another directory by --run"
         raise ResourceError(f"cannot write in {path}: {error.strerror or error}; {remedy}") from error
