@@ -3,10 +3,14 @@
 Source: the palette is Okabe & Ito's (2008, Color Universal Design).
 """
 
+import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
 from cycler import cycler
+
+from estimators.characters import printable
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DATA = "#8A8A8A"
@@ -21,8 +25,15 @@ STYLE: Any = {
     "font.size": 10,
     "legend.frameon": False,
     "savefig.dpi": 130,
+    "text.usetex": False,  # a matplotlibrc may say otherwise, and LaTeX may be missing
 }
 """For `matplotlib.pyplot.rc_context`."""
+
+
+def verbatim(text: str) -> str:
+    """`text`, a name from a file perhaps, as a picture shows it letter by letter: dollars begin no formula, and what is
+    no letter is escaped."""
+    return printable(text).replace("$", r"\$")
 
 
 def save(figure: Any, path: Path) -> Path:
@@ -30,9 +41,11 @@ def save(figure: Any, path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    draft = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
-        figure.savefig(draft)
+        with warnings.catch_warnings():  # where the font lacks a letter of a name, a box is drawn
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure.savefig(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,8 +1,12 @@
 """What every command shares: the option --debug, and a device that answers."""
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from estimators.characters import printable
 from fgan.config.fields import ConfigError
 
 
@@ -12,6 +16,16 @@ class Base:
 
     debug: bool = False
     """Show the traceback of an error."""
+
+
+def show(line: object = "") -> None:
+    """Print a line on standard output, with what could steer a terminal escaped: names in it may come from files."""
+    print(printable(str(line)))
+
+
+def show_json(record: Mapping[str, Any]) -> None:
+    """Print a record as JSON on one line, in ASCII without control characters."""
+    print(json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def require_device() -> None:

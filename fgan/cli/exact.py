@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
@@ -55,8 +55,9 @@ class Command(Base):
             print(json.dumps({"exact": rows, "p": self.p, "q": self.q}, allow_nan=False, ensure_ascii=False))
         else:
             for line in _table(names, results):
-                print(line)
-            print(f"picture    {picture}\n" if picture else "", end="")
+                show(line)
+            if picture:
+                show(f"picture    {picture}")
 
     def _draw(self, p: Any, q: Any, names: Sequence[str], path: Path) -> None:
         import matplotlib.pyplot as plt

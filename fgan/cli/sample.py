@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
@@ -41,4 +41,4 @@ class Command(Base):
         samples = restored.sample(self.n, seed=self.seed)
         with whole(out) as draft:
             WRITERS[out.suffix](draft, samples, restored.data.form)
-        print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")
+        show(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 
 COMMANDS = {
     "sweep": "Train a grid of configs and seeds, many at once; the same command again resumes where it stopped."
@@ -31,7 +31,7 @@ class Command(Base):
         run = self.run or f"runs/sweep-{Path(self.file).stem}"
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
         diverged = sum(member["state"] == "diverged" for member in outcome.scores)
-        print(f"run        {outcome.run}")
-        print(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
-        print(f"results    {outcome.run / 'results.csv'}")
-        print(f"picture    {outcome.run / 'sweep.png'}")
+        show(f"run        {outcome.run}")
+        show(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
+        show(f"results    {outcome.run / 'results.csv'}")
+        show(f"picture    {outcome.run / 'sweep.png'}")
