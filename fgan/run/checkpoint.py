@@ -268,11 +268,28 @@ def _read_manifest(root: Path) -> dict[str, Any]:
         content, stated = signed["content"], signed["sha256"]
     except OSError as error:
         raise _Unsound(f"{MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Unsound(f"{MANIFEST} is damaged ({type(error).__name__})") from error
     if _content_hash(content) != stated:
         raise _Unsound(f"{MANIFEST} does not match its own hash")
+    _require_kinds(content)
     return content
+
+
+def _require_kinds(content: Any) -> None:
+    """Refuse a manifest whose facts are not of the kinds that `save` writes, which only a person can have made."""
+    kinds = {"step": int, "fingerprint": str, "leaves": list, "files": dict, "metrics_bytes": int}
+    facts = content if isinstance(content, dict) else {}
+    wrong = [name for name, kind in kinds.items() if type(facts.get(name)) is not kind]
+    wrong += [name for name, fact in ({} if wrong else facts["files"]).items() if not _is_stated(fact)]
+    wrong += ["leaves" for leaf in facts["leaves"] if not isinstance(leaf, list) or len(leaf) != 3] if not wrong else []
+    if wrong:
+        raise _Unsound(f"{MANIFEST} is damaged ({wrong[0]})")
+
+
+def _is_stated(fact: Any) -> bool:
+    """Whether this is the size and hash of a file."""
+    return isinstance(fact, dict) and type(fact.get("size")) is int and type(fact.get("sha256")) is str
 
 
 def _digests(root: Path) -> dict[str, dict[str, Any]]:

@@ -212,7 +212,7 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the whole lines of the file `name` hold; [] where there is none. Raises CheckpointError for damaged ones."""
+        """What the whole lines of the file `name` hold; [] where there is none. Raises CheckpointError for damage."""
         path = self.path / _checked_name(name)
         whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""  # it may grow meanwhile
         return [parsed(line, f"{path}, line {k}") for k, line in enumerate(whole.splitlines(), 1)]
