@@ -177,7 +177,8 @@ def test_a_run_stopped_in_each_phase_ends_in_the_same_bits(home, straight):
     os.close(terminal)
     os.close(master)
     assert_stopped(saving.ended(), signal.SIGHUP, run)
-    assert at < (at := status(run)[1]) < 12000 and saved(run) == at
+    before, at = at, status(run)[1]
+    assert before < at < 12000 and saved(run) == at
 
     evaluating = Command(home, *words, shell=DEAF)
     evaluating.when(lambda: [line for line in lines(run) if line["step"] == 6000 or line["step"] > at])

@@ -1,13 +1,16 @@
 """What every command shares: the option --debug, an environment that JAX can read, and a device that answers."""
 
 import functools
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from estimators.characters import printable
 from fgan.config.fields import ConfigError
 
 
@@ -21,7 +24,17 @@ class Base:
 
 def complain(line: str) -> None:
     """A line on stderr about what has failed without ending the command."""
-    print(f"fgan: {line}", file=sys.stderr)
+    print(f"fgan: {printable(line)}", file=sys.stderr)
+
+
+def show(line: object = "") -> None:
+    """Print a line on standard output, with what could steer a terminal escaped: names in it may come from files."""
+    print(printable(str(line)))
+
+
+def show_json(record: Mapping[str, Any]) -> None:
+    """Print a record as JSON on one line, in ASCII without control characters."""
+    print(json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 @contextmanager

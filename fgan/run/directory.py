@@ -19,19 +19,19 @@ import math
 import os
 import re
 import threading
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from estimators.characters import OneLine
 from fgan.config.fields import ConfigError, is_utf8
 from fgan.config.schema import PATHS
-from fgan.config.toml import leaves
+from fgan.config.toml import leaves, parse
 from fgan.devices import interrupts
 from fgan.run import json_files, lock
-from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints, remove_drafts, write_atomic
 from fgan.run.progress import Stopped
 
 CONFIG = "config.toml"
@@ -59,13 +59,13 @@ SHOWN = 5  # most differing keys that a refusal names
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class ConfigConflict(ValueError):
+class ConfigConflict(OneLine, ValueError):
     """The directory holds something other than a run of this configuration."""
 
     exit_code = 2
 
 
-class ResourceError(RuntimeError):
+class ResourceError(OneLine, RuntimeError):
     """The machine refuses: no space, no permission, no such folder, too little memory."""
 
     exit_code = 7
@@ -99,6 +99,7 @@ class RunDirectory:
     def find(cls, path: str | Path) -> Self:
         """The existing run at `path`, not locked. Raises RunNotFound."""
         run = cls(path)
+        run._require_files(links=True)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -117,6 +118,7 @@ class RunDirectory:
         """
         run = cls(path, changeable=changeable)
         with _resources(run.path):
+            run._require_files(links=False)
             run._held = lock.Held(run.path / LOCK)
             run._watched.enter_context(interrupts.before_leaving(run._leave))
             try:
@@ -311,15 +313,28 @@ class RunDirectory:
                 self.status("failed", **progress(), reason=reason)
             raise
 
+    def _require_files(self, links: bool) -> None:
+        """Raise ConfigConflict where something is no file or folder: a pipe would not end, and unless `links` are
+        allowed, one would lead what the run writes out of its directory."""
+        for entry in itertools.chain(self.path.glob("*"), self.path.glob("*/*")):
+            if entry.is_symlink() and not links:
+                raise ConfigConflict(
+                    f"{entry} is a link, and a run writes only inside its directory: put what it points to in its "
+                    "place, or name another directory by --run"
+                )
+            if entry.exists() and not (entry.is_file() or entry.is_dir()):
+                raise ConfigConflict(f"{entry} is a pipe, a device or a socket, and no file of a run: remove it")
+
     def _settle(self, config_toml: str, overwrite: bool) -> None:
         """Make the locked directory one of this configuration."""
+        remove_drafts(self.path)
         wanted = _identity(config_toml, self.changeable)
         holds_run = (self.path / CONFIG).exists()
         if holds_run and overwrite:
             self._set_aside()
         elif holds_run:
             self._refuse_other(wanted)
-            self._refuse_past(tomllib.loads(config_toml).get("steps"))
+            self._refuse_past(parse(config_toml, CONFIG).get("steps"))
             self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
@@ -378,7 +393,7 @@ class RunDirectory:
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
     """Each dotted key outside `changeable` with its value as one line of text, but for those of LATER that say nothing
     new."""
-    items = leaves(tomllib.loads(config_toml), quoted=True)
+    items = leaves(parse(config_toml, CONFIG), quoted=True)
     stated = ((key, value) for key, value in items if key not in LATER or value != LATER[key])
     kept = ((key, value) for key, value in stated if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
     return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}

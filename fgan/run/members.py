@@ -8,7 +8,6 @@ a field; `data.json` holds what it takes to turn generated points into the user'
 import dataclasses
 import hashlib
 import json
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 from estimators.divergences.table import OWN, UnknownDivergence, divergence, signature
 from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, replace
-from fgan.config.toml import from_toml, literal, to_toml
+from fgan.config.toml import from_toml, literal, parse, to_toml
 from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.data.tables import Form
@@ -75,9 +74,12 @@ class Members:
         """The members in what `to_toml` returned. Raises ConfigError, and for a table that is none of it KeyError or
         TypeError."""
         shared, _, table = text.partition(TABLE)
-        config, columns = from_toml(shared), tomllib.loads(table)
+        config, columns = from_toml(shared), parse(table, "config.toml, table [members]")
         if not columns:
             return cls.of(config)
+        lengths = {len(column) if isinstance(column, list) else None for column in columns.values()}
+        if "seed" not in columns or len(lengths) > 1 or lengths & {None, 0}:
+            raise ConfigError("config.toml: table [members] needs lists of one length, seed among them")
         kinds = {name: kind for name, kind, _ in walk(config)}
         values = {name: tuple(typed(name, kinds[name], v) for v in column) for name, column in columns.items()}
         return cls(config, values.pop("seed"), values)
@@ -138,26 +140,45 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
     """(the data set of a run without its rows, its fingerprint). Raises CheckpointError."""
     facts = read_facts(run)
     try:
-        return _without_rows(facts, config), facts["fingerprint"]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return _dataset(facts, config.data.name), facts["fingerprint"]
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise json_files.damaged(run.path / DATA, f"{type(error).__name__}: {error}", TO_REWRITE) from error
 
 
-def _without_rows(facts: Mapping[str, Any], config: Config) -> Dataset:
-    """The data set that `data.json` describes."""
-    dim = facts["dim"]
+def _dataset(facts: Mapping[str, Any], name: str) -> Dataset:
+    """The data set of which `data.json` says these facts, once it has turned a point into a row."""
+    dim, side, coordinates, form = facts["dim"], facts["side"], None, Form()
+    if "coordinates" in facts:
+        coordinates = Coordinates.from_json(facts["coordinates"])
+        form = Form.from_json(facts["form"]) if "form" in facts else form
+        form.require(coordinates.columns)
+        offset, scale = np.zeros(coordinates.dim), np.ones(coordinates.dim)
+    else:
+        offset, scale = (np.asarray(facts[key], np.float64) for key in ("offset", "scale"))
+    if (
+        type(dim) is not int
+        or {offset.shape, scale.shape} != {(dim,)}
+        or type(side) is not int
+        or side**2 not in (0, dim)
+    ):
+        raise ValueError(f"dim {dim!r} and side {side!r} do not fit offsets of shape {offset.shape}")
     empty = np.zeros((0, dim), np.float32)
-    return Dataset(
-        name=config.data.name,
+    data = Dataset(
+        name=name,
         dim=dim,
-        side=facts["side"],
+        side=side,
         rows=empty,
         held_out=empty,
-        offset=np.asarray(facts.get("offset", np.zeros(dim))),
-        scale=np.asarray(facts.get("scale", np.ones(dim))),
-        coordinates=Coordinates.from_json(facts["coordinates"]) if "coordinates" in facts else None,
-        form=Form.from_json(facts["form"]) if "form" in facts else Form(),
+        offset=offset,
+        scale=scale,
+        coordinates=coordinates,
+        form=form,
     )
+    row = data.own_units(np.zeros((1, dim)))
+    if not np.isfinite(row).all():
+        raise ValueError(f"the middle of the data is {row}")
+    form.cells(row)
+    return data
 
 
 def own_divergences(config: Config) -> str:
@@ -253,4 +274,4 @@ def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:
     row = rows[line]
     if row["state"] == "diverged":
         raise ConfigError(f"member {line} diverged at step {row['step']}; choose another line of results.csv")
-    return RunDirectory.find(sweep.path / "parts" / row["part"]), row["member"]
+    return RunDirectory.find(sweep.path / "parts" / Path(row["part"]).name), row["member"]
