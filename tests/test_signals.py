@@ -26,6 +26,7 @@ from fgan.cli import outputs, streams
 from fgan.devices import interrupts
 from fgan.run.directory import RunDirectory
 from fgan.run.members import newest
+from fgan.run.progress import Reporter
 
 TINY = """\
 steps = 12000
@@ -160,22 +161,29 @@ def test_a_run_stopped_in_each_phase_ends_in_the_same_bits(home, straight):
     assert_stopped(said, signal.SIGINT, run)
     assert status(run)[1] == 0
 
-    master, terminal = pty.openpty()  # training: the terminal closes
-    training = Command(home, *words, shell=ON_A_TERMINAL, env={"TERMINAL": os.ttyname(terminal)})
-    training.when(lambda: lines(run))
-    os.close(terminal)
-    os.close(master)
-    assert_stopped(training.ended(), signal.SIGHUP, run)
+    where = [
+        f"--distributed.{name}" for name in (f"coordinator=localhost:{free_port()}", "processes=1", "process-id=0")
+    ]
+    training = Command(home, *words, *where).when(lambda: lines(run))
+    os.killpg(training.process.pid, signal.SIGINT)  # as a terminal does: the parent, and the child that trains
+    said = training.ended()
+    assert said.err.count("fgan: SIGINT: stopping") == 1 and "stopped by SIGINT" not in said.err  # it counts once
+    assert_stopped(said, signal.SIGINT, run)
     assert 0 < (at := status(run)[1]) < 12000 and saved(run) == at
 
-    saving = Command(home, *words, shell=DEAF).when(lambda: any(run.glob("checkpoints/tmp-*")))
-    said = saving.send(signal.SIGHUP, signal.SIGINT, signal.SIGTERM).ended()
-    assert said.err.splitlines()[0].startswith("fgan: SIGTERM: stopping")
-    assert_stopped(said, signal.SIGTERM, run)
+    master, terminal = pty.openpty()  # saving: the terminal closes
+    saving = Command(home, *words, shell=ON_A_TERMINAL, env={"TERMINAL": os.ttyname(terminal)})
+    saving.when(lambda: any(run.glob("checkpoints/tmp-*")))
+    os.close(terminal)
+    os.close(master)
+    assert_stopped(saving.ended(), signal.SIGHUP, run)
     assert at < (at := status(run)[1]) < 12000 and saved(run) == at
 
-    evaluating = Command(home, *words).when(lambda: [line for line in lines(run) if line["step"] == 6000])
-    assert_stopped(evaluating.send(signal.SIGINT).ended(), signal.SIGINT, run)
+    evaluating = Command(home, *words, shell=DEAF)
+    evaluating.when(lambda: [line for line in lines(run) if line["step"] == 6000 or line["step"] > at])
+    said = evaluating.send(signal.SIGHUP, signal.SIGINT, signal.SIGTERM).ended()
+    assert said.err.splitlines()[0].startswith("fgan: SIGTERM: stopping")
+    assert_stopped(said, signal.SIGTERM, run)
     assert at < (at := status(run)[1]) < 12000 and saved(run) == at
 
     drawing = Command(home, *words).when(lambda: status(run) == ("running", 12000)).send(signal.SIGHUP)
@@ -205,18 +213,30 @@ def test_a_second_signal_leaves_a_sound_directory_at_once(home):
     assert status(run) == ("preempted", 0) and lines(run) == []
 
 
-def test_a_key_pressed_once_counts_once_where_a_child_trains(home):
-    """The terminal signals the parent and the child, and the parent passes its own on."""
-    where = [
-        f"--distributed.{name}" for name in (f"coordinator=localhost:{free_port()}", "processes=1", "process-id=0")
-    ]
-    run = home / "child"
-    command = Command(home, "train", "tiny.toml", "--run", "child", "--quiet", *where).when(lambda: lines(run))
-    os.killpg(command.process.pid, signal.SIGINT)
-    said = command.ended()
-    assert said.err.count("fgan: SIGINT: stopping") == 1 and "stopped by SIGINT" not in said.err
-    assert_stopped(said, signal.SIGINT, run)
-    assert status(run)[1] == saved(run) > 0
+LAST = {  # status before the process leaves at once, and after
+    "before the first": (None, {"state": "preempted", "step": 0}),
+    "in training": (("running", 7), {"state": "preempted", "step": 7}),
+    "at the end": (("finished", 9), {"state": "finished", "step": 9}),
+}
+
+
+@pytest.mark.parametrize("moment", LAST)
+def test_a_process_that_leaves_at_once_says_how_far_it_came(tmp_path, moment):
+    before, after = LAST[moment]
+    with RunDirectory.open(tmp_path / "run", "steps = 9\n") as run:
+        if before:
+            run.status(*before)
+        run._leave()
+        assert run.last_status == after and not (run.path / "run.lock").exists()
+
+
+def test_a_process_that_leaves_at_once_makes_no_run_of_what_is_none_yet(tmp_path, monkeypatch):
+    """There is no status without a config, beside which a directory would be taken for somebody else's."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "_settle", lambda run, *_: run._leave())
+        RunDirectory.open(tmp_path / "run", "steps = 9\n").close()
+    assert os.listdir(tmp_path / "run") == []
+    RunDirectory.open(tmp_path / "run", "steps = 9\n").close()
 
 
 COMMANDS = {
@@ -251,11 +271,11 @@ def test_what_was_ignored_from_the_start_stays_ignored(home):
     "name, count", [("train", 36), ("sample", 22), ("estimate", 22), ("sweep", 12), ("reproduce", 12)]
 )
 def test_no_interrupt_is_swallowed_at_any_moment(home, straight, tmp_path, name, count, capsys):
-    """Spread over the time from when the command line attends to the end of sample or estimate, or to training."""
+    """From when the command line attends until it ends: imports, compilation, training, evaluation, files, exit."""
     words = [{"early": str(tmp_path / "run"), "run": str(straight)}.get(word, word) for word in COMMANDS[name]]
     begun = time.monotonic()
     swallowed, tracebacks, slowest, phases = 0, 0, 0.0, []
-    lasts = duration(home, words) if name in ("sample", "estimate") else 6.0
+    lasts = duration(home, words if name != "reproduce" else COMMANDS["train"])
     for moment in np.random.default_rng(0).uniform(0.0, lasts, count):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         command = Command(home, *words)
@@ -265,7 +285,7 @@ def test_no_interrupt_is_swallowed_at_any_moment(home, straight, tmp_path, name,
             sent = time.monotonic()
             said = command.send(signal.SIGINT).ended()
             slowest = max(slowest, time.monotonic() - sent)
-            swallowed += said.code != 130
+            swallowed += said.code not in (130, -signal.SIGINT)  # the latter once all is done and Python ends
             tracebacks += "Traceback" in said.err
             phases.append("noted" if "stopping" in said.err else "at once")
     with capsys.disabled():
@@ -289,8 +309,30 @@ def duration(home: Path, words: list[str]) -> float:
 # --- what commands write ----------------------------------------------------------------------------------------------
 
 
+WRITING = """
+import sys, time
+from pathlib import Path
+from fgan.cli.outputs import whole
+from fgan.devices import interrupts
+interrupts.attend()
+with whole(Path("x.csv")) as draft:
+    draft.write_text("half")
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_process_that_leaves_at_once_leaves_no_draft(tmp_path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", WRITING], env=env, cwd=tmp_path, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"writing\n" and len(os.listdir(tmp_path)) == 1
+        writer.send_signal(signal.SIGHUP)
+    assert writer.returncode == 129 and os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
 def test_an_interrupted_sample_leaves_no_file(home, straight, tmp_path):
-    command = Command(home, "sample", straight, "-n", 3_000_000, "--out", tmp_path / "x.csv")
+    command = Command(home, "sample", straight, "-n", 1_000_000, "--out", tmp_path / "x.csv")
     said = command.when(lambda: os.listdir(tmp_path)).send(signal.SIGINT).ended()
     assert_stopped(said, signal.SIGINT)
     assert os.listdir(tmp_path) == []
@@ -356,6 +398,15 @@ def test_a_terminal_that_is_gone_ends_no_stream(monkeypatch):
     print("unheard")
     sys.stdout.flush()
     before.close()
+
+
+def test_progress_in_a_program_of_the_user_needs_no_reader(monkeypatch):
+    with unread() as left, open(os.dup(left), "w", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Reporter(2) as report:
+            report.say("unheard")
+            report.advance(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stderr.fileno())  # for what it still holds
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ counts those it got itself and those of its parent apart, so that one key is one
 it needs, since a signal that comes before the command line attends leaves a traceback.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -47,6 +48,13 @@ def attend() -> None:
     if parent := os.environ.pop(PARENT, ""):
         os.set_inheritable(int(parent), False)
         _listen(int(parent))
+    atexit.register(_attend_no_more)
+
+
+def _attend_no_more() -> None:
+    """At the interpreter's end, when its threads stand still and nothing is left to do, a signal kills."""
+    for number in _heeded():
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

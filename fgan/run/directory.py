@@ -234,11 +234,14 @@ class RunDirectory:
     def _leave(self) -> None:
         """What the process does with the run, in another thread than the one that writes it, before it ends at once."""
         self._status_lock.acquire()  # for good: nothing may be written after this
-        last = {"state": "running", "step": 0} | self.last_status
-        if last["state"] == "running":
-            self._write_status(last | {"state": "preempted"})
-        if self._held is not None:
-            self._held.release()
+        try:
+            self.refuse_loss()
+            last = {"state": "running", "step": 0} | self.last_status
+            if last["state"] == "running" and (self.path / CONFIG).exists():  # else it is no run yet
+                self._write_status(last | {"state": "preempted"})
+        finally:
+            if self._held is not None:
+                self._held.release()
 
     @contextlib.contextmanager
     def recorded(self, progress: Callable[[], dict[str, Any]]) -> Iterator[None]:
