@@ -219,6 +219,7 @@ FAULTS = {
     "no gradient": (evidence(records=[r | {"critic_gradient": 0.0} for r in evidence().records]), "gradient", False),
     "constant": (evidence(0.0), "constant critic", False),
     "not finite": (evidence(samples=np.where(DATA > 3.0, np.nan, DATA)), "are not finite", True),
+    "infinite": (evidence(samples=DATA * np.inf), "100 % of the generated samples are not finite", True),
     "some outside": (evidence(samples=np.where(RNG.random((2000, 1)) < 0.2, 40.0, DATA)), "outside", False),
     "all outside": (evidence(samples=DATA + 40.0), "100 % of the generated samples lie outside", True),
     "one point": (evidence(samples=1e-3 * DATA + 0.5), "one point", True),

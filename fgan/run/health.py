@@ -1,7 +1,8 @@
 """What is not to be trusted of a trained member: facts from its metrics and its samples, each a line with its number.
 
-`CHECKS` lists them. A finding is `void` where the result has lost its meaning, rather than become worse: a run of which
-every member has a void finding has diverged, however finite its numbers. None of them judges quality, which scores do.
+`OF_METRICS` and `OF_SAMPLES` list the checks. A finding is `void` where the result has lost its meaning, rather than
+become worse: a run of which every member has a void finding has diverged, however finite its numbers. None of them
+judges quality, which scores do.
 """
 
 import math
@@ -49,10 +50,11 @@ class Evidence:
 
 
 def findings(evidence: Evidence) -> list[Finding]:
-    """All there are; of a member that has diverged only that."""
+    """All there are; of a member that has diverged only that, and no others of samples that are not finite."""
     if evidence.since >= 0:
         return [diverged(evidence.since)]
-    return [found for check in CHECKS for found in [check(evidence)] if found]
+    checks = OF_METRICS + (OF_SAMPLES if np.isfinite(evidence.samples).all() else (samples_not_finite,))
+    return [found for check in checks for found in [check(evidence)] if found]
 
 
 def diverged(since: int) -> Finding:
@@ -114,10 +116,10 @@ def critic_idle(e: Evidence) -> Finding | None:
     return None
 
 
-def samples_not_finite(e: Evidence) -> Finding | None:
+def samples_not_finite(e: Evidence) -> Finding:
     """Samples that are no numbers."""
     bad = float(np.mean(~np.isfinite(e.samples).all(axis=1)))
-    return Finding(f"{100.0 * bad:.3g} % of the generated samples are not finite", void=True) if bad else None
+    return Finding(f"{100.0 * bad:.3g} % of the generated samples are not finite", void=True)
 
 
 def samples_outside(e: Evidence) -> Finding | None:
@@ -139,16 +141,10 @@ def one_point(e: Evidence) -> Finding | None:
     return Finding(f"all generated samples are nearly one point: their spread is {own / real:.1g} of the data's", True)
 
 
-CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
-    left_out,
-    bound_too_large,
-    bound_at_maximum,
-    bound_negative,
-    critic_idle,
-    samples_not_finite,
-    samples_outside,
-    one_point,
-)
+Check = Callable[[Evidence], Finding | None]
+OF_METRICS: tuple[Check, ...] = (left_out, bound_too_large, bound_at_maximum, bound_negative, critic_idle)
+OF_SAMPLES: tuple[Check, ...] = (samples_outside, one_point)
+"""Of finite ones."""
 
 
 def largest_shown(d: FDivergence, n: int) -> float:
