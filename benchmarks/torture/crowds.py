@@ -172,7 +172,7 @@ def overwriting(folder: Path, n: int = CROWD) -> dict[str, Any]:
 
 
 def readers(folder: Path, n: int = CROWD) -> dict[str, Any]:
-    """Samples are drawn from a run that is being trained, which saves as often as it can, and its files are read."""
+    """Samples are drawn from a run that is being trained, which saves as often as it can, and compared."""
     words = ["train", config(folder, checkpoint=100), "--quiet", "--run"]
     writer = start(folder, *words, "run")
     deadline = time.monotonic() + PATIENCE
@@ -180,10 +180,8 @@ def readers(folder: Path, n: int = CROWD) -> dict[str, Any]:
         if writer.poll() is not None or time.monotonic() > deadline:
             raise Wrong(f"no samples: {ended([writer])[0].err}")
         time.sleep(0.05)
-    first = next((folder / "run").glob("samples/*.npy"))
-    estimate = ["estimate", str(first), "drawn-0.npy", "--method", "knn"]
     crowd = ended([start(folder, "sample", "run", "-n", "100", "--out", f"drawn-{i}.npy") for i in range(n - 1)])
-    crowd += ended([start(folder, *estimate)])
+    crowd += ended([start(folder, "estimate", "drawn-0.npy", "drawn-1.npy", "--method", "knn")])
     trained_on = writer.poll() is None
     (last,) = ended([writer])
     if wrong := [one for one in [*crowd, last] if one.code or one.err]:
