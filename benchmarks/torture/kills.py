@@ -1,12 +1,13 @@
 """Trainings that are killed by SIGKILL several times, started again each time, and compared with one that was not.
 
-A case is one training of one of the SCENARIOS, by the command line in a process of its own. It is killed KILLS times,
-half of them at a moment drawn evenly from the time that the whole training took, half at a phase (`witness.PHASES`) in
-turn: from outside while the phase lasts, or just before one of its operations on a file. Then it is started once more
-and left alone. All that lies in its directory must equal what the uninterrupted run left, byte for byte: the names of
-files, config.toml, data.json, status.json, metrics.jsonl, samples, pictures and results.csv, and in place of orbax's
-files the arrays that they hold (parameters, averages, optimiser states, counters) with what the manifests say of them.
-Only timings.jsonl, which alone knows the clock, may differ. Nothing half-written, set aside or temporary may be left.
+A case is one training of one of the SCENARIOS, by the command line in a process of its own. It is killed KILLS times:
+half of them at a moment drawn evenly from the time that the whole training took, counted from the first file or the
+first step; half at a phase (`witness.PHASES`) in turn, from outside while it lasts, or just before one of its operations
+on a file. Then it is started once more and left alone. All that lies in its directory must equal what the uninterrupted
+run left, byte for byte: the names of files, config.toml, data.json, status.json, metrics.jsonl, samples, pictures and
+results.csv, and in place of orbax's files the arrays that they hold (parameters, averages, optimiser states, counters)
+with what the manifests say of them. Only timings.jsonl, which alone knows the clock, may differ. Nothing half-written,
+set aside or temporary may be left.
 
 The uninterrupted runs and the compiled programs are shared: they lie in `kills/` beside the folder of a case.
 """
@@ -133,7 +134,7 @@ class Reference(NamedTuple):
 
     run: Path
     phases: dict[str, Phase]
-    seconds: float  # from the first file to the end, less compiling, which resumed runs hardly do
+    seconds: float  # from the first step to the end
 
 
 class Kill(NamedTuple):
@@ -177,7 +178,7 @@ def _moment(i: int, k: int, draw: random.Random, reference: Reference, left: flo
     """The k-th kill of case i, within AHEAD of the share of the training that is `left`."""
     share = AHEAD * left
     if k % 2 == 0:
-        return Kill("random", "open", 1, draw.uniform(0.0, share * reference.seconds))
+        return Kill("random", draw.choice(("open", "step")), 1, draw.uniform(0.0, share * reference.seconds))
     seen = [phase for phase in PHASES if phase in reference.phases and phase != "close"]  # then all is written
     visit, which = divmod(i, len(SCENARIOS))
     name = seen[(visit * (KILLS // 2) + which + k // 2) % len(seen)]  # each scenario goes through all of them
@@ -228,9 +229,8 @@ class Training:
         if ending.fault:
             raise RuntimeError(f"{self.name}, uninterrupted: {ending.fault}")
         phases = _phases(trace)
-        idle = phases["start"].seconds + phases["compile"].entries * phases["compile"].seconds
-        facts = {"seconds": trace[-1][0] - idle, "phases": phases}
-        write_atomic(place / "phases.json", json.dumps(facts))
+        trained = trace[-1][0] - next(moment for moment, phase in trace if phase == "step")
+        write_atomic(place / "phases.json", json.dumps({"seconds": trained, "phases": phases}))
 
     def left(self) -> float:
         """The share of the steps that are still to be taken."""
