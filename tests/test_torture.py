@@ -1,6 +1,7 @@
 """Torture: the runner goes on where it was stopped and hides no failure; killed trainings end as others do."""
 
 import json
+import random
 import shutil
 from types import SimpleNamespace
 
@@ -158,7 +159,7 @@ def test_every_scenario_is_killed_in_every_phase_it_has():
     phases = dict.fromkeys(PHASES, kills.Phase(3, 9, 0.1))
     reference, aimed = kills.Reference(None, phases, 5.0), set()
     for i in range(kills.COUNT):
-        draw = kills.random.Random(i)
+        draw = random.Random(i)
         planned = [kills._moment(i, k, draw, reference, 1.0) for k in range(kills.KILLS)]
         assert sum(kill.how == "random" for kill in planned) == kills.KILLS // 2
         aimed |= {(i % len(kills.SCENARIOS), kill.phase) for kill in planned if kill.how != "random"}

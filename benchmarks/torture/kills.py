@@ -2,12 +2,12 @@
 
 A case is one training of one of the SCENARIOS, by the command line in a process of its own. It is killed KILLS times:
 half of them at a moment drawn evenly from the time that the whole training took, counted from the first file or the
-first step; half at a phase (`witness.PHASES`) in turn, from outside while it lasts, or just before one of its operations
-on a file. Then it is started once more and left alone. All that lies in its directory must equal what the uninterrupted
-run left, byte for byte: the names of files, config.toml, data.json, status.json, metrics.jsonl, samples, pictures and
-results.csv, and in place of orbax's files the arrays that they hold (parameters, averages, optimiser states, counters)
-with what the manifests say of them. Only timings.jsonl, which alone knows the clock, may differ. Nothing half-written,
-set aside or temporary may be left.
+first step; half at a phase (`witness.PHASES`) in turn, from outside while it lasts, or just before one of its
+operations on a file. Then it is started once more and left alone. All that lies in its directory must equal what the
+uninterrupted run left, byte for byte: the names of files, config.toml, data.json, status.json, metrics.jsonl, samples,
+pictures and results.csv, and in place of orbax's files the arrays that they hold (parameters, averages, optimiser
+states, counters) with what the manifests say of them. Only timings.jsonl, which alone knows the clock, may differ.
+Nothing half-written, set aside or temporary may be left.
 
 The uninterrupted runs and the compiled programs are shared: they lie in `kills/` beside the folder of a case.
 """
@@ -129,6 +129,10 @@ class Phase(NamedTuple):
     seconds: float
 
 
+RESTORE = Phase(1, 8, 0.2)
+"""Of a resumed run, which the uninterrupted one does not show: a manifest and what orbax opens; 2 cores of an EPYC."""
+
+
 class Reference(NamedTuple):
     """The uninterrupted run of a scenario."""
 
@@ -153,9 +157,10 @@ def case(i: int, scratch: Path, *, kills: int = KILLS, scenario: str = "") -> di
     reference, draw = training.reference(), random.Random(f"kills {i}")
     landed: list[tuple[Kill, str]] = []
     for k in range(kills):
-        ending = training.start(_moment(i, k, draw, reference, training.left()))
+        phases = reference.phases | ({"restore": RESTORE} if training.restores() else {})
+        ending = training.start(_moment(i, k, draw, reference._replace(phases=phases), training.left()))
         if ending.fault:
-            return {"what": name, "kills": len(landed), "verdict": f"start {k + 1}: {ending.fault}"}
+            return _facts(name, landed) | {"verdict": f"start {k + 1}: {ending.fault}"}
         if ending.kill is None:
             break
         landed.append((ending.kill, ending.phase))
@@ -179,8 +184,8 @@ def _moment(i: int, k: int, draw: random.Random, reference: Reference, left: flo
     share = AHEAD * left
     if k % 2 == 0:
         return Kill("random", draw.choice(("open", "step")), 1, draw.uniform(0.0, share * reference.seconds))
-    seen = [phase for phase in PHASES if phase in reference.phases and phase != "close"]  # then all is written
     visit, which = divmod(i, len(SCENARIOS))
+    seen = [phase for phase in PHASES if phase in reference.phases and phase != "close"]  # then all is written
     name = seen[(visit * (KILLS // 2) + which + k // 2) % len(seen)]  # each scenario goes through all of them
     phase = reference.phases[name]
     if name == "start" or draw.random() < 0.5:
@@ -240,6 +245,10 @@ class Training:
             return 1.0
         return 1.0 - step / max(1, self._steps)
 
+    def restores(self) -> bool:
+        """Whether the next start finds a checkpoint."""
+        return any((self.run / "checkpoints").glob("[1-9]*"))
+
     @functools.cached_property
     def _steps(self) -> int:
         return int(json.loads((self.reference().run / "status.json").read_text())["step"])
@@ -270,7 +279,8 @@ class Training:
 
     def _evaluates(self) -> bool:
         """Whether an evaluation was due when the run was killed after a line of its metrics."""
-        lines = (self.run / "metrics.jsonl").read_text().splitlines() if (self.run / "metrics.jsonl").exists() else []
+        path = self.run / "metrics.jsonl"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
         last = json.loads(lines[-1]) if lines else {"step": 1}
         return last["step"] % EVALUATE == 0 and "scores" not in last
 
