@@ -1,13 +1,13 @@
 """Trainings that are killed by SIGKILL several times, started again each time, and compared with one that was not.
 
 A case is one training of one of the SCENARIOS, by the command line in a process of its own. It is killed KILLS times:
-half of them at a moment drawn evenly from the time that the whole training took, counted from the first file or the
-first step; half at a phase (`witness.PHASES`) in turn, from outside while it lasts, or just before one of its
-operations on a file. Then it is started once more and left alone. All that lies in its directory must equal what the
-uninterrupted run left, byte for byte: the names of files, config.toml, data.json, status.json, metrics.jsonl, samples,
-pictures and results.csv, and in place of orbax's files the arrays that they hold (parameters, averages, optimiser
-states, counters) with what the manifests say of them. Only timings.jsonl, which alone knows the clock, may differ.
-Nothing half-written, set aside or temporary may be left.
+half of them at a moment drawn evenly from the time that the whole training took, counted from the first step, or now
+and then from the first file; half at a phase (`witness.PHASES`) in turn, from outside while it lasts, or just before
+one of its operations on a file. Then it is started once more and left alone. All that lies in its directory must equal
+what the uninterrupted run left, byte for byte: the names of files, config.toml, data.json, status.json, metrics.jsonl,
+samples, pictures and results.csv, and in place of orbax's files the arrays that they hold (parameters, averages,
+optimiser states, counters) with what the manifests say of them. Only timings.jsonl, which alone knows the clock, may
+differ. Nothing half-written, set aside or temporary may be left.
 
 The uninterrupted runs and the compiled programs are shared: they lie in `kills/` beside the folder of a case.
 """
@@ -122,7 +122,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 class Phase(NamedTuple):
-    """How a phase went in the uninterrupted run: how often it began, operations on files in it, median seconds."""
+    """How a phase went in the uninterrupted run: how often it began, operations on files in it, mean seconds."""
 
     entries: int
     operations: int
@@ -183,7 +183,7 @@ def _moment(i: int, k: int, draw: random.Random, reference: Reference, left: flo
     """The k-th kill of case i, within AHEAD of the share of the training that is `left`."""
     share = AHEAD * left
     if k % 2 == 0:
-        return Kill("random", draw.choice(("open", "step")), 1, draw.uniform(0.0, share * reference.seconds))
+        return Kill("random", draw.choice(("open", "step", "step")), 1, draw.uniform(0.0, share * reference.seconds))
     visit, which = divmod(i, len(SCENARIOS))
     seen = [phase for phase in PHASES if phase in reference.phases and phase != "close"]  # then all is written
     name = seen[(visit * (KILLS // 2) + which + k // 2) % len(seen)]  # each scenario goes through all of them
@@ -379,7 +379,7 @@ def _phases(trace: Sequence[tuple[float, str]]) -> dict[str, Phase]:
         if phase != following:
             spans.setdefault(phase, []).append(now - since)
             since = now
-    return {name: Phase(len(found), operations[name], statistics.median(found)) for name, found in spans.items()}
+    return {name: Phase(len(found), operations[name], statistics.fmean(found)) for name, found in spans.items()}
 
 
 def _table() -> str:
