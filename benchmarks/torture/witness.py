@@ -8,6 +8,7 @@ phase, or `never`. WORDS are those of `fgan`. An audit hook sees the operations;
 """
 
 import os
+import runpy
 import signal
 import sys
 from collections import Counter
@@ -53,12 +54,10 @@ class Witness:
     def _named(self, event: str, path: PurePosixPath, writes: bool) -> str:
         name, folder = path.name, path.parent.name
         if name == "run.lock":
-            released = event == "os.remove" or (not writes and self.training)
-            self.training = self.compiled = self.training and released
-            return "close" if released else "open"
+            return self._of_lock(event, writes)
         if "checkpoints" in path.parts:
             return self._of_checkpoints(event, name)
-        if name in ("status.json", ".status.json.tmp"):
+        if name.startswith(("status.json", ".status.json")):
             return self._of_status(event)
         if folder in ("samples", "reconstructions"):
             return "samples" if writes else "plot"
@@ -69,6 +68,14 @@ class Witness:
         if name in ("metrics.jsonl", "timings.jsonl"):
             return self._of_lines(name, writes)
         return self.phase if self.training else "open"
+
+    def _of_lock(self, event: str, writes: bool) -> str:
+        if event == "os.remove":
+            return "close"
+        if writes:  # a run, or the part of a sweep, begins; reading shows that it is still ours
+            self.training = self.compiled = False
+            return "open"
+        return self.phase
 
     def _of_checkpoints(self, event: str, name: str) -> str:
         if not self.training:
@@ -134,6 +141,5 @@ def _below(root: str, event: str, arguments: tuple[Any, ...]) -> PurePosixPath |
 
 if __name__ == "__main__":
     watch(int(sys.argv[1]), sys.argv[2], sys.argv[3])
-    from fgan.cli.main import main
-
-    main(sys.argv[4:])
+    del sys.argv[1:4]
+    runpy.run_module("fgan", run_name="__main__", alter_sys=True)
