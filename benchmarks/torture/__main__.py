@@ -78,7 +78,6 @@ def main(settings: Settings) -> int:
     """Run the cases that are missing, then sum up. The exit code."""
     if "JAX_PLATFORMS" not in os.environ:
         jax.config.update("jax_platforms", "cpu")  # the memory of other devices is for the processes that train
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     known = sections()
     if unknown := [name for name in settings.sections if name not in known]:
         print(f"unknown section {unknown[0]!r}: {nearest(unknown[0], known)}", file=sys.stderr)
@@ -150,4 +149,5 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(tyro.cli(Settings, description=__doc__)))
