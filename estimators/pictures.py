@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from estimators.plot_style import DATA, PALETTE, STYLE
+from estimators.plot_style import DATA, PALETTE, STYLE, verbatim
 
 P, Q = PALETTE[0], PALETTE[4]
 BARS, SHARES = 50, 12  # bars of the histogram, and groups of the calibration curve
@@ -56,7 +56,7 @@ def log_ratios(axis: Any, estimate: Any, log_p: np.ndarray, log_q: np.ndarray) -
         axis.stairs(density, edges, color=colour, lw=1.6, label=f"under {name}, {len(values)} held out")
     axis.axvline(0.0, color=DATA, lw=1, ls=":")
     e, level = estimate, f"{100.0 * estimate.confidence:g} %"
-    title = f"{e.divergence.replace('_', ' ')} = {e.value:.4g} nats\n{level}: {e.low:.4g} to {e.high:.4g}"
+    title = f"{verbatim(e.divergence.replace('_', ' '))} = {e.value:.4g} nats\n{level}: {e.low:.4g} to {e.high:.4g}"
     axis.set(xlabel="log p/q (nats)", ylabel="density", title=title)
     axis.margins(y=0.2)  # for the legend
     axis.legend(loc="upper left", fontsize=8)

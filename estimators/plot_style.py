@@ -3,12 +3,16 @@
 Source: the palette is Okabe & Ito's (2008, Color Universal Design).
 """
 
+import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cycler import cycler
+
+from estimators.characters import printable
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DATA = "#8A8A8A"
@@ -53,14 +57,22 @@ def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], *
     return figure, figure.subplots(rows, columns, **options)
 
 
+def verbatim(text: str) -> str:
+    """`text`, a name from a file perhaps, as a picture shows it letter by letter: dollars begin no formula, and what is
+    no letter is escaped."""
+    return printable(text).replace("$", r"\$")
+
+
 def save(figure: Any, path: Path) -> Path:
     """`path`, where the figure is now saved, whole; its folder is made if need be, and the figure closed."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    draft = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
-        with plt.rc_context(STYLE):  # ticks are made only now
+        with plt.rc_context(STYLE), warnings.catch_warnings():  # ticks are made only now
+            # where the font lacks a letter of a name, a box is drawn
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure.savefig(draft)
         draft.replace(path)
     finally:

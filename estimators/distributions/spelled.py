@@ -22,10 +22,15 @@ def spelled(text: str) -> Any:
     >>> spelled("student_t(3, loc=1)").event_shape
     ()
     """
+    wrong = ValueError(f"{text[:80]!r} is not written as name(numbers), such as gamma(2, 1)")
     try:
-        made = _value(ast.parse(text.strip(), mode="eval").body, text)
-    except (SyntaxError, RecursionError, MemoryError):
-        raise ValueError(f"{text[:80]!r} is not written as name(numbers), such as gamma(2, 1)") from None
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a ValueError: zero bytes, halves of a character
+        raise wrong from None
+    try:
+        made = _value(tree.body, text)
+    except RecursionError:
+        raise wrong from None
     if not hasattr(made, "log_prob"):
         raise ValueError(f"{text!r} is no distribution; write one as gamma(2, 1)")
     return made
@@ -71,6 +76,8 @@ def _made(name: str, arguments: list[Any], keywords: dict[Any, Any], text: str) 
         raise ValueError(f"{text!r}: {name} takes no numbers; write it without brackets")
     try:
         return kind(*arguments, **keywords)
+    except OverflowError as error:
+        raise ValueError(f"{text[:80]!r}: {error}; write smaller numbers") from None
     except TypeError as error:
         words = str(error).removeprefix(f"{kind.__name__}.__init__() ").replace("positional arguments", "numbers")
         raise ValueError(f"{text!r}: {name} {words}") from None

@@ -17,7 +17,7 @@ from estimators.divergences.perspective import log_perspective
 from estimators.divergences.table import functional
 from estimators.exact_values.between import exact
 from estimators.exact_values.pairs import kind_of
-from estimators.plot_style import PALETTE, STYLE, subplots
+from estimators.plot_style import PALETTE, STYLE, subplots, verbatim
 
 POINTS = 801  # of a density
 DRAWS = 4000  # of each, that say how wide the axis is
@@ -58,7 +58,8 @@ def draw(P: Any, Q: Any, names: Sequence[str], titles: tuple[str, str] = ("P", "
     return figure
 
 
-def _curve(axis: Any, x: np.ndarray, y: np.ndarray, counts: bool, colour: str, label: str) -> None:
+def _curve(axis: Any, x: np.ndarray, y: np.ndarray, counts: bool, colour: str, name: str) -> None:
+    label = verbatim(name)
     finite = np.where(np.isfinite(y), y, np.nan)
     if counts:
         axis.plot(x, finite, "o-", ms=3.0, lw=0.8, color=colour, label=label)

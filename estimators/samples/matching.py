@@ -30,7 +30,9 @@ def _in_order(x: Samples, y: Samples) -> Samples:
     if not (x.columns and y.columns) or x.columns == y.columns:
         return y
     if len(x.columns) == len(y.columns) == 1:
-        return dataclasses.replace(y, notes=(*y.notes, f"{x.name} holds {x.columns[0]}, {y.name} {y.columns[0]}"))
+        return dataclasses.replace(
+            y, notes=(*y.notes, f"{x.name} holds {printable(x.columns[0])}, {y.name} {printable(y.columns[0])}")
+        )
     only_x, only_y = _only(x, y), _only(y, x)
     if only_x and only_y:
         raise DataError(

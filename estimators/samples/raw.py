@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from estimators.characters import OneLine
+from estimators.characters import printable as printable
 
-class DataError(ValueError):
+
+class DataError(OneLine, ValueError):
     """Samples that cannot be used; the message is one line: what is wrong, where, how many, what to do."""
 
     def again(self, message: str) -> DataError:
@@ -61,8 +64,3 @@ class Raw(NamedTuple):
     def start(self) -> int:
         """From which number people count its columns: 1 in a text, as editors do, 0 in an array."""
         return 0 if self.lines is None else 1
-
-
-def printable(text: str) -> str:
-    """`text`, with every character escaped that could control a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,9 +1,13 @@
 """What every command shares: the option --debug, and a device that answers."""
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from estimators.characters import printable
 from fgan.config.fields import ConfigError
 
 
@@ -17,7 +21,17 @@ class Base:
 
 def complain(line: str) -> None:
     """A line on stderr about what has failed without ending the command."""
-    print(f"fgan: {line}", file=sys.stderr)
+    print(f"fgan: {printable(line)}", file=sys.stderr)
+
+
+def show(line: object = "") -> None:
+    """Print a line on standard output, with what could steer a terminal escaped: names in it may come from files."""
+    print(printable(str(line)))
+
+
+def show_json(record: Mapping[str, Any]) -> None:
+    """Print a record as JSON on one line, in ASCII without control characters."""
+    print(json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def require_device() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 
 if TYPE_CHECKING:
     from estimators.divergences.table import FDivergence
@@ -27,7 +27,7 @@ class Command(Base):
     def __call__(self) -> None:
         require_device()
         for line in detail(self.name) if self.name else markdown() if self.markdown else table():
-            print(line)
+            show(line)
 
 
 HEADER = ("name", "f(u)", "range", "trained by", "also called", "source and normalisation")
@@ -39,7 +39,8 @@ def table() -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-    yield "\nFamilies take any parameter: alpha(0.3), js_weighted(0.7), hockey_stick(1.5)."
+    yield ""
+    yield "Families take any parameter: alpha(0.3), js_weighted(0.7), hockey_stick(1.5)."
     yield "One in detail: fgan divergences NAME."
 
 
@@ -80,7 +81,8 @@ def detail(name: str) -> Iterator[str]:
         "trained by": d.default if d.smooth else "smoothed ratio of a js critic; own bound under `paper`",
     }
     yield from (f"{key:<12}{value}" for key, value in facts.items())
-    yield f"\n{'u':>8}{'f(u)':>12}{'f′(u)':>12}{'f*(f′(u))':>12}"
+    yield ""
+    yield f"{'u':>8}{'f(u)':>12}{'f′(u)':>12}{'f*(f′(u))':>12}"
     for u in (0.1, 0.5, 1.0, 2.0, 10.0):
         t = float(d.prime(u))
         yield f"{u:>8g}{float(d.f(u)):>12.5f}{t:>12.5f}{float(d.conjugate(t)):>12.5f}"

@@ -1,6 +1,5 @@
 """`fgan estimate P Q`."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from rich.markup import escape
 from tyro.conf import Positional, arg
 
 from estimators.advice import explanation
+from estimators.characters import printable
 from estimators.rooms import Room
-from fgan.cli.command import Base, complain, require_device
+from fgan.cli.command import Base, complain, require_device, show, show_json
 from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
@@ -60,7 +60,7 @@ class Command(Base):
 
     def __call__(self) -> None:
         self._check()
-        with Console(stderr=True).status(f"reading {escape(self.p)} and {escape(self.q)}") as status:  # on a terminal
+        with Console(stderr=True).status(f"reading {_named(self.p)} and {_named(self.q)}") as status:  # on a terminal
             require_device()
             from estimators.estimation import estimate
             from estimators.samples.files import read_samples
@@ -76,16 +76,17 @@ class Command(Base):
             estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
         sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}
         if self.json:
-            print(json.dumps({"estimates": [e.as_json() for e in estimates]} | sizes, allow_nan=False))
+            show_json({"estimates": [e.as_json() for e in estimates]} | sizes)
         else:
-            print("n_p = {n_p}, n_q = {n_q}, dimension {dim}; nats; ".format(**sizes) + estimates[0].method)
+            show("n_p = {n_p}, n_q = {n_q}, dimension {dim}; nats; ".format(**sizes) + estimates[0].method)
             for line in _table(estimates):
-                print(line)
+                show(line)
             for line in _verdicts(estimates, self.explain):
-                print(line)
+                show(line)
         if self.plot is not None:
             drawn = _draw(estimates, Path(self.plot))
-            print(f"picture    {self.plot}\n" if drawn and not self.json else "", end="")
+            if drawn and not self.json:
+                show(f"picture    {self.plot}")
 
     def _check(self) -> None:
         if [self.p, self.q, self.groups_p, self.groups_q].count("-") > 1:
@@ -103,6 +104,11 @@ class Command(Base):
         from estimators.samples.files import read_labels
 
         return {"groups": (read_labels(self.groups_p), read_labels(self.groups_q))}
+
+
+def _named(file: str) -> str:
+    """A file's name as rich shows it: no markup, nothing that could steer the terminal."""
+    return escape(printable(file))
 
 
 def _table(estimates: Sequence[Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, complain, require_device
+from fgan.cli.command import Base, complain, require_device, show
 from fgan.config.fields import ConfigError
 
 COMMANDS = {"exact": "Compute divergences D(P‖Q) between two named distributions, in nats."}
@@ -56,7 +56,7 @@ class Command(Base):
             print(json.dumps({"exact": rows, "p": self.p, "q": self.q}, allow_nan=False, ensure_ascii=False))
         else:
             for line in _table(names, results):
-                print(line)
+                show(line)
         if picture:
             self._draw(p, q, names, picture)
 
@@ -67,7 +67,8 @@ class Command(Base):
 
         with attempted(complain):
             save(draw(p, q, names, (f"P = {self.p}", f"Q = {self.q}")), path)
-            print("" if self.json else f"picture    {path}\n", end="")
+            if not self.json:
+                show(f"picture    {path}")
 
 
 def _table(names: Sequence[str], results: Sequence[Any]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from estimators.characters import printable
 from estimators.rooms import Room
 from fgan.config import schema, toml
 from fgan.config.exit_codes import exit_code
@@ -134,4 +135,4 @@ def _drop_output() -> None:
 
 def _one_line(text: str) -> str:
     """`text` without line ends, and without characters that could steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))

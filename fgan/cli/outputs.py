@@ -1,6 +1,6 @@
 """The files that commands write where their user asked: each appears whole, or not at all."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield path
         return
     place = path.resolve()  # that of a link's target
-    draft = place.with_name(f".{place.stem}.{os.getpid()}.tmp{place.suffix}")
+    draft = place.with_name(f".{place.stem}.{secrets.token_hex(8)}.tmp{place.suffix}")
 
     def drop() -> None:
         draft.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from estimators.rooms import Room
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = {"reproduce": "Run a published experiment again, with exact values beside it."}
@@ -28,7 +28,7 @@ class Command(Base):
     def __call__(self) -> None:
         if self.list or not self.name:
             for name, line in EXPERIMENTS.about.items():
-                print(f"{name:<18}{line}")
+                show(f"{name:<18}{line}")
             return
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {nearest(self.name, EXPERIMENTS)}")
@@ -40,4 +40,4 @@ class Command(Base):
         with lock.Held(directory / "run.lock") as held, interrupts.before_leaving(held.release):
             made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet)
         for path in made:
-            print(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
+            show(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")

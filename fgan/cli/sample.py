@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, complain, require_device
+from fgan.cli.command import Base, complain, require_device, show
 from fgan.cli.outputs import whole
 from fgan.config.fields import ConfigError
 
@@ -45,4 +45,4 @@ class Command(Base):
         status = RunDirectory.find(self.run_directory).last_status
         if status.get("state") == "failed":
             complain(f"note: {self.run_directory} failed at step {status['step']}: {status.get('reason', '')}")
-        print(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")
+        show(f"{out}: {samples.shape[0]} samples of dimension {samples.shape[1]}, from step {restored.step}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show
 
 COMMANDS = {
     "sweep": "Train a grid of configs and seeds, many at once; the same command again resumes where it stopped."
@@ -32,12 +32,12 @@ class Command(Base):
         outcome = sweep(load(self.file), run, overwrite=self.overwrite, quiet=self.quiet)
         doubtful = sum(bool(member.get("warnings")) for member in outcome.scores)
         diverged = sum(member["state"] == "diverged" for member in outcome.scores)
-        print(f"run        {outcome.run}")
-        print(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
-        print(f"results    {outcome.run / 'results.csv'}")
+        show(f"run        {outcome.run}")
+        show(f"members    {len(outcome.scores) - diverged} finished, {diverged} diverged")
+        show(f"results    {outcome.run / 'results.csv'}")
         for warning in outcome.warnings[: len(outcome.warnings) - doubtful]:
-            print(f"warning    {warning}")
+            show(f"warning    {warning}")
         if doubtful:
-            print(f"warning    {doubtful} with results not to be trusted: the column warnings of results.csv says why")
+            show(f"warning    {doubtful} with results not to be trusted: the column warnings of results.csv says why")
         if (outcome.run / "sweep.png").exists():
-            print(f"picture    {outcome.run / 'sweep.png'}")
+            show(f"picture    {outcome.run / 'sweep.png'}")

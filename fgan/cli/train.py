@@ -1,6 +1,5 @@
 """`fgan train CONFIG`."""
 
-import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device
+from fgan.cli.command import Base, require_device, show, show_json
 from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
@@ -75,18 +74,18 @@ class Command(Base):
         if self.json:
             found = {"run": str(outcome.run), "step": outcome.step, "notes": outcome.notes, "scores": outcome.scores}
             found |= {"warnings": outcome.warnings, "pictures": list(map(str, pictures))}
-            print(json.dumps(found, allow_nan=False))
+            show_json(found)
             return
-        print(f"run        {outcome.run}")
+        show(f"run        {outcome.run}")
         for note in outcome.notes:
-            print(note)
+            show(note)
         for scores in outcome.scores:
             for line in _lines(scores):
-                print(line)
+                show(line)
         for warning in outcome.warnings:
-            print(f"warning    {warning}")
+            show(f"warning    {warning}")
         for i, picture in enumerate(pictures):
-            print(f"{'' if i else 'pictures':<11}{picture}")
+            show(f"{'' if i else 'pictures':<11}{picture}")
 
     def _is_distributed(self) -> bool:
         """Whether this is one process of several."""

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from tyro.constructors import PrimitiveConstructorSpec
 
 from estimators import rooms
+from estimators.characters import OneLine
 
 RENAMED = {
     "critic.reach": "critic.output_bound",
@@ -29,7 +30,7 @@ RENAMED = {
 """Old name → new name of a field, of a table of fields, or of a choice."""
 
 
-class ConfigError(ValueError):
+class ConfigError(OneLine, ValueError):
     """A setting that cannot be used; the message is one line with the remedy."""
 
     exit_code = 2

@@ -6,12 +6,12 @@ income = "scores"
 note = "drop"
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from estimators.samples.names import listed
 from estimators.samples.raw import printable
+from fgan.config import toml
 from fgan.config.fields import ConfigError, nearest
 from fgan.data.coordinates import PLANNED
 
@@ -23,12 +23,12 @@ def read_plan(path: str) -> dict[str, str]:
     if not path:
         return {}
     shown = f"data.columns = {printable(path)}"
+    if not Path(path).is_file():
+        raise ConfigError(f"{shown}: no such file; name a TOML file with a table [columns]")
     try:
-        plan = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{shown}: {error.strerror}; name a TOML file with a table [columns]") from error
-    except ValueError as error:
-        raise ConfigError(f"{shown}: {printable(str(error))}; correct it") from error
+        plan = toml.parse(toml.read(path), "the plan")
+    except (OSError, ConfigError) as error:
+        raise ConfigError(f"{shown}: {error}; correct it") from error
     columns = plan.get("columns")
     if set(plan) != {"columns"} or not isinstance(columns, dict):
         raise ConfigError(f"{shown}: one table [columns] is needed, with lines such as age = 'whole'")

@@ -11,6 +11,7 @@ import numpy as np
 
 from estimators.samples.arrays import DataError, Samples
 from estimators.samples.written import is_date, is_flag, moments, spelled, words_of
+from fgan.data.columns import Categories, Column
 
 EXACT = 2.0**53
 """Whole numbers up to this are exact in float64."""
@@ -50,6 +51,14 @@ class Form:
             for name in ("levels", "written", "types")
         }
         return cls(tuple(facts["names"]), **by_column, whole=tuple(facts["whole"]), delimiter=facts["delimiter"])
+
+    def require(self, columns: Sequence[Column]) -> None:
+        """Raise ValueError where these are not the `columns` of a table in this form."""
+        counts = [column.count if isinstance(column, Categories) else 0 for column in columns]
+        if [len(self.levels.get(j, ())) for j in range(len(columns))] != counts:
+            raise ValueError("its categories are not those of its columns")
+        if len(self.names) not in (0, len(columns)) or len(self.delimiter) != 1:
+            raise ValueError(f"{len(self.names)} names for {len(columns)} columns, {self.delimiter!r} between them")
 
     def typed(self, rows: np.ndarray) -> list[np.ndarray]:
         """The columns of rows [n, d], each in its type: words, dates, truth values, whole numbers, numbers."""

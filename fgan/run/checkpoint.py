@@ -13,6 +13,7 @@ the directory must be one that all of them can reach.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import itertools
@@ -20,10 +21,11 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,18 +33,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from estimators.characters import OneLine
 from fgan.devices import engines, processes
 from fgan.run import chatter
 
 MANIFEST = "manifest.json"
 PAYLOAD = "state"
+DRAFTS = ".*.tmp*"  # the names of unfinished files
 KEEP = 2  # sound steps that are retained: the newest, and one to fall back to
 FORMAT = 1  # of a step; a manifest without a number has this one
 RECORDS = 1 << 16  # bytes of a step beside its arrays, about: some forty small files of whole blocks
 LARGEST = 1 << 26  # bytes of a manifest that is read at all: a line a leaf and a file, some 400,000 of them
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OneLine, RuntimeError):
     """Checkpoints were asked for or found, and none can be used."""
 
     exit_code = 5
@@ -56,7 +60,7 @@ class Restored(NamedTuple):
     metrics_bytes: int
 
 
-class _Unsound(Exception):
+class _Unsound(OneLine):
     """Why one step cannot be used, as one clause naming the file or leaf."""
 
 
@@ -255,6 +259,7 @@ class Checkpoints:
             )
         if manifest["step"] != step:
             raise _Unsound(f"{MANIFEST} is that of step {manifest['step']}")
+        _require_only(manifest["files"], self._at(step) / PAYLOAD)
         for name, stated in manifest["files"].items():
             _check_file(self._at(step) / PAYLOAD / name, name, stated)
         return manifest
@@ -270,10 +275,13 @@ class Checkpoints:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace the file at `path` by `content`: a reader, or a crash, meets the old one or the new, never a part."""
-    draft = path.with_name(f".{path.name}.tmp")
+    """Replace the file at `path` by `content`: a reader, or a crash, meets the old one or the new, never a part.
+
+    Nobody can lay a link where the draft will be, for its name is drawn at random.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(draft, "wb") as file:
+        with open(draft, "xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -282,6 +290,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         draft.unlink(missing_ok=True)  # on a full disk each byte counts
         raise
     _sync(path.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a killed `write_atomic` left in a folder and in those within; nobody else may write there."""
+    for draft in (*folder.glob(DRAFTS), *folder.glob(f"*/{DRAFTS}")):
+        draft.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -339,7 +353,8 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
     checked = {"format": 1} | content
     kinds = {"format": int, "step": int, "fingerprint": str, "leaves": list, "files": dict, "metrics_bytes": int}
     stated = [value[key] for value in checked["files"].values() for key in ("size", "sha256")]
-    if any(type(checked[name]) is not kind for name, kind in kinds.items()) or None in stated:
+    leaves = all(isinstance(leaf, list) and len(leaf) == 3 for leaf in checked["leaves"])
+    if any(type(checked[name]) is not kind for name, kind in kinds.items()) or None in stated or not leaves:
         raise TypeError
     return checked
 
@@ -358,6 +373,17 @@ def _digests(root: Path) -> dict[str, dict[str, Any]]:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_only(names: Iterable[str], root: Path) -> None:
+    """Refuse names of files that do not lie under `root`, devices and links out of it among them, and files there that
+    have no name: orbax might read them, and nothing vouches for them."""
+    inside = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() or p.is_symlink()}
+    links = {name for name in inside if not (root / name).resolve().is_relative_to(root.resolve())}
+    if wrong := sorted(set(names) - inside | links):
+        raise _Unsound(f"{wrong[0]}: {os.strerror(errno.ENOENT)}")
+    if more := sorted(inside - set(names)):
+        raise _Unsound(f"{more[0]} is not in {MANIFEST}")
 
 
 def _check_file(path: Path, name: str, stated: dict[str, Any]) -> None:

@@ -19,18 +19,18 @@ import math
 import os
 import re
 import threading
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from estimators.characters import OneLine
 from fgan.config.fields import ConfigError
-from fgan.config.toml import leaves
+from fgan.config.toml import leaves, parse
 from fgan.devices import interrupts
 from fgan.run import lock
-from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints, remove_drafts, write_atomic
 from fgan.run.progress import Stopped
 
 CONFIG = "config.toml"
@@ -42,16 +42,17 @@ CHANGEABLE = ("steps", "schedule_steps", "log", "parallel")
 LATER: Mapping[str, Any] = {}
 """Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
 differ from these, so that a run which was begun without them goes on."""
+REMEDY = "put back a good copy, or start anew with --overwrite"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class ConfigConflict(ValueError):
+class ConfigConflict(OneLine, ValueError):
     """The directory holds something other than a run of this configuration."""
 
     exit_code = 2
 
 
-class ResourceError(RuntimeError):
+class ResourceError(OneLine, RuntimeError):
     """The machine refuses: no space, no permission, no such folder, too little memory."""
 
     exit_code = 7
@@ -81,6 +82,7 @@ class RunDirectory:
     def find(cls, path: str | Path) -> Self:
         """The existing run at `path`, not locked. Raises RunNotFound."""
         run = cls(path)
+        run._require_files(links=True)
         if not (run.path / CONFIG).is_file():
             raise RunNotFound(f"{path} is no run directory (it has no {CONFIG}); fgan train makes one")
         return run
@@ -99,6 +101,7 @@ class RunDirectory:
         """
         run = cls(path, changeable=changeable)
         with _resources(run.path):
+            run._require_files(links=False)
             run._held = lock.Held(run.path / LOCK)
             run._watched.enter_context(interrupts.before_leaving(run._leave))
             try:
@@ -136,8 +139,11 @@ class RunDirectory:
 
     @property
     def config_toml(self) -> str:
-        """The stored configuration."""
-        return (self.path / CONFIG).read_text(encoding="utf-8")
+        """The stored configuration. Raises ConfigError where it is no text."""
+        try:
+            return (self.path / CONFIG).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path / CONFIG}: {error}; put back a good copy") from error
 
     @property
     def fingerprint(self) -> str:
@@ -218,16 +224,16 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the whole lines of the file `name` hold; [] where there is none."""
+        """What the whole lines of the file `name` hold; [] where there is none. Raises CheckpointError for damage."""
         path = self.path / _checked_name(name)
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""  # it may grow meanwhile
-        return [json.loads(line) for line in whole.splitlines()]
+        whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""  # it may grow meanwhile
+        return [parsed(line, f"{path}, line {k}") for k, line in enumerate(whole.splitlines(), 1)]
 
     @property
     def last_status(self) -> dict[str, Any]:
-        """What ``status.json`` holds; {} before the first."""
+        """What ``status.json`` holds; {} before the first. Raises CheckpointError where it is damaged."""
         path = self.path / STATUS
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return parsed(path.read_bytes(), str(path)) if path.exists() else {}
 
     def write(self, name: str, content: str | bytes) -> None:
         """Replace the file at `name`, whose folder is made if need be, whole or not at all. Raises ResourceError."""
@@ -285,15 +291,28 @@ class RunDirectory:
                 self.status("failed", **progress(), reason=reason)
             raise
 
+    def _require_files(self, links: bool) -> None:
+        """Raise ConfigConflict where something is no file or folder: a pipe would not end, and unless `links` are
+        allowed, one would lead what the run writes out of its directory."""
+        for entry in itertools.chain(self.path.glob("*"), self.path.glob("*/*")):
+            if entry.is_symlink() and not links:
+                raise ConfigConflict(
+                    f"{entry} is a link, and a run writes only inside its directory: put what it points to in its "
+                    "place, or name another directory by --run"
+                )
+            if entry.exists() and not (entry.is_file() or entry.is_dir()):
+                raise ConfigConflict(f"{entry} is a pipe, a device or a socket, and no file of a run: remove it")
+
     def _settle(self, config_toml: str, overwrite: bool) -> None:
         """Make the locked directory one of this configuration."""
+        remove_drafts(self.path)
         wanted = _identity(config_toml, self.changeable)
         holds_run = (self.path / CONFIG).exists()
         if holds_run and overwrite:
             self._set_aside()
         elif holds_run:
             self._refuse_other(wanted)
-            self._refuse_past(tomllib.loads(config_toml).get("steps"))
+            self._refuse_past(parse(config_toml, CONFIG).get("steps"))
             self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
@@ -348,10 +367,21 @@ class RunDirectory:
 def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
     """Each dotted key outside `changeable` with its value as one line of text, but for those of LATER that say nothing
     new."""
-    items = leaves(tomllib.loads(config_toml), quoted=True)
+    items = leaves(parse(config_toml, CONFIG), quoted=True)
     stated = ((key, value) for key, value in items if key not in LATER or value != LATER[key])
     kept = ((key, value) for key, value in stated if not any(f"{key}.".startswith(f"{c}.") for c in changeable))
     return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}
+
+
+def parsed(text: bytes, name: str) -> dict[str, Any]:
+    """The table in JSON text, called `name` in messages. Raises CheckpointError."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} is damaged ({error}); {REMEDY}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{name} is damaged (a table is wanted, not {str(found)[:40]!r}); {REMEDY}")
+    return found
 
 
 def _escape(text: str) -> str:

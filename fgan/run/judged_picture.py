@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from estimators.plot_style import DATA, PALETTE, STYLE, save
+from estimators.plot_style import DATA, PALETTE, STYLE, save, verbatim
 from fgan.run.directory import RunDirectory
 
 ACROSS = 4  # histograms in a line
@@ -58,17 +58,17 @@ def _divergences(axis: Any, scores: dict[str, Any]) -> None:
                 axis.annotate("∞", (high, y), color=colour, va="center", xytext=(4, 0), textcoords="offset points")
     axis.axvline(0.0, color="black", lw=0.6)
     axis.set(yticks=range(len(names), 0, -1), ylim=(0.4, len(names) + 0.6), xlabel="nats, to held-out rows, 95 %")
-    axis.set_yticklabels([name.replace("_", " ") for name in names])
+    axis.set_yticklabels([verbatim(name.replace("_", " ")) for name in names])
     if names:
         axis.legend(fontsize=8, loc="best")
     else:
-        axis.text(0.5, 0.5, scores.get("not_estimated", ""), transform=axis.transAxes, ha="center", wrap=True)
+        axis.text(0.5, 0.5, verbatim(scores.get("not_estimated", "")), transform=axis.transAxes, ha="center", wrap=True)
 
 
 def _facts(axis: Any, scores: dict[str, Any]) -> None:
     axis.axis("off")
     said = [
-        f"largest KS of a column: {scores['ks']:.3f} ({scores['ks_column']})",
+        f"largest KS of a column: {scores['ks']:.3f} ({verbatim(scores['ks_column'])})",
         f"largest error of a correlation: {scores['correlation_error']:.3f}",
         f"mass lost: {100 * scores['lost_mass']:.1f} %, invented: {100 * scores['invented_mass']:.1f} %",
     ]
@@ -83,13 +83,15 @@ def _histogram(axis: Any, column: dict[str, Any]) -> None:
         x = np.arange(len(real))
         axis.bar(x, real, color=DATA, alpha=0.5, label="held-out and training rows")
         axis.plot(x, made, "o", color=PALETTE[0], ms=4, label="generated rows")
-        axis.set_xticks(x, [str(word)[:10] for word in column["categories"]], rotation=45, ha="right", fontsize=7)
+        axis.set_xticks(
+            x, [verbatim(str(word)[:10]) for word in column["categories"]], rotation=45, ha="right", fontsize=7
+        )
     else:
         axis.stairs(real, column["edges"], fill=True, color=DATA, alpha=0.5, label="held-out and training rows")
         axis.stairs(made, column["edges"], color=PALETTE[0], lw=1.4, label="generated rows")
         if column["dates"]:  # matplotlib counts days since 1970 too
             axis.xaxis_date()
             axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
-    axis.set_title(f"{column['name'][:24]}, KS {column['ks']:.3f}", fontsize=9)
+    axis.set_title(f"{verbatim(column['name'][:24])}, KS {column['ks']:.3f}", fontsize=9)
     axis.set_yticks([])
     axis.tick_params(labelsize=7)

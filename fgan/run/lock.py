@@ -22,11 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from estimators.characters import OneLine
+
 BEAT = 30.0  # seconds between signs of life
 GONE = 600.0  # seconds without one: twenty beats, and longer than network file systems keep the age of a file (60)
 
 
-class RunLocked(RuntimeError):
+class RunLocked(OneLine, RuntimeError):
     """Another live process writes to the run directory."""
 
     exit_code = 6
@@ -147,7 +149,7 @@ def _holder(text: bytes) -> dict[str, Any] | None:
     try:
         holder = json.loads(text)
         pid, _ = holder["pid"], holder["host"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return holder if type(pid) is int and 0 < pid < 2**31 else None
 

@@ -8,7 +8,6 @@ a field; `data.json` holds what it takes to turn generated points into the user'
 import dataclasses
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +19,17 @@ import numpy as np
 from estimators.divergences.table import OWN, UnknownDivergence, divergence, signature
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
-from fgan.config.toml import from_toml, literal, to_toml
+from fgan.config.toml import from_toml, literal, parse, to_toml
 from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.data.tables import Form
 from fgan.models.model import Model, build
 from fgan.run.checkpoint import CheckpointError, Checkpoints
-from fgan.run.directory import RunDirectory
+from fgan.run.directory import REMEDY, RunDirectory, parsed
 from fgan.run.program import fresh
 
 TABLE = "\n[members]\n"
+DATA = "data.json"
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
 
@@ -69,53 +69,92 @@ class Members:
     def from_toml(cls, text: str) -> Self:
         """The members in what `to_toml` returned. Raises ConfigError."""
         shared, _, table = text.partition(TABLE)
-        config, columns = from_toml(shared), tomllib.loads(table)
+        config, columns = from_toml(shared), parse(table, "config.toml, table [members]")
         if not columns:
             return cls.of(config)
+        lengths = {len(column) if isinstance(column, list) else None for column in columns.values()}
+        if "seed" not in columns or len(lengths) > 1 or lengths & {None, 0}:
+            raise ConfigError("config.toml: table [members] needs lists of one length, seed among them")
         return cls(config, tuple(columns.pop("seed")), {name: tuple(column) for name, column in columns.items()})
 
 
 def write_data(run: RunDirectory, data: Dataset) -> None:
-    """Write `data.json`."""
+    """Write `data.json`, with the hash of what it says: a flipped digit would turn into other samples."""
     config = Members.from_toml(run.config_toml).config
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint() + own_divergences(config)}
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
-    run.write("data.json", json.dumps(facts | units) + "\n")
+    facts = json.loads(json.dumps(facts | units))  # keys are text from here on, as they will be read
+    run.write(DATA, json.dumps(facts | {"sha256": _hash(facts)}) + "\n")
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def read_facts(run: RunDirectory) -> dict[str, Any]:
     """What `data.json` says of the data. Raises CheckpointError."""
-    path = run.path / "data.json"
+    path = run.path / DATA
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(facts["fingerprint"], str):
-            raise TypeError
-        return facts
+        facts = parsed(path.read_bytes(), str(path))
     except FileNotFoundError:
-        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}): put back a good copy") from error
+        raise CheckpointError(f"{run.path} has no {DATA}: the run never began; train it first") from None
+    stated = facts.pop("sha256", None)  # runs of old have none
+    if set(facts) - FACTS or (stated is not None and stated != _hash(facts)):
+        raise CheckpointError(f"{path} does not match its own hash; {REMEDY}")
+    if not isinstance(facts.get("fingerprint"), str):
+        raise CheckpointError(f"{path} is damaged (no fingerprint); {REMEDY}")
+    return facts
 
 
 def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
     """(the data set of a run without its rows, its fingerprint). Raises CheckpointError."""
     facts = read_facts(run)
-    dim = facts["dim"]
+    try:
+        return _dataset(facts, config.data.name), facts["fingerprint"]
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{run.path / DATA} is damaged ({type(error).__name__}: {error}); {REMEDY}") from error
+
+
+FACTS = {"dim", "side", "fingerprint", "offset", "scale", "coordinates", "form"}
+"""What `data.json` says beside its hash."""
+
+
+def _dataset(facts: Mapping[str, Any], name: str) -> Dataset:
+    """The data set of which `data.json` says these facts, once it has turned a point into a row."""
+    dim, side, coordinates, form = facts["dim"], facts["side"], None, Form()
+    if "coordinates" in facts:
+        coordinates = Coordinates.from_json(facts["coordinates"])
+        form = Form.from_json(facts["form"]) if "form" in facts else form
+        form.require(coordinates.columns)
+        offset, scale = np.zeros(coordinates.dim), np.ones(coordinates.dim)
+    else:
+        offset, scale = (np.asarray(facts[key], np.float64) for key in ("offset", "scale"))
+    if (
+        type(dim) is not int
+        or {offset.shape, scale.shape} != {(dim,)}
+        or type(side) is not int
+        or side**2 not in (0, dim)
+    ):
+        raise ValueError(f"dim {dim!r} and side {side!r} do not fit offsets of shape {offset.shape}")
     empty = np.zeros((0, dim), np.float32)
     data = Dataset(
-        name=config.data.name,
+        name=name,
         dim=dim,
-        side=facts["side"],
+        side=side,
         rows=empty,
         held_out=empty,
-        offset=np.asarray(facts.get("offset", np.zeros(dim))),
-        scale=np.asarray(facts.get("scale", np.ones(dim))),
-        coordinates=Coordinates.from_json(facts["coordinates"]) if "coordinates" in facts else None,
-        form=Form.from_json(facts["form"]) if "form" in facts else Form(),
+        offset=offset,
+        scale=scale,
+        coordinates=coordinates,
+        form=form,
     )
-    return data, facts["fingerprint"]
+    row = data.own_units(np.zeros((1, dim)))
+    if not np.isfinite(row).all():
+        raise ValueError(f"the middle of the data is {row}")
+    form.cells(row)
+    return data
 
 
 def own_divergences(config: Config) -> str:
@@ -189,12 +228,16 @@ def with_stand_in(config: Config) -> Config:
 
 def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:
     """(the part, the number within it) of the member on a line of results.csv. Raises ConfigError."""
-    rows = {row["line"]: row for record in sweep.records("results.jsonl") for row in record["rows"]}
+    try:
+        rows = {row["line"]: row for record in sweep.records("results.jsonl") for row in record["rows"]}
+        found = {at: (str(row["part"]), int(row["member"]), row["state"], row["step"]) for at, row in rows.items()}
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{sweep.path / 'results.jsonl'} is damaged ({error!r}); {REMEDY}") from error
     if line not in rows:
         raise ConfigError(
             f"member {line}: {sweep.path / 'results.csv'} has {len(rows)} lines, counted from 0; choose one"
         )
-    row = rows[line]
-    if row["state"] == "diverged":
-        raise ConfigError(f"member {line} diverged at step {row['step']}; choose another line of results.csv")
-    return RunDirectory.find(sweep.path / "parts" / row["part"]), row["member"]
+    part, member, state, step = found[line]
+    if state == "diverged":
+        raise ConfigError(f"member {line} diverged at step {step}; choose another line of results.csv")
+    return RunDirectory.find(sweep.path / "parts" / Path(part).name), member

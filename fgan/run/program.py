@@ -137,6 +137,9 @@ class Program:
         if self.config.steps < self.asked:
             passes = f"{self.config.data.passes} passes over {len(self.data.rows)} rows (data.passes)"
             steps = (f"steps: {self.config.steps} in place of {self.asked}, for {passes}",)
+        if 0 < len(self.data.rows) < self.config.batch:
+            few = f"{len(self.data.rows)} rows are fewer than a batch of {self.config.batch}: they repeat within one"
+            steps = (*steps, f"{few}; lower --batch")
         return (*self.model.notes, *self.data.notes, *steps)
 
     def fresh(self, seeds: jax.Array) -> Any:

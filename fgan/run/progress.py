@@ -8,6 +8,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from estimators.characters import printable
+
 
 class Stopped(RuntimeError):
     """A signal asked to stop; the state is saved."""
@@ -43,7 +45,11 @@ class Reporter:
 
     def __enter__(self) -> Self:
         if self.live:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}"),
+            )
             remaining = (TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
             self._bar = Progress(*columns, *remaining, console=self.console, transient=True)
             self._task = self._bar.add_task("starting", total=self.total)
@@ -57,7 +63,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """One line that stays."""
         if not self.quiet:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 
-from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, save, subplots
+from estimators.plot_style import DATA, EXACT, PALETTE, STYLE, save, subplots, verbatim
 
 SCORES = {
     "mode_kl": "mode_kl_floor",
@@ -106,4 +106,4 @@ def _short(value: Any) -> str:
     """A swept value as text."""
     if isinstance(value, tuple):
         return " ".join(map(_short, value)) or "none"
-    return f"{value:g}" if type(value) in (int, float) else str(value).replace("_", " ")
+    return f"{value:g}" if type(value) in (int, float) else verbatim(str(value).replace("_", " "))
