@@ -17,4 +17,4 @@ class OneLine(Exception):
     """An error whose message is one line that can be shown, whatever names and values are in it."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(" ".join(message.splitlines())))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base
+from fgan.cli.command import Base, show
 
 if TYPE_CHECKING:
     from fgan.run.directory import RunDirectory
@@ -38,7 +38,7 @@ class Command(Base):
         else:
             for run in runs:
                 for line in table(run) if self.action == "list" else verdicts(run):
-                    print(line)
+                    show(line)
         if self.action == "list":
             return
         if not steps:
