@@ -157,7 +157,7 @@ def _facts(path: Path) -> Facts:
 def _opaque(image: Image.Image) -> bool:
     """Whether a picture with transparency uses none. Raises Unusable where it is damaged."""
     try:
-        return image.convert("RGBA").getextrema()[3] == (255, 255)
+        return image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
     except (OSError, ValueError, SyntaxError) as error:
         raise Unusable(f"damaged ({error}); remove it") from error
 
