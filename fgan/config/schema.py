@@ -37,17 +37,30 @@ class Data:
     """
 
     name: Annotated[str, OneOf("fgan.data.sources:DATASETS")] = "ring"
-    """An example distribution with a known density, the handwritten digits, or your own: images, a folder of IDX files;
-    samples, a file of rows."""
+    """An example distribution with a known density, the handwritten digits, patches of two photographs, or your own:
+    images, a folder of pictures; samples, a file of rows."""
     path: Annotated[str, File()] = ""
-    """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images the folder that holds
-    MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not)."""
+    """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images a folder of pictures
+    (.png, .jpg, .webp, at any depth), one of MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not), or a stack in
+    .npy or .npz."""
     key: str = ""
     """Which member of an .npz to read; for images, which split of EMNIST."""
     nan_policy: Literal["raise", "omit"] = "raise"
     """What to do with rows that hold NaN or inf."""
     flatten: bool = False
     """Flatten image stacks to rows."""
+    side: Annotated[int, Bound(0)] = 0
+    """Height and width in pixels that pictures are brought to; 0 where all have one size."""
+    fit: Literal["as_is", "crop", "resize"] = "as_is"
+    """What becomes of pictures that are not square: crop takes the middle, resize squeezes the whole."""
+    colour: Literal["as_is", "grey", "rgb"] = "as_is"
+    """What pictures become, where some are grey and others in colour."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do with pictures that are damaged, transparent, animated, of more than 8 bits, huge or not readable."""
+    flip: bool = False
+    """Mirror half of the training images, left to right, each time they are drawn."""
+    shift: Annotated[int, Bound(0)] = 0
+    """Move the training images by up to so many pixels along each axis, whenever they are drawn; edges are repeated."""
     categorical: tuple[str, ...] = ()
     """Columns of a table whose numbers are names of categories, as postal codes are; by name, or without names by
     number, from 1 in a text, from 0 in an array."""
@@ -69,7 +82,8 @@ class Generator:
 
     kind: Annotated[str, OneOf("fgan.networks.generators:GENERATORS")] = "mlp"
     """location_scale is μ + σz, the generator of the f-GAN paper's one-dimensional example; image doubles a small
-    picture twice by convolutions; flow is invertible, so that its density and the exact divergence are known."""
+    picture by convolutions, once for each width; flow is invertible, so that its density and the exact divergence are
+    known."""
     features: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: Nonlinearity = "relu"

@@ -51,20 +51,56 @@ class Rows:
         return self[:]
 
 
+def scaled(pixels: Any) -> Any:
+    """Bytes 0 to 255 as float32 in [−1, 1]."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Rows of images, kept as bytes [n, dim], seen as an array [n, dim] float32 in [−1, 1] of four times the size."""
+
+    stored: np.ndarray
+
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, dim)."""
+        return self.stored.shape  # type: ignore[return-value]
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Rows by number; no others are scaled."""
+        return scaled(self.stored[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:]
+
+
+def stored(rows: Any) -> Any:
+    """Rows as they are kept: the bytes of `Pixels`, others as they are."""
+    return rows.stored if isinstance(rows, Pixels) else rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Real samples, in the scale the networks see."""
 
     name: str
     dim: int
-    rows: np.ndarray | Rows
+    rows: np.ndarray | Rows | Pixels
     """Training rows [n, d] float32, in random order, the user's own as in their file; [0, d] for a known target."""
-    held_out: np.ndarray | Rows  # rows [m, d] that training never sees
+    held_out: np.ndarray | Rows | Pixels  # rows [m, d] that training never sees
     target: Mixture | Curve | None = None  # the known distribution that every batch is drawn from anew
     law: SubspaceMixture | None = None  # the known distribution that `rows` were drawn from
     labels: np.ndarray | None = None  # classes, where there are any
     held_out_labels: np.ndarray | None = None
-    side: int = 0  # height and width of square images
+    side: int = 0  # height and width of square images; a row holds their pixels line by line, colours innermost
+    flip: bool = False  # whether half of the images drawn are mirrored
+    shift: int = 0  # most pixels by which images drawn are moved along each axis
     offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
     scale: np.ndarray
     coordinates: Coordinates | None = None  # of a table of the user's own, in place of that affine map
@@ -79,7 +115,39 @@ class Dataset:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
         total = self.rows.shape[0]
-        return replicas.pick(rows, stratified(key, total, n), total)
+        drawn = replicas.pick(rows, stratified(key, total, n), total)
+        drawn = scaled(drawn) if drawn.dtype == np.uint8 else drawn
+        return self._varied(jax.random.fold_in(key, 1), drawn, n, replicas) if self.flip or self.shift else drawn
+
+    def _varied(self, key: jax.Array, images: jax.Array, n: int, replicas: Replicas) -> jax.Array:
+        """This device's slice of n images, each mirrored or not, and moved, at random."""
+        for_flip, for_shift = jax.random.split(key)
+        mirrored = replicas.shard(jax.random.bernoulli(for_flip, 0.5, (n,)) if self.flip else jnp.zeros(n, bool))
+        moved = replicas.shard(jax.random.randint(for_shift, (n, 2), 0, 2 * self.shift + 1))
+
+        def one(image, mirrored, moved):
+            image = jnp.where(mirrored, image[:, ::-1], image)
+            margin = (self.shift, self.shift)
+            wider = jnp.pad(image, (margin, margin, (0, 0)), mode="edge")
+            return jax.lax.dynamic_slice(wider, (moved[0], moved[1], 0), image.shape)
+
+        square = images.reshape(-1, self.side, self.side, self.channels)
+        return jax.vmap(one)(square, mirrored, moved).reshape(images.shape)
+
+    @property
+    def channels(self) -> int:
+        """1 of grey images, 3 of coloured ones, 0 of what is no image."""
+        return self.dim // self.side**2 if self.side else 0
+
+    @property
+    def kept(self) -> Any:
+        """The training rows as they are kept on the devices: bytes or float32."""
+        return stored(self.rows)
+
+    @property
+    def kept_dtype(self) -> np.dtype:
+        """Its type."""
+        return np.dtype(np.uint8 if isinstance(self.rows, Pixels) else np.float32)
 
     @property
     def one_hot(self) -> tuple[tuple[int, int], ...]:
@@ -108,7 +176,7 @@ class Dataset:
         if self.content:
             return hashlib.sha256(self.content.encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())
-        arrays = (self.rows, self.held_out, self.labels, self.held_out_labels, self.offset, self.scale)
+        arrays = (self.kept, stored(self.held_out), self.labels, self.held_out_labels, self.offset, self.scale)
         for array in arrays:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)

@@ -1,64 +1,22 @@
-"""Folders of IDX images: MNIST, Fashion-MNIST, EMNIST and whatever is stored under their names.
-
-    train-images-idx3-ubyte            required
-    train-labels-idx1-ubyte            optional
-    t10k-images-idx3-ubyte             optional; EMNIST says test for t10k
-    t10k-labels-idx1-ubyte             optional
-
-each with or without .gz, unpacked ones first; `emnist-<split>-` in front names one of EMNIST's splits. EMNIST stores
-images transposed: they are turned upright.
-"""
+"""Images of the user's own: a folder of pictures or of IDX files, or a stack in .npy or .npz."""
 
 import os
-import re
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 
 from estimators.samples.arrays import DataError, printable
 from estimators.samples.files import read_array
 from fgan.config.schema import Data
-from fgan.data.dataset import HELD_OUT, Dataset
-
-MINIMUM = 10
-"""Least number of images to train on; two of them are held out, where the folder has no test files."""
-_NAME = re.compile(
-    r"(?:emnist-(?P<split>[a-z]+)-)?(?P<subset>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
-)
-
-
-class ImageSet(NamedTuple):
-    """Images [n, side, side] uint8 and their labels [n], integers, or None."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-
-    def taken(self, order: np.ndarray) -> Self:
-        """Those images, with their labels."""
-        return self._replace(images=self.images[order], labels=None if self.labels is None else self.labels[order])
-
-    def upright(self) -> Self:
-        """The images transposed."""
-        return self._replace(images=self.images.swapaxes(1, 2))
-
-    def rows(self) -> np.ndarray:
-        """[n, side²] float32 in [−1, 1], at the cost of one such array."""
-        rows = np.divide(self.images.reshape(len(self.images), -1), 127.5, dtype=np.float32)
-        return np.subtract(rows, 1.0, out=rows)
-
-
-class Folder(NamedTuple):
-    """What a folder holds: the images to train on, those to hold out if it has such, and what the user should know."""
-
-    train: ImageSet
-    test: ImageSet | None
-    notes: tuple[str, ...]
+from fgan.data.dataset import HELD_OUT, Dataset, Pixels
+from fgan.data.idx_images import holds_idx, read_images
+from fgan.data.image_set import MINIMUM, SIDES, Folder, ImageSet, listed, shown
+from fgan.data.picture_files import ENDINGS, holds_pictures, read_pictures
 
 
 def own_images(data: Data) -> Dataset:
-    """The images of the folder `data.path` in [−1, 1], in random order, its test files held out or else a fifth."""
-    train, test, notes = read_images(data.path, data.key)
+    """The images at `data.path` in [−1, 1], in random order, its test images held out or else a fifth."""
+    train, test, notes = _read(data)
     order = np.random.default_rng(0).permutation(len(train.images))  # as a draw: the files may be sorted
     if test is None:
         held_out, order = np.split(order, [int(HELD_OUT * len(order))])
@@ -73,101 +31,50 @@ def own_images(data: Data) -> Dataset:
     return Dataset(
         name="images",
         dim=dim,
-        rows=train.rows(),
-        held_out=test.rows(),
+        rows=Pixels(train.rows()),
+        held_out=Pixels(test.rows()),
         labels=labels,
         held_out_labels=held_out_labels,
         side=train.images.shape[1],
         offset=np.full(dim, 127.5),
         scale=np.full(dim, 127.5),
+        flip=data.flip,
+        shift=data.shift,
         notes=notes,
     )
 
 
-def read_images(path: str | os.PathLike[str], split: str = "") -> Folder:
-    """The images of a folder of IDX files, as the bytes they are stored as.
-
-    `split` is which of EMNIST's splits. Left empty: the files without one, or the only one there is.
-
-    Raises:
-        DataError: no such folder or files, several splits, files that cannot be read, pixels that are not bytes,
-            images that are not square or differ in size from training to test, or labels of another number.
-    """
-    folder = Path(os.path.expanduser(path))
-    split, files = _chosen(folder, split)
-    train = _image_set(files, "train")
-    if len(train.images) < MINIMUM:
-        at = _shown(files["train", "images"])
-        raise DataError(f"{at}: only {len(train.images)} images; at least {MINIMUM} are needed to train on")
-    test = _image_set(files, "test") if ("test", "images") in files else None
-    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
-        sizes = " and ".join("{} × {}".format(*images.shape[1:]) for images, _ in (train, test))
-        raise DataError(f"{_shown(folder)}: training and test images differ in size, {sizes} pixels; use one set")
-    tested = f"and {len(test.images):,} test images" if test is not None else "images"
-    size = "{} × {}".format(*train.images.shape[1:])
-    notes = [f"{len(train.images):,} training {tested} of {size} pixels, from {_shown(folder)}"]
-    if split:
-        notes.append(f"EMNIST, split {split}: stored transposed, turned upright")
-        train, test = train.upright(), test and test.upright()
-    if train.labels is None or (test is not None and test.labels is None):
-        notes.append("no labels for all of them: scored by precision and recall of their pixels, not by their classes")
-        train, test = train._replace(labels=None), test and test._replace(labels=None)
-    return Folder(train, test, tuple(notes))
+def _read(data: Data) -> Folder:
+    """What lies at `data.path`, by what it is."""
+    path = Path(os.path.expanduser(data.path))
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_stack(path, data.key)
+    if path.is_file() and path.suffix.lower() in ENDINGS:
+        raise DataError(f"{shown(path)}: one picture; name the folder that holds many")
+    names = listed(path)
+    if not holds_idx(names) and holds_pictures(path):
+        return read_pictures(data)
+    return read_images(path, data.key)
 
 
-def _chosen(folder: Path, split: str) -> tuple[str, dict[tuple[str, str], Path]]:
-    """The split, and its files by subset (train, test) and content (images, labels)."""
-    name, found = _shown(folder), _listed(folder)
-    splits: dict[str, dict[tuple[str, str], Path]] = {}
-    for entry in sorted(found):
-        if match := _NAME.fullmatch(entry):
-            subset = "train" if match["subset"] == "train" else "test"
-            splits.setdefault(match["split"] or "", {}).setdefault((subset, match["what"]), folder / entry)
-    usable = sorted(s for s, files in splits.items() if ("train", "images") in files)
-    wanted = f"emnist-{split}-train-images-idx3-ubyte" if split else "train-images-idx3-ubyte"
-    if not usable or (split and split not in usable):
-        there = ", ".join(printable(entry) for entry in sorted(found)[:8]) or "nothing"
-        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-        remedy = f"choose --data.key from {', '.join(filter(None, usable))}" if any(usable) else "name their folder"
-        raise DataError(f"{name}: no {wanted} or .gz of it; it holds {there}{more}; {remedy}")
-    if not split and len(usable) > 1 and "" not in usable:
-        raise DataError(f"{name}: {len(usable)} splits, {', '.join(usable)}; choose one, as in --data.key {usable[0]}")
-    split = split or usable[0]  # "" comes first
-    return split, splits[split]
-
-
-def _listed(folder: Path) -> list[str]:
-    """The names in a folder, those of folders with a slash at the end."""
-    remedy = "name the folder that holds train-images-idx3-ubyte or its .gz"
-    try:
-        return [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)]
-    except NotADirectoryError:
-        raise DataError(f"{_shown(folder)}: a file, not a folder; {remedy}") from None
-    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{_shown(folder)}: {reason}; {remedy}") from error
-
-
-def _image_set(files: dict[tuple[str, str], Path], subset: str) -> ImageSet:
-    """The images of a subset (train, test), and its labels if there are any."""
-    path = files[subset, "images"]
-    images = read_array(path)
-    if images.dtype != np.uint8 or images.ndim != 3:
-        raise DataError(f"{_shown(path)}: {images.dtype}, shape {images.shape}; images are uint8, n × height × width")
-    n, height, width = images.shape
-    if height != width or not height:
-        raise DataError(f"{_shown(path)}: images of {height} × {width} pixels; only square ones: crop or pad them")
-    if (subset, "labels") not in files:
-        return ImageSet(images, None)
-    path = files[subset, "labels"]
-    labels = read_array(path)
-    if labels.dtype.kind not in "ui" or labels.shape != (n,):
+def read_stack(path: Path, key: str = "") -> Folder:
+    """Images uint8 [n, side, side], or [n, side, side, 1 or 3], of a .npy file or a member of an .npz."""
+    images = read_array(path, key=key or None)
+    grey = images.ndim == 4 and images.shape[-1] == 1
+    images = images[..., 0] if grey else images
+    colour = images.ndim == 4 and images.shape[-1] == 3
+    if images.dtype != np.uint8 or not (images.ndim == 3 or colour):
         raise DataError(
-            f"{_shown(path)}: {labels.dtype}, shape {labels.shape}, for {n} images; labels are one whole number an "
-            "image: take both files from one source, or remove this one to train without"
+            f"{shown(path)}: {images.dtype}, shape {images.shape}; a stack of images is uint8, "
+            "n × height × width, or × 3 in colour"
         )
-    return ImageSet(images, labels)
-
-
-def _shown(path: Path) -> str:
-    return printable(os.fspath(path))
+    n, height, width = images.shape[:3]
+    if height != width or height not in SIDES:
+        raise DataError(
+            f"{shown(path)}: images of {height} × {width} pixels; square ones are needed, of {SIDES[0]} to {SIDES[-1]} "
+            "pixels a side: crop or pad them"
+        )
+    if n < MINIMUM:
+        raise DataError(f"{shown(path)}: only {n} images; at least {MINIMUM} are needed to train on")
+    train = ImageSet(images, None)
+    return Folder(train, None, (f"{n:,} images of {train.described()}, from {printable(path.name)}",))

@@ -9,7 +9,7 @@ from estimators.distributions.examples import TARGETS
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
 from fgan.config.schema import Data
-from fgan.data.dataset import HELD_OUT, Dataset
+from fgan.data.dataset import HELD_OUT, Dataset, Pixels
 from fgan.data.images import own_images
 from fgan.data.own_samples import own_samples
 
@@ -67,6 +67,41 @@ def _split(name: str, pixels: np.ndarray, labels: np.ndarray, peak: float, note:
     )
 
 
+PATCH, STRIDE = 32, 8
+"""Side of a patch in pixels, and how far apart patches begin: neighbours share three quarters, as 8,000 images need."""
+
+
+def patches(data: Data) -> Dataset:
+    """32 × 32 patches in colour of the two photographs that scikit-learn ships; the right fifth of each is held out."""
+    try:
+        from sklearn.datasets import load_sample_images
+    except ImportError:
+        raise DataError(
+            "data.name = patches: the photographs come with scikit-learn, which is not installed: "
+            "pip install 'fgan[data]'"
+        ) from None
+    parts: list[list[np.ndarray]] = [[], []]  # training, held out: of parts of a photograph that share no pixel
+    for photograph in load_sample_images().images:
+        border = int((1.0 - HELD_OUT) * photograph.shape[1])
+        for found, part in zip(parts, (photograph[:, :border], photograph[:, border:])):
+            windows = np.lib.stride_tricks.sliding_window_view(part, (PATCH, PATCH), axis=(0, 1))[::STRIDE, ::STRIDE]
+            found.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, PATCH * PATCH * 3))
+    rows, held_out = (np.concatenate(found) for found in parts)
+    dim = rows.shape[1]
+    return Dataset(
+        name="patches",
+        dim=dim,
+        rows=Pixels(np.random.default_rng(0).permutation(rows)),
+        held_out=Pixels(np.random.default_rng(1).permutation(held_out)),
+        side=PATCH,
+        offset=np.full(dim, 127.5),
+        scale=np.full(dim, 127.5),
+        flip=data.flip,
+        shift=data.shift,
+        notes=(f"{len(rows):,} overlapping patches of 32 × 32 pixels of two photographs, from scikit-learn",),
+    )
+
+
 ROWS = 20_000
 """Rows drawn once from a mixture in subspaces, whose every sample costs a product with a basis."""
 
@@ -119,6 +154,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "high_dimensional": in_subspaces,
     "digits": digits,
     "digits_8x8": small_digits,
+    "patches": patches,
     "images": own_images,
     "samples": own_samples,
 }

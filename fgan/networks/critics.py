@@ -17,9 +17,9 @@ def mlp(critic: Critic, data: Any) -> nn.Module:
 
 
 def image(critic: Critic, data: Any) -> nn.Module:
-    """Two strided convolutions. Raises ConfigError unless the data are images whose side is a multiple of 4."""
+    """A strided convolution for each width. Raises ConfigError unless the data are images of a fitting size."""
     check_images("critic", critic.features, data)
-    return ImageCritic(data.side, critic.features, critic.nonlinearity)
+    return ImageCritic(data.side, critic.features, critic.nonlinearity, data.channels)
 
 
 CRITICS: dict[str, Callable[[Critic, Any], nn.Module]] = {"mlp": mlp, "image": image}

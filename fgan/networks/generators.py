@@ -118,10 +118,10 @@ def location_scale(generator: Generator, data: Any) -> nn.Module:
 
 
 def image(generator: Generator, data: Any) -> nn.Module:
-    """Two convolutions that double the sides. Raises ConfigError unless the data are images of a fitting size."""
+    """A convolution for each width, each of which doubles the sides. Raises ConfigError unless the data are images."""
     _refuse_linear(generator)
     check_images("generator", generator.features, data)
-    return ImageGenerator(data.side, generator.features, generator.nonlinearity)
+    return ImageGenerator(data.side, generator.features, generator.nonlinearity, data.channels)
 
 
 def flow(generator: Generator, data: Any) -> nn.Module:

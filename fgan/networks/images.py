@@ -1,4 +1,6 @@
-"""Networks of square images, each a row of pixels [side²]: two convolutions that double the sides, or halve them.
+"""Networks of square images, each a row of pixels [side² · channels]: convolutions that double sides, or halve them.
+
+A network of k widths has k scales. Where 2ᵏ does not divide the side, it works on the next larger side that it does.
 
 The convolutions are the compiler's own on accelerators. On CPUs they are matrix products of the same parameters: inside
 a scan, XLA's CPU convolution is a naive loop, ten times slower.
@@ -98,49 +100,71 @@ def _bias(module: Halving | Doubling) -> jax.Array:
 
 
 class ImageGenerator(nn.Module):
-    """z [n, latent] → images as rows [n, side²] in (−1, 1): dense to side/4, then two convolutions that double it.
+    """z [n, latent] → images as rows [n, side² · channels] in (−1, 1): dense to side/2ᵏ, doubled by k convolutions.
 
-    `side` is a multiple of 4, `features` are the channels at side/4 and at side/2.
+    `features` are the channels at side/2ᵏ, …, side/2.
     """
 
     side: int
     features: Sequence[int] = (128, 64)
     nonlinearity: str = "relu"
+    channels: int = 1
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        act, low = NONLINEARITIES[self.nonlinearity], self.side // 4
-        first, second = self.features
-        x = act(nn.LayerNorm()(nn.Dense(low * low * first)(z)))
-        x = act(nn.LayerNorm()(Doubling(second, use_bias=False)(x.reshape(-1, low, low, first))))
-        return jnp.tanh(Doubling(1)(x).reshape(x.shape[0], -1))
+        act, scales = NONLINEARITIES[self.nonlinearity], len(self.features)
+        first, *others = self.features
+        low = padded_side(self.side, scales) >> scales
+        x = act(nn.LayerNorm()(nn.Dense(low * low * first)(z))).reshape(-1, low, low, first)
+        for channels in others:
+            x = act(nn.LayerNorm()(Doubling(channels, use_bias=False)(x)))
+        return jnp.tanh(cropped(Doubling(self.channels)(x), self.side).reshape(x.shape[0], -1))
 
 
 class ImageCritic(nn.Module):
-    """Images as rows [n, side²] → v [n]: two 4 × 4 convolutions of stride 2, then a dense layer.
+    """Images as rows [n, side² · channels] → v [n]: k convolutions of 4 × 4 windows and stride 2, then a dense layer.
 
-    `side` is a multiple of 4, `features` are the channels at side/2 and at side/4.
+    `features` are the channels at side/2, …, side/2ᵏ.
     """
 
     side: int
     features: Sequence[int] = (64, 128)
     nonlinearity: str = "leaky_relu"
+    channels: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         act = NONLINEARITIES[self.nonlinearity]
-        x = x.reshape(-1, self.side, self.side, 1)
+        x = padded(x.reshape(-1, self.side, self.side, self.channels), len(self.features))
         for channels in self.features:
             x = act(Halving(channels)(x))
         return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
 
 
+def padded_side(side: int, scales: int) -> int:
+    """The least multiple of 2^scales that is at least `side`."""
+    return -(-side >> scales) << scales
+
+
+def padded(x: jax.Array, scales: int) -> jax.Array:
+    """Images [n, h, h, c] with their edges repeated on all sides, up to `padded_side`."""
+    more = padded_side(x.shape[1], scales) - x.shape[1]
+    margin = (more // 2, more - more // 2)
+    return jnp.pad(x, ((0, 0), margin, margin, (0, 0)), mode="edge") if more else x
+
+
+def cropped(x: jax.Array, side: int) -> jax.Array:
+    """The middle of images [n, h, h, c]: [n, side, side, c], `padded` backwards."""
+    begin = (x.shape[1] - side) // 2
+    return x[:, begin : begin + side, begin : begin + side]
+
+
 def check_images(group: str, features: Sequence[int], data: Any) -> None:
-    """Raise ConfigError unless `data` are images that such a network, of the config's `group`, fits."""
-    if not data.side or data.side % 4:
-        found = f"{data.name} has images of {data.side} × {data.side} pixels" if data.side else f"{data.name} has none"
+    """Raise ConfigError unless `data` are images that can be halved once for each width of the config's `group`."""
+    if not data.side:
+        raise ConfigError(f"{group}.kind = image needs images; {data.name} has none: use --{group}.kind mlp")
+    if data.side < 2 ** len(features) or not features:
         raise ConfigError(
-            f"{group}.kind = image needs square images whose side is a multiple of 4; {found}: use --{group}.kind mlp"
+            f"{group}.features = {list(features)}: images of {data.side} × {data.side} pixels can be halved "
+            f"{data.side.bit_length() - 1} times; name at least one width and at most so many"
         )
-    if len(features) != 2:
-        raise ConfigError(f"{group}.features = {list(features)}: an image network has two widths")

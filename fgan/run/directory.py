@@ -399,17 +399,6 @@ def _identity(config_toml: str, changeable: tuple[str, ...]) -> dict[str, str]:
     return {key: json.dumps(value, default=str, sort_keys=True) for key, value in kept}
 
 
-def parsed(text: bytes, name: str) -> dict[str, Any]:
-    """The table in JSON text, called `name` in messages. Raises CheckpointError."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name} is damaged ({error}); {REMEDY}") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{name} is damaged (a table is wanted, not {str(found)[:40]!r}); {REMEDY}")
-    return found
-
-
 def _escape(text: str) -> str:
     escaped = re.sub(r"[^A-Za-z0-9._-]+", "-", text).rstrip("-").lstrip("._-")
     if not escaped:

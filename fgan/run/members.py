@@ -155,12 +155,8 @@ def _dataset(facts: Mapping[str, Any], name: str) -> Dataset:
         offset, scale = np.zeros(coordinates.dim), np.ones(coordinates.dim)
     else:
         offset, scale = (np.asarray(facts[key], np.float64) for key in ("offset", "scale"))
-    if (
-        type(dim) is not int
-        or {offset.shape, scale.shape} != {(dim,)}
-        or type(side) is not int
-        or side**2 not in (0, dim)
-    ):
+    whole = type(dim) is int and type(side) is int and dim > 0 and side >= 0
+    if not whole or {offset.shape, scale.shape} != {(dim,)} or (side and dim not in (side**2, 3 * side**2)):
         raise ValueError(f"dim {dim!r} and side {side!r} do not fit offsets of shape {offset.shape}")
     empty = np.zeros((0, dim), np.float32)
     data = Dataset(

@@ -103,10 +103,12 @@ ACROSS = 10  # images in a line
 
 
 def images(axis, rows: np.ndarray, side: int, across: int = ACROSS) -> None:
-    """Draw images [n, side²] in [−1, 1], so many to a line, a pixel between them."""
-    framed = np.pad(rows.reshape(-1, side, side), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    grid = framed.reshape(-1, across, side + 1, side + 1).transpose(0, 2, 1, 3).reshape(-1, across * (side + 1))
-    axis.imshow(grid, cmap="gray", vmin=-1, vmax=1)
+    """Draw images [n, side² · channels] in [−1, 1], so many to a line, a white pixel between them."""
+    shades = np.clip(0.5 * (rows.reshape(len(rows), side, side, -1) + 1.0), 0.0, 1.0)
+    framed = np.pad(shades, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    lines = framed.reshape(-1, across, side + 1, side + 1, shades.shape[-1]).transpose(0, 2, 1, 3, 4)
+    grid = lines.reshape(-1, across * (side + 1), shades.shape[-1])
+    axis.imshow(grid if grid.shape[-1] > 1 else grid[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 

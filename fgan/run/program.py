@@ -99,7 +99,7 @@ def laid_out(begin: Callable[[Any], Any], seeds: Any, layout: Layout | None) -> 
 
 def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
     """(the chunk of n steps, the shapes of its arguments on `layout`), as `engines.lower` takes them."""
-    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.rows.shape, layout), jnp.float32)
+    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.rows.shape, layout), data.kept_dtype)
     state, seeds = jax.eval_shape(lambda: fresh(config, data)), jax.eval_shape(lambda: seed_numbers(config))
     return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
 
@@ -125,7 +125,7 @@ class Program:
         if config.batch % self.layout.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
         self.model = build(self.config, data)
-        self.rows = engines.slices(data.rows, self.layout)
+        self.rows = engines.slices(data.kept, self.layout)
         self._beginning = beginning(self.model)  # of all parts of a sweep, compiled once
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None
@@ -205,7 +205,7 @@ class Program:
         training = jax.make_jaxpr(made(ALONE))(rows, seeds, state, start)
         member = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
         sampling = jax.make_jaxpr(lambda state: self.model.sample(state, jax.random.key(0), log.samples))(member)
-        return max(_peak(training.jaxpr) - 4 * rows.size, _peak(sampling.jaxpr))
+        return max(_peak(training.jaxpr) - rows.dtype.itemsize * rows.size, _peak(sampling.jaxpr))
 
 
 def _peak(jaxpr: Any) -> int:
