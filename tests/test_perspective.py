@@ -160,7 +160,9 @@ NEAR_ONE = (0.5, 0.9, 0.99, 0.999, 1.0 - 1e-4, 1.0 - 1e-7, 1.0 + 1e-7, 1.0 + 1e-
 @pytest.mark.parametrize("a", [*NEAR_ONE, *(1.0 - a for a in NEAR_ONE)])
 def test_alpha_has_its_digits_near_orders_zero_and_one_at_every_ratio(a, dtype):
     """Where it grows without end, or up to 1/(1 − α) = 10⁷, more slowly than the formula reaches."""
-    ratios = np.resize([-3000.0, -400.0, -299.0, -85.0, -79.0, -3.0, -0.26, 0.26, 3.0, 79.0, 85.0, 299.0, 400.0, 3000.0], N)
+    ratios = np.resize(
+        [-3000.0, -400.0, -299.0, -85.0, -79.0, -3.0, -0.26, 0.26, 3.0, 79.0, 85.0, 299.0, 400.0, 3000.0], N
+    )
     ratios = ratios.astype(dtype)
     found = np.asarray(integrand(alpha(a))(jnp.minimum(ratios, 0.0), jnp.minimum(-ratios, 0.0)))
     exact = np.array([alpha_cost(a, float(r)) for r in ratios])

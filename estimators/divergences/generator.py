@@ -119,7 +119,10 @@ class FDivergence:
         derive("prime", lambda: derivative(self.f))
         derive("second", lambda: derivative(self.prime))
         derive("value_at_zero", lambda: _estimated(self, "value_at_zero", lambda r: self.f(jnp.exp(-r))))
-        derive("slope_at_infinity", lambda: _estimated(self, "slope_at_infinity", lambda r: self.f(jnp.exp(r)) / jnp.exp(r)))
+        derive(
+            "slope_at_infinity",
+            lambda: _estimated(self, "slope_at_infinity", lambda r: self.f(jnp.exp(r)) / jnp.exp(r)),
+        )
         derive("closed", lambda: math.isfinite(self.slope_at_infinity) and math.isfinite(_edge_value(self)))
         derive("conjugate", lambda: legendre(self))
         derive("log_ratio", lambda: composed_activation(self))
@@ -174,8 +177,8 @@ def _estimated(d: FDivergence, field: str, value: Function) -> float:
 def _limit(value: Function, distances: tuple[float, ...], rounding: float) -> float | None:
     """The limit of value(r) for r → ∞, in float64 from its slopes at r = s/4, s/2, s; None where they do not tell it.
 
-    s is the first of `distances` at which they are finite. A slope that does not fall makes the limit infinite. One that
-    falls as e^{−kr}, as that of u^k does, leaves slope/k to go; the two rates found differ by about the error of this.
+    s is the first of `distances` at which they are finite. A slope that does not fall makes the limit infinite. One
+    that falls as e^{−kr}, as that of u^k does, leaves slope/k to go; the two rates found differ by about its error.
     """
     with jax.enable_x64(True):
         for s in distances:
@@ -333,7 +336,9 @@ def from_generator(
         kinks = _kinks(f)
     if smooth and kinks:
         at, jump = kinks[-1]
-        raise ValueError(f"generator {name!r}: its slope jumps by {jump:.2g} at u = {math.exp(at):.6g}; state smooth=False")
+        raise ValueError(
+            f"generator {name!r}: its slope jumps by {jump:.2g} at u = {math.exp(at):.6g}; state smooth=False"
+        )
     return FDivergence(
         name=name,
         f=f,

@@ -130,10 +130,10 @@ def _precision(*logs) -> str:
 class _Tail(NamedTuple):
     """The cost c(r) = f̃(e^{−r}) of a unit of q, or e^{−r} f̃(e^r) of a unit of p, at r > L = start.
 
-    Its slope is that at L times e^{kd} where d = r − L: then c(r) = c(L) + c'(L) (e^{kd} − 1)/k, which is exact for every
+    Its slope is c'(L) e^{kd} where d = r − L: then c(r) = c(L) + c'(L) (e^{kd} − 1)/k, which is exact for every
     divergence of the table, whether c grows as a power of u (k > 0) or as log u (k = 0), or stops at a limit (k < 0).
-    A slope that grows as e^{kd} times a power of r makes c(r) = c(L) e^{kd} (1 + bd)^m. A cost is added to the logarithm
-    of its own density: log q + r would lose log p where log q is huge.
+    A slope with a power of r beside e^{kd} makes c(r) = c(L) e^{kd} (1 + bd)^m. A cost is added to the logarithm of
+    its own density: log q + r would lose log p where log q is huge.
     """
 
     start: float
@@ -171,7 +171,9 @@ class _Tail(NamedTuple):
     def log_value(self, r):
         d, grown = jnp.maximum(r - self.start, 0.0), max(self.k, 0.0)
         rise = jnp.expm1(-abs(self.k) * d) / -abs(self.k) if self.k else d
-        return self.height + grown * d + self.m * jnp.log1p(self.b * d) + jnp.log(jnp.exp(-grown * d) + self.gain * rise)
+        return (
+            self.height + grown * d + self.m * jnp.log1p(self.b * d) + jnp.log(jnp.exp(-grown * d) + self.gain * rise)
+        )
 
 
 class _Excess(NamedTuple):
