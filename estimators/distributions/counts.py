@@ -217,7 +217,7 @@ class _Count(ExponentialFamily):
         if all(value is None or is_concrete(value) for value in self.parameters().values()):
             most, held = self._largest(), self._holds()
             if most > held:
-                more = "" if jax.config.jax_enable_x64 else ", or switch on x64 (jax.enable_x64)"
+                more = "" if precision() == jnp.float64 else ", or switch on x64 (jax.enable_x64)"
                 raise ValueError(
                     f"{self._title()}: counts up to {most:.3g} are beyond {held:.3g}, the most that samples hold here; "
                     f"take smaller parameters{more}"
@@ -268,7 +268,7 @@ class Binomial(_Count):
         return float(np.max(np.asarray(self.total)))
 
     def _holds(self) -> float:
-        return 1.0 / float(jnp.finfo(precision()).eps) if jax.config.jax_enable_x64 else WHOLE
+        return 1.0 / float(jnp.finfo(precision()).eps) if precision() == jnp.float64 else WHOLE
 
     def _sample(self, key, shape, n, p):
         return jax.random.binomial(key, n, p, shape, precision()).astype(int)

@@ -27,7 +27,7 @@ def share(weight: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     cost = floating(cost)
     idle = (jnp.asarray(weight) == 0.0) & jnp.isinf(cost)
-    return weight * jnp.where(idle, 0.0, cost)
+    return jnp.asarray(weight) * jnp.where(idle, 0.0, cost)
 
 
 def known(value: Any) -> bool:
