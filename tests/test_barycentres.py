@@ -92,3 +92,23 @@ def test_what_has_no_barycentre():
     assert np.all(jax.jit(barycentres.geometric)(np.eye(3)) == 0.0)
     with pytest.raises(ValueError, match="iterations = 1: the last step still changed b by"):
         barycentres.jensen_shannon(MEMBERS, iterations=1)
+
+
+@pytest.mark.parametrize("kind", ["apart", "random", "one against many"])
+def test_many_sharp_members_settle_where_the_gradient_vanishes(kind, dtype):
+    """Forty to a hundred, at the defaults: Σ w log(1 + p/b) is the same for every outcome, in float64 by the result."""
+    logits = {
+        "apart": 20.0 * np.eye(100),
+        "random": 15.0 * np.random.default_rng(0).normal(size=(60, 30)),
+        "one against many": np.concatenate([30.0 * np.eye(3), np.zeros((40, 3))]),
+    }[kind]
+    b = np.asarray(barycentres.jensen_shannon(logits.astype(dtype), logits=True), float)
+    p = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    level = np.mean(np.log1p(p / b), axis=0)
+    np.testing.assert_allclose(b.sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(level, np.sum(b * level), rtol=1e-4 if dtype == np.float32 else 1e-9)
+
+
+def test_an_outcome_of_members_without_weight_has_no_mass(x64):
+    b = barycentres.jensen_shannon([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0], [0.0, 0.0, 1.0]], [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(b, [*barycentres.jensen_shannon([[0.5, 0.5], [0.2, 0.8]]), 0.0], rtol=1e-9)

@@ -265,3 +265,21 @@ def test_gradients_by_logits_hold_where_the_asymptote_begins(gap):
     by_q = jax.grad(lambda q: discrete.divergence(p, q, "kl", logits=True))(q)
     np.testing.assert_allclose(by_q, [-1.0, 1.0], rtol=1e-5)
     np.testing.assert_allclose(jax.grad(lambda q: discrete.divergence(p, q, "js", logits=True))(q), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [1.0 - 1e-3, 1.0 - 1e-5, 1.0 + 1e-5, 1.0 + 1e-3, 1e-4])
+def test_orders_near_one_and_zero_of_masses_far_apart(order, dtype):
+    """Rényi's and the α-divergence of outcomes whose log-ratios are 0.7, −400 and 1: by Σ p (e^{(α−1)ℓ} − 1)."""
+    p, q = np.array([0.7, -400.0, 0.0], dtype), np.array([0.0, 0.0, -1.0], dtype)
+    log_p, log_q = (x.astype(float) - np.logaddexp.reduce(x.astype(float)) for x in (p, q))
+    ratio = log_p - log_q
+    excess = np.sum(np.exp(log_p) * np.expm1((order - 1.0) * ratio))
+    if order < 0.5:
+        excess = np.sum(np.exp(log_q) * np.expm1(order * ratio))
+    rtol = 2e-5 if dtype == np.float32 else 1e-10
+    found = discrete.divergence(p, q, f"alpha({order!r})", logits=True)
+    np.testing.assert_allclose(found, excess / (order * (order - 1.0)), rtol=rtol)
+    found = discrete.divergence(p, q, f"renyi({order!r})", logits=True)
+    np.testing.assert_allclose(found, np.log1p(excess) / (order - 1.0), rtol=rtol)
+    swapped = discrete.divergence(q, p, f"alpha({1.0 - order!r})", logits=True)
+    np.testing.assert_allclose(swapped, excess / (order * (order - 1.0)), rtol=rtol)

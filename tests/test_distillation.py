@@ -1,5 +1,7 @@
 """Distillation losses: gradients that are KL's, limits of temperature, optimal transport by linear programming."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -308,9 +310,24 @@ def test_one_compiled_program_serves_every_temperature(name):
         (lambda: improved_kl(np.zeros((2, 3)), np.zeros((2, 3)), means=np.ones(2)), ["(2,)", "(3,)"]),
         (lambda: class_costs(np.zeros((2, 2)), np.array([0, 1]), 3), ["class 2"]),
         (lambda: class_means(np.zeros((2, 2)), np.array([0])), ["(2, 2)", "(1,)"]),
+        (lambda: class_means(np.zeros((2, 2)), np.array([0, 2])), ["labels from 0 to 2", "below 2"]),
+        (lambda: class_costs(np.zeros((2, 2)), np.array([0, 3]), 2), ["labels from 0 to 3", "below 2"]),
     ],
 )
 def test_bad_input_is_refused_with_the_remedy(call, words):
     with pytest.raises(ValueError) as caught:
         call()
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_term_without_weight_may_be_infinite(dtype):
+    """The teacher holds what the student rules out: KL is infinite, and at weight 1 the labels alone count: log 2."""
+    teacher = jnp.zeros((1, 3), dtype)
+    student = jnp.asarray([[0.0, 0.0, -jnp.inf]], dtype)
+    loss = jax.value_and_grad(lambda n: temperature_loss(jnp.array([0]), teacher, n, weight=1.0)[0])
+    value, slope = loss(student)
+    assert float(value) == pytest.approx(math.log(2.0), rel=1e-6)
+    np.testing.assert_allclose(slope, [[-0.5, 0.5, 0.0]], atol=1e-6)
+    assert float(temperature_loss(jnp.array([0]), teacher, student, weight=0.5)[0]) == math.inf
+    ruled_out = temperature_loss(jnp.array([2]), student, student, weight=0.0)  # H is infinite, KL is 0
+    assert float(ruled_out[0]) == pytest.approx(0.0, abs=1e-6)

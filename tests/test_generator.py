@@ -367,9 +367,39 @@ def test_bare_numbers_take_the_precision_that_is_on(dtype):
 
 
 def test_from_generator_keeps_the_limits_that_it_is_given():
-    """alpha(0.98) climbs so slowly to f'(∞) = 50 that no two numbers show it."""
-    slow = from_generator("slow", alpha(0.98).f, value_at_zero=1.0 / 0.98, slope_at_infinity=50.0)
-    assert (slow.value_at_zero, slow.slope_at_infinity) == (1.0 / 0.98, 50.0)
+    slow = from_generator("slow", alpha(0.98).f, value_at_zero=1.5, slope_at_infinity=60.0)
+    assert (slow.value_at_zero, slow.slope_at_infinity) == (1.5, 60.0)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.05, 1e-3, 1e-4])
+def test_limits_that_f_approaches_slowly_are_found(power):
+    """f = (1 − u^ε)/ε + … has f(0) = 1/ε − 1, and its reversal f'(∞); u^{−ε} in place of u^ε has no limit."""
+    at_zero = from_generator("at zero", lambda u: (1.0 - u**power) / power + u - 1.0)
+    assert at_zero.value_at_zero == pytest.approx(1.0 / power - 1.0, rel=1e-9)
+    at_infinity = from_generator("at infinity", lambda u: (u - u ** (1.0 - power)) / power - (u - 1.0))
+    assert at_infinity.slope_at_infinity == pytest.approx(1.0 / power - 1.0, rel=1e-9)
+    endless = from_generator("endless", lambda u: (u**-power - 1.0) / power + u - 1.0)
+    assert endless.value_at_zero == INF
+
+
+def test_a_limit_that_cannot_be_told_is_asked_for():
+    """−u^0.05 − 3u^0.06 + 4 falls at two rates, which three slopes do not tell apart."""
+    with pytest.raises(ValueError, match=r"generator 'two rates': .*too slowly to be estimated; state value_at_zero="):
+        from_generator("two rates", lambda u: 4.0 - u**0.05 - 3.0 * u**0.06)
+
+
+@pytest.mark.parametrize("u", [0.37, 1.0, 4.2])
+def test_a_kink_is_found_wherever_it_lies(u):
+    """Beside a smooth part, refused until it is stated; then `kink` says where, also of the reversed divergence."""
+
+    def f(x):
+        return 0.01 * (jnp.abs(x - u) - abs(1.0 - u)) + (x - 1.0) ** 2 / (x + 3.0)
+
+    with pytest.raises(ValueError, match=f"generator 'mine': its slope jumps by 0.02 at u = {u:g}; state smooth=False"):
+        from_generator("mine", f)
+    mine = from_generator("mine", f, smooth=False)
+    assert mine.kink == pytest.approx(math.log(u), abs=1e-9)
+    assert mine.reversed().kink == pytest.approx(-math.log(u), abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,38 @@ def test_mass_that_samples_cannot_reach_is_noted():
     assert any("mass missing" in warning for warning in found.warnings)
     x = np.random.default_rng(0).normal(size=4000)
     assert not log_densities.kl(-0.5 * x**2, -0.5 * (x - 0.3) ** 2).warnings
+
+
+@pytest.mark.parametrize("source", ["p", "q", "mixture"])
+@pytest.mark.parametrize("order", [1.0 - 1e-5, 1.0 + 1e-5])
+def test_the_error_of_renyis_tends_to_that_of_kl(source, order, dtype):
+    """N(0, 1) and N(1, 1): D_α = α/2. The plain mean would have an error of 10³ at samples of Q."""
+    x = np.random.default_rng(6).normal(size=4000)
+    shift = {"p": 0.0, "q": 1.0, "mixture": np.repeat([0.0, 1.0], 2000)}[source]
+    x = (x + shift).astype(dtype)
+    logs = norm.logpdf(x).astype(dtype), norm.logpdf(x, 1.0).astype(dtype)
+    found = log_densities.divergence(*logs, f"renyi({order!r})", samples_of=source)
+    kl = log_densities.divergence(*logs, "kl", samples_of=source)
+    assert float(found.standard_error) == pytest.approx(float(kl.standard_error), rel=1e-3)
+    assert float(found.value) == pytest.approx(float(kl.value), rel=1e-3)
+    assert abs(float(found.value) - 0.5 * order) < 4.0 * float(found.standard_error)
+
+
+def test_renyis_counts_the_shared_mass_alone_where_it_is_known_to_be_part(x64):
+    """Of U(0, 1) and U(½, 3/2) D_½ is −2 log ½, at samples of P, which see half of Q."""
+    x = np.random.default_rng(7).uniform(size=4000)
+    found = log_densities.divergence(np.zeros(4000), np.where(x > 0.5, 0.0, -np.inf), "renyi(0.5)", samples_of="p")
+    assert abs(float(found.value) - 2.0 * math.log(2.0)) < 4.0 * float(found.standard_error)
+
+
+@pytest.mark.parametrize("shares", [[0.98, 0.02], [0.97, 0.02, 0.01], [0.995, 0.003, 0.002]])
+def test_atoms_are_no_heavy_tail(shares, dtype):
+    """Numbers of few values: the largest is an atom, however rare, and the mean has a finite variance."""
+    logs = np.random.default_rng(8).choice([0.0, 1.0, 5.0][: len(shares)], p=shares, size=4000).astype(dtype)
+    assert float(pareto.tail_shape(jnp.asarray(logs))) < pareto.reliable_below(4000)
+
+
+def test_ties_do_not_hide_a_heavy_tail(x64):
+    """Whole logarithms of a Pareto law of shape 2, of which only the largest few stand alone."""
+    logs = np.ceil(2.0 * np.random.default_rng(9).exponential(size=4000))
+    assert float(pareto.tail_shape(jnp.asarray(logs))) > 1.0

@@ -300,3 +300,46 @@ def test_numpyros_distributions_become_named_ones():
     half = named_as(theirs.HalfNormal(1.0))
     assert (half.support.low, half.support.high, half.support.kind) == (0.0, np.inf, "reals")
     assert named_as(theirs.ZeroInflatedPoisson(0.3, 2.0)).support.kind == "integers"
+
+
+@pytest.mark.parametrize(
+    ("p", "scipys"),
+    [
+        (dist.Poisson(5e8), stats.poisson(5e8)),
+        (dist.Geometric(1e-6), stats.geom(1e-6, loc=-1)),
+        (dist.Binomial(1e7, 0.5), stats.binom(10**7, 0.5)),
+    ],
+)
+def test_large_counts_follow_the_law(p, scipys, dtype):
+    """By SciPy's quantiles: each of 16 cells of equal mass holds its share, to five standard errors."""
+    n = 20_000
+    x = np.asarray(p.sample(jax.random.key(0), n))
+    assert np.issubdtype(x.dtype, np.integer)
+    edges = scipys.ppf(np.linspace(0.0, 1.0, 17)[1:-1])
+    held = np.bincount(np.searchsorted(edges, x), minlength=16) / n
+    mass = np.diff(np.concatenate([[0.0], scipys.cdf(edges), [1.0]]))
+    assert np.all(np.abs(held - mass) < 5.0 * np.sqrt(mass / n))
+    assert np.max(np.abs(x - scipys.mean())) < (6.0 if p.support.high != np.inf else 15.0) * scipys.std()
+
+
+def test_large_rates_have_no_tails_of_their_own(dtype):
+    """The fourth moment of 20 000 standardised counts, 3 with a standard error of √(96/n)."""
+    x = np.asarray(dist.Poisson(5e8).sample(jax.random.key(1), 20_000)).astype(float)
+    assert np.mean(((x - 5e8) / 5e8**0.5) ** 4) == pytest.approx(3.0, abs=5.0 * (96.0 / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "law", [lambda: dist.Poisson(1e10), lambda: dist.NegativeBinomial(4.0, 1e-10), lambda: dist.Geometric(1e-10)]
+)
+def test_counts_beyond_int32_are_refused_and_fit_int64(law):
+    with pytest.raises(ValueError, match=r": counts up to .* are beyond 2.15e\+09, .*; take smaller .*switch on x64"):
+        law().sample(jax.random.key(0), 3)
+    with jax.enable_x64(True):
+        p = law()
+        x = np.asarray(p.sample(jax.random.key(0), 2000)).astype(float)
+        assert abs(x.mean() - float(p.mean)) < 5.0 * (float(p.variance) / 2000) ** 0.5
+
+
+def test_more_tries_than_float32_counts_are_refused():
+    with pytest.raises(ValueError, match=r"Binomial: counts up to 1e\+09 are beyond 1.68e\+07"):
+        dist.Binomial(1e9, 0.5).sample(jax.random.key(0), 3)

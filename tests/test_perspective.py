@@ -1,6 +1,7 @@
 """The perspective: its two forms agree with the definition, and its rules hold where a density vanishes."""
 
 import math
+from decimal import Decimal, localcontext
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators.divergences.families import alpha
 from estimators.divergences.generator import from_generator
 from estimators.divergences.perspective import growth, integrand, log_perspective, perspective
 from estimators.divergences.table import DIVERGENCES, divergence
@@ -142,3 +144,43 @@ def test_growth_is_how_the_excess_grows(x64):
             near, far = excess / jnp.maximum(jnp.exp(r), 1.0)  # of a unit of the larger mass
             if near > 0.0 and math.isfinite(far):
                 assert math.log(far / near) / 100.0 == pytest.approx(exponent, abs=0.02), d
+
+
+def alpha_cost(a, ratio):
+    """f(u)/max(u, 1) of the α-divergence at u = e^ratio, in sixty digits."""
+    with localcontext() as context:
+        context.prec = 60
+        u, power, a = Decimal(ratio).exp(), (Decimal(a) * Decimal(ratio)).exp(), Decimal(a)
+        return float((power - 1 - a * (u - 1)) / (a * (a - 1)) / max(u, Decimal(1)))
+
+
+NEAR_ONE = (0.5, 0.9, 0.99, 0.999, 1.0 - 1e-4, 1.0 - 1e-7, 1.0 + 1e-7, 1.0 + 1e-4, 1.001, 1.1)
+
+
+@pytest.mark.parametrize("a", [*NEAR_ONE, *(1.0 - a for a in NEAR_ONE)])
+def test_alpha_has_its_digits_near_orders_zero_and_one_at_every_ratio(a, dtype):
+    """Where it grows without end, or up to 1/(1 − α) = 10⁷, more slowly than the formula reaches."""
+    ratios = np.resize(
+        [-3000.0, -400.0, -299.0, -85.0, -79.0, -3.0, -0.26, 0.26, 3.0, 79.0, 85.0, 299.0, 400.0, 3000.0], N
+    )
+    ratios = ratios.astype(dtype)
+    found = np.asarray(integrand(alpha(a))(jnp.minimum(ratios, 0.0), jnp.minimum(-ratios, 0.0)))
+    exact = np.array([alpha_cost(a, float(r)) for r in ratios])
+    fits = exact < np.finfo(dtype).max
+    np.testing.assert_allclose(found[fits], exact[fits], rtol=1e-5 if dtype == np.float32 else 1e-11)
+    assert np.all(np.isinf(found[~fits]))
+
+
+def test_a_users_generator_climbs_slowly_to_its_limits():
+    """f(0) = 1/ε, left as u^ε; in float32 the formula ends at a ratio of e^−80, where u^ε is still 0.2."""
+    slow = from_generator("slow", lambda u: (1.0 - u**0.02) / 0.02 + u - 1.0)
+    ratios = jnp.asarray(np.resize([-50.0, -79.0, -81.0, -200.0, -1000.0], N), jnp.float32)
+    found = integrand(slow)(ratios, jnp.zeros_like(ratios))
+    np.testing.assert_allclose(found, np.expm1(0.02 * np.float64(ratios)) / -0.02 - 1.0, rtol=1e-5)
+
+
+def test_a_cost_that_grows_as_a_square_of_a_logarithm(x64):
+    """f(u) = u log² u + …: e^{−r} f̃(e^r) = r² − 1 + e^{−r} beyond every float."""
+    square = from_generator("square", lambda u: jnp.where(u > 1.0, u * jnp.log(jnp.maximum(u, 1.0)) ** 2, 0.0))
+    r = jnp.linspace(310.0, 3000.0, N)
+    np.testing.assert_allclose(log_perspective(square)(r, jnp.zeros(N)) - r, np.log(np.asarray(r) ** 2), rtol=1e-6)

@@ -287,3 +287,17 @@ def test_numbers_that_are_none_stay_none_and_forbidden_rewards_do_not_count():
     found = regularised_optimum(jnp.array([0.0, 0.0, -jnp.inf]), jnp.array([1.0, 0.0, 1e9]), 1.0)
     np.testing.assert_allclose(found.value, np.log(0.5 * (np.e + 1.0)), rtol=1e-5)
     np.testing.assert_allclose(np.exp(found.log_policy).sum(), 1.0, rtol=1e-5)
+
+
+def test_without_a_price_a_policy_outside_the_prior_has_its_reward(dtype):
+    """β = 0, γ = ½, one state: r/(1 − γ) = 2; at β > 0 it is −∞. An action that π leaves out may be forbidden."""
+    stay = np.ones((1, 2, 1), dtype)
+    away, prior = jnp.asarray([[0.0, -jnp.inf]], dtype), jnp.asarray([[-jnp.inf, 0.0]], dtype)
+    for beta, expected in ((0.0, 2.0), (1.0, -math.inf)):
+        found = policy_value(away, jnp.asarray([[1.0, 0.0]], dtype), stay, prior, beta=beta, discount=0.5)
+        assert found.tolist() == [expected]
+    forbidden = jnp.asarray([[1.0, -jnp.inf]], dtype)
+    value, slope = jax.value_and_grad(
+        lambda policy: policy_value(policy, forbidden, stay, policy, beta=0.0, discount=0.5)[0]
+    )(away)
+    assert float(value) == 2.0 and np.all(np.isfinite(slope))

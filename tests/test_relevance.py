@@ -268,3 +268,29 @@ def test_under_jit_values_are_not_checked_and_shapes_are():
     assert jax.jit(weighted_kl)(jnp.ones((1, 2, 2)), UNIFORM).shape == (1,)
     with pytest.raises(ValueError, match="must be equal"):
         jax.jit(weighted_kl)(jnp.ones((2, 2, 2)), UNIFORM)
+
+
+def test_patches_without_relevance_cost_nothing_and_have_finite_gradients(dtype):
+    kl = jnp.asarray([[[jnp.inf, 2.0, 4.0]]], dtype)
+    weights = jnp.asarray([[[0.0, 0.25, 0.75]]], dtype)
+    assert float(weighted_kl(kl, weights)[0]) == 3.5
+    assert jax.grad(lambda kl: weighted_kl(kl, weights)[0])(kl).tolist() == [[[0.0, 0.25, 0.75]]]
+    assert float(weighted_kl(kl, jnp.asarray([[[0.5, 0.25, 0.25]]], dtype))[0]) == np.inf
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0])
+def test_sharpened_maps_keep_their_zeros_and_have_finite_gradients(power, dtype):
+    """By the power, of the two patches that matter: s₁s₂ log(r₂/r₁)."""
+    r = jnp.asarray([[0.0, 0.2, 0.8]], dtype)
+    expected = np.array([0.0, 0.2**power, 0.8**power]) / (0.2**power + 0.8**power)
+    np.testing.assert_allclose(sharpened(r, power)[0], expected, rtol=1e-5)
+    slope = jax.grad(lambda a: sharpened(r, a)[0, 2])(power)
+    assert float(slope) == pytest.approx(expected[1] * expected[2] * np.log(4.0), rel=1e-5)
+    weighted = jax.grad(lambda r: sharpened(r / r.sum(), power)[0, 2])
+    assert np.all(np.isfinite(jax.jit(weighted)(r)))
+
+
+@pytest.mark.parametrize(("tokens", "cap", "words"), [(4.0, None, "tokens = 4.0"), (4, 2.5, "cap = 2.5")])
+def test_tokens_are_whole_numbers(tokens, cap, words):
+    with pytest.raises(ValueError, match=f"{words}: tokens are whole numbers; round it, or use water_filled"):
+        allocate(np.full((2, 2), 0.25), tokens, cap=cap)

@@ -15,21 +15,28 @@ from estimators.divergences.generator import SMOOTHING, Activation, FDivergence,
 def alpha(a: float) -> FDivergence:
     """The α-divergence f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1)), α ∉ {0, 1}, with f''(1) = 1.
 
-    α → 1 is KL, α → 0 reverse KL. The activation for α < 1 is from Nowozin et al. 2016, table 6.
+    α → 1 is KL, α → 0 reverse KL. The activation for α < 1 is from Nowozin et al. 2016, table 6. By powers of u less 1
+    over their exponents, (u^k − 1)/k → log u, nothing cancels near those two orders: f(u) is (u log u − (u − 1))/α with
+    the power α − 1 for the logarithm, and as well (u − 1 − log u)/(1 − α) with the power α for it.
     """
     if a in (0.0, 1.0) or not math.isfinite(a):
         raise ValueError(f"alpha({a:g}) is defined only as a limit: use {'kl' if a == 1 else 'reverse_kl'}")
-    power = a / (a - 1.0)
     edge = 1.0 / (1.0 - a)
 
+    def f(u):
+        if a <= 0.5:
+            return (u - 1.0 - _power(a, u)) / (1.0 - a)
+        there = u > 0.0
+        return (jnp.where(there, u * _power(a - 1.0, jnp.where(there, u, 1.0)), 0.0) - (u - 1.0)) / a
+
     def conjugate(t):
-        base = (a - 1.0) * t + 1.0
-        positive = base > 0.0
-        branch = jnp.expm1(power * jnp.log(jnp.where(positive, base, 1.0))) / a
+        excess = (a - 1.0) * t
+        positive = excess > -1.0
+        branch = jnp.expm1(a / (a - 1.0) * jnp.log1p(jnp.where(positive, excess, 0.0))) / a
         if a > 1.0:  # below the edge the maximiser is u = 0
             return jnp.where(positive, branch, -1.0 / a)
         at_edge = -1.0 / a if a < 0.0 else jnp.inf
-        return jnp.where(positive, branch, jnp.where(base == 0.0, at_edge, jnp.inf))
+        return jnp.where(positive, branch, jnp.where(excess == -1.0, at_edge, jnp.inf))
 
     def log_base(v):  # log((α−1)T + 1) under the paper's activation
         return jnp.log1p(-a) + jnp.log(softplus(-v)) if a < 1.0 else jnp.log(jnp.maximum((a - 1.0) * v + 1.0, 1e-30))
@@ -37,17 +44,17 @@ def alpha(a: float) -> FDivergence:
     if a < 1.0:
         paper = Activation(
             output=lambda v: edge - softplus(-v),
-            conjugate=lambda v: jnp.expm1(power * log_base(v)) / a,
+            conjugate=lambda v: jnp.expm1(a / (a - 1.0) * log_base(v)) / a,
             log_ratio=lambda v: log_base(v) / (a - 1.0),
         )
     else:
         paper = Activation(output=identity, conjugate=conjugate, log_ratio=lambda v: log_base(v) / (a - 1.0))
     return FDivergence(
         name=f"alpha({a:.15g})",
-        f=lambda u: (u**a - 1.0 - a * (u - 1.0)) / (a * (a - 1.0)),
+        f=f,
         source="Cichocki & Amari 2010; f''(1) = 1, so alpha(2) is half of pearson, alpha(0.5) twice squared_hellinger",
         formula="(u^α − 1 − α(u−1)) / (α(α−1))",
-        prime=lambda u: (u ** (a - 1.0) - 1.0) / (a - 1.0),
+        prime=lambda u: _power(a - 1.0, u),
         second=lambda u: u ** (a - 2.0),
         conjugate=conjugate,
         value_at_zero=1.0 / a if a > 0.0 else math.inf,
@@ -59,6 +66,11 @@ def alpha(a: float) -> FDivergence:
             conjugate=lambda v: jnp.expm1(a * v) / a,
         ),
     )
+
+
+def _power(k: float, u):
+    """(u^k − 1)/k, which tends to log u as k → 0 and has its digits all the way."""
+    return jnp.expm1(k * jnp.log(u)) / k
 
 
 @lru_cache(maxsize=256)

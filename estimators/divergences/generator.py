@@ -23,6 +23,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Function = Callable[..., jax.Array]
 ActivationName = Literal["log_ratio", "paper"]
@@ -32,9 +33,12 @@ SMOOTHING = 0.2
 recorded; the total_variation fits of `fgan reproduce modes` would show a change."""
 SATURATION = 12.0  # |log-ratio| of derived activations: above it float32 cannot form e^v f'(e^v) − f(e^v)
 
-
-STEPS = (1e-5, 2e-5)
-"""Distances from u = 1 at which a user's generator is tried for a kink there: its rounding is 1e-11 of a slope."""
+OUTWARDS = (140.0, 70.0, 35.0, 17.5)
+"""|log u| from which a limit of f is estimated: the first at which u⁵ and u⁻⁵, and more of milder generators, fit
+float64."""
+LIMIT_ERROR = 1e-6  # of an estimated limit beyond which it is refused: a tenth of what float32 holds of f̃
+EDGE = 18.4  # log u at which u f'(∞) − f(u) still has eight digits: u = 1e8
+KINK = 1e-6  # jump of f', as a share of 1 + |f'|, above which f has a kink: rounding of f' by derivation is 1e-10
 
 
 def identity(v):
@@ -86,7 +90,7 @@ class FDivergence:
         log_ratio: T(v) = f'(e^v): the raw output estimates log p/q. Smoothed by `SMOOTHING` where f has a kink.
         default: the activation that trains unless the user names another.
         smooth: whether f is differentiable, so that T determines the ratio.
-        kink: log u where f has its kink, if it is not smooth.
+        kink: log u where f has its kink, the largest of several, if it is not smooth.
     """
 
     name: str
@@ -114,8 +118,11 @@ class FDivergence:
 
         derive("prime", lambda: derivative(self.f))
         derive("second", lambda: derivative(self.prime))
-        derive("value_at_zero", lambda: _limit(self.f, (1e-40, 1e-60)))
-        derive("slope_at_infinity", lambda: _limit(self.prime, (1e40, 1e60)))
+        derive("value_at_zero", lambda: _estimated(self, "value_at_zero", lambda r: self.f(jnp.exp(-r))))
+        derive(
+            "slope_at_infinity",
+            lambda: _estimated(self, "slope_at_infinity", lambda r: self.f(jnp.exp(r)) / jnp.exp(r)),
+        )
         derive("closed", lambda: math.isfinite(self.slope_at_infinity) and math.isfinite(_edge_value(self)))
         derive("conjugate", lambda: legendre(self))
         derive("log_ratio", lambda: composed_activation(self))
@@ -138,6 +145,7 @@ class FDivergence:
             slope_at_infinity=self.value_at_zero,
             value_at_one=self.value_at_one,
             smooth=self.smooth,
+            kink=-self.kink,
         )
 
     def upper_limit(self) -> float:
@@ -158,21 +166,65 @@ def derivative(function: Function) -> Function:
     return prime
 
 
-def _limit(function: Function, points: tuple[float, float]) -> float:
-    """The limit of a monotone `function`, estimated in float64 from two `points` on the way there; ±inf if it grows.
+def _estimated(d: FDivergence, field: str, value: Function) -> float:
+    """The limit of value(r) for r → ∞, which is that `field` of d. Raises ValueError where it cannot be told."""
+    limit = _limit(value, OUTWARDS, 1e-13)
+    if limit is None:
+        raise ValueError(f"generator {d.name!r}: its limit is approached too slowly to be estimated; state {field}=")
+    return limit
 
-    A growth of 1e-3 between the points counts as unbounded: log u, which grows most slowly of all, gains 46.
+
+def _limit(value: Function, distances: tuple[float, ...], rounding: float) -> float | None:
+    """The limit of value(r) for r → ∞, in float64 from its slopes at r = s/4, s/2, s; None where they do not tell it.
+
+    s is the first of `distances` at which they are finite. A slope that does not fall makes the limit infinite. One
+    that falls as e^{−kr}, as that of u^k does, leaves slope/k to go; the two rates found differ by about its error.
     """
     with jax.enable_x64(True):
-        near, far = (float(function(jnp.asarray(point, jnp.float64))) for point in points)
-    if math.isfinite(near) and math.isfinite(far) and abs(far - near) <= 1e-3 * (1.0 + abs(near)):
-        return far
-    return math.inf if not math.isfinite(far) or far > near else -math.inf
+        for s in distances:
+            r = jnp.asarray([0.25 * s, 0.5 * s, s])
+            values, slopes = (np.asarray(x) for x in jax.jvp(value, (r,), (jnp.ones_like(r),)))
+            if np.isfinite(values).all() and np.isfinite(slopes).all():
+                break
+        else:
+            return None
+    reached, (near, middle, far) = float(values[-1]), slopes.tolist()
+    scale = 1.0 + abs(reached)
+    if abs(far) * s <= rounding * s * scale:
+        return reached
+    if far > 0.0 and far >= middle * (1.0 - 1e-9):
+        return math.inf
+    if not min(near / far, middle / far) > 0.0:
+        return None
+    rates = math.log(near / middle) / (0.25 * s), math.log(middle / far) / (0.5 * s)
+    to_go = far / rates[1] if rates[1] > 0.0 else math.inf
+    return reached + to_go if abs(to_go * (rates[0] / rates[1] - 1.0)) <= LIMIT_ERROR * scale else None
 
 
 def _edge_value(d: FDivergence) -> float:
-    """f*(b) = lim u b − f(u) at b = f'(∞) < ∞, as `_limit` estimates it, where the difference still has digits."""
-    return _limit(lambda u: u * d.slope_at_infinity - d.f(u), (1e6, 1e8))
+    """f*(b) = lim u b − f(u) at b = f'(∞) < ∞; ∞ where the difference, of few digits, does not show a limit."""
+    limit = _limit(lambda r: jnp.exp(r) * d.slope_at_infinity - d.f(jnp.exp(r)), (EDGE,), 1e-6)
+    return math.inf if limit is None else limit
+
+
+def _kinks(f: Function) -> list[tuple[float, float]]:
+    """(log u, jump of f') of every kink of a convex f between e⁻⁸ and e⁸, the largest jump last.
+
+    Cells of a grid are halved, each time to the half over which f' rises more, until nothing is left of a smooth rise.
+    """
+    prime = jax.jit(lambda s: derivative(f)(jnp.exp(s)))
+    edges = np.linspace(-8.0, 8.0, 402) + 0.01 / math.pi  # no edge at a simple number, where f' is one of two slopes
+    low, high = edges[:-1], edges[1:]
+    at_low, at_high = np.asarray(prime(low)), np.asarray(prime(high))
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        at_middle = np.asarray(prime(middle))
+        right = at_high - at_middle > at_middle - at_low
+        low, at_low = np.where(right, middle, low), np.where(right, at_middle, at_low)
+        high, at_high = np.where(right, high, middle), np.where(right, at_high, at_middle)
+    jumps = at_high - at_low
+    found = np.flatnonzero(jumps > KINK * (1.0 + np.abs(at_low) + np.abs(at_high)))
+    return sorted(((float(high[k]), float(jumps[k])) for k in found), key=lambda kink: kink[1])
 
 
 def legendre(d: FDivergence) -> Function:
@@ -257,10 +309,11 @@ def from_generator(
     Args:
         f: convex on (0, ∞) with f(1) = 0, written with jax.numpy, elementwise.
         value_at_zero, slope_at_infinity: f(0⁺) and f'(∞) where they are known; else estimated numerically.
-        smooth: False if f has a kink.
+        smooth: False if f has a kink. The largest one between e⁻⁸ and e⁸ becomes `kink`.
 
     Raises:
-        ValueError: f(1) ≠ 0, or f is not finite and convex on [e⁻⁸, e⁸].
+        ValueError: f(1) ≠ 0, f is not finite and convex on [e⁻⁸, e⁸], it has a kink there that is not stated, or a
+            limit is not stated that it approaches too slowly, as 1/log u does.
 
     >>> import jax.numpy as jnp
     >>> mine = from_generator("mine", lambda u: (u - 1) ** 2)
@@ -272,10 +325,6 @@ def from_generator(
         u = jnp.exp(jnp.linspace(-8.0, 8.0, 401))
         values = f(u)
         chords = jnp.diff(values) / jnp.diff(u)
-        bends = [
-            float(f(jnp.asarray(1.0 + h)) + f(jnp.asarray(1.0 - h)) - 2.0 * f(jnp.asarray(1.0))) / h for h in STEPS
-        ]
-        kink = 2.0 * bends[0] - bends[1]  # of a slope that jumps by J a bend is J + h f''
         wrong = float(jnp.max(-jnp.diff(chords) / (1.0 + jnp.abs(chords[1:]))))
     if not abs(at_one) < 1e-6:
         raise ValueError(f"generator {name!r}: f(1) = {at_one:g}, but a divergence needs f(1) = 0; subtract it from f")
@@ -283,8 +332,13 @@ def from_generator(
         raise ValueError(f"generator {name!r}: f is not finite on [e^-8, e^8]; check its domain")
     if wrong > 1e-6:
         raise ValueError(f"generator {name!r}: f is not convex (its slope falls by {wrong:.2g}); check its sign")
-    if smooth and kink > 1e-3:
-        raise ValueError(f"generator {name!r}: its slope jumps by {kink:.2g} at u = 1; state smooth=False")
+    with jax.enable_x64(True):
+        kinks = _kinks(f)
+    if smooth and kinks:
+        at, jump = kinks[-1]
+        raise ValueError(
+            f"generator {name!r}: its slope jumps by {jump:.2g} at u = {math.exp(at):.6g}; state smooth=False"
+        )
     return FDivergence(
         name=name,
         f=f,
@@ -293,4 +347,5 @@ def from_generator(
         value_at_zero=value_at_zero,  # type: ignore[arg-type]
         slope_at_infinity=slope_at_infinity,  # type: ignore[arg-type]
         smooth=smooth,
+        kink=kinks[-1][0] if kinks else 0.0,
     )

@@ -25,6 +25,7 @@ bound the formula keeps ten digits of float64, five of float32, and the rule is 
 FAR = {"float64": (300.0, 150.0, 75.0, 30.0), "float32": (80.0, 40.0, 25.0)}
 """|log p/q| from which on f̃ is its asymptote, in each precision: the first that the formula and its slope reach without
 overflow."""
+LEVEL = 1e-11  # of a cost or of its growth, what is rounding
 NEAR = (10.0, 5.0, 2.5, 1.25)
 """The same for steep powers, such as alpha(100): the largest of these that fits, the last if none does."""
 
@@ -50,10 +51,8 @@ def log_perspective(d: FDivergence) -> Callable[[jax.Array, jax.Array], jax.Arra
 
 
 def _log_beyond(f: "_Excess", ratio: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """log [q f̃(p/q)] at ratios beyond both starts: the limits where they are finite, else the tails."""
-    above = _log(f.at_infinity) if math.isfinite(f.at_infinity) else f.high.log_value(ratio)
-    below = _log(f.at_zero) if math.isfinite(f.at_zero) else f.low.log_value(-ratio)
-    return jnp.where(ratio > 0.0, log_p + above, log_q + below)
+    """log [q f̃(p/q)] at ratios beyond both starts."""
+    return jnp.where(ratio > 0.0, log_p + f.high.log_value(ratio), log_q + f.low.log_value(-ratio))
 
 
 def _log(cost: float) -> float:
@@ -129,40 +128,52 @@ def _precision(*logs) -> str:
 
 
 class _Tail(NamedTuple):
-    """e^{height + k(r − L)} (1 + c(r − L))^m, r > L = start: the cost f̃(e^{−r}) of a unit of q, or e^{−r} f̃(e^r) of p.
+    """The cost c(r) = f̃(e^{−r}) of a unit of q, or e^{−r} f̃(e^r) of a unit of p, at r > L = start.
 
-    Exact for m ≤ 1, hence for every divergence of the table. A cost is added to the logarithm of its own density:
-    log q + r would lose log p where log q is huge.
+    Its slope is c'(L) e^{kd} where d = r − L: then c(r) = c(L) + c'(L) (e^{kd} − 1)/k, which is exact for every
+    divergence of the table, whether c grows as a power of u (k > 0) or as log u (k = 0), or stops at a limit (k < 0).
+    A slope with a power of r beside e^{kd} makes c(r) = c(L) e^{kd} (1 + bd)^m. A cost is added to the logarithm of
+    its own density: log q + r would lose log p where log q is huge.
     """
 
     start: float
-    height: float
+    height: float  # log c(L)
     k: float
+    gain: float  # c'(L)/c(L); k where m > 0
     m: int
-    c: float
+    b: float
 
     @classmethod
-    def of(cls, cost: Callable[[jax.Array], jax.Array], precision: str) -> Self:
+    def of(cls, cost: Callable[[jax.Array], jax.Array], limit: float, precision: str) -> Self:
         compiled = jax.jit(jax.value_and_grad(cost))  # one program; operation by operation it would be thirty
 
         def value(r):
-            return float(compiled(jnp.float64(r))[0])
+            return tuple(map(float, compiled(jnp.float64(r))))
 
         def fits(r):
             return all(map(math.isfinite, map(float, compiled(jnp.asarray(r, precision)))))
 
         start = next(filter(fits, (*FAR[precision], *NEAR)), NEAR[-1])
-        if not value(start) > 0.0:  # f̃ vanishes on this side, as below for the hockey stick
-            return cls(start=start, height=-math.inf, k=0.0, m=0, c=0.0)
-        near, far = (math.log(value(r) / value(r - 2.0)) for r in (0.5 * start, start))
-        m = round(0.5 * (near - far) * start)
-        k = round(0.5 * far - m / start, 3 if m else 9)
-        c = -0.5 * math.expm1((2.0 * k - far) / m) if m else 0.0
-        return cls(start=start, height=math.log(value(start)), k=k, m=m, c=c)
+        (_, early), (_, later), (height, slope) = (value(share * start) for share in (0.5, 0.75, 1.0))
+        if math.isfinite(limit):
+            if not (slope * start > LEVEL * limit and limit > height):
+                return cls(start, _log(limit), 0.0, 0.0, 0, 0.0)
+            return cls(start, math.log(height), -slope / (limit - height), slope / height, 0, 0.0)
+        rises = math.log(later / early), math.log(slope / later)
+        m = round((rises[0] - rises[1]) / math.log(1.5 / (4.0 / 3.0)))
+        k = max(rises[1] - m * math.log(4.0 / 3.0), 0.0) / (0.25 * start)
+        k = 0.0 if k * start < LEVEL else k
+        if m <= 0:
+            return cls(start, math.log(height), k, slope / height, 0, 0.0)
+        k = round(k, 3)
+        return cls(start, math.log(height), k, k, m + (k == 0.0), (slope / height - k) / (m + (k == 0.0)))
 
     def log_value(self, r):
-        distance = jnp.maximum(r - self.start, 0.0)
-        return self.height + self.k * distance + self.m * jnp.log1p(self.c * distance)
+        d, grown = jnp.maximum(r - self.start, 0.0), max(self.k, 0.0)
+        rise = jnp.expm1(-abs(self.k) * d) / -abs(self.k) if self.k else d
+        return (
+            self.height + grown * d + self.m * jnp.log1p(self.b * d) + jnp.log(jnp.exp(-grown * d) + self.gain * rise)
+        )
 
 
 class _Excess(NamedTuple):
@@ -197,8 +208,9 @@ def _excess(d: FDivergence, precision: str) -> _Excess:
             close = jnp.abs(ratio) < near
             return jnp.where(close, _integrated(d, jnp.where(close, ratio, 0.0), nodes), exact)
 
-        low, high = _Tail.of(lambda r: at(-r), precision), _Tail.of(lambda r: jnp.exp(-r) * at(r), precision)
-    at_zero, at_infinity = d.value_at_zero - d.value_at_one + slope, d.slope_at_infinity - slope
+        at_zero, at_infinity = d.value_at_zero - d.value_at_one + slope, d.slope_at_infinity - slope
+        low = _Tail.of(lambda r: at(-r), at_zero, precision)
+        high = _Tail.of(lambda r: jnp.exp(-r) * at(r), at_infinity, precision)
     return _Excess(at, at_zero, at_infinity, low, high)
 
 

@@ -8,7 +8,6 @@ Members are [k, ..., n]: the first axis counts them, the outcomes lie on `axis`,
 probabilities [..., n] in the precision of the input, with gradients free of NaN.
 """
 
-import math
 from functools import partial
 
 import jax
@@ -17,8 +16,10 @@ from jax.typing import ArrayLike
 
 from estimators.exact_values.probabilities import check, is_traced, log_sum_exp, masses
 
-ITERATIONS = 200
-"""Of the Jensen–Shannon centroid. A step shrinks the error by 1 − 1/k or better: ten members reach 1e-9."""
+ITERATIONS = 60
+"""Newton's of the Jensen–Shannon centroid. A hundred members that share nothing but a background of e⁻²⁰, and sixty of
+random logits of deviation 15, are at rest after ten."""
+LONGEST = 3.0  # nats that a step may change log b: the first ones, far from the optimum, would go past it
 SETTLED = 1e-6  # change of a probability in the last step above which the iteration has not arrived
 
 
@@ -68,11 +69,11 @@ def jensen_shannon(
     logits: bool = False,
     iterations: int = ITERATIONS,
 ) -> jax.Array:
-    """The minimiser of Σ w_k JS(p_k, b), by the concave–convex iteration; arguments as `arithmetic`.
+    """The minimiser of Σ w_k JS(p_k, b), by Newton's iteration; arguments as `arithmetic`.
 
-    The objective is −½H(b) + Σ w_k H(½(p_k + b)) plus a constant, a convex less a convex function. A step sets the
-    gradient of the first to minus that of the second at b: b' ∝ Π (½(p_k + b))^{w_k}, the geometric barycentre of the
-    midpoints. The objective falls in each step.
+    The objective is convex, and least where g = Σ w_k log(1 + p_k/b) is the same for every outcome. Each g is convex
+    and falls in log b at the slope s = Σ w_k p_k/(p_k + b), so that a step adds (g − λ)/s to log b, with the level λ
+    that keeps the sum. The concave–convex iteration has the same fixed point, and a rate of 1 − 1/k.
 
     Raises:
         ValueError: as `arithmetic`, or the last step still changed the result; raise `iterations`. Outside jit.
@@ -93,14 +94,23 @@ def jensen_shannon(
 @partial(jax.jit, static_argnums=2)
 def _centroid(log_p: jax.Array, w: jax.Array, iterations: int) -> tuple[jax.Array, jax.Array]:
     """(b, by how much one more step would change it)."""
+    held = jnp.any((log_p > -jnp.inf) & (w > 0.0), axis=0)  # elsewhere b is 0
+    log_p = jnp.where(jnp.broadcast_to(held, log_p.shape), log_p, 0.0)
 
     def step(_, log_b):
-        return _log_geometric(jnp.logaddexp(log_p, jnp.broadcast_to(log_b, log_p.shape)) - math.log(2.0), w)
+        ahead = log_p - jnp.broadcast_to(log_b, log_p.shape)
+        g, slope = jnp.sum(w * jax.nn.softplus(ahead), axis=0), jnp.sum(w * jax.nn.sigmoid(ahead), axis=0)
+        b = jnp.where(held, jnp.exp(log_b), 0.0)
+        per_slope = b / slope
+        level = jnp.sum(per_slope * g, axis=-1, keepdims=True) / jnp.sum(per_slope, axis=-1, keepdims=True)
+        moved = log_b + jnp.clip((g - level) / slope, -LONGEST, LONGEST)
+        return moved - log_sum_exp(jnp.where(held, moved, -jnp.inf))
 
-    start = jnp.where(jnp.any(log_p > -jnp.inf, axis=0), 0.0, -jnp.inf).astype(log_p.dtype)
+    start = jnp.zeros(log_p.shape[1:], log_p.dtype)
+    start = start - log_sum_exp(jnp.where(held, start, -jnp.inf))
     log_b = jax.lax.fori_loop(0, iterations, step, start)
-    b = jnp.exp(log_b)
-    return b, jnp.max(jnp.abs(jnp.exp(step(0, log_b)) - b), initial=0.0)
+    b, after = (jnp.where(held, jnp.exp(x), 0.0) for x in (log_b, step(0, log_b)))
+    return b, jnp.max(jnp.abs(after - b), initial=0.0)
 
 
 def _members(members: ArrayLike, weights: ArrayLike | None, axis: int, logits: bool) -> tuple[jax.Array, jax.Array]:

@@ -192,7 +192,7 @@ def _importance_weighted(log_p, log_q, log_m, d: FDivergence, order: float | Non
     if order is None:
         value, influence = _f_divergence(log_a, log_b, d, normalised)
     else:
-        value, influence = _renyi(log_a, log_b, order, normalised)
+        value, influence = _renyi(log_a, log_b, d, order, normalised)
     return _average(value, influence, _tails(log_a, log_b, d), weights)
 
 
@@ -216,14 +216,25 @@ def _f_divergence(log_a, log_b, d: FDivergence, normalised: bool) -> tuple[jax.A
     return d.value_at_one + jnp.mean(terms, axis=-1), influence
 
 
-def _renyi(log_a, log_b, order: float, normalised: bool) -> tuple[jax.Array, jax.Array]:
-    """As `_f_divergence`, of log E[a^α b^{1−α}] / (α − 1)."""
+def _renyi(log_a, log_b, d: FDivergence, order: float, normalised: bool) -> tuple[jax.Array, jax.Array]:
+    """As `_f_divergence`, of log E[a^α b^{1−α}] / (α − 1).
+
+    The mean is 1 + α(α − 1) times that of the α-divergence, whose terms lack αa + (1 − α)b, of mean 1: the error then
+    tends to that of kl as α → 1, where that of the plain mean grows as 1/(α − 1). The plain mean stands where it is far
+    from 1, its logarithm reaching further, and where a or b misses mass.
+    """
+    divergence, of_divergence = _f_divergence(log_a, log_b, d, normalised)
+    excess = order * (order - 1.0) * divergence
+    close = (jnp.abs(excess) < 0.5) & ~_unbalanced((log_a, log_b))
+    excess = jnp.where(close, excess, 0.0)
     log_terms = order * log_a + (1.0 - order) * log_b
     log_mean = _log_mean(log_terms)
     influence = jnp.exp(log_terms - log_mean)
     if not normalised:
         influence = influence - order * jnp.exp(log_a) - (1.0 - order) * jnp.exp(log_b)
-    return log_mean[..., 0] / (order - 1.0), influence / (order - 1.0)
+    value = jnp.where(close, jnp.log1p(excess), log_mean[..., 0]) / (order - 1.0)
+    near = order * of_divergence / (1.0 + excess[..., None])
+    return value, jnp.where(close[..., None], near, influence / (order - 1.0))
 
 
 def _average(value, influence, tails, weights) -> Average:

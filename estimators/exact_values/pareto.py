@@ -18,7 +18,9 @@ FEWEST = 5  # exceedances below which no shape is fitted
 
 
 def fit(exceedances: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(k, σ) of the density (1 + kx/σ)^{−1/k − 1}/σ on x ≥ 0, fitted to exceedances [..., m] sorted upwards.
+    """(k, σ) of the density (1 + kx/σ)^{−1/k − 1}/σ on x > 0, fitted to exceedances [..., m] sorted upwards.
+
+    Those that are 0, tied with the threshold, are left out. Some must be positive.
 
     With θ = −k/σ the likelihood depends on θ alone, since k = mean log(1 − θx). θ is its mean under the profile
     likelihood on a grid. The standard error of k is about (1 + k)/√m.
@@ -34,15 +36,18 @@ def fit(exceedances: jax.Array) -> tuple[jax.Array, jax.Array]:
     x = jnp.asarray(exceedances)
     m = x.shape[-1]
     points = 30 + math.isqrt(m)
+    there = x > 0.0
+    count = jnp.sum(there, axis=-1, keepdims=True)
     grid = 1.0 - jnp.sqrt(points / (jnp.arange(points, dtype=x.dtype) + 0.5))
-    quartile = jnp.maximum(x[..., math.floor(m / 4 + 0.5) - 1 : math.floor(m / 4 + 0.5)], jnp.finfo(x.dtype).tiny)
+    first = m - count + jnp.maximum(jnp.floor(count / 4 + 0.5).astype(int) - 1, 0)
+    quartile = jnp.maximum(jnp.take_along_axis(x, first, axis=-1), jnp.finfo(x.dtype).tiny)
     theta = 1.0 / x[..., -1:] + grid.reshape(*[1] * (x.ndim - 1), -1) / (QUARTILE_SHARE * quartile)
 
     def shape(theta):
-        return jnp.mean(jnp.log1p(-theta[..., None] * x[..., None, :]), axis=-1)
+        return jnp.sum(jnp.log1p(-theta[..., None] * x[..., None, :]), axis=-1) / count  # a tie with 0 adds 0
 
     k = shape(theta)
-    likelihood = m * (jnp.log(-theta / k) - k - 1.0)
+    likelihood = count * (jnp.log(-theta / k) - k - 1.0)
     best = jnp.sum(theta * jax.nn.softmax(likelihood, axis=-1), axis=-1, keepdims=True)
     return shape(best)[..., 0], (-shape(best) / best)[..., 0]
 
@@ -50,7 +55,9 @@ def fit(exceedances: jax.Array) -> tuple[jax.Array, jax.Array]:
 def tail_shape(logs: jax.Array) -> jax.Array:
     """k̂ [...] of the largest numbers among e^{logs} [..., n]: of the upper min(n/5, 3√n) of them.
 
-    −∞ where these do not exceed the next one (no tail), +∞ where n < 25 gives too few.
+    −∞ where these do not exceed the next one, or `FEWEST` are equal to the largest, an atom beyond which there is no
+    tail; +∞ where n < 25 gives too few. Those tied with the next one do not count; where fewer than `FEWEST` exceed it,
+    the shape is the prior's.
     """
     n = logs.shape[-1]
     m = math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
@@ -59,9 +66,14 @@ def tail_shape(logs: jax.Array) -> jax.Array:
     top = jnp.sort(logs, axis=-1)[..., n - m - 1 :]
     scaled = jnp.exp(top - jnp.where(jnp.isfinite(top[..., -1:]), top[..., -1:], 0.0))
     x = scaled[..., 1:] - scaled[..., :1]
-    flat = ~(x[..., -1] > 10.0 * jnp.finfo(x.dtype).eps)  # also NaN
-    k, _ = fit(jnp.where(flat[..., None], jnp.linspace(0.5, 1.0, m, dtype=x.dtype), x))
-    return jnp.where(flat, -jnp.inf, (m * k + PRIOR_COUNT * PRIOR_SHAPE) / (m + PRIOR_COUNT))
+    rounding = 10.0 * jnp.finfo(x.dtype).eps  # the largest of `scaled` is 1
+    flat = ~(x[..., -1] > rounding) | (x[..., -1] - x[..., -FEWEST] <= rounding)  # also NaN
+    x = jnp.where(x > rounding, x, 0.0)
+    count = jnp.sum(x > 0.0, axis=-1)
+    few = count < FEWEST
+    k, _ = fit(jnp.where(few[..., None], jnp.linspace(0.5, 1.0, m, dtype=x.dtype), x))
+    k = (count * k + PRIOR_COUNT * PRIOR_SHAPE) / (count + PRIOR_COUNT)
+    return jnp.where(flat, -jnp.inf, jnp.where(few, PRIOR_SHAPE, k))
 
 
 def reliable_below(n: int) -> float:

@@ -1,4 +1,4 @@
-"""What the functions of this room check at the door: only what is known then, since under jit values are not."""
+"""What the functions of this room share: checks at the door, of what is known then, and costs that may be infinite."""
 
 from typing import Any
 
@@ -17,6 +17,17 @@ def floating(value: ArrayLike) -> jax.Array:
     [1.0, 2.0]
     """
     return as_float(jnp.asarray(value))
+
+
+def share(weight: ArrayLike, cost: ArrayLike) -> jax.Array:
+    """weight · cost, elementwise, with 0 · ∞ = 0: what has no weight costs nothing, and has no gradient there.
+
+    >>> share(jnp.array([0.0, 0.5]), jnp.array([jnp.inf, 4.0])).tolist()
+    [0.0, 2.0]
+    """
+    cost = floating(cost)
+    idle = (jnp.asarray(weight) == 0.0) & jnp.isinf(cost)
+    return jnp.asarray(weight) * jnp.where(idle, 0.0, cost)
 
 
 def known(value: Any) -> bool:

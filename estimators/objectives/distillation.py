@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from estimators.divergences.generator import FDivergence
 from estimators.divergences.table import divergence
-from estimators.objectives.checks import floating, known, positive, probabilities
+from estimators.objectives.checks import floating, known, positive, probabilities, share
 from estimators.objectives.policies import categorical_kl
 
 Loss = Callable[..., jax.Array]
@@ -62,7 +62,8 @@ def temperature_loss(
     Args:
         labels: the true classes, integers 0, …, k − 1.
         temperature: T > 0, of the second term alone.
-        weight: α of the true labels, in [0, 1]; at 1 the teacher is not heard.
+        weight: α of the true labels, in [0, 1]; at 1 the teacher is not heard, at 0 the labels are not: an infinite
+            term without weight counts 0.
         loss: what stands in for the softened KL, as (teacher, student, temperature) → [...].
 
     Raises:
@@ -76,17 +77,11 @@ def temperature_loss(
     >>> round(float(alone[0]), 4)  # log 2
     0.6931
     """
-    labels, classes = jnp.asarray(labels), jnp.shape(student)[-1]
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels are {labels.dtype}: give the class of each row as an integer 0, …, {classes - 1}")
-    if known(labels) and labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"labels from {labels.min()} to {labels.max()}: with {classes} logits they are below {classes}"
-        )
+    labels = _classes(labels, jnp.shape(student)[-1])
     if known(weight) and not 0.0 <= float(np.asarray(weight)) <= 1.0:
         raise ValueError(f"weight = {weight}: the share of the true labels lies in [0, 1]")
     hard = optax.softmax_cross_entropy_with_integer_labels(floating(student), labels)
-    return weight * hard + (1.0 - weight) * loss(teacher, student, temperature)
+    return share(weight, hard) + share(1.0 - jnp.asarray(weight), loss(teacher, student, temperature))
 
 
 def divergence_loss(
@@ -176,6 +171,9 @@ def class_means(teacher: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 
 
     A class without rows has the weights 1/k.
 
+    Raises:
+        ValueError: shapes that do not fit, or labels that are not integers or out of range.
+
     >>> import jax.numpy as jnp
     >>> class_means(jnp.array([[0.0, 0.0], [0.0, 0.0]]), jnp.array([0, 0])).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
@@ -184,7 +182,7 @@ def class_means(teacher: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 
     if m.ndim != 2 or jnp.shape(labels) != m.shape[:1]:
         raise ValueError(f"logits of shape {m.shape} and labels {jnp.shape(labels)}: they are [n, k] and [n]")
     classes = m.shape[-1]
-    member = jax.nn.one_hot(labels, classes, dtype=m.dtype)
+    member = jax.nn.one_hot(_classes(labels, classes), classes, dtype=m.dtype)
     counts = jnp.sum(member, axis=0)[:, None]
     sums = jnp.matmul(member.T, softmax(m), precision="highest")
     return jnp.where(counts > 0.0, sums / jnp.maximum(counts, 1.0), 1.0 / classes)
@@ -297,13 +295,15 @@ def class_costs(features: ArrayLike, labels: ArrayLike, classes: int) -> np.ndar
     angles, up to 2. Lv, Yang, Li 2024 take centred kernel alignment for the cosine.
 
     Raises:
-        ValueError: a class without rows, or whose mean is the mean of all.
+        ValueError: shapes that do not fit, labels out of range, a class without rows, or whose mean is the mean of all.
 
     >>> import numpy as np
     >>> class_costs(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([0, 1]), 2).tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    rows, labels = np.asarray(features, float), np.asarray(labels)
+    rows, labels = np.asarray(features, float), np.asarray(_classes(labels, classes))
+    if rows.ndim != 2 or labels.shape != rows.shape[:1]:
+        raise ValueError(f"features of shape {rows.shape} and labels {labels.shape}: they are [n, d] and [n]")
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"no rows of class {missing[0]}: give at least one row of each of the {classes} classes")
@@ -327,6 +327,18 @@ LOSSES: dict[str, Loss] = {
     "wasserstein": wasserstein_loss,
 }
 """Losses by name, (teacher, student, temperature) → [...]; `improved_kl` also needs `means`, `wasserstein` a `cost`."""
+
+
+def _classes(labels: ArrayLike, classes: int) -> jax.Array:
+    """`labels` as integers below `classes`, checked."""
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels are {labels.dtype}: give the class of each row as an integer 0, …, {classes - 1}")
+    if known(labels) and labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels from {labels.min()} to {labels.max()}: with {classes} logits they are below {classes}"
+        )
+    return labels
 
 
 def _half_variance(weights: jax.Array, values: jax.Array) -> jax.Array:

@@ -28,6 +28,7 @@ from estimators.divergences.bounds import Expectation, mean
 from estimators.divergences.generator import FDivergence, derivative
 from estimators.divergences.table import UnknownDivergence, divergence
 from estimators.exact_values import gaussian
+from estimators.objectives.checks import share
 
 ACTIVE = 0.01
 """Variance over data of a coordinate's posterior mean above which it counts as used. Source: Burda et al. 2016,
@@ -115,12 +116,13 @@ def elbo(log_likelihood: jax.Array, rate: jax.Array, beta: jax.Array | float = 1
     Args:
         log_likelihood: log p(x|z) at points of q [..., k].
         rate: [...], the sum of `kl_rate`; or of another rate, and it is no bound on log p(x) any more.
-        beta: its weight. Above 1 the value is a looser bound (Higgins et al. 2017), below 1 it is none.
+        beta: its weight. Above 1 the value is a looser bound (Higgins et al. 2017), below 1 it is none; at 0, where
+            annealing starts, an infinite rate counts 0.
 
     >>> elbo(jnp.array([-3.0, -5.0]), jnp.array(1.0))
     Array(-5., dtype=float32)
     """
-    return jnp.mean(log_likelihood, axis=-1) - beta * rate
+    return jnp.mean(log_likelihood, axis=-1) - share(beta, rate)
 
 
 def importance_weighted(log_weights: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from estimators.exact_values import gaussian
-from estimators.objectives.checks import floating, positive, probabilities
+from estimators.objectives.checks import floating, positive, probabilities, share
 
 Parameters = Any
 """A pytree of arrays."""
@@ -347,6 +347,8 @@ def policy_value(
 ) -> jax.Array:
     """V^π = (I − γP_π)⁻¹ (r_π − β KL(π‖π₀)), the exact J from each state: logits [s, a] → [s].
 
+    At β = 0 it is the mean reward alone, of a policy outside the support of π₀ as well.
+
     >>> import jax.numpy as jnp
     >>> stay = jnp.ones((1, 2, 1))
     >>> r, uniform = jnp.array([[1.0, 0.0]]), jnp.zeros((1, 2))
@@ -355,7 +357,7 @@ def policy_value(
     """
     r, p, prior = _process(rewards, transitions, prior, discount)
     chosen = jnp.exp(log_softmax(floating(policy)))
-    reward = jnp.sum(chosen * r, axis=-1) - beta * categorical_kl(policy, prior)
+    reward = jnp.sum(share(chosen, r), axis=-1) - share(beta, categorical_kl(policy, prior))
     return jnp.linalg.solve(_resolvent(chosen, p, discount), reward)
 
 

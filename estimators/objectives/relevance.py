@@ -12,6 +12,8 @@ from jax.scipy.special import entr
 from jax.typing import ArrayLike
 
 from estimators.exact_values.barycentres import arithmetic, geometric, jensen_shannon
+from estimators.exact_values.probabilities import safe_log
+from estimators.objectives.checks import share
 
 BINS = 16
 """Of the histogram of a patch's values: 256 pixels then give 16 a bin, and the entropy is at most log 16 nats."""
@@ -65,6 +67,8 @@ def _exp_excess(x: jax.Array) -> jax.Array:
 def weighted_kl(divergences: jax.Array, relevance: jax.Array) -> jax.Array:
     """Σ_hw relevance · KL, [B, H, W] and a map → [B]: the mean of the patches that matter; H·W times it is their sum.
 
+    A patch without relevance counts 0, its KL infinite or not.
+
     Raises:
         ValueError: different shapes, or weights that are no map (values are not checked under jit).
 
@@ -74,7 +78,7 @@ def weighted_kl(divergences: jax.Array, relevance: jax.Array) -> jax.Array:
     kl, weights = jnp.asarray(divergences), check_map("relevance", relevance)
     if kl.shape != weights.shape:
         raise ValueError(f"divergences of shape {kl.shape}, relevance of shape {weights.shape}: they must be equal")
-    return jnp.sum(kl * weights, axis=(-2, -1))
+    return jnp.sum(share(weights, kl), axis=(-2, -1))
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
@@ -149,12 +153,16 @@ BARYCENTRES = {"geometric": geometric, "arithmetic": arithmetic, "jensen_shannon
 def sharpened(relevance: ArrayLike, power: ArrayLike) -> jax.Array:
     """The map ∝ relevance^power, power > 0: above 1 it concentrates, below it spreads (an inverse temperature).
 
+    A patch of relevance 0 keeps it, with gradient 0.
+
     >>> print(sharpened(jnp.array([[0.2, 0.8]]), 0.5).round(4))
     [[0.3333 0.6667]]
     """
     if not isinstance(power, jax.core.Tracer) and not np.all(np.asarray(power) > 0.0):
         raise ValueError(f"power = {power}: it must be positive")
-    return jax.nn.softmax(jnp.asarray(power) * jnp.log(check_map("relevance", relevance)), axis=(-2, -1))
+    logs = safe_log(check_map("relevance", relevance))
+    held = logs > -jnp.inf
+    return jax.nn.softmax(jnp.where(held, jnp.asarray(power) * jnp.where(held, logs, 0.0), -jnp.inf), axis=(-2, -1))
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def allocate(relevance: ArrayLike, tokens: int, d: str | FDivergence = "kl", *, 
         cap: tokens a patch, at most; `tokens` if None.
 
     Raises:
-        ValueError: not a map, or a budget that is not positive or does not fit under the cap.
+        ValueError: not a map, or a budget that is no positive whole number or does not fit under the cap.
 
     >>> r = np.array([[0.7, 0.12], [0.1, 0.08]])
     >>> allocate(r, 4, "kl").tolist(), allocate(r, 4, "reverse_kl").tolist()
@@ -58,6 +58,9 @@ def allocate(relevance: ArrayLike, tokens: int, d: str | FDivergence = "kl", *, 
 
 def _checked(relevance: ArrayLike, tokens: int, cap: int | None) -> tuple[np.ndarray, int]:
     """(the map in float64 [..., H, W], the most tokens of a patch)."""
+    for name, value in (("tokens", tokens), ("cap", cap)):
+        if value is not None and not isinstance(value, (int, np.integer)):
+            raise ValueError(f"{name} = {value!r}: tokens are whole numbers; round it, or use water_filled for shares")
     maps = np.asarray(check_map("relevance", relevance), np.float64)
     maps = maps / maps.sum(axis=(-2, -1), keepdims=True)
     most, n = tokens if cap is None else min(cap, tokens), maps.shape[-2] * maps.shape[-1]
