@@ -5,6 +5,7 @@ import functools
 import gc
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 # jax and matplotlib read these when first imported; here rather than in a fixture so that subprocesses inherit them.
@@ -51,6 +52,14 @@ def pytest_collection_finish(session):
     gc.enable()
     gc.freeze()
     gc.set_threshold(50 * gc.get_threshold()[0], *gc.get_threshold()[1:])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeded():
+    """No signal is ignored, here or in what tests start, as SIGINT is in the background of a shell's script."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,16 +54,6 @@ class Said(NamedTuple):
     code: int
     out: str
     err: str
-
-
-@pytest.fixture(autouse=True, scope="module")
-def heeded() -> Iterator[None]:
-    """Processes inherit no ignored signals, as they would from tests in the background of a shell."""
-    with ExitStack() as stack:
-        for number in interrupts.NUMBERS:
-            if signal.getsignal(number) is signal.SIG_IGN:
-                stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
-        yield
 
 
 @pytest.fixture(scope="module")
