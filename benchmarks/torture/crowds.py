@@ -135,6 +135,7 @@ def one_cache(folder: Path, n: int = CROWD) -> dict[str, Any]:
     """All compile the same programs, each for a run of its own, and keep them in one folder."""
     words = ["train", config(folder, steps=100), "--quiet", "--run"]
     shared = {"FGAN_COMPILE_CACHE": "on", "XDG_CACHE_HOME": str(folder / "cache")}
+    shared["MPLCONFIGDIR"] = str(Path.home() / ".cache" / "matplotlib")  # whose fonts are known already
     crowd = ended([start(folder, *words, f"run-{i}", **shared) for i in range(n)])
     again = ended([start(folder, *words, "again", **shared)])
     if wrong := [one for one in [*crowd, *again] if one.code or one.err]:
