@@ -131,9 +131,8 @@ def test_a_picture_is_drawn_whole_or_not_at_all(tmp_path, monkeypatch, straight)
 
     monkeypatch.setattr(loop, "Program", shared)
     monkeypatch.setattr(Figure, "savefig", refuse)
-    with pytest.raises(ResourceError, match=r"cannot write in .*No space left"):
-        go(SAVES, run)
-    assert picture.read_bytes() == before and status(run)["state"] == "failed"
+    go(SAVES, run)  # a picture that fails is no reason to fail
+    assert picture.read_bytes() == before and status(run)["state"] == "finished"
     assert list(picture.parent.glob(".*")) == []
 
 
@@ -225,7 +224,6 @@ def in_a_process(place: tuple[str, str, int, str], config: Path, run: Path) -> s
 IN_A_PROCESS = {
     "a later save": (("Checkpoints", "save", 20, ""), 7, "step 10 is kept"),
     "the first save": (("Checkpoints", "save", 10, ""), 7, "no step was saved before it"),
-    "a picture": (("pictures", "samples", 20, ""), 7, "cannot write in"),
     "the compile cache": (("program.Program", "compiled", 0, "again"), 0, ""),
 }
 

@@ -452,7 +452,7 @@ def _read_payload(path: Path, like: Any) -> Any:
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.restore(path, args=ocp.args.StandardRestore(target))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError) as error:
         raise _Unsound(f"orbax cannot read it: {_first_line(error)}") from error
     empty = {f"{k:05d}": jnp.zeros(leaf.shape, leaf.dtype) for k, leaf in enumerate(leaves) if not leaf.size}
     return jax.tree.unflatten(treedef, [(stored | empty)[f"{k:05d}"] for k in range(len(leaves))])
