@@ -1,7 +1,11 @@
-"""What every command shares: the option --debug, and a device that answers."""
+"""What every command shares: the option --debug, an environment that JAX can read, and a device that answers."""
 
+import functools
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fgan.config.fields import ConfigError
@@ -20,12 +24,42 @@ def complain(line: str) -> None:
     print(f"fgan: {line}", file=sys.stderr)
 
 
+@contextmanager
+def readable_environment() -> Iterator[None]:
+    """Turn a variable that keeps JAX from being imported, such as JAX_ENABLE_X64=maybe, into a ConfigError."""
+    try:
+        yield
+    except ValueError as error:
+        if "jax" in sys.modules or "jax._src" not in sys.modules:  # which its failed import leaves
+            raise
+        named = [name for name in os.environ if name.startswith("JAX_") and name.lower() in str(error).lower()]
+        what = f"{named[0]}={os.environ[named[0]]}" if named else "a variable JAX_…"
+        raise ConfigError(f"{what}: {error}; correct it, or unset it") from error
+
+
+@functools.cache
+def _xla_reads(flags: str) -> bool:
+    """Whether XLA can read the XLA_FLAGS. It ends the process that holds others, so that a child tries."""
+    from jaxlib import xla_client
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, which the child does not need
+        child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        xla_client.CompileOptions()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def require_device() -> None:
     """Start JAX, with its compiled programs kept. Raises ConfigError where the requested device is missing."""
     import jax
 
     from fgan.run import compile_cache
 
+    if (flags := os.environ.get("XLA_FLAGS", "")) and not _xla_reads(flags):
+        raise ConfigError(f"XLA_FLAGS={flags}: XLA has no such flags, or not these values; correct it, or unset it")
     compile_cache.keep()
     try:
         jax.devices()

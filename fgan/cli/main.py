@@ -20,6 +20,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from estimators.rooms import Room
+from fgan.cli.command import readable_environment
 from fgan.config import schema, toml
 from fgan.config.exit_codes import exit_code
 from fgan.config.fields import ConfigError, nearest
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> None:
     command: Callable[[], object] = object
-    with contextlib.suppress(SystemExit):  # help was shown
-        command = _parse(words)
-    command()
+    with readable_environment():
+        with contextlib.suppress(SystemExit):  # help was shown
+            command = _parse(words)
+        command()
     if sys.stdout is not None:
         sys.stdout.flush()
 

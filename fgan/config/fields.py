@@ -3,6 +3,7 @@
     Annotated[int, Bound(1)]                                       1 or more
     Annotated[float, Bound(0.0, below=1.0)]                        in [0, 1)
     Annotated[str, OneOf("fgan.models.penalties:PENALTIES")]       a name in a table
+    Annotated[str, File()]                                         the path of a file or folder
     tuple[Annotated[float, Bound(0.0, above=True)], ...]           positive and finite, each of them
 
 The names of a table are taken from it when they are needed, so that an entry added to the table is a choice at once.
@@ -11,6 +12,7 @@ The names of a table are taken from it when they are needed, so that an entry ad
 import dataclasses
 import difflib
 import math
+import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -110,6 +112,48 @@ class OneOf(Rule):
 
     def complaint(self, value: str) -> str:
         return "" if value in self.names else nearest(value, self.names)
+
+
+class File(Rule):
+    """The path of a file or folder; on the command line a relative one is taken from the working directory."""
+
+    metavar = "PATH"
+
+    def __init__(self) -> None:
+        super().__init__(str)
+
+    def instance_from_str(self, words: list[str]) -> str:
+        return absolute(words[0])
+
+    def complaint(self, value: str) -> str:
+        return "" if is_utf8(value) else "the name is no valid UTF-8, which a config must be; rename the file"
+
+
+STANDARD_INPUT = "-"
+"""What stands in a path for standard input."""
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is valid UTF-8; Python puts surrogates for other bytes."""
+    return not any("\ud800" <= c <= "\udfff" for c in os.fspath(path))
+
+
+def absolute(path: str) -> str:
+    """`path` as an absolute one, with `~` expanded and links resolved; what is no path stays as it is."""
+    none = path in ("", STANDARD_INPUT) or "\0" in path
+    return path if none else os.path.realpath(os.path.expanduser(path))
+
+
+def located(path: str, folder: str | os.PathLike[str]) -> str:
+    """`path`, as a file in `folder` names it: from there, or from the working directory where only that has it."""
+    path = os.path.expanduser(path)
+    here = os.path.join(folder, path)
+    return absolute(path if path in ("", STANDARD_INPUT) or os.path.exists(path) > os.path.exists(here) else here)
+
+
+def is_path(kind: Any) -> bool:
+    """Whether a field annotated `kind` holds a path."""
+    return any(isinstance(rule, File) for rule in getattr(kind, "__metadata__", ()))
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from estimators.rooms import Room
-from fgan.config.fields import Bound, OneOf, walk
+from fgan.config.fields import Bound, File, OneOf, absolute, is_path, walk
 
 MODELS = Room("fgan.models", "MODELS", "build")
 """Every model by name; each is a file of the room."""
@@ -29,12 +29,17 @@ Nonlinearity = Annotated[str, OneOf("estimators.critics.networks:NONLINEARITIES"
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where the real samples come from."""
+    """Where the real samples come from.
+
+    A path begins at the working directory on the command line. In a TOML file it begins at that file's folder, or at
+    the working directory where only that has it. `~` is expanded. What files hold is part of what a run is, where they
+    lie is not: a run goes on with files that were moved.
+    """
 
     name: Annotated[str, OneOf("fgan.data.sources:DATASETS")] = "ring"
     """An example distribution with a known density, the handwritten digits, or your own: images, a folder of IDX files;
     samples, a file of rows."""
-    path: str = ""
+    path: Annotated[str, File()] = ""
     """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images the folder that holds
     MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not)."""
     key: str = ""
@@ -48,12 +53,12 @@ class Data:
     number, from 1 in a text, from 0 in an array."""
     drop: tuple[str, ...] = ()
     """Columns of a table to leave out."""
-    held_out: str = ""
+    held_out: Annotated[str, File()] = ""
     """A file of rows to judge a model of a table by, in place of a random fifth of its own."""
     passes: Annotated[int, Bound(0)] = 0
     """Most passes over the rows of a table: few rows, passed over too often, are learnt by heart. A run then has fewer
     steps; 0 sets no limit."""
-    columns: str = ""
+    columns: Annotated[str, File()] = ""
     """A TOML file with a table [columns] that says of which kind columns are: linear, scores, parts, whole, categories
     or drop."""
 
@@ -269,7 +274,8 @@ class Config:
     seed: Annotated[int, Bound(0)] = 0
     """Seed of every random number of the run."""
     seeds: Count = 1
-    """How many seeds to train at once (vmapped): seed, seed + 1, …"""
+    """How many seeds to train at once (vmapped): seed, seed + 1, … A member draws the random numbers of the run of its
+    seed alone, but is rounded differently. Training magnifies this, so that the two end alike, but not bit for bit."""
     steps: Annotated[int, Bound(1, below=2**31)] = 10_000  # counted in int32
     """Generator updates."""
     schedule_steps: Annotated[int, Bound(0, below=2**31)] = 0
@@ -299,6 +305,15 @@ class Config:
 def names() -> Iterator[str]:
     """The dotted name of every field of a config."""
     return (name for name, _, _ in walk(Config()))
+
+
+PATHS = tuple(name for name, kind, _ in walk(Config()) if is_path(kind))
+"""The fields that hold paths: they say where files lie, and not what a run is."""
+
+
+def absolute_paths(config: Config) -> Config:
+    """`config` with paths that hold wherever one is; relative ones begin at the working directory."""
+    return replace(config, {name: absolute(get(config, name)) for name in PATHS})
 
 
 def get(config: Config, dotted: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from fgan.config.fields import ConfigError, fields, nearest, typed, walk
+from fgan.config.fields import ConfigError, fields, is_path, located, nearest, typed, walk
 from fgan.config.schema import Config, names
 
 SIZE_LIMIT = 1 << 20
@@ -22,7 +22,8 @@ SIZE_LIMIT = 1 << 20
 
 def load(path: str | Path) -> Config:
     """The Config in a TOML file. Raises ConfigError."""
-    return from_toml(read(path), str(path))
+    name, text = str(path), read(path)
+    return overlay(Config(), parse(text, name), Place(name, text, folder=Path(path).parent))
 
 
 def read(path: str | Path, *, folder: str = "configs") -> str:
@@ -86,6 +87,7 @@ class Place(NamedTuple):
     name: str
     text: str
     within: str = ""
+    folder: Path | None = None  # where relative paths begin; None leaves them as they are
 
     def of(self, dotted: str) -> str:
         """file:line of a key, of the table that holds it inline, or the file alone."""
@@ -105,7 +107,8 @@ class Place(NamedTuple):
     def typed(self, dotted: str, kind: Any, value: Any) -> Any:
         """`value`, read here, as a field annotated `kind` holds it. Raises ConfigError with file:line."""
         try:
-            return typed(dotted, kind, value)
+            checked = typed(dotted, kind, value)
+            return checked if self.folder is None or not is_path(kind) else located(checked, self.folder)
         except ConfigError as error:
             raise ConfigError(f"{self.of(dotted)}: {error}") from None
 

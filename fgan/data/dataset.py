@@ -104,10 +104,12 @@ class Dataset:
         return self.rows[np.sort(chosen)]
 
     def fingerprint(self) -> str:
-        """SHA-256 of what is drawn from, units included, so that a resumed run can tell that its data changed."""
+        """SHA-256 of all rows and labels, units included, so that a resumed run can tell that its data changed."""
         if self.content:
             return hashlib.sha256(self.content.encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())
-        for array in (self.rows, self.offset, self.scale):
-            digest.update(np.ascontiguousarray(array).data)
+        arrays = (self.rows, self.held_out, self.labels, self.held_out_labels, self.offset, self.scale)
+        for array in arrays:
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

@@ -4,7 +4,10 @@ When several processes train, each checks and describes its own slice of the row
 combined, so that all processes choose alike.
 """
 
+import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -41,7 +44,7 @@ PLAYED = "coordinates 2"
 def own_samples(data: Data) -> Dataset:
     """The samples in the file `data.path`, a random fifth of them held out. Raises DataError, ConfigError."""
     plan = read_plan(data.columns)
-    with processes.one_fate(), naming_plan(data, plan):
+    with processes.one_fate(), of_training(), naming_plan(data, plan):
         own = files.read_slice(
             data.path, processes.index(), processes.count(), key=data.key or None, **reading(data, plan)
         )
@@ -51,7 +54,7 @@ def own_samples(data: Data) -> Dataset:
 def of_rows(rows: Any, data: Data) -> Dataset:
     """Rows in memory, an array or a data frame, a random fifth of them held out. Raises DataError, ConfigError."""
     plan = read_plan(data.columns)
-    with naming_plan(data, plan):
+    with of_training(), naming_plan(data, plan):
         samples = as_samples(rows, name="data", **reading(data, plan))
     return of_slice(files.SampleSlice(samples, 0, samples.values), plan, data)
 
@@ -64,6 +67,21 @@ def reading(data: Data, plan: Mapping[str, str]) -> dict[str, Any]:
         "drop": (*data.drop, *of_kind(plan, "drop")),
         "categorical": (*data.categorical, *of_kind(plan, "categories")),
     }
+
+
+_OPTION = re.compile(r"(?<=--)(?=(?:nan-policy|key|flatten|drop|categorical)\b)")
+
+
+@contextmanager
+def of_training() -> Iterator[None]:
+    """Give the options that an error of the readers names as a training has them: --data.drop for --drop."""
+    try:
+        yield
+    except DataError as error:
+        message = _OPTION.sub("data.", str(error))
+        if isinstance(error.__cause__, FileNotFoundError):
+            message += f" (a TOML file names files from its own folder, or from the working directory, {os.getcwd()})"
+        raise error.again(message) from error.__cause__
 
 
 @contextmanager
@@ -80,13 +98,15 @@ def naming_plan(data: Data, plan: Mapping[str, str]) -> Iterator[None]:
 def of_slice(own: files.SampleSlice, plan: Mapping[str, str] = MappingProxyType({}), data: Data = PLAIN) -> Dataset:
     """The data set of a table of which this process has read a slice, with the user's plan of its columns and what
     else `data` says. Raises DataError, ConfigError."""
-    with processes.one_fate():
+    with processes.one_fate(), of_training():
         require_columns(plan, data.columns, _names(own.samples))
         require_numbers(plan, data.columns, [_names(own.samples)[j] for j in own.samples.levels])
         judges = _held_out(own.samples, plan, data) if data.held_out else None
         description = describe(own, plan)
     exchanged = processes.exchange(json.dumps(description))
     found, content, notes = combine([json.loads(text) for text in exchanged])
+    if judges is not None:  # scores tell of them
+        content += f", judged by {hashlib.sha256(judges.tobytes()).hexdigest()}"
     order = np.random.default_rng(0).permutation(len(own.table))
     held_out, kept = np.split(order, [int(HELD_OUT * len(order)) if judges is None else 0])
     rows, held = (Rows(table=own.table, order=chosen, coordinates=found) for chosen in (np.sort(kept), held_out))

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import estimators
 import fgan
-from fgan.config.schema import Config
+from fgan.config.schema import PATHS, Config
 from fgan.config.toml import leaves, to_toml
 from fgan.data.dataset import Dataset
 from fgan.devices import processes
 from fgan.run.directory import LOCK, ResourceError, RunDirectory
 
-OWN = ("data.path", "data.held_out")  # settings that each process may have for itself
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "orbax-checkpoint")
 SHOWN = 3  # differences that a message names
 SEEN = 60.0  # seconds until a network file system shows what another host has made: it keeps old listings so long
@@ -38,7 +37,7 @@ class Disagreement(ValueError):
 def refuse_other_settings(config: Config) -> None:
     """Raise Disagreement on every process unless all compile the same: settings, code and packages."""
     if processes.count() > 1:
-        fields = {key: str(value) for key, value in leaves(tomllib.loads(to_toml(config))) if key not in OWN}
+        fields = {key: str(value) for key, value in leaves(tomllib.loads(to_toml(config))) if key not in PATHS}
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         _refuse_difference(fields | {"code": _code(), "python": platform.python_version()} | versions)
 

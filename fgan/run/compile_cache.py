@@ -10,9 +10,13 @@ JAX.
 import hashlib
 import os
 import platform
+import re
+import shutil
+import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 SWITCH = "FGAN_COMPILE_CACHE"
 LIMIT = 1 << 30  # bytes; what was unused for longest goes first
@@ -28,7 +32,7 @@ def keep() -> Path | None:
     import jax
 
     if (before := jax.config.values["jax_compilation_cache_dir"]) is not None:
-        return Path(before)
+        return _named(Path(before))
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false", "no"):
         return None
     try:
@@ -39,11 +43,58 @@ def keep() -> Path | None:
         _tidy(kept)
     except (OSError, RuntimeError):  # no home, a file in the way, a full disk
         return None
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
+    _repair(kept)
     jax.config.update("jax_compilation_cache_dir", str(kept))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
     return kept
+
+
+def _named(kept: Path) -> Path | None:
+    """The folder that the user names, or None where that is none and can be made none."""
+    import jax
+
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        jax.config.update("jax_compilation_cache_dir", None)
+        print(f"fgan: JAX_COMPILATION_CACHE_DIR={kept}: {error.strerror}; no program is kept", file=sys.stderr)
+        return None
+    _repair(kept)
+    return kept
+
+
+CANNOT = re.compile(r"Error (reading|writing) persistent compilation cache entry for '([^']*)'")
+"""How JAX begins to warn of an entry of its cache. One that it cannot read it compiles anew, but never writes over."""
+
+
+def _repair(kept: Path) -> None:
+    """From now on remove entries of `kept` that JAX cannot read, which it does before it writes what it compiles."""
+    show, said = warnings.showwarning, set[str]()
+
+    def repair(message: Any, *rest: Any, **options: Any) -> None:
+        if not (found := CANNOT.match(str(message))):
+            return show(message, *rest, **options)
+        doing, name = found.groups()
+        if doing == "writing":  # a full disk: it is compiled again at the next start
+            return None
+        for entry in kept.iterdir():
+            if entry.name.startswith(f"{name}-"):
+                _remove(entry)
+        if not said:
+            why = str(message).partition(": ")[2]
+            print(f"fgan: {kept}: a damaged program is compiled anew ({why})", file=sys.stderr)
+        said.add(name)
+
+    warnings.showwarning = repair
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry, or a folder in its place."""
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def folder() -> Path:

@@ -26,10 +26,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from fgan.config.fields import ConfigError
+from fgan.config.fields import ConfigError, is_utf8
+from fgan.config.schema import PATHS
 from fgan.config.toml import leaves
 from fgan.devices import interrupts
-from fgan.run import lock
+from fgan.run import json_files, lock
 from fgan.run.checkpoint import CheckpointError, Checkpoints, write_atomic
 from fgan.run.progress import Stopped
 
@@ -37,11 +38,24 @@ CONFIG = "config.toml"
 LOCK = "run.lock"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
+RESULTS = "results.jsonl"  # of a sweep
 STATES = ("running", "finished", "preempted", "failed")
-CHANGEABLE = ("steps", "schedule_steps", "log", "parallel")
+CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", *PATHS)
 LATER: Mapping[str, Any] = {}
 """Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
 differ from these, so that a run which was begun without them goes on."""
+UNKNOWN = {"state": "unknown", "step": 0}  # what a damaged status says
+TO_RESTORE = (
+    "put back a good copy, or set the run aside by --overwrite; fgan sample draws from its checkpoint meanwhile"
+)
+REMEDIES = {
+    CONFIG: "put back a good copy (the same command with another --run writes one), or set the run aside (--overwrite)",
+    METRICS: TO_RESTORE,
+    RESULTS: "delete it; the same fgan sweep command makes it again from the parts",
+    "timings.jsonl": "delete it; it holds nothing but times",
+}
+"""File → what to do where it is damaged."""
+SHOWN = 5  # most differing keys that a refusal names
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,7 +83,11 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path, *, changeable: tuple[str, ...] = CHANGEABLE, writes: bool = True) -> None:
-        self.path = Path(path).resolve()
+        self.path = Path(os.path.realpath(path))
+        if not is_utf8(self.path):
+            raise ConfigError(
+                f"{self.path}: no valid UTF-8, which checkpoints need; rename it, or name another by --run"
+            )
         self.changeable = changeable
         self.writes = writes
         self._held: lock.Held | None = None
@@ -136,8 +154,8 @@ class RunDirectory:
 
     @property
     def config_toml(self) -> str:
-        """The stored configuration."""
-        return (self.path / CONFIG).read_text(encoding="utf-8")
+        """The stored configuration. Raises CheckpointError where it cannot be read."""
+        return json_files.read_text(self.path / CONFIG, REMEDIES[CONFIG])
 
     @property
     def fingerprint(self) -> str:
@@ -196,7 +214,7 @@ class RunDirectory:
             return f"{name} has {length} bytes, but the checkpoint counts {n_bytes}: lines were lost"
         if not n_bytes:
             return ""
-        with open(path, "rb") as file:
+        with _resources(self.path), open(path, "rb") as file:
             file.seek(n_bytes - 1)
             ends = file.read(1) == b"\n"
         return "" if ends else f"{name} was changed after it was written: no line ends at byte {n_bytes}"
@@ -210,7 +228,7 @@ class RunDirectory:
             return
         path = self.path / _checked_name(name)
         if fault := self.lost(name, n_bytes):
-            raise CheckpointError(f"{path.parent}: {fault}")
+            raise CheckpointError(f"{path.parent}: {fault}; {TO_RESTORE}")
         if self.size(name) == n_bytes:
             return
         with _resources(self.path), open(path, "r+b") as file:
@@ -218,16 +236,20 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def records(self, name: str = METRICS) -> list[dict[str, Any]]:
-        """What the whole lines of the file `name` hold; [] where there is none."""
-        path = self.path / _checked_name(name)
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""  # it may grow meanwhile
-        return [json.loads(line) for line in whole.splitlines()]
+        """What the whole lines of the file `name` hold; [] where there is none. Raises CheckpointError for bad ones."""
+        return json_files.read_lines(self.path / _checked_name(name), REMEDIES.get(name, TO_RESTORE))
 
     @property
     def last_status(self) -> dict[str, Any]:
-        """What ``status.json`` holds; {} before the first."""
+        """What ``status.json`` holds; {} before the first, the state ``unknown`` where it is damaged."""
         path = self.path / STATUS
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            found = json_files.read_object(path, "it is written anew")
+        except CheckpointError:
+            return UNKNOWN
+        return found if found.get("state") in STATES and type(found.get("step")) is int else UNKNOWN
 
     def write(self, name: str, content: str | bytes) -> None:
         """Replace the file at `name`, whose folder is made if need be, whole or not at all. Raises ResourceError."""
@@ -297,7 +319,8 @@ class RunDirectory:
             self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
-                f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run"
+                f"{self.path} holds {foreign[0]!r} but no {CONFIG}: it is no run directory; name another by --run, or "
+                "put back what was lost (the same command with another --run writes it)"
             )
         trial = self.path / ".trial"
         try:
@@ -314,13 +337,16 @@ class RunDirectory:
     def _refuse_other(self, wanted: dict[str, str]) -> None:
         try:
             stored = _identity(self.config_toml, self.changeable)
-        except ValueError as error:
-            raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); --overwrite sets it aside") from error
+        except CheckpointError as error:
+            raise ConfigConflict(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); {REMEDIES[CONFIG]}") from error
         differing = [key for key in sorted(stored | wanted) if stored.get(key) != wanted.get(key)]
         if differing:
             both = [f"{key} was {stored.get(key, 'unset')}, is {wanted.get(key, 'unset')}" for key in differing]
+            more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
             raise ConfigConflict(
-                f"{self.path} holds a run of another configuration: {', '.join(both)}. "
+                f"{self.path} holds a run of another configuration: {', '.join(both[:SHOWN])}{more}. "
                 "Name another directory by --run, or set this one aside by --overwrite"
             )
 
@@ -383,6 +409,9 @@ def _resources(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into one line with a remedy."""
     try:
         yield
+    except IsADirectoryError as error:
+        found = error.filename2 or error.filename
+        raise CheckpointError(f"{found} is a directory, where a run has a file: move it away") from error
     except BrokenPipeError:  # the reader of our output has left: no file's fault
         raise
     except OSError as error:

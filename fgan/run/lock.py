@@ -147,7 +147,7 @@ def _holder(text: bytes) -> dict[str, Any] | None:
     try:
         holder = json.loads(text)
         pid, _ = holder["pid"], holder["host"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
     return holder if type(pid) is int and 0 < pid < 2**31 else None
 

@@ -27,15 +27,15 @@ import numpy as np
 from estimators.divergences.table import divergence
 from estimators.plot_style import attempted
 from fgan.config.checks import UNUSED, check, unused
-from fgan.config.schema import Config
+from fgan.config.schema import Config, absolute_paths
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines, interrupts, processes
 from fgan.devices.interrupts import signals
-from fgan.run import agreement, health, nan_report, schedules
+from fgan.run import agreement, health, json_files, nan_report, schedules
 from fgan.run.checkpoint import KEEP, CheckpointError, Checkpoints, nbytes
-from fgan.run.directory import ResourceError, RunDirectory
-from fgan.run.members import PATIENCE, Members, fingerprint, own_divergences, write_data
+from fgan.run.directory import METRICS, REMEDIES, ResourceError, RunDirectory
+from fgan.run.members import PATIENCE, Members, fingerprint, own_divergences, refuse_other_data, write_data
 from fgan.run.program import Program
 from fgan.run.progress import Reporter, Stopped
 
@@ -78,8 +78,10 @@ def train(
     """
     config = check(config)
     agreement.refuse_other_settings(config)
-    with processes.one_fate():
-        data = load_data(config.data) if data is None else data
+    if data is None:
+        config = absolute_paths(config)
+        with processes.one_fate():
+            data = load_data(config.data)
     agreement.refuse_other_data(data)
     program = Program(config, data)  # before anything is written
     members = Members.of(program.config)
@@ -201,17 +203,15 @@ class Loop:
 
     def _resume(self) -> None:
         """The newest sound checkpoint, or the start where none was ever saved."""
+        if self.checkpoints.steps():
+            refuse_other_data(self.directory, self.program.data)
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        saved = [line["step"] for line in self.directory.records("timings.jsonl") if "save_seconds" in line]
-        if restored is None and (saved or self.directory.last_status.get("state") == "finished"):
-            ever = f"was saved at step {saved[-1]}" if saved else "finished once"
-            raise CheckpointError(
-                f"{self.directory.path} {ever}, but its checkpoints are gone; put them back, or start anew with "
-                "--overwrite"
-            )
+        if restored is None:
+            self._refuse_restart()
         if restored is not None:
             self.step, self.state = restored.step, restored.state
             self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+            self._require_sound_metrics()
             self.report.say(f"resuming {self.directory.path} at step {self.step}")
             if self.directory.replaced and self.step:
                 before = Members.from_toml(self.directory.replaced).config
@@ -221,8 +221,7 @@ class Loop:
             self.state = self.program.fresh(self.seeds)
             for name in ("metrics.jsonl", "timings.jsonl"):
                 self.directory.cut(name, 0)
-            if self.directory.writes:
-                write_data(self.directory, self.program.data)
+        write_data(self.directory, self.program.data)
         self.directory.status("running", self.step)
 
     def _is_last(self) -> bool:
@@ -237,6 +236,25 @@ class Loop:
             return False
         owes = self.directory.writes and "scores" not in self.directory.records()[-1]
         return bool(processes.any_of([1] if owes else []))  # for the others may not see what the leader has cut
+
+    def _refuse_restart(self) -> None:
+        """Raise CheckpointError where the run had saved a step, or nobody knows whether it had."""
+        status = self.directory.last_status
+        state, step = status.get("state"), status.get("step", 0)
+        saved = state == "finished" or step >= self.config.log.checkpoint
+        if state == "unknown" or saved:
+            had = "has a damaged status.json and" if state == "unknown" else f"had come to step {step}, but has"
+            raise CheckpointError(
+                f"{self.directory.path} {had} no checkpoint; put the checkpoints back, or start anew with --overwrite"
+            )
+
+    def _require_sound_metrics(self) -> None:
+        """Raise CheckpointError where a line is none of this module's: better now than when they are drawn."""
+        for number, record in enumerate(self.directory.records(), 1):
+            step, values = record.get("step"), [value for name, value in record.items() if name != "step"]
+            if type(step) is not int or not all(isinstance(value, list) for value in values):
+                at = f"{self.directory.path / METRICS}:{number}"
+                raise json_files.damaged(at, "no step with values of members", REMEDIES[METRICS])
 
     def _advance(self) -> dict[str, np.ndarray]:
         """One compiled call, and its line of metrics, which are returned: name → [members]."""

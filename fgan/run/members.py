@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -18,18 +19,22 @@ import jax
 import numpy as np
 
 from estimators.divergences.table import OWN, UnknownDivergence, divergence, signature
-from fgan.config.fields import ConfigError
+from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, to_toml
 from fgan.data.coordinates import Coordinates
 from fgan.data.dataset import Dataset
 from fgan.data.tables import Form
 from fgan.models.model import Model, build
+from fgan.run import json_files
 from fgan.run.checkpoint import CheckpointError, Checkpoints
-from fgan.run.directory import RunDirectory
+from fgan.run.directory import CONFIG, REMEDIES, RESULTS, RunDirectory
 from fgan.run.program import fresh
 
 TABLE = "\n[members]\n"
+DATA = "data.json"
+ROW = {"line", "part", "member", "state", "step"}  # what each row of results.jsonl says
+TO_REWRITE = "the same fgan train command writes it anew"
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
 
@@ -67,44 +72,84 @@ class Members:
 
     @classmethod
     def from_toml(cls, text: str) -> Self:
-        """The members in what `to_toml` returned. Raises ConfigError."""
+        """The members in what `to_toml` returned. Raises ConfigError, and for a table that is none of it KeyError or
+        TypeError."""
         shared, _, table = text.partition(TABLE)
         config, columns = from_toml(shared), tomllib.loads(table)
         if not columns:
             return cls.of(config)
-        return cls(config, tuple(columns.pop("seed")), {name: tuple(column) for name, column in columns.items()})
+        kinds = {name: kind for name, kind, _ in walk(config)}
+        values = {name: tuple(typed(name, kinds[name], v) for v in column) for name, column in columns.items()}
+        return cls(config, values.pop("seed"), values)
+
+
+def members_in(run: RunDirectory) -> Members:
+    """The members of a run, as its `config.toml` has them. Raises CheckpointError."""
+    text, path = run.config_toml, run.path / CONFIG
+    try:
+        return Members.from_toml(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise json_files.damaged(path, error, REMEDIES[CONFIG]) from error
 
 
 def write_data(run: RunDirectory, data: Dataset) -> None:
-    """Write `data.json`."""
-    config = Members.from_toml(run.config_toml).config
+    """Write `data.json`, with a hash of what it holds, for samples are turned by it into the user's units."""
+    config = members_in(run).config
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint() + own_divergences(config)}
+    facts |= {"source": _source(config, data)}
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
-    run.write("data.json", json.dumps(facts | units) + "\n")
+    run.write(DATA, json.dumps(json_files.signed(facts | units)) + "\n")
+
+
+def refuse_other_data(run: RunDirectory, data: Dataset) -> None:
+    """Raise CheckpointError where `data.json`, as far as it is sound, is that of other data."""
+    try:
+        facts = json_files.read_signed(run.path / DATA, TO_REWRITE)
+        was = facts["fingerprint"][:64]
+    except (CheckpointError, KeyError, TypeError):
+        return  # it is written anew; each checkpoint knows by itself which data it is of
+    if was != (now := data.fingerprint()):
+        raise CheckpointError(
+            f"{run.path} was trained on other data: on {facts.get('source')}, fingerprint {was:.12}; now this is "
+            f"{_source(members_in(run).config, data)}, fingerprint {now:.12}. Name by --data.path the file as it was, "
+            "wherever it lies, or train on this one in another directory (--run)"
+        )
+
+
+def _source(config: Config, data: Dataset) -> str:
+    """Where data are from, in words."""
+    rows = len(data.rows) + (0 if config.data.held_out else len(data.held_out))
+    return (config.data.path or config.data.name) + (f" with {rows} rows" if rows else "")
 
 
 def read_facts(run: RunDirectory) -> dict[str, Any]:
     """What `data.json` says of the data. Raises CheckpointError."""
-    path = run.path / "data.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(facts["fingerprint"], str):
-            raise TypeError
-        return facts
-    except FileNotFoundError:
-        raise CheckpointError(f"{run.path} has no data.json: the run never began; train it first") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}): put back a good copy") from error
+    path = run.path / DATA
+    if not path.exists() and not Checkpoints(run.path / "checkpoints", fingerprint="").steps():
+        raise CheckpointError(f"{run.path} has no {DATA} and no checkpoint: the run never began; train it first")
+    facts = json_files.read_signed(path, TO_REWRITE)
+    if not isinstance(facts.get("fingerprint"), str):
+        raise json_files.damaged(path, "it has no fingerprint", TO_REWRITE)
+    return facts
 
 
 def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
     """(the data set of a run without its rows, its fingerprint). Raises CheckpointError."""
     facts = read_facts(run)
+    try:
+        return _without_rows(facts, config), facts["fingerprint"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise json_files.damaged(run.path / DATA, reason, TO_REWRITE) from error
+
+
+def _without_rows(facts: Mapping[str, Any], config: Config) -> Dataset:
+    """The data set that `data.json` describes."""
     dim = facts["dim"]
     empty = np.zeros((0, dim), np.float32)
-    data = Dataset(
+    return Dataset(
         name=config.data.name,
         dim=dim,
         side=facts["side"],
@@ -115,7 +160,6 @@ def read_data(run: RunDirectory, config: Config) -> tuple[Dataset, str]:
         coordinates=Coordinates.from_json(facts["coordinates"]) if "coordinates" in facts else None,
         form=Form.from_json(facts["form"]) if "form" in facts else Form(),
     )
-    return data, facts["fingerprint"]
 
 
 def own_divergences(config: Config) -> str:
@@ -144,16 +188,17 @@ class Restored(NamedTuple):
         return self.data.own_units(np.asarray(points))
 
 
-def restore(directory: str | Path, member: int = 0) -> Restored:
-    """A member of the run or sweep in `directory`, from its newest sound checkpoint, read only.
+def restore(directory: str | Path, member: int = 0, *, warn: Callable[[str], Any] = warnings.warn) -> Restored:
+    """A member of the run or sweep in `directory`, from its newest sound checkpoint; nothing is written there.
 
-    `member` is which of the run's seeds, or which line of the sweep's results.csv, counted from 0. Raises ConfigError
-    where there is no such member, or it diverged; RunNotFound, CheckpointError (exit 5).
+    `member` is which of the run's seeds, or which line of the sweep's results.csv, counted from 0. `warn` is called
+    with a line for each checkpoint that is damaged. Raises ConfigError where there is no such member, or it diverged;
+    RunNotFound, CheckpointError (exit 5).
     """
     run, i = RunDirectory.find(directory), member
     if (run.path / "parts").is_dir():  # a sweep
         run, i = _part(run, member)
-    members, data, step, state = newest(run)
+    members, data, step, state = newest(run, warn=warn)
     if not 0 <= i < len(members.seeds):
         raise ConfigError(f"member {member}: the run has seeds 0 to {len(members.seeds) - 1}")
     config, own = members.config_of(i), jax.tree.map(lambda x: x[i], state)
@@ -162,14 +207,14 @@ def restore(directory: str | Path, member: int = 0) -> Restored:
     return Restored(build(config, data), own, step, config, data)
 
 
-def newest(run: RunDirectory) -> tuple[Members, Dataset, int, Any]:
+def newest(run: RunDirectory, *, warn: Callable[[str], Any] = warnings.warn) -> tuple[Members, Dataset, int, Any]:
     """(members, their data without its rows, step, state) in the newest sound checkpoint. Raises CheckpointError."""
-    members = Members.from_toml(run.config_toml)
+    members = members_in(run)
     members = dataclasses.replace(members, config=with_stand_in(members.config))
     data, content = read_data(run, members.config)
     like = jax.eval_shape(lambda: fresh(members.config, data, np.asarray(members.seeds, np.uint32)))
-    checkpoints = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, content), writes=False)
-    restored = checkpoints.restore(like)
+    content = fingerprint(run, content)
+    restored = Checkpoints(run.path / "checkpoints", fingerprint=content, warn=warn, writes=False).restore(like)
     if restored is None:
         raise CheckpointError(f"{run.path} has no checkpoint yet; let it train to its first one")
     return members, data, restored.step, restored.state
@@ -187,12 +232,25 @@ def with_stand_in(config: Config) -> Config:
     return replace(config, unknown)
 
 
+def ended_parts(sweep: RunDirectory) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each part of a sweep that has ended, as its `results.jsonl` has them. Raises CheckpointError."""
+    ended = {}
+    for number, record in enumerate(sweep.records(RESULTS), 1):
+        part, rows = record.get("part"), record.get("rows")
+        listed = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ROW for row in rows)
+        if not (isinstance(part, str) and isinstance(rows, list) and listed):
+            raise json_files.damaged(f"{sweep.path / RESULTS}:{number}", "no part with its rows", REMEDIES[RESULTS])
+        ended[part] = rows
+    return ended
+
+
 def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:
     """(the part, the number within it) of the member on a line of results.csv. Raises ConfigError."""
-    rows = {row["line"]: row for record in sweep.records("results.jsonl") for row in record["rows"]}
+    rows = {row["line"]: row for rows in ended_parts(sweep).values() for row in rows}
     if line not in rows:
         raise ConfigError(
-            f"member {line}: {sweep.path / 'results.csv'} has {len(rows)} lines, counted from 0; choose one"
+            f"member {line}: {sweep.path} has {len(rows)} members that ended, counted from 0 as results.csv has them; "
+            "choose one, or let the same fgan sweep command go on"
         )
     row = rows[line]
     if row["state"] == "diverged":

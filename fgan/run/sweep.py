@@ -26,21 +26,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from estimators.plot_style import attempted
 from fgan.config import toml
 from fgan.config.checks import by_name, check, unused
-from fgan.config.fields import ConfigError, nearest, walk
-from fgan.config.schema import Config, get, replace
+from fgan.config.fields import ConfigError, File, absolute, nearest, walk
+from fgan.config.schema import PATHS, Config, Data, absolute_paths, get, replace
+from fgan.data.dataset import Dataset
 from fgan.data.sources import load as load_data
 from fgan.devices import engines
 from fgan.devices.interrupts import signals
 from fgan.run import health
-from fgan.run.checkpoint import write_atomic
-from fgan.run.directory import RunDirectory
+from fgan.run.directory import RESULTS, ConfigConflict, RunDirectory
 from fgan.run.loop import Diverged, Loop, Outcome
-from fgan.run.members import Members, own_divergences
+from fgan.run.members import Members, ended_parts, own_divergences
 from fgan.run.program import FIELDS, WITHIN, Program
 from fgan.run.progress import Reporter, Stopped
 
@@ -86,6 +86,11 @@ class Sweep:
         }
         return dataclasses.replace(self, base=base, grid=named)
 
+    def absolute_paths(self) -> "Sweep":
+        """The same sweep with paths that hold wherever one is."""
+        grid = {name: tuple(map(absolute, v)) if name in PATHS else v for name, v in self.grid.items()}
+        return dataclasses.replace(self, base=absolute_paths(self.base), grid=grid)
+
     def to_toml(self) -> str:
         """The resolved sweep: every field of the base, and the grid."""
         grid = [f"{json.dumps(name)} = {toml.literal(tuple(values))}" for name, values in self.grid.items()]
@@ -95,17 +100,24 @@ class Sweep:
 def load(path: str | Path) -> Sweep:
     """The Sweep in a TOML file. Raises ConfigError naming file, line and nearest name."""
     name, text = str(path), toml.read(path, folder="configs/sweeps")
-    table, place = toml.parse(text, name), toml.Place(name, text)
+    table, place = toml.parse(text, name), toml.Place(name, text, folder=Path(path).parent)
     grid, file, members = (table.pop(key, None) for key in ("grid", "config", "members"))
     if not isinstance(grid, Mapping) or not grid:
         raise ConfigError(f'{name}: no table [grid] of lists to combine, such as divergence = ["kl", "js"]')
-    if file is not None and not isinstance(file, str):
-        raise ConfigError(f"{place.of('config')}: config = {file!r}: expected text in quotes")
     if members is not None and (type(members) is not int or members < 1):
         raise ConfigError(f"{place.of('members')}: members = {members!r}: expected a whole number, at least 1")
-    below = Config() if file is None else toml.load(Path(path).parent / file)
+    below = Config() if file is None else _below(file, place)
     base = toml.overlay(below, table, place)
-    return Sweep(base=base, grid=_axes(grid, toml.Place(name, text, "grid.")), members=members or 0, name=name)
+    return Sweep(base=base, grid=_axes(grid, place._replace(within="grid.")), members=members or 0, name=name)
+
+
+def _below(file: Any, place: toml.Place) -> Config:
+    """The config that a sweep file names. Raises ConfigError."""
+    found = place.typed("config", Annotated[str, File()], file)
+    if not Path(found).is_file():
+        tried = f"neither in {place.folder} nor in the working directory, {Path.cwd()}"
+        raise ConfigError(f"{place.of('config')}: config = {file!r}: no such file, {tried}")
+    return toml.load(found)
 
 
 def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ...]]:
@@ -124,7 +136,8 @@ def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ..
     return axes
 
 
-CHANGEABLE = ("parallel",)  # what may differ when a sweep goes on
+CHANGEABLE = ("parallel", *PATHS, *(f'grid."{path}"' for path in PATHS))
+"""What may differ when a sweep goes on."""
 SHARE = 1 / WITHIN  # of memory that the members of a part may fill by `footprint`
 
 
@@ -178,11 +191,13 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
         ConfigError, ConfigConflict (exit 2), DataError (3), CheckpointError (5), RunLocked (6), ResourceError (7),
         Stopped (128 + signal).
     """
-    plan = plan.by_name()
+    plan = plan.by_name().absolute_paths()
     found = groups(plan.configs())
     data = {c: load_data(c) for c in dict.fromkeys(group[0].config.data for group in found)}
     programs = [Program(group[0].config, data[group[0].config.data]) for group in found]
-    most = plan.members or (not overwrite and _members_before(Path(directory))) or _fitting(programs)
+    before = {} if overwrite else _before(Path(directory))
+    _refuse_other_data(directory, before, data)
+    most = plan.members or _members(before) or _fitting(programs)
     resolved = dataclasses.replace(plan, members=most)
     contents = f"data_fingerprints = {toml.literal(tuple(d.fingerprint() for d in data.values()))}\n"
     if own := tuple(dict.fromkeys(filter(None, (own_divergences(program.config) for program in programs)))):
@@ -199,11 +214,31 @@ def sweep(plan: Sweep, directory: str | Path, *, overwrite: bool = False, quiet:
         return _Running(tuple(plan.grid), run, report, stop).all(work)
 
 
-def _members_before(directory: Path) -> int:
-    """How many members a part the sweep in `directory` began with; 0 if it holds none."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `open` says what is wrong
-        return max(0, int(tomllib.loads((directory / "config.toml").read_text(encoding="utf-8"))["members"]))
-    return 0
+def _before(directory: Path) -> dict[str, Any]:
+    """What the sweep in `directory` began as; {} if it holds none, or one that cannot be read, as `open` says."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return tomllib.loads((directory / "config.toml").read_text(encoding="utf-8"))
+    return {}
+
+
+def _members(before: Mapping[str, Any]) -> int:
+    """How many members a part a sweep began with; 0 if that is not known."""
+    members = before.get("members")
+    return members if type(members) is int and members > 0 else 0
+
+
+def _refuse_other_data(directory: str | Path, before: Mapping[str, Any], data: Mapping[Data, Dataset]) -> None:
+    """Raise ConfigConflict where the sweep in `directory` began on as many files, one of which held something else."""
+    stored = before.get("data_fingerprints")
+    if not isinstance(stored, list) or len(stored) != len(data):
+        return
+    for was, (described, now) in zip(stored, data.items()):
+        if was != now.fingerprint():
+            raise ConfigConflict(
+                f"{directory} was swept on other data: {described.path or described.name} had the fingerprint "
+                f"{was!s:.12} then, has {now.fingerprint():.12} now. Put back what it held, or name another directory "
+                "by --run"
+            )
 
 
 def _fitting(programs: Sequence[Program]) -> int:
@@ -222,7 +257,7 @@ class _Running:
         self.part: str | None = None
 
     def all(self, work: Sequence[tuple[Program, Part]]) -> Outcome:
-        ended = {record["part"]: record["rows"] for record in self.run.records("results.jsonl")}
+        ended = ended_parts(self.run)
         self.rows = list(chain(*ended.values()))
         with self.run.recorded(self._progress):
             for program, part in work:
@@ -261,7 +296,7 @@ class _Running:
             except Diverged:
                 scores = [{"diverged": True}] * part.size
             rows = list(self._rows(part, loop, scores))
-        self.run.append({"part": part.name, "rows": rows}, "results.jsonl")
+        self.run.append({"part": part.name, "rows": rows}, RESULTS)
         self.rows += rows
         self._write_csv()
 
@@ -287,7 +322,7 @@ class _Running:
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _csv(value) for name, value in row.items()} for row in self.rows)
-        write_atomic(self.run.path / "results.csv", text.getvalue())
+        self.run.write("results.csv", text.getvalue())
 
 
 def _csv(value: Any) -> str:
