@@ -115,8 +115,8 @@ def _below(file: Any, place: toml.Place) -> Config:
     """The config that a sweep file names. Raises ConfigError."""
     found = place.typed("config", Annotated[str, File()], file)
     if not Path(found).is_file():
-        tried = f"neither in {place.folder} nor in the working directory, {Path.cwd()}"
-        raise ConfigError(f"{place.of('config')}: config = {file!r}: no such file, {tried}")
+        tried = f"neither in {Path(place.folder or '').resolve()} nor in the working directory, {Path.cwd()}"
+        raise ConfigError(f"{place.of('config')}: config = {file}: no such config file, {tried}")
     return toml.load(found)
 
 
