@@ -202,7 +202,8 @@ class Checkpoints:
     def _refuse_foreign(self, faults: Mapping[int, Exception | None]) -> None:
         """Say so where a step is that of another run: its name was mistaken, and nothing is damaged."""
         if foreign := [step for step, fault in faults.items() if isinstance(fault, _Foreign)]:
-            raise CheckpointError(f"{self._at(foreign[0])} {faults[foreign[0]]}: name another run directory")
+            remedy = "undo what was changed in config.toml, or name another run directory"
+            raise CheckpointError(f"{self._at(foreign[0])} {faults[foreign[0]]}: {remedy}")
 
     def _commit(self, step: int, leaves: list[Any], record: dict[str, Any]) -> None:
         """Build the step under a temporary name, force it to disk, and make it visible by one rename."""
