@@ -76,13 +76,15 @@ def _repair(kept: Path) -> None:
         if not (found := CANNOT.match(str(message))):
             return show(message, *rest, **options)
         doing, name = found.groups()
-        for entry in kept.iterdir() if doing == "reading" else ():
+        if doing == "writing":  # a full disk: it is compiled again at the next start
+            return None
+        for entry in kept.iterdir():
             if entry.name.startswith(f"{name}-"):
                 _remove(entry)
-        if doing not in said:
-            what = "a damaged program is compiled anew" if doing == "reading" else "programs cannot be kept"
-            print(f"fgan: {kept}: {what} ({str(message).partition(': ')[2]})", file=sys.stderr)
-        said.add(doing)
+        if not said:
+            why = str(message).partition(": ")[2]
+            print(f"fgan: {kept}: a damaged program is compiled anew ({why})", file=sys.stderr)
+        said.add(name)
 
     warnings.showwarning = repair
 
