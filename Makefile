@@ -9,7 +9,7 @@ EXECUTE := import sys, jupytext, nbclient; nbclient.NotebookClient(jupytext.read
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format notebooks wheel clean
+.PHONY: help run test test-slow torture lint format notebooks wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(VENV)/.dev ## all tests but the slow ones, and the examples in docstring
 
 test-slow: $(VENV)/.dev ## the tests that take minutes (none is no failure: pytest's exit code 5)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow tests || [ $$? -eq 5 ]
+
+torture: $(VENV)/.dev ## faults in great number: kills, damage, bad input, crowds, two hosts; hours, resumable
+	$(BIN)/python -m benchmarks.torture
 
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .
