@@ -48,7 +48,7 @@ class Folder(NamedTuple):
 
 def listed(folder: Path) -> list[str]:
     """The names in a folder, those of folders with a slash at the end."""
-    remedy = "name a folder of .png, .jpg or .webp files, or the one that holds train-images-idx3-ubyte or its .gz"
+    remedy = "name the folder that holds train-images-idx3-ubyte or its .gz, or pictures (.png, .jpg, .webp)"
     try:
         return [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)]
     except NotADirectoryError:
