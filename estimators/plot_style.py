@@ -68,13 +68,14 @@ def save(figure: Any, path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
+    place = path.resolve()  # that of a link's target
+    draft = place.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
         with plt.rc_context(STYLE), warnings.catch_warnings():  # ticks are made only now
             # Where the font lacks a letter of a name, a box is drawn.
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure.savefig(draft)
-        draft.replace(path)
+        draft.replace(place)
     finally:
         draft.unlink(missing_ok=True)
         plt.close(figure)

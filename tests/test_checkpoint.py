@@ -124,6 +124,18 @@ def test_the_newest_two_are_kept(tmp_path):
     assert checkpoints.restore({"x": jnp.float32(0)}).state["x"] == 10
 
 
+def test_a_step_that_is_a_link_to_nothing_is_unsound(directory):
+    """It must neither be waited for nor left out of a list."""
+    (directory / "3").symlink_to(directory / "gone")
+    checkpoints, warned = opened(directory, writes=False)
+    assert [(found.step, found.fault is None) for found in checkpoints.examined()] == [
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
+    assert checkpoints.restore(shapes(make_state())).step == 2 and len(warned) == 1 and "3" in warned[0]
+
+
 def test_pruning_counts_only_sound_steps(directory):
     (directory / "2" / "manifest.json").write_text("{}")
     checkpoints, _ = opened(directory)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -65,6 +66,30 @@ def test_the_users_own_folder_comes_first(tmp_path):
     own = tmp_path / "own"
     assert run(COMPILE, tmp_path / "home", JAX_COMPILATION_CACHE_DIR=str(own))[0] == str(own)
     assert not (tmp_path / "home").exists()
+
+
+def test_a_bucket_is_no_folder_of_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", "gs://bucket/programs")
+        assert compile_cache.keep() is None and jax.config.jax_compilation_cache_dir == "gs://bucket/programs"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_that_cannot_be_removed_ends_no_compilation(tmp_path, monkeypatch, capsys):
+    (tmp_path / "jit_f-1-cache").touch()
+
+    def refuse(entry):
+        raise PermissionError(13, "Permission denied", str(entry))
+
+    monkeypatch.setattr(warnings, "showwarning", lambda *_, **__: pytest.fail("it is ours"))
+    monkeypatch.setattr(compile_cache, "_remove", refuse)
+    compile_cache._repair(tmp_path)
+    warnings.showwarning("Error reading persistent compilation cache entry for 'jit_f-1': cut", UserWarning, "f", 1)
+    assert "compiled anew (cut)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["off", "OFF", "0", "no"])

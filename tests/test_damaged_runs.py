@@ -230,6 +230,7 @@ def test_a_run_that_lost_its_checkpoints_does_not_begin_again(fgan, home, run, s
 
 def test_a_run_that_had_saved_nothing_begins_again(fgan, home, run, drawn):
     shutil.rmtree(run / "checkpoints")
+    (run / "timings.jsonl").write_text("")  # which has a line for each save
     (run / "status.json").write_text('{"state": "running", "step": 5}')
     assert fgan("train", home / "tiny.toml", "--run", run, "--quiet").code == 0
     np.testing.assert_array_equal(restore(run).sample(N), drawn)
@@ -269,7 +270,16 @@ def test_a_damaged_sweep_is_mended_from_its_parts_or_refused(fgan, home, swept, 
 
 
 @pytest.mark.parametrize(
-    "line", ["3", "{}", '{"part": 3, "rows": []}', '{"part": "000-000", "rows": [3]}', '{"part": "a", "rows": [{}]}']
+    "line",
+    [
+        "3",
+        "{}",
+        '{"part": 3, "rows": []}',
+        '{"part": "000-000", "rows": [3]}',
+        '{"part": "a", "rows": [{}]}',
+        '{"part": "a", "rows": [{"line": [0], "part": "a", "member": 0, "state": "finished", "step": 1}]}',
+        '{"part": "a", "rows": [{"line": 0, "part": 7, "member": 0, "state": "finished", "step": 1}]}',
+    ],
 )
 def test_lines_of_results_that_are_none_are_refused(fgan, home, swept, tmp_path, line):
     (swept / "results.jsonl").write_text(line + "\n")

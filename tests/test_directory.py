@@ -119,9 +119,13 @@ def test_overwrite_sets_the_old_run_aside(path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_directory_that_is_no_run_is_left_alone(path, overwrite):
     path.mkdir(parents=True)
-    (path / "thesis.tex").write_text("years")
+    (path / "work").mkdir()
+    for name in ("thesis.tex", ".mine.tmp.txt", "work/.other.tmp"):  # hidden ones are named like our own drafts
+        (path / name).write_text("years")
     assert "thesis.tex" in refused(ConfigConflict, path, overwrite=overwrite)
-    assert os.listdir(path) == ["thesis.tex"] and os.listdir(path.parent) == ["a run"]
+    assert sorted(os.listdir(path)) == [".mine.tmp.txt", "thesis.tex", "work"]
+    assert os.listdir(path / "work") == [".other.tmp"]
+    assert os.listdir(path.parent) == ["a run"]
 
 
 @pytest.mark.parametrize("content", [b"steps = ", b"\xff\xfe", b"a = 1\na = 2"])

@@ -8,6 +8,7 @@ import signal
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.torture import hosts
@@ -15,6 +16,7 @@ from fgan.config.schema import Config, replace
 from fgan.config.toml import to_toml
 from fgan.devices import processes
 from fgan.run import agreement
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import LOCK, ResourceError, RunDirectory
 
 
@@ -67,6 +69,16 @@ def test_paths_of_data_may_differ_but_not_its_content(peer):
     peer.append(with_facts(data="0" * 12))
     with pytest.raises(agreement.Disagreement, match="process 1 has data 000000000000 and not abcdefabcdef"):
         agreement.refuse_other_data(type("Data", (), {"fingerprint": lambda self: "abcdef" * 8})())
+
+
+@pytest.mark.parametrize("theirs", ["3", "null"])
+def test_processes_that_see_different_checkpoints_are_refused(peer, tmp_path, monkeypatch, theirs):
+    monkeypatch.setattr(processes, "barrier", lambda name: None)
+    state = {"x": np.ones(2, np.float32)}
+    Checkpoints(tmp_path, fingerprint="f").save(5, state)
+    peer.append(lambda text: theirs)
+    with pytest.raises(CheckpointError, match=rf"different checkpoints in .* \(steps 5, {theirs}\)"):
+        Checkpoints(tmp_path, fingerprint="f").restore(state)
 
 
 def test_what_another_found_wrong_is_raised_with_its_exit_code(peer):

@@ -56,9 +56,9 @@ def _runs(run: "RunDirectory") -> "list[RunDirectory]":
 def survey(run: "RunDirectory") -> dict[str, Any]:
     """What is saved of a run: whose it is, its steps, and which of them a resume would take."""
     from fgan.run.checkpoint import Checkpoints
-    from fgan.run.members import Members, fingerprint, read_facts
+    from fgan.run.members import fingerprint, members_in, read_facts
 
-    config = Members.from_toml(run.config_toml).config
+    config = members_in(run).config
     saved = Checkpoints(run.path / "checkpoints", fingerprint=fingerprint(run, read_facts(run)["fingerprint"]))
     examined = saved.examined()
     takes = max((found.step for found in examined if found.fault is None), default=None)

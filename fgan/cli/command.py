@@ -59,9 +59,12 @@ def _xla_reads(flags: str) -> bool:
         warnings.simplefilter("ignore")  # of threads, which the child does not need
         child = os.fork()
     if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        xla_client.CompileOptions()
-        os._exit(0)
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            xla_client.CompileOptions()
+            os._exit(0)
+        finally:
+            os._exit(1)
     return os.waitpid(child, 0)[1] == 0
 
 

@@ -1,6 +1,5 @@
 """`fgan sample RUN`."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +38,7 @@ class Command(Base):
         from fgan.run.directory import RunDirectory
         from fgan.run.members import restore
 
-        restored = restore(self.run_directory, self.member, warn=lambda line: print(f"fgan: {line}", file=sys.stderr))
+        restored = restore(self.run_directory, self.member, warn=complain)
         samples = restored.sample(self.n, seed=self.seed)
         with whole(out) as draft:
             WRITERS[out.suffix](draft, samples, restored.data.form)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -173,6 +174,10 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of all rows and labels, units included, so that a resumed run can tell that its data changed."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         if self.content:
             return hashlib.sha256(self.content.encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())

@@ -126,7 +126,7 @@ def leave(number: int) -> None:
         limit.start()
         _say(f"stopped by {_name(number)}")
         with ExitStack() as stack:  # each is called, whatever another raises
-            for action in _before_leaving:
+            for action in list(_before_leaving):
                 stack.callback(action)
     finally:
         os._exit(128 + number)

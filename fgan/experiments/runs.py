@@ -56,7 +56,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it need not run again: done, or given up as diverged."""
-        return self.status.get("state") == "finished" or self.diverged
+        status = self.status
+        void = status.get("exit_code") == Diverged.exit_code  # a result that means nothing is one, too
+        return status.get("state") == "finished" or void or self.diverged
 
     @property
     def diverged(self) -> bool:

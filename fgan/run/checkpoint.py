@@ -149,12 +149,12 @@ class Checkpoints:
             try:
                 restored = self._load(step, like, expected)
             except _Unsound as fault:
-                if self._at(step).exists():  # else it was pruned, and there is a newer one
+                if os.path.lexists(self._at(step)):  # else it was pruned, and there is a newer one
                     faults[step] = fault
                     if not isinstance(fault, _Foreign):  # if all are, the directory was mistaken
                         self._report(step, fault)
                 continue
-            processes.barrier("all have restored")
+            self._agree(step)
             for foreign in (step for step, fault in faults.items() if isinstance(fault, _Foreign)):
                 self._report(foreign, faults[foreign])
             for unsound in faults if self.writes and processes.leader() else ():
@@ -162,6 +162,7 @@ class Checkpoints:
                     self._set_aside(unsound)
             return restored
         if not faults and not self.set_aside():
+            self._agree(None)
             return None
         self._refuse_foreign(faults)
         reasons = "; ".join(f"{at}: {fault}" for at, fault in faults.items()) or "all were set aside as bad-*"
@@ -170,17 +171,26 @@ class Checkpoints:
             "--overwrite"
         )
 
+    def _agree(self, step: int | None) -> None:
+        """Wait until all processes have restored. Raises CheckpointError unless it is the same step: none, for None."""
+        found = processes.exchange(json.dumps(step))
+        if len(set(found)) > 1:
+            raise CheckpointError(
+                f"the processes of this run see different checkpoints in {self.directory} (steps {', '.join(found)}): "
+                "start all of them again in a minute, or look for a host that cannot read them"
+            )
+
     def examined(self) -> list[Examined]:
         """What is known of each step from its files alone, in ascending order."""
         found = []
         for step in self.steps():
-            files = [path.stat() for path in (self._at(step), *self._at(step).rglob("*")) if path.exists()]
+            files = _stats(self._at(step))
             size = sum(s.st_size for s in files if stat.S_ISREG(s.st_mode))
             changed = max((s.st_mtime for s in files), default=0.0)
             try:
                 found.append(Examined(step, size, changed, None, self._verify(step)["metrics_bytes"]))
             except _Unsound as fault:
-                if self._at(step).exists():  # else it was pruned meanwhile
+                if os.path.lexists(self._at(step)):  # else it was pruned meanwhile
                     found.append(Examined(step, size, changed, fault))
         return found
 
@@ -299,7 +309,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def remove_drafts(folder: Path) -> None:
     """Remove what a killed `write_atomic` left in a folder and in those within; nobody else may write there."""
     for draft in (*folder.glob(DRAFTS), *folder.glob(f"*/{DRAFTS}")):
-        draft.unlink()
+        if draft.is_file() or draft.is_symlink():
+            draft.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -380,6 +391,14 @@ def _digests(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _stats(root: Path) -> list[os.stat_result]:
+    """What the system says of a folder and all in it; of what is left where another process removes it meanwhile."""
+    found: list[os.stat_result] = []
+    with contextlib.suppress(OSError):
+        found.extend(path.stat() for path in (root, *root.rglob("*")) if path.exists())
+    return found
+
+
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -388,7 +407,10 @@ def _digest(path: Path) -> str:
 def _require_only(names: Iterable[str], root: Path) -> None:
     """Refuse names of files that do not lie under `root`, devices and links out of it among them, and files there that
     have no name: orbax might read them, and nothing vouches for them."""
-    inside = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() or p.is_symlink()}
+    try:
+        inside = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() or p.is_symlink()}
+    except OSError as error:  # another process removes it meanwhile
+        raise _Unsound(f"{PAYLOAD}: {error.strerror}") from error
     links = {name for name in inside if not (root / name).resolve().is_relative_to(root.resolve())}
     if wrong := sorted(set(names) - inside | links):
         raise _Unsound(f"{wrong[0]}: {os.strerror(errno.ENOENT)}")

@@ -7,6 +7,7 @@ machines that do not understand each other's code. `JAX_COMPILATION_CACHE_DIR` n
 JAX.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -32,7 +33,7 @@ def keep() -> Path | None:
     import jax
 
     if (before := jax.config.values["jax_compilation_cache_dir"]) is not None:
-        return _named(Path(before))
+        return None if "://" in str(before) else _named(Path(before))  # a bucket is JAX's own business
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false", "no"):
         return None
     try:
@@ -78,9 +79,10 @@ def _repair(kept: Path) -> None:
         doing, name = found.groups()
         if doing == "writing":  # a full disk: it is compiled again at the next start
             return None
-        for entry in kept.iterdir():
-            if entry.name.startswith(f"{name}-"):
-                _remove(entry)
+        with contextlib.suppress(OSError):  # of a folder that others write; what is raised here would end the compile
+            for entry in kept.iterdir():
+                if entry.name.startswith(f"{name}-"):
+                    _remove(entry)
         if not said:
             why = str(message).partition(": ")[2]
             print(f"fgan: {kept}: a damaged program is compiled anew ({why})", file=sys.stderr)

@@ -271,7 +271,6 @@ class RunDirectory:
             return
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, not {state!r}")
-        self.refuse_loss()
         record = {"state": state, "step": int(step)} | _plain(extra)
         with self._status_lock:
             self._write_status(record)
@@ -307,10 +306,10 @@ class RunDirectory:
             with contextlib.suppress(ResourceError):
                 self.status("preempted", **progress())
             raise
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             with contextlib.suppress(ResourceError):
-                self.status("failed", **progress(), reason=reason)
+                self.status("failed", **progress(), reason=reason, exit_code=getattr(error, "exit_code", 1))
             raise
 
     def _require_files(self, links: bool) -> None:
@@ -327,7 +326,6 @@ class RunDirectory:
 
     def _settle(self, config_toml: str, overwrite: bool) -> None:
         """Make the locked directory one of this configuration."""
-        remove_drafts(self.path)
         wanted = _identity(config_toml, self.changeable)
         holds_run = (self.path / CONFIG).exists()
         if holds_run and overwrite:
@@ -335,6 +333,7 @@ class RunDirectory:
         elif holds_run:
             self._refuse_other(wanted)
             self._refuse_past(parse(config_toml, CONFIG).get("steps"))
+            remove_drafts(self.path)
             self.replaced = self.config_toml
         elif foreign := [name for name in sorted(os.listdir(self.path)) if name != LOCK and not name.startswith(".")]:
             raise ConfigConflict(
@@ -347,10 +346,7 @@ class RunDirectory:
         finally:
             trial.unlink(missing_ok=True)
         write_atomic(self.path / CONFIG, config_toml)
-        for draft in (*self.path.glob(".*.tmp*"), *self.path.glob("*/.*.tmp*")):
-            if draft.is_file():  # a killed writer left it
-                draft.unlink()
-        for log in self.path.glob("*.jsonl"):  # it may have left half a line, too
+        for log in self.path.glob("*.jsonl"):  # a killed writer may have left half a line
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
     def _refuse_other(self, wanted: dict[str, str]) -> None:
@@ -358,7 +354,7 @@ class RunDirectory:
             stored = _identity(self.config_toml, self.changeable)
         except CheckpointError as error:
             raise ConfigConflict(str(error)) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigConflict(f"{self.path / CONFIG} cannot be read ({error}); {REMEDIES[CONFIG]}") from error
         differing = [key for key in sorted(stored | wanted) if stored.get(key) != wanted.get(key)]
         if differing:

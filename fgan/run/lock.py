@@ -178,7 +178,7 @@ def _here(holder: dict[str, Any]) -> bool:
 
 def _silence(lock: Path, file: BinaryIO) -> float:
     """Seconds since the last sign of life in the lock file: how much older it is than a file made now beside it."""
-    with tempfile.NamedTemporaryFile(dir=lock.parent, prefix=f".{lock.name}-") as fresh:
+    with tempfile.NamedTemporaryFile(dir=lock.parent, prefix=f".{lock.name}-", suffix=".tmp") as fresh:
         return os.fstat(fresh.fileno()).st_mtime - os.fstat(file.fileno()).st_mtime
 
 

@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,13 +86,12 @@ def train(
     program = Program(config, data)  # before anything is written
     members = Members.of(program.config)
     leader = processes.leader()
-    with processes.one_fate():
-        made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
-    with (
-        made or RunDirectory(directory, writes=False) as run,
-        Reporter(program.config.steps, quiet=quiet or not leader) as report,
-        signals() as stop,
-    ):
+    with ExitStack() as opened:
+        with processes.one_fate():
+            made = RunDirectory.open(directory, members.to_toml(), overwrite=overwrite) if leader else None
+            run = opened.enter_context(made or RunDirectory(directory, writes=False))
+        report = opened.enter_context(Reporter(program.config.steps, quiet=quiet or not leader))
+        stop = opened.enter_context(signals())
         agreement.refuse_other_directory(run)  # others read what the leader has made
         for note in program.notes:
             report.say(note)
@@ -100,7 +99,7 @@ def train(
         if ignored := unused(program.config):
             loop.warn(ignored)
         loop.run(stop)
-        scores = [record["scores"] for record in run.records() if "scores" in record]
+        scores = [record["scores"] for record in run.records() if "scores" in record] if run.writes else []
         last, warnings = scores[-1] if scores else [], tuple(loop.warnings)
         return Outcome(run.path, loop.step, last, run.writes, program.model.notes, warnings)
 
@@ -143,9 +142,10 @@ class Loop:
             processes.together(),
             self._enough_memory(),
         ):
-            self._require_room()
-            if self.evaluates and self.directory.writes:
-                self.program.evaluation(self.report)  # what it cannot do is better known before training
+            with processes.one_fate():
+                self._require_room()
+                if self.evaluates and self.directory.writes:
+                    self.program.evaluation(self.report)  # what it cannot do is better known before training
             self._resume()
             if self._owes_evaluation():
                 self._record_evaluation()
@@ -206,8 +206,6 @@ class Loop:
         if self.checkpoints.steps():
             refuse_other_data(self.directory, self.program.data)
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
-        if restored is None:
-            self._refuse_restart()
         if restored is not None:
             self.step, self.state = restored.step, restored.state
             self.directory.cut("metrics.jsonl", restored.metrics_bytes)
@@ -218,6 +216,7 @@ class Loop:
                 if line := schedules.moved(before, self.config, self.step):
                     self.warn(line)
         else:
+            self._refuse_restart()
             self.state = self.program.fresh(self.seeds)
             for name in ("metrics.jsonl", "timings.jsonl"):
                 self.directory.cut(name, 0)
@@ -283,23 +282,32 @@ class Loop:
             return
         state, first = engines.local(self.state), int(np.argmin(since))  # by all processes
         if not self.directory.writes:
+            processes.barrier("the report is written")  # who leaves earlier ends the leader, too
             raise Diverged("every seed has diverged")
         config = self.members.config_of(first)
         own = jax.tree.map(lambda x: x[first], state)
         report = {
             "first_bad_step": int(since[first]),
             "seed": config.seed,
-            **nan_report.explained(config, self.program.data, own, int(since[first])),
+            **self._explained(config, own, int(since[first])),
             "skipped": (self.step - since).tolist(),
             "metrics": {name: [repr(float(v)) for v in value] for name, value in metrics.items()},
-            "replay": nan_report.replay(config, self.directory.path),
+            "replay": nan_report.replay(config, self.directory.path, part=not self.evaluates),
         }
         self.directory.write("nan_report.json", json.dumps(report, indent=1) + "\n")
+        processes.barrier("the report is written")
         term = f": {report['term']} first" if report.get("term") else ""
         raise Diverged(
             f"every seed has been non-finite for {PATIENCE} steps or more since step {report['first_bad_step']}{term}; "
             f"see {self.directory.path / 'nan_report.json'}. {self._remedy()}"
         )
+
+    def _explained(self, config: Config, state: Any, step: int) -> dict[str, Any]:
+        """What `nan_report` finds out; {} where it meets trouble of its own, which must not hide the divergence."""
+        try:
+            return nan_report.explained(config, self.program.data, state, step)
+        except (RuntimeError, MemoryError):
+            return {}
 
     def _judge(self) -> None:
         """Find out what is not to be trusted, and warn of it."""

@@ -32,7 +32,7 @@ from fgan.run.program import fresh
 
 TABLE = "\n[members]\n"
 DATA = "data.json"
-ROW = {"line", "part", "member", "state", "step"}  # what each row of results.jsonl says
+ROW = {"line": int, "part": str, "member": int, "state": str, "step": int}  # what each row of results.jsonl says
 TO_REWRITE = "the same fgan train command writes it anew"
 PATIENCE = 50  # consecutive steps left out for being non-finite before a member is given up
 
@@ -252,11 +252,15 @@ def ended_parts(sweep: RunDirectory) -> dict[str, list[dict[str, Any]]]:
     ended = {}
     for number, record in enumerate(sweep.records(RESULTS), 1):
         part, rows = record.get("part"), record.get("rows")
-        listed = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ROW for row in rows)
+        listed = isinstance(rows, list) and all(map(_is_row, rows))
         if not (isinstance(part, str) and isinstance(rows, list) and listed):
             raise json_files.damaged(f"{sweep.path / RESULTS}:{number}", "no part with its rows", REMEDIES[RESULTS])
         ended[part] = rows
     return ended
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and all(type(row.get(name)) is kind for name, kind in ROW.items())
 
 
 def _part(sweep: RunDirectory, line: int) -> tuple[RunDirectory, int]:

@@ -43,8 +43,10 @@ def explained(config: Config, data: Dataset, state: Any, step: int) -> dict[str,
     return {"term": term, "terms": ranges}
 
 
-def replay(config: Config, directory: Path) -> str:
-    """The command that trains the run anew, to the same step; in words where no command can."""
+def replay(config: Config, directory: Path, *, part: bool = False) -> str:
+    """The command that trains the run anew, to the same step; in words where no command can, as for a sweep's part."""
+    if part:
+        return "run the same fgan sweep command with another --run"
     files = {f"data.{name}": getattr(config.data, name) for name in ("path", "held_out", "columns")}
     found = {name: Path(file).expanduser() for name, file in files.items() if file}
     if config.divergence in OWN or config.critic.divergence in OWN or not all(p.exists() for p in found.values()):
