@@ -597,7 +597,7 @@ def test_a_signal_stops_with_the_state_saved(fgan, tiny, tmp_path, monkeypatch, 
         once.setattr(RunDirectory, "append", strike)
         said = fgan("train", tiny, "--run", tmp_path / "run", "--quiet")
     assert_refused(said, 128 + number, "step 10")
-    assert status(tmp_path / "run") == {"state": "preempted", "step": 10}
+    assert status(tmp_path / "run") == {"state": "preempted", "step": 10, "warnings": []}
     assert fgan("sample", tmp_path / "run", "-n", 3, "--out", tmp_path / "x.npy").code == 0
     assert fgan("train", tiny, "--run", tmp_path / "run", "--quiet").code == 0
     assert status(tmp_path / "run")["step"] == 20

@@ -168,7 +168,8 @@ def in_bytes(d: Dataset, rows: np.ndarray) -> np.ndarray:
 def test_images_are_scaled_and_the_way_back_is_kept(tmp_path):
     d = folder(four(tmp_path, end="_gz"))
     assert (d.name, d.side, d.dim, d.target) == ("images", 8, 64, None)
-    assert d.rows.dtype == d.held_out.dtype == np.float32 and (d.rows.min(), d.rows.max()) == (-1.0, 1.0)
+    assert d.rows.dtype == d.held_out.dtype == d.rows[:].dtype == np.float32
+    assert (d.rows[:].min(), d.rows[:].max()) == (-1.0, 1.0)
     np.testing.assert_array_equal(in_bytes(d, d.held_out), pictures(30, seed=1))
     np.testing.assert_array_equal(d.held_out_labels, classes(30))
     number = {image.tobytes(): i for i, image in enumerate(pictures(60))}

@@ -1,5 +1,6 @@
 """Folders of pictures: what becomes an image of how many pixels, in which class, and what is refused or left out."""
 
+import io
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fgan.data import picture_files
 from fgan.data.dataset import Dataset, Pixels
 from fgan.data.images import own_images, read_stack
 from fgan.data.picture_files import read_pictures
+from fgan.data.sources import load
 from fgan.networks.images import ImageCritic, ImageGenerator
 
 RNG = np.random.default_rng(0)
@@ -129,11 +131,17 @@ def animated(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
-def truncated(path: Path) -> None:
-    large = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    save(path.with_suffix(".jpg"), large)
-    path.write_bytes(path.with_suffix(".jpg").read_bytes()[:-900])
-    path.with_suffix(".jpg").unlink()
+LARGE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+def stored(format: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(LARGE).save(file, format)
+    return file.getvalue()
+
+
+def truncated(format: str):
+    return lambda path: path.write_bytes(stored(format)[:-900])
 
 
 def huge(path: Path) -> None:
@@ -144,12 +152,103 @@ FAULTS = {
     "sixteen bits": (sixteen_bits, "8 bits"),
     "transparent": (transparent, "transparent in part"),
     "animated": (animated, "animated, 3 pictures in one"),
-    "truncated": (truncated, "damaged"),
+    "truncated JPEG": (truncated("JPEG"), "damaged"),
+    "truncated PNG": (truncated("PNG"), "damaged"),
+    "truncated WebP": (truncated("WebP"), "damaged"),
+    "a TIFF": (lambda path: path.write_bytes(stored("TIFF")), "not in the format"),
     "huge": (huge, "10000 × 6000 pixels are more than 50,000,000"),
     "empty": (lambda path: path.write_bytes(b""), "empty; remove it"),
-    "text": (lambda path: path.write_text("no picture"), "no picture, whatever its name says"),
+    "text": (lambda path: path.write_text("no picture"), "not in the format of .png"),
     "damaged header": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40)), "remove it"),
 }
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WebP"])
+def test_damage_anywhere_makes_a_picture_unusable_or_another(tmp_path, format):
+    """A byte changed, or the end cut off, raises nothing that is not caught."""
+    whole, rng, refused = stored(format), np.random.default_rng(0), 0
+    for i in range(40):
+        damaged = bytearray(whole[: rng.integers(1, len(whole))] if i % 2 else whole)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        (tmp_path / "x.png").write_bytes(damaged)
+        try:
+            facts = picture_files._facts(tmp_path / "x.png")
+            assert picture_files._decoded(tmp_path / "x.png", 8, facts.colour, "crop").shape[:2] == (8, 8)
+        except picture_files.Unusable as fault:
+            refused += "remove it" in str(fault)
+    assert refused >= 5
+
+
+def test_odd_orientations_turn_nothing(tmp_path, monkeypatch):
+    save(folder(tmp_path) / "x.png", LARGE[:, :32])
+    monkeypatch.setattr(Image.Image, "getexif", lambda self: {0x0112: "sideways"})
+    assert picture_files._facts(tmp_path / "x.png")[:2] == (32, 64)
+
+
+def test_a_second_picture_in_a_camera_s_file_is_not_read(tmp_path):
+    first, second = (Image.fromarray(pixels) for pixels in COLOUR[:2])
+    first.save(folder(tmp_path) / "x.jpg", "MPO", save_all=True, append_images=[second])
+    assert len(read(tmp_path).train.images) == 13
+
+
+def test_folders_behind_links_are_read_once(tmp_path):
+    folder(tmp_path / "elsewhere", COLOUR)
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data")
+    save(tmp_path / "data" / "a" / "x.png", COLOUR[0])
+    train, *_ = read(tmp_path / "data")
+    assert len(train.images) == 13 and train.labels.tolist() == [0] + [1] * 12
+
+
+def test_what_is_not_read_is_counted(tmp_path):
+    for name in ("a.bmp", "b.BMP", "c.heic", "notes.txt"):
+        (folder(tmp_path) / name).write_bytes(b"x")
+    assert "not read: 2 .bmp, 1 .heic" in read(tmp_path).notes
+
+
+@pytest.mark.parametrize("stray", ["masks/x.png", "x.png"])
+def test_pictures_beside_training_and_test_folders_are_refused(tmp_path, stray):
+    folder(tmp_path / "training")
+    folder(tmp_path / "testing")
+    assert len(read(tmp_path).test.images) == 12
+    save(tmp_path / stray, COLOUR[0])
+    refusal(lambda: read(tmp_path), "beside folders of training and test pictures", "move it elsewhere")
+
+
+def test_classes_that_are_not_used_are_said(tmp_path):
+    folder(tmp_path / "a")
+    folder(tmp_path / "b")
+    save(tmp_path / "stray.png", COLOUR[0])
+    train, _, notes = read(tmp_path)
+    assert train.labels is None and any("no classes" in note and "stray.png" in note for note in notes)
+
+
+def test_a_class_that_is_only_held_out_is_said(tmp_path):
+    for place in ("train/a", "train/b", "test/a", "test/c"):
+        folder(tmp_path / place)
+    assert "held out, but never trained on: c" in read(tmp_path).notes
+
+
+def test_some_held_out_pictures_are_of_every_class(tmp_path):
+    for place, images in (("train/a", COLOUR), ("train/b", COLOUR), ("test/a", COLOUR), ("test/b", 255 - COLOUR)):
+        folder(tmp_path / place, images)
+    data = own_images(Data(name="images", path=str(tmp_path)))
+    chosen = {row.tobytes() for row in data.judges(8)}
+    each = [{row.tobytes() for row in data.held_out[data.held_out_labels == label]} for label in (0, 1)]
+    assert len(chosen) == 8 and all(chosen & rows for rows in each)
+
+
+@pytest.mark.parametrize("option", [{"side": 8}, {"fit": "crop"}, {"colour": "grey"}, {"broken": "skip"}])
+def test_options_of_pictures_are_refused_for_stacks(tmp_path, option):
+    np.save(tmp_path / "x.npy", COLOUR)
+    data = Data(name="images", path=str(tmp_path / "x.npy"), **option)
+    refusal(lambda: own_images(data), f"data.{next(iter(option))} = ", "only pictures")
+
+
+def test_only_images_are_mirrored_or_moved():
+    refusal(lambda: load(Data(name="ring", flip=True)), "ring has no images to mirror")
+    assert load(Data(name="patches", shift=2)).shift == 2
 
 
 @pytest.mark.parametrize(("make", "said"), FAULTS.values(), ids=FAULTS)
@@ -190,7 +289,7 @@ def test_without_permission(tmp_path, what):
 
 
 def test_without_permission_as_the_system_says_it(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, **_):
         raise PermissionError(13, "Permission denied", str(path))
 
     folder(tmp_path)

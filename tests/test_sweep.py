@@ -171,7 +171,7 @@ def test_a_member_is_sampled_by_its_line(straight, tmp_path, capsys):
     assert np.isfinite(drawn).all() and np.abs(drawn[0] - drawn[1]).max() > 0.01
     with pytest.raises(SystemExit) as leaving:
         main(["sample", str(straight), "--member", "8"])
-    assert leaving.value.code == 2 and "has 8 lines, counted from 0" in capsys.readouterr().err
+    assert leaving.value.code == 2 and "has 8 members that ended, counted from 0" in capsys.readouterr().err
 
 
 def test_swept_penalties_and_critic_rates_are_those_of_a_run(quick, tmp_path):

@@ -139,7 +139,7 @@ def _step_rules(c: Config) -> Rules:
     rules: Rules = {f"seed = {c.seed}, seeds = {c.seeds}: must stay below 2^32, as uint32": c.seed + c.seeds >= 2**32}
     for name, what in (
         ("samples", "your file of samples, as in --data.path samples.npy"),
-        ("images", "the folder of your IDX files, as in --data.path ~/mnist"),
+        ("images", "the folder of your pictures or IDX files, as in --data.path ~/photos"),
     ):
         rules[f"data.path is empty: name {what}"] = c.data.name == name and not c.data.path
     for who, optimizer in (("generator", c.generator_optimizer), ("critic", c.critic_optimizer)):

@@ -81,6 +81,10 @@ class Pixels:
         return self[:]
 
 
+def _some(rows: Any, n: int) -> np.ndarray:
+    return rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:n])]
+
+
 def stored(rows: Any) -> Any:
     """Rows as they are kept: the bytes of `Pixels`, others as they are."""
     return rows.stored if isinstance(rows, Pixels) else rows
@@ -169,8 +173,11 @@ class Dataset:
 
     def reference(self, n: int) -> np.ndarray:
         """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]."""
-        chosen = np.random.default_rng(0).permutation(len(self.rows))[:n]
-        return self.rows[np.sort(chosen)]
+        return _some(self.rows, n)
+
+    def judges(self, n: int) -> np.ndarray:
+        """The same of the rows held out, whose files may be sorted by class."""
+        return _some(self.held_out, n)
 
     def fingerprint(self) -> str:
         """SHA-256 of all rows and labels, units included, so that a resumed run can tell that its data changed."""

@@ -38,8 +38,6 @@ def own_images(data: Data) -> Dataset:
         side=train.images.shape[1],
         offset=np.full(dim, 127.5),
         scale=np.full(dim, 127.5),
-        flip=data.flip,
-        shift=data.shift,
         notes=notes,
     )
 
@@ -47,14 +45,17 @@ def own_images(data: Data) -> Dataset:
 def _read(data: Data) -> Folder:
     """What lies at `data.path`, by what it is."""
     path = Path(os.path.expanduser(data.path))
-    if path.suffix.lower() in (".npy", ".npz"):
-        return read_stack(path, data.key)
+    stack = path.suffix.lower() in (".npy", ".npz")
     if path.is_file() and path.suffix.lower() in ENDINGS:
         raise DataError(f"{shown(path)}: one picture; name the folder that holds many")
-    names = listed(path)
-    if not holds_idx(names) and holds_pictures(path):
+    if not stack and not holds_idx(listed(path)) and holds_pictures(path):
         return read_pictures(data)
-    return read_images(path, data.key)
+    for name in ("side", "fit", "colour", "broken"):
+        if (value := getattr(data, name)) != getattr(Data, name):
+            raise DataError(
+                f"data.{name} = {value}: only pictures are changed in size or colour; save these as you want them"
+            )
+    return read_stack(path, data.key) if stack else read_images(path, data.key)
 
 
 def read_stack(path: Path, key: str = "") -> Folder:

@@ -11,8 +11,13 @@ not readable. Pictures are turned upright where their EXIF orientation says so.
 """
 
 import os
-from collections.abc import Sequence
+import struct
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,11 +30,17 @@ from fgan.config.schema import Data
 from fgan.data.image_set import MINIMUM, SIDES, Folder, ImageSet, shown
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-HELD_OUT_FOLDERS = ("test", "val", "valid", "validation")
+FORMATS = ("PNG", "JPEG", "WEBP")  # in which Pillow may read them; a camera's JPEG with a second picture is its MPO
+OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jfif", ".tif", ".tiff")  # endings of pictures that are not read
+DAMAGE = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for a damaged file, as found by flipping bits and cutting off ends."""
+TRAINING_FOLDERS = ("train", "training")
+HELD_OUT_FOLDERS = ("test", "testing", "val", "valid", "validation", "dev", "eval")
 HUGE = 50_000_000
 """Pixels beyond which a picture is refused before it is decoded: 150 MB in colour; a camera's have up to 50 million."""
 NAMED = 3  # of the pictures left out, in a note
-GREY, COLOUR = ("1", "L"), ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
+GREY = ("1", "L", "LA", "La")  # modes of pictures without colour
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a turn by a quarter
 
 
 class Unusable(Exception):
@@ -52,10 +63,14 @@ def holds_pictures(folder: Path) -> bool:
 def read_pictures(data: Data) -> Folder:
     """The pictures below `data.path` as squares of bytes. Raises DataError naming the picture and the remedy."""
     folder = Path(os.path.expanduser(data.path))
-    paths = sorted(_walk(folder))
+    files = sorted(_files(folder))
+    paths = [path for path in files if path.name.lower().endswith(ENDINGS)]
     if len(paths) < MINIMUM:
         raise DataError(f"{shown(folder)}: only {len(paths)} pictures; at least {MINIMUM} are needed to train on")
-    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+    others = Counter(end for path in files if (end := path.suffix.lower()) in OTHERS)
+    unread = [f"not read: {', '.join(f'{n:,} {end}' for end, n in sorted(others.items()))}"] if others else []
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # HUGE is stricter
         facts = list(pool.map(_attempted(_facts), paths))
         usable, notes = _usable(paths, facts, data, folder)
         side, colour = _form([found for found in facts if isinstance(found, Facts)], usable, data, folder)
@@ -69,22 +84,29 @@ def read_pictures(data: Data) -> Folder:
         sound = np.array([not isinstance(result, Unusable) for result in results])
         usable, more = _usable(usable, results, data, folder)
         images, notes = images[sound], notes + more
-    return _folder(folder, usable, images, tuple(notes))
+    return _folder(folder, usable, images, (*unread, *notes))
 
 
-def _walk(folder: Path):
-    """Every picture below the folder. Raises DataError where a folder may not be read."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every picture below the folder, behind links too. Raises DataError where a folder may not be read."""
+    return (path for path in _files(folder) if path.name.lower().endswith(ENDINGS))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below the folder that is not hidden; a folder that links lead to twice is entered once."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{printable(str(error.filename))}: {error.strerror}; allow reading it, or move it elsewhere")
 
-    for directory, inner, names in os.walk(folder, onerror=refuse):
+    seen = set()
+    for directory, inner, names in os.walk(folder, onerror=refuse, followlinks=True):
+        found = os.stat(directory)
+        if (found.st_dev, found.st_ino) in seen:
+            inner.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield from (Path(directory, name) for name in names if _is_picture(name))
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+        yield from (Path(directory, name) for name in names if not name.startswith("."))
 
 
 def _attempted(read):
@@ -118,48 +140,39 @@ def _usable(paths: Sequence[Path], results: Sequence, data: Data, folder: Path) 
     return kept, [f"{len(faults):,} of {len(paths):,} pictures left out: {names}" + ", …" * (len(faults) > NAMED)]
 
 
-def _opened(path: Path) -> Image.Image:
-    """A picture whose header has been read. Raises Unusable."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose header has been read. Raises Unusable for what is wrong with it, here or inside."""
     try:
-        return Image.open(path)
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
     except UnidentifiedImageError:
-        what = "empty" if not path.stat().st_size else "no picture, whatever its name says"
+        what = "empty" if not path.stat().st_size else f"not in the format of {', '.join(ENDINGS)}"
         raise Unusable(f"{what}; remove it") from None
     except Image.DecompressionBombError:
         raise Unusable(f"more than {HUGE:,} pixels; make it smaller") from None
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged header of a PNG
-        raise Unusable(f"{getattr(error, 'strerror', None) or error}; allow reading it, or remove it") from error
+    except PermissionError as error:
+        raise Unusable(f"{error.strerror}; allow reading it, or remove it") from error
+    except DAMAGE as error:
+        raise Unusable(f"damaged ({error}); remove it") from error
 
 
 def _facts(path: Path) -> Facts:
-    """Size and colour, from the header alone. Raises Unusable."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours, below, is stricter
-        image = _opened(path)
-    with image:
+    """Size and colour, from the header as far as it tells. Raises Unusable."""
+    with _opened(path) as image:
         width, height = image.size
         if width * height > HUGE:
             raise Unusable(f"{width} × {height} pixels are more than {HUGE:,}; make it smaller")
-        if getattr(image, "n_frames", 1) > 1:
-            raise Unusable(f"animated, {image.n_frames} pictures in one; save each on its own")  # type: ignore[attr-defined]
+        if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+            raise Unusable(f"animated, {frames} pictures in one; save each on its own")
         if image.mode.startswith("I") or image.mode == "F":
             raise Unusable(f"more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
         transparent = ("A" in image.getbands() and image.mode != "LAB") or "transparency" in image.info
-        if transparent and not _opaque(image):
+        if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise Unusable("transparent in part; lay it over a background and save it without transparency")
-        if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
+        if width != height and image.getexif().get(ORIENTATION) in TURNED:
             width, height = height, width
-        return Facts(width, height, image.mode not in (*GREY, "LA", "La"))
-
-
-def _opaque(image: Image.Image) -> bool:
-    """Whether a picture with transparency uses none. Raises Unusable where it is damaged."""
-    try:
-        return image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Unusable(f"damaged ({error}); remove it") from error
+        return Facts(width, height, image.mode not in GREY)
 
 
 def _form(facts: Sequence[Facts], paths: Sequence[Path], data: Data, folder: Path) -> tuple[int, bool]:
@@ -194,11 +207,9 @@ def _form(facts: Sequence[Facts], paths: Sequence[Path], data: Data, folder: Pat
 
 def _decoded(path: Path, side: int, colour: bool, fit: str) -> np.ndarray:
     """A picture as [side, side] or [side, side, 3] bytes. Raises Unusable where it is damaged."""
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if colour else "L")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Unusable(f"damaged ({error}); remove it") from error
+    with _opened(path) as image:
+        whole = image.convert("RGBA") if "transparency" in image.info else image  # of which a palette has many forms
+        upright = ImageOps.exif_transpose(whole).convert("RGB" if colour else "L")
     if fit == "crop":
         upright = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
     elif upright.size != (side, side):
@@ -209,17 +220,10 @@ def _decoded(path: Path, side: int, colour: bool, fit: str) -> np.ndarray:
 def _folder(folder: Path, paths: Sequence[Path], images: np.ndarray, notes: tuple[str, ...]) -> Folder:
     """The images with their classes, those below a folder of test pictures apart."""
     parts = [path.relative_to(folder).parts[:-1] for path in paths]
-    tested = np.array([bool(inner) and inner[0].lower() in HELD_OUT_FOLDERS for inner in parts])
-    apart = tested.any() and all(inner and (t or inner[0].lower() == "train") for inner, t in zip(parts, tested))
-    classes = [inner[int(apart) :][:1] for inner in parts]
-    names = sorted({found[0] for found in classes if found})
-    labels = None
-    if len(names) > 1 and all(classes):
-        labels = np.array([names.index(found[0]) for found in classes], np.int32)
-        notes = (
-            f"{len(names)} classes, by folder: {', '.join(map(printable, names[:8]))}" + ", …" * (len(names) > 8),
-            *notes,
-        )
+    tested = _held_out(folder, parts)
+    apart = bool(tested.any())
+    classes = [next(iter(inner[int(apart) :]), "") for inner in parts]
+    labels, more = _labels(classes, paths, tested)
     everything = ImageSet(images, labels)
     train, test = everything, None
     if apart:
@@ -229,4 +233,36 @@ def _folder(folder: Path, paths: Sequence[Path], images: np.ndarray, notes: tupl
                 f"{shown(folder)}: only {len(train.images)} pictures in train, at least {MINIMUM} are needed"
             )
     count = f"{len(train.images):,} pictures" + (f" and {len(test.images):,} held out" if test else "")
-    return Folder(train, test, (f"{count}, as squares of {train.described()}, from {shown(folder)}", *notes))
+    return Folder(train, test, (f"{count}, as squares of {train.described()}, from {shown(folder)}", *more, *notes))
+
+
+def _held_out(folder: Path, parts: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Whether each picture lies in a folder of test pictures beside one of training pictures. Raises DataError."""
+    tops = [inner[0].lower() if inner else "" for inner in parts]
+    tested = np.array([top in HELD_OUT_FOLDERS for top in tops])
+    trained = np.array([top in TRAINING_FOLDERS for top in tops])
+    if not (tested.any() and trained.any()):
+        return np.zeros(len(parts), bool)
+    if other := [inner[0] if inner else "pictures" for inner, t, u in zip(parts, tested, trained) if not (t or u)]:
+        raise DataError(
+            f"{shown(folder)}: {printable(other[0])} beside folders of training and test pictures; move it elsewhere, "
+            "or into one of them"
+        )
+    return tested
+
+
+def _labels(classes: Sequence[str], paths: Sequence[Path], tested: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+    """(the number of each picture's class, or None without classes; what the user should know)."""
+    names = sorted(set(classes) - {""})
+    if not names or (len(names) == 1 and "" not in classes):
+        return None, []
+    if "" in classes:
+        stray = printable(paths[classes.index("")].name)
+        return None, [
+            f"no classes, since some pictures lie in no folder of their own ({stray}, …): all are scored alike"
+        ]
+    notes = [f"{len(names)} classes, by folder: {', '.join(map(printable, names[:8]))}" + ", …" * (len(names) > 8)]
+    unseen = sorted({c for c, t in zip(classes, tested) if t} - {c for c, t in zip(classes, tested) if not t})
+    if unseen:
+        notes.append(f"held out, but never trained on: {', '.join(map(printable, unseen[:8]))}")
+    return np.array([names.index(name) for name in classes], np.int32), notes

@@ -1,5 +1,6 @@
 """Every data set by its name in a config, each a function of `config.Data`."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -96,8 +97,6 @@ def patches(data: Data) -> Dataset:
         side=PATCH,
         offset=np.full(dim, 127.5),
         scale=np.full(dim, 127.5),
-        flip=data.flip,
-        shift=data.shift,
         notes=(f"{len(rows):,} overlapping patches of 32 × 32 pixels of two photographs, from scikit-learn",),
     )
 
@@ -108,7 +107,12 @@ ROWS = 20_000
 
 def load(data: Data) -> Dataset:
     """The data set that `data` names. Raises DataError, one line with the remedy."""
-    return DATASETS[data.name](data)
+    made = DATASETS[data.name](data)
+    if not (data.flip or data.shift):
+        return made
+    if not made.side:
+        raise DataError(f"data.flip, data.shift: {data.name} has no images to mirror or move")
+    return dataclasses.replace(made, flip=data.flip, shift=data.shift)
 
 
 def example(data: Data) -> Dataset:

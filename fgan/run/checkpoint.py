@@ -411,7 +411,8 @@ def _require_only(names: Iterable[str], root: Path) -> None:
         inside = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() or p.is_symlink()}
     except OSError as error:  # another process removes it meanwhile
         raise _Unsound(f"{PAYLOAD}: {error.strerror}") from error
-    links = {name for name in inside if not (root / name).resolve().is_relative_to(root.resolve())}
+    place = os.path.join(os.path.realpath(root), "")  # which meets no loop of links
+    links = {name for name in inside if not os.path.realpath(root / name).startswith(place)}
     if wrong := sorted(set(names) - inside | links):
         raise _Unsound(f"{wrong[0]}: {os.strerror(errno.ENOENT)}")
     if more := sorted(inside - set(names)):

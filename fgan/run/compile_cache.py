@@ -56,7 +56,8 @@ def _named(kept: Path) -> Path | None:
     import jax
 
     try:
-        kept.mkdir(parents=True, exist_ok=True)
+        if not kept.is_dir():
+            kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         jax.config.update("jax_compilation_cache_dir", None)
         print(f"fgan: JAX_COMPILATION_CACHE_DIR={kept}: {error.strerror}; no program is kept", file=sys.stderr)

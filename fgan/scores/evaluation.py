@@ -27,6 +27,7 @@ from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
+CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has: it takes nine times their bytes
 PAIRS = 40  # held-out images that a picture shows beside what the model makes of them
 
 
@@ -82,7 +83,7 @@ class Evaluation:
         if not (self.data.side and len(self.data.held_out) and isinstance(self.model, Reconstructs)):
             return None
         first = jax.tree.map(lambda x: x[0], state)
-        shown = np.asarray(self.data.held_out[:PAIRS], np.float32)
+        shown = np.asarray(self.data.judges(PAIRS), np.float32)
         return np.stack([shown, np.asarray(jax.jit(self.model.reconstruct)(first, shown))])
 
 
@@ -104,7 +105,7 @@ def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
     if data.target is not None or data.law is not None or min(n, len(data.rows), len(data.held_out)) <= 3:
         return None
     reference = data.reference(n)
-    held_out = precision_recall(reference, data.held_out[:n])._asdict()
+    held_out = precision_recall(reference, data.judges(n))._asdict()
     return lambda samples, state: precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
 
 
@@ -112,9 +113,10 @@ def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     """Class histogram, precision and recall in the features of a classifier of the real images."""
     if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
         return None
-    classifier = train_classifier(data.rows, data.labels)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:CLASSIFIED])
+    classifier = train_classifier(data.rows[chosen], data.labels[chosen])
     reference = data.reference(n)
-    held_out = class_scores(classifier, reference, data.held_out[:n])
+    held_out = class_scores(classifier, reference, data.judges(n))
     held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
     return lambda samples, state: class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
 
@@ -215,8 +217,7 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
     if config.model != "vae" or not len(data.held_out):
         return None
     of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
-    chosen = np.random.default_rng(0).permutation(len(data.held_out))[: autoencoder.MOST]  # files may be sorted
-    bounds = autoencoder.Bounds(build(config, data), np.asarray(data.held_out[np.sort(chosen)], np.float32))
+    bounds = autoencoder.Bounds(build(config, data), np.asarray(data.judges(autoencoder.MOST), np.float32))
     return lambda samples, state: {"likelihood": bounds(state)} | of_samples(samples, state)
 
 
