@@ -22,11 +22,11 @@ ODD = dataclasses.replace(IMAGES, dim=49, side=7)
 UNBUILDABLE = [
     (RING, Generator(kind="location_scale", latent=1), Critic(), "data on the line"),
     (LINE, Generator(kind="location_scale", latent=2), Critic(), "latent = 1"),
-    (RING, Generator(kind="image"), Critic(), "square images"),
-    (RING, Generator(), Critic(kind="image"), "square images"),
-    (ODD, Generator(), Critic(kind="image"), "multiple of 4"),
-    (IMAGES, Generator(), Critic(kind="image", features=(8,)), "two widths"),
-    (IMAGES, Generator(kind="image", features=(8, 8, 8)), Critic(), "two widths"),
+    (RING, Generator(kind="image"), Critic(), "needs images"),
+    (RING, Generator(), Critic(kind="image"), "needs images"),
+    (ODD, Generator(), Critic(kind="image", features=(8, 8, 8)), "7 × 7 pixels can be halved 2 times"),
+    (IMAGES, Generator(), Critic(kind="image", features=()), "at least one width"),
+    (IMAGES, Generator(kind="image", features=(8, 8, 8, 8)), Critic(), "8 × 8 pixels can be halved 3 times"),
 ]
 
 

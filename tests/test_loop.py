@@ -423,7 +423,7 @@ def test_a_diverged_run_fails_with_a_report(quick, tmp_path):
 
 
 def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match="square images"):
+    with pytest.raises(ConfigError, match="needs images; ring has none"):
         go(replaced(generator=Generator(kind="image")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
