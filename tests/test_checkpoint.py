@@ -145,6 +145,19 @@ def test_pruning_counts_only_sound_steps(directory):
     assert checkpoints.steps() == [3, 4]
 
 
+def test_what_a_killed_save_had_yet_to_remove_goes_when_it_is_restored(directory):
+    """After the last step of a run no other save comes."""
+    shutil.copytree(directory / "1", directory / "keep")
+    checkpoints, _ = opened(directory)
+    checkpoints.save(3, make_state(3))
+    (directory / "keep").rename(directory / "1")  # as if the kill came before it was pruned
+    (directory / "tmp-0").mkdir()
+    assert opened(directory, writes=False)[0].restore(shapes(make_state())).step == 3
+    assert sorted(os.listdir(directory)) == ["1", "2", "3", "tmp-0"]
+    assert opened(directory)[0].restore(shapes(make_state())).step == 3
+    assert sorted(os.listdir(directory)) == ["2", "3"]
+
+
 def test_a_step_saved_again_replaces_the_other(directory):
     next((directory / "2" / "state").rglob("manifest.ocdbt")).write_bytes(b"")
     checkpoints, warned = opened(directory)

@@ -54,8 +54,8 @@ class Form:
 
     def require(self, columns: Sequence[Column]) -> None:
         """Raise ValueError where these are not the `columns` of a table in this form."""
-        counts = [column.count if isinstance(column, Categories) else 0 for column in columns]
-        if [len(self.levels.get(j, ())) for j in range(len(columns))] != counts:
+        known = [len(self.levels.get(j, ())) for j in range(len(columns))]
+        if any(n != c.count if isinstance(c, Categories) else n > 1 for n, c in zip(known, columns)):
             raise ValueError("its categories are not those of its columns")
         if len(self.names) not in (0, len(columns)) or len(self.delimiter) != 1:
             raise ValueError(f"{len(self.names)} names for {len(columns)} columns, {self.delimiter!r} between them")

@@ -160,6 +160,9 @@ class Checkpoints:
             for unsound in faults if self.writes and processes.leader() else ():
                 with contextlib.suppress(OSError):  # one may restore from where one may not write
                     self._set_aside(unsound)
+            if self.writes and processes.leader():
+                with contextlib.suppress(OSError):
+                    self._finish_pruning()
             return restored
         if not faults and not self.set_aside():
             self._agree(None)
@@ -246,6 +249,12 @@ class Checkpoints:
         for step in self.steps() if len(kept) == KEEP else ():
             if step < kept[0]:
                 self._at(step).rename(self._stage(step))  # a half-removed step must not look like a damaged one
+        self._remove_temporary()
+
+    def _finish_pruning(self) -> None:
+        """Remove what a save that was killed after its step was whole had yet to remove: there may be no later one."""
+        if len(self.steps()) > KEEP:
+            self._prune({found.step for found in self.examined() if found.fault is None})
         self._remove_temporary()
 
     def _remove_temporary(self) -> None:
