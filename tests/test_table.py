@@ -16,7 +16,7 @@ from estimators.distributions.examples import TARGETS
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_weighted
-from estimators.divergences.generator import FDivergence
+from estimators.divergences.generator import FDivergence, derivative
 from estimators.divergences.table import DIVERGENCES, UnknownDivergence, divergence, everything, functional, log_lambert
 from estimators.exact_values.moments import OF_MOMENTS
 from fgan.cli.divergences import detail, table
@@ -313,3 +313,14 @@ def test_all_is_the_table_without_gan_and_renyi(monkeypatch):
 def test_orders_that_are_none(name):
     with pytest.raises(UnknownDivergence):
         functional(name)
+
+
+@pytest.mark.parametrize("a", [-1.0, 0.1, 0.3, 0.5, 0.51, 0.9, 1.5])
+def test_the_slope_of_alpha_derived_from_f_holds_where_its_powers_are_below_rounding(a, x64):
+    """f'(u) = (u^{α−1} − 1)/(α − 1), α = ½: 2 − 2/√u. JAX's derivative of expm1 is 0 there."""
+    log_u = np.array([-150.0, -75.0, -37.0, 2.0, 75.0])
+    expected = np.expm1((a - 1.0) * log_u) / (a - 1.0)
+    np.testing.assert_allclose(derivative(alpha(a).f)(jnp.exp(jnp.asarray(log_u))), expected, rtol=1e-9)
+    v = jnp.asarray([-80.0, 3.0])
+    slopes = [jax.vmap(jax.grad(part))(v) for part in (alpha(a).log_ratio.output, alpha(a).log_ratio.conjugate)]
+    np.testing.assert_allclose(slopes, [np.exp((a - 1.0) * v), np.exp(a * v)], rtol=1e-9)
