@@ -12,6 +12,10 @@ from jax.scipy.special import xlogy
 from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity, inside
 
 
+NO_POWER = 1e-30
+"""|k| up to which (e^{kx} − 1)/k is x to rounding for every x of float64's logarithms, and kx fits float32 above."""
+
+
 @lru_cache(maxsize=256)
 def alpha(a: float) -> FDivergence:
     """The α-divergence f(u) = (u^α − 1 − α(u − 1)) / (α(α − 1)), α ∉ {0, 1}, with f''(1) = 1.
@@ -40,7 +44,10 @@ def alpha(a: float) -> FDivergence:
         return jnp.where(positive, branch, jnp.where(excess == -1.0, at_edge, jnp.inf))
 
     def log_base(v):  # log((α−1)T + 1) under the paper's activation
-        return jnp.log1p(-a) + jnp.log(softplus(-v)) if a < 1.0 else jnp.log(jnp.maximum((a - 1.0) * v + 1.0, 1e-30))
+        if a < 1.0:
+            return jnp.log1p(-a) + jnp.log(softplus(-v))
+        positive = (a - 1.0) * v > -1.0
+        return jnp.where(positive, jnp.log1p(jnp.where(positive, (a - 1.0) * v, 0.0)), math.log(1e-30))
 
     if a < 1.0:
         paper = Activation(
@@ -84,7 +91,7 @@ def _(k, primals, tangents):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _rise(k: float, x):
     """(e^{kx} − 1)/k, which tends to x as k → 0."""
-    return jnp.expm1(k * x) / k
+    return jnp.expm1(k * x) / k if abs(k) > NO_POWER else x
 
 
 @_rise.defjvp
