@@ -11,7 +11,6 @@ from jax.scipy.special import xlogy
 
 from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity, inside
 
-
 NO_POWER = 1e-30
 """|k| up to which (e^{kx} − 1)/k is x to rounding for every x of float64's logarithms, and kx fits float32 above."""
 
