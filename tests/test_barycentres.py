@@ -112,3 +112,13 @@ def test_many_sharp_members_settle_where_the_gradient_vanishes(kind, dtype):
 def test_an_outcome_of_members_without_weight_has_no_mass(x64):
     b = barycentres.jensen_shannon([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0], [0.0, 0.0, 1.0]], [0.5, 0.5, 0.0])
     np.testing.assert_allclose(b, [*barycentres.jensen_shannon([[0.5, 0.5], [0.2, 0.8]]), 0.0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("depths", [(200.0, 300.0), (88.0, 110.0), (750.0, 800.0)])
+def test_an_outcome_that_all_members_all_but_miss(depths, dtype):
+    """Its mass e^{−200} in one member and less in another: b has about none of it, and no NaN."""
+    logits = np.array([[0.0, -depth] for depth in depths], dtype)
+    b = barycentres.jensen_shannon(logits, logits=True)
+    np.testing.assert_allclose(b, [1.0, 0.0], atol=1e-30)
+    slope = jax.grad(lambda x: barycentres.jensen_shannon(x, logits=True)[0])(jnp.asarray(logits))
+    assert np.all(np.isfinite(slope))

@@ -424,3 +424,14 @@ def test_divergences_are_frozen_and_need_only_three_fields(x64):
     assert float(d.conjugate(1.0)) == pytest.approx(1.25) and d.activation() is d.paper
     with pytest.raises(dataclasses.FrozenInstanceError):
         d.name = "yours"
+
+
+def test_a_limit_is_infinite_where_a_steep_f_overflows_on_its_way_to_it():
+    """u⁵⁰ and u⁻⁵⁰; log(1 + e^{u}) overflows as well, though it has slope 1, and is refused."""
+    steep = from_generator("steep", lambda u: u**50 - 1.0 - 50.0 * (u - 1.0))
+    assert (steep.slope_at_infinity, steep.value_at_zero) == (math.inf, pytest.approx(49.0))
+    mirrored = from_generator("mirrored", lambda u: u**-50.0 - 1.0 + 50.0 * (u - 1.0))
+    assert (mirrored.value_at_zero, mirrored.slope_at_infinity) == (math.inf, pytest.approx(50.0))
+    centre = math.log1p(math.exp(0.1))
+    with pytest.raises(ValueError, match="state slope_at_infinity"):
+        from_generator("overflowing", lambda u: jnp.log1p(jnp.exp(0.1 * u)) - centre)

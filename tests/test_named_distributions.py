@@ -328,8 +328,75 @@ def test_large_rates_have_no_tails_of_their_own(dtype):
     assert np.mean(((x - 5e8) / 5e8**0.5) ** 4) == pytest.approx(3.0, abs=5.0 * (96.0 / 20_000) ** 0.5)
 
 
+@pytest.mark.parametrize("rate", [5e3, 2e4, 1e5, 9.9e5])
+def test_the_spread_of_large_rates_is_theirs(rate, dtype):
+    """Variance and fourth moment of 100 000 counts; their standard errors are √(2/n) and √(96/n)."""
+    n = 100_000
+    z = (np.asarray(dist.Poisson(rate).sample(jax.random.key(2), n)).astype(float) - rate) / rate**0.5
+    assert np.mean(z**2) == pytest.approx(1.0, abs=5.0 * (2.0 / n) ** 0.5)
+    assert np.mean(z**4) == pytest.approx(3.0, abs=5.0 * (96.0 / n) ** 0.5)
+
+
+LARGE_COUNTS = {
+    "Poisson": (dist.Poisson, stats.poisson, [(0.3,), (14.0,), (100.0,), (1e6,), (1e8,)]),
+    "Binomial": (
+        dist.Binomial,
+        stats.binom,
+        [(2, 0.3), (50, 0.9), (3e6, 0.5), (3e6, 0.3), (1.6e7, 1e-6), (1e7, 0.9999)],
+    ),
+    "NegativeBinomial": (
+        dist.NegativeBinomial,
+        stats.nbinom,
+        [(0.01, 0.3), (20.7, 0.1), (1e5, 0.5), (100_000.3, 0.3), (1e6, 0.9), (5.0, 1e-6)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_COUNTS)
+def test_log_probabilities_of_large_counts_keep_their_digits(name, dtype):
+    """Within eight deviations of the mean and at the ends, by SciPy in float64 at the parameters as rounded."""
+    law, scipys, cases = LARGE_COUNTS[name]
+    for case in cases:
+        parameters = tuple(float(np.asarray(v, dtype)) for v in case)
+        theirs = scipys(*parameters)
+        x = np.round(theirs.mean() + theirs.std() * np.array([-8.0, -3.0, -1.0, 0.0, 0.3, 1.0, 3.0, 8.0]))
+        top = case[0] if name == "Binomial" else np.inf
+        x = np.clip(np.concatenate([x, [0.0, 1.0, 7.0, 8.0, top if top < np.inf else 2.0]]), 0.0, top).astype(dtype)
+        expected = theirs.logpmf(x.astype(float))
+        found = law(*parameters).log_prob(x)
+        error = np.abs(np.asarray(found, float) - expected) / np.maximum(1.0, np.abs(expected))
+        assert np.max(error) < (1e-6 if dtype == np.float32 else 1e-7), (parameters, x[np.argmax(error)])
+        # SciPy’s Poisson in float64 is a difference of terms of 2e9, good to 4e-7 over |log p| > 10
+        slopes = jax.jacfwd(lambda v, x=x, case=case: law(*case[:-1], v).log_prob(x))(np.asarray(parameters[-1], dtype))
+        assert np.all(np.isfinite(slopes)), parameters
+    score = {"Poisson": (1e6,), "Binomial": (3e6, 0.25), "NegativeBinomial": (1e5, 0.25)}[name]
+    x = float(scipys(*score).mean()) + 1024.0
+    slope = jax.grad(lambda v: law(*score[:-1], v).log_prob(x))(score[-1])
+    by_hand = {
+        "Poisson": lambda: x / 1e6 - 1.0,
+        "Binomial": lambda: (x - 3e6 * 0.25) / (0.25 * 0.75),
+        "NegativeBinomial": lambda: 1e5 / 0.25 - x / 0.75,
+    }[name]()
+    assert float(slope) == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_ends_of_counts_are_exact(dtype):
+    """No chance, certainty, none: one power stands alone, or nothing does."""
+    np.testing.assert_array_equal(dist.Binomial(3, np.array([0.0, 1.0])).log_prob(0), [0.0, -np.inf])
+    np.testing.assert_array_equal(dist.Binomial(3, np.array([0.0, 1.0])).log_prob(2), [-np.inf, -np.inf])
+    np.testing.assert_array_equal(dist.Binomial(3, np.array([0.0, 1.0])).log_prob(3), [-np.inf, 0.0])
+    assert float(dist.Poisson(2.5).log_prob(0)) == -2.5
+    np.testing.assert_array_equal(dist.NegativeBinomial(2.0, 1.0).log_prob(np.array([0.0, 1.0])), [0.0, -np.inf])
+
+
 @pytest.mark.parametrize(
-    "law", [lambda: dist.Poisson(1e10), lambda: dist.NegativeBinomial(4.0, 1e-10), lambda: dist.Geometric(1e-10)]
+    "law",
+    [
+        lambda: dist.Poisson(1e10),
+        lambda: dist.NegativeBinomial(4.0, 1e-10),
+        lambda: dist.NegativeBinomial(0.01, 1.0 / (1.0 + 2e9 / 4.02)),  # its tail outreaches its deviation
+        lambda: dist.Geometric(1e-10),
+    ],
 )
 def test_counts_beyond_int32_are_refused_and_fit_int64(law):
     with pytest.raises(ValueError, match=r": counts up to .* are beyond 2.15e\+09, .*; take smaller .*switch on x64"):

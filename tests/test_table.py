@@ -16,7 +16,7 @@ from estimators.distributions.examples import TARGETS
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.divergences.bounds import BOUNDS
 from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_weighted
-from estimators.divergences.generator import FDivergence
+from estimators.divergences.generator import FDivergence, derivative
 from estimators.divergences.table import DIVERGENCES, UnknownDivergence, divergence, everything, functional, log_lambert
 from estimators.exact_values.moments import OF_MOMENTS
 from fgan.cli.divergences import detail, table
@@ -313,3 +313,29 @@ def test_all_is_the_table_without_gan_and_renyi(monkeypatch):
 def test_orders_that_are_none(name):
     with pytest.raises(UnknownDivergence):
         functional(name)
+
+
+@pytest.mark.parametrize("a", [-1.0, 0.1, 0.3, 0.5, 0.51, 0.9, 1.5])
+def test_the_slope_of_alpha_derived_from_f_holds_where_its_powers_are_below_rounding(a, x64):
+    """f'(u) = (u^{α−1} − 1)/(α − 1), α = ½: 2 − 2/√u. JAX's derivative of expm1 is 0 there."""
+    log_u = np.array([-150.0, -75.0, -37.0, 2.0, 75.0])
+    expected = np.expm1((a - 1.0) * log_u) / (a - 1.0)
+    np.testing.assert_allclose(derivative(alpha(a).f)(jnp.exp(jnp.asarray(log_u))), expected, rtol=1e-9)
+    v = jnp.asarray([-80.0, 3.0])
+    slopes = [jax.vmap(jax.grad(part))(v) for part in (alpha(a).log_ratio.output, alpha(a).log_ratio.conjugate)]
+    np.testing.assert_allclose(slopes, [np.exp((a - 1.0) * v), np.exp(a * v)], rtol=1e-9)
+
+
+def test_the_paper_activation_of_alpha_keeps_its_log_ratio_near_kl(dtype):
+    """log((α − 1)v + 1)/(α − 1) tends to v."""
+    v = np.array([-1.0, 0.3, 5.0], dtype)
+    for a in (1.0 + 1e-7, 1.00001, 1.5):
+        expected = np.log1p((a - 1.0) * v.astype(float)) / (a - 1.0)
+        np.testing.assert_allclose(alpha(a).paper.log_ratio(jnp.asarray(v)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("a", [1e-40, -1e-40, 1e-300])
+def test_orders_below_the_normal_numbers_are_those_of_reverse_kl(a, dtype):
+    u = jnp.asarray(np.array([0.3, 2.0, 50.0], dtype))
+    np.testing.assert_allclose(alpha(a).f(u), u - 1.0 - np.log(u), rtol=1e-5)
+    np.testing.assert_allclose(alpha(a).log_ratio.conjugate(jnp.log(u)), np.log(u), rtol=1e-5)

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import jax
 import jax.numpy as jnp
 from jax.nn import log1mexp, sigmoid, softplus
 from jax.scipy.special import xlogy
 
 from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, identity, inside
+
+NO_POWER = 1e-30
+"""|k| up to which (e^{kx} − 1)/k is x to rounding for every x of float64's logarithms, and kx fits float32 above."""
 
 
 @lru_cache(maxsize=256)
@@ -32,19 +36,22 @@ def alpha(a: float) -> FDivergence:
     def conjugate(t):
         excess = (a - 1.0) * t
         positive = excess > -1.0
-        branch = jnp.expm1(a / (a - 1.0) * jnp.log1p(jnp.where(positive, excess, 0.0))) / a
+        branch = _rise(a, jnp.log1p(jnp.where(positive, excess, 0.0)) / (a - 1.0))
         if a > 1.0:  # below the edge the maximiser is u = 0
             return jnp.where(positive, branch, -1.0 / a)
         at_edge = -1.0 / a if a < 0.0 else jnp.inf
         return jnp.where(positive, branch, jnp.where(excess == -1.0, at_edge, jnp.inf))
 
     def log_base(v):  # log((α−1)T + 1) under the paper's activation
-        return jnp.log1p(-a) + jnp.log(softplus(-v)) if a < 1.0 else jnp.log(jnp.maximum((a - 1.0) * v + 1.0, 1e-30))
+        if a < 1.0:
+            return jnp.log1p(-a) + jnp.log(softplus(-v))
+        positive = (a - 1.0) * v > -1.0
+        return jnp.where(positive, jnp.log1p(jnp.where(positive, (a - 1.0) * v, 0.0)), math.log(1e-30))
 
     if a < 1.0:
         paper = Activation(
             output=lambda v: edge - softplus(-v),
-            conjugate=lambda v: jnp.expm1(a / (a - 1.0) * log_base(v)) / a,
+            conjugate=lambda v: _rise(a, log_base(v) / (a - 1.0)),
             log_ratio=lambda v: log_base(v) / (a - 1.0),
         )
     else:
@@ -62,15 +69,33 @@ def alpha(a: float) -> FDivergence:
         closed=a < 0.0,
         paper=paper,
         log_ratio=Activation(
-            output=lambda v: jnp.expm1((a - 1.0) * v) / (a - 1.0),
-            conjugate=lambda v: jnp.expm1(a * v) / a,
+            output=lambda v: _rise(a - 1.0, v),
+            conjugate=lambda v: _rise(a, v),
         ),
     )
 
 
+# Both state their derivatives: that of JAX's expm1 is expm1 + 1, which is 0 where a power of u is below rounding.
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _power(k: float, u):
     """(u^k − 1)/k, which tends to log u as k → 0 and has its digits all the way."""
-    return jnp.expm1(k * jnp.log(u)) / k
+    return _rise(k, jnp.log(u))
+
+
+@_power.defjvp
+def _(k, primals, tangents):
+    return _power(k, primals[0]), primals[0] ** (k - 1.0) * tangents[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _rise(k: float, x):
+    """(e^{kx} − 1)/k, which tends to x as k → 0."""
+    return jnp.expm1(k * x) / k if abs(k) > NO_POWER else x
+
+
+@_rise.defjvp
+def _(k, primals, tangents):
+    return _rise(k, primals[0]), jnp.exp(k * primals[0]) * tangents[0]
 
 
 @lru_cache(maxsize=256)

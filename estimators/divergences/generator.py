@@ -187,7 +187,7 @@ def _limit(value: Function, distances: tuple[float, ...], rounding: float) -> fl
             if np.isfinite(values).all() and np.isfinite(slopes).all():
                 break
         else:
-            return None
+            return math.inf if _grows_past_floats(values, slopes) else None
     reached, (near, middle, far) = float(values[-1]), slopes.tolist()
     scale = 1.0 + abs(reached)
     if abs(far) * s <= rounding * s * scale:
@@ -199,6 +199,15 @@ def _limit(value: Function, distances: tuple[float, ...], rounding: float) -> fl
     rates = math.log(near / middle) / (0.25 * s), math.log(middle / far) / (0.5 * s)
     to_go = far / rates[1] if rates[1] > 0.0 else math.inf
     return reached + to_go if abs(to_go * (rates[0] / rates[1] - 1.0)) <= LIMIT_ERROR * scale else None
+
+
+def _grows_past_floats(values: np.ndarray, slopes: np.ndarray) -> bool:
+    """Whether values at three distances rise ever faster, the last of them to overflow, as those of u⁵⁰ do.
+
+    A formula that overflows on its way to a limit, as log(1 + eᵘ)/u, does not rise so before.
+    """
+    finite = np.isfinite(values[:2]).all() and np.isfinite(slopes[:2]).all()
+    return bool(finite and values[2] == np.inf and 0.0 < slopes[0] < slopes[1])
 
 
 def _edge_value(d: FDivergence) -> float:

@@ -12,6 +12,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
 from estimators.exact_values.probabilities import check, is_traced, log_sum_exp, masses
@@ -106,8 +107,8 @@ def _centroid(log_p: jax.Array, w: jax.Array, iterations: int) -> tuple[jax.Arra
         moved = log_b + jnp.clip((g - level) / slope, -LONGEST, LONGEST)
         return moved - log_sum_exp(jnp.where(held, moved, -jnp.inf))
 
-    start = jnp.zeros(log_p.shape[1:], log_p.dtype)
-    start = start - log_sum_exp(jnp.where(held, start, -jnp.inf))
+    # the arithmetic mean, at which no slope vanishes: p_k/b ≤ 1/w_k, and some p_k/b ≥ 1
+    start = jnp.where(held, logsumexp(log_p, b=jnp.broadcast_to(w, log_p.shape), axis=0), 0.0)
     log_b = jax.lax.fori_loop(0, iterations, step, start)
     b, after = (jnp.where(held, jnp.exp(x), 0.0) for x in (log_b, step(0, log_b)))
     return b, jnp.max(jnp.abs(after - b), initial=0.0)

@@ -30,6 +30,9 @@ from estimators.exact_values.probabilities import is_traced, safe_log
 
 Source = Literal["p", "q", "mixture"]
 MASS_ERRORS = 5.0  # standard errors of a mean weight; by chance one mean in two million lies further from 1
+LIKE_KL = 0.05
+"""|α − 1| below which Rényi's divergence is estimated as kl is, at the same demand on the masses. There the plain mean
+has errors of up to 20 times the spread of p/q − 1, which the missing mass would have to exceed. A judgement."""
 
 
 class Average(NamedTuple):
@@ -160,6 +163,10 @@ def divergence(
         normalised: False if constants are missing in log-densities: p/m and q/m are then divided by their means, which
             biases the value by an order of 1/n. For "mixture", p and q must miss the same constant.
 
+    It needs normalised densities, and samples that reach all mass of P and Q, as k3 does: all of Q where M is P, all of
+    P where M is Q. What they miss is left out, and warned of where it shows (`unbalanced`). Rényi's with |α − 1| >
+    `LIKE_KL` needs of these only what makes D_α itself finite.
+
     Returns:
         an Average. The error allows for estimated constants; for "mixture" it is a little too large, since as many
         samples of P as of Q are steadier than ones drawn at random. Of Rényi's it is that of the logarithm.
@@ -180,11 +187,24 @@ def divergence(
     """
     asked = functional(d)
     logs = _checked(log_p, log_q, samples_of, axis)
-    return _importance_weighted(*logs, asked.divergence, asked.order, normalised)
+    reached = asked.order is not None and _reaches_all(samples_of, asked.order)
+    return _importance_weighted(*logs, asked.divergence, asked.order, normalised, reached)
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5))
-def _importance_weighted(log_p, log_q, log_m, d: FDivergence, order: float | None, normalised: bool) -> Average:
+def _reaches_all(samples_of: Source | ArrayLike, order: float) -> bool:
+    """Whether αp/m + (1 − α)q/m may be held to have mean 1: samples of M reach all of P and Q, or as kl they must.
+
+    Samples of the mixture do. Those of Q reach all of P wherever D_α, α > 1, is finite. Those of P, or of Q for α < 1,
+    may miss mass without which D_α is finite and their plain mean right.
+    """
+    by_name = samples_of if isinstance(samples_of, str) else ""
+    return by_name == "mixture" or (by_name == "q" and order > 1.0) or abs(order - 1.0) < LIKE_KL
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _importance_weighted(
+    log_p, log_q, log_m, d: FDivergence, order: float | None, normalised: bool, reached: bool
+) -> Average:
     weights = log_p - log_m, log_q - log_m
     if not normalised:
         weights = tuple(w - _log_mean(w) for w in weights)
@@ -192,7 +212,7 @@ def _importance_weighted(log_p, log_q, log_m, d: FDivergence, order: float | Non
     if order is None:
         value, influence = _f_divergence(log_a, log_b, d, normalised)
     else:
-        value, influence = _renyi(log_a, log_b, d, order, normalised)
+        value, influence = _renyi(log_a, log_b, d, order, normalised, reached)
     return _average(value, influence, _tails(log_a, log_b, d), weights)
 
 
@@ -216,16 +236,16 @@ def _f_divergence(log_a, log_b, d: FDivergence, normalised: bool) -> tuple[jax.A
     return d.value_at_one + jnp.mean(terms, axis=-1), influence
 
 
-def _renyi(log_a, log_b, d: FDivergence, order: float, normalised: bool) -> tuple[jax.Array, jax.Array]:
+def _renyi(log_a, log_b, d: FDivergence, order: float, normalised: bool, reached: bool) -> tuple[jax.Array, jax.Array]:
     """As `_f_divergence`, of log E[a^α b^{1−α}] / (α − 1).
 
     The mean is 1 + α(α − 1) times that of the α-divergence, whose terms lack αa + (1 − α)b, of mean 1: the error then
     tends to that of kl as α → 1, where that of the plain mean grows as 1/(α − 1). The plain mean stands where it is far
-    from 1, its logarithm reaching further, and where a or b misses mass.
+    from 1, its logarithm reaching further, and where a or b misses mass, or might (not `reached`).
     """
     divergence, of_divergence = _f_divergence(log_a, log_b, d, normalised)
     excess = order * (order - 1.0) * divergence
-    close = (jnp.abs(excess) < 0.5) & ~_unbalanced((log_a, log_b))
+    close = reached & (jnp.abs(excess) < 0.5) & ~_unbalanced((log_a, log_b))
     excess = jnp.where(close, excess, 0.0)
     log_terms = order * log_a + (1.0 - order) * log_b
     log_mean = _log_mean(log_terms)
