@@ -65,7 +65,7 @@ def test_a_run_is_scored_once(tmp_path):
         return {"value": float(len(asked))}
 
     for step, expected in ((10, 1.0), (10, 1.0), (20, 2.0)):
-        (run.directory / "status.json").write_text(json.dumps({"step": step}))
+        (run.directory / "status.json").write_text(json.dumps({"state": "finished", "step": step}))
         assert runs.scores(run, 0, score) == {"value": expected}
     assert runs.scores(run, 1, score) == {"value": 3.0} and asked == [0, 0, 1]
 

@@ -240,9 +240,10 @@ class Loop:
         """Raise CheckpointError where the run had saved a step, or nobody knows whether it had."""
         status, times = self.directory.last_status, self.directory.records("timings.jsonl")
         state, step = status.get("state"), status.get("step", 0)
-        saved = any("save_seconds" in line for line in times) or (not times and step >= self.config.log.checkpoint)
-        if state in ("unknown", "finished") or saved:
+        saved = [line["step"] for line in times if "save_seconds" in line]
+        if saved or state in ("unknown", "finished") or (not times and step >= self.config.log.checkpoint):
             had = "has a damaged status.json and" if state == "unknown" else f"had come to step {step}, but has"
+            had = f"was saved at step {saved[-1]}, but has" if saved else had
             raise CheckpointError(
                 f"{self.directory.path} {had} no checkpoint; put the checkpoints back, or start anew with --overwrite"
             )
