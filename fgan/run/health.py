@@ -20,6 +20,7 @@ MOSTLY = 0.5  # share of steps or samples beyond which a result rests on the oth
 SOME = 0.05  # share of samples outside, a fact worth a line: a heavy-tailed generator has fewer that far out
 MAXIMAL = 0.99  # share of a divergence's maximum that tells all but a hundredth of the mass apart
 NEGATIVE = 0.5  # nats below a constant critic's bound, over f''(1): a log-ratio wrong by 1 everywhere has as much
+KINKED = 0.1  # share of its maximum that stands for f''(1) of a divergence with a kink, so that a twentieth counts
 CONSTANT = 1e-7  # nats from a constant critic's bound; one that learns has more by the noise of its batches alone
 POINT = 0.01  # spread of the samples over that of the data below which they are one point for any use
 
@@ -98,7 +99,7 @@ def bound_at_maximum(e: Evidence) -> Finding | None:
 def bound_negative(e: Evidence) -> Finding | None:
     """A bound below that of a critic which knows nothing."""
     d = e.divergence
-    unit = float(d.second(jnp.ones(()))) if d.smooth else 1.0
+    unit = float(d.second(jnp.ones(()))) if d.smooth else KINKED * (d.upper_limit() - d.value_at_one)
     if not e.bound() < d.value_at_one - NEGATIVE * unit:
         return None
     return Finding(
