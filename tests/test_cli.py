@@ -398,7 +398,7 @@ NONSENSE = [
     (["train", RING, "--penalty", "r3"], ["'r3'"]),
     (["train", RING, "--data.name", "rings"], ["data.name = 'rings'", "did you mean ring?"]),
     (["train", RING, "--data.name", "samples"], ["--data.path"]),
-    (["train", RING, "--data.name", "images"], ["--data.path ~/mnist"]),
+    (["train", RING, "--data.name", "images"], ["--data.path ~/photos"]),
     (["train", RING, "--critic.bound", "donsker_varadhan"], ["kl"]),
     (["sample", "RUN", "-n", "0"], ["-n 0"]),
     (["sample", "RUN", "--member", "1"], ["member 1"]),
