@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from fgan.run import checkpoint
+from fgan.run import checkpoint, manifest
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import RunDirectory
 
@@ -294,14 +294,16 @@ def test_the_default_warning_is_a_warning(directory):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("RESOURCE_EXHAUSTED: write")])
-@pytest.mark.parametrize("target", ["_write_payload", "write_atomic", "_sync"])
-def test_a_refused_write_leaves_earlier_steps(directory, monkeypatch, target, error):
+@pytest.mark.parametrize(
+    "home, target", [(checkpoint, "_write_payload"), (checkpoint, "write_atomic"), (manifest, "sync")]
+)
+def test_a_refused_write_leaves_earlier_steps(directory, monkeypatch, home, target, error):
     def refuse(*arguments):
         raise error
 
     checkpoints, warned = opened(directory)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, target, refuse)
+        patch.setattr(home, target, refuse)
         with pytest.raises(OSError, match="step 3 could not be saved"):
             checkpoints.save(3, make_state(3))
     assert sorted(os.listdir(directory)) == ["1", "2"]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgan.run import checkpoint, directory
+from fgan.run import checkpoint, directory, whole_files
 from fgan.run.checkpoint import CheckpointError
 from fgan.run.directory import ConfigConflict, ResourceError, RunDirectory, RunNotFound
 from fgan.run.lock import RunLocked
@@ -263,7 +263,7 @@ def test_a_status_that_cannot_be_written_leaves_the_old_one(path, monkeypatch):
 
 
 def test_a_nearly_full_disk_is_found_before_the_run(path, monkeypatch):
-    def full(path, text, write=checkpoint.write_atomic):
+    def full(path, text, write=whole_files.write_atomic):
         if len(text) > 10_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, text)

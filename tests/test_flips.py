@@ -28,7 +28,7 @@ def test_cases_depend_on_their_number_alone(tmp_path):
 
 def test_the_sweep_sees_what_is_not_verified(tmp_path, monkeypatch):
     """Without the hashes a wrong value passes: the verdict is no formality."""
-    for check in ("_check_file", "_require_only"):
+    for check in ("check_file", "require_only"):
         monkeypatch.setattr(checkpoint, check, lambda *_: None)
     i = EACH[list(flips.CASES).index("payload of the older step")]
     assert flips.case(i, tmp_path) == {"what": "payload of the older step", "verdict": "a wrong value"}

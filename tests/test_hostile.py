@@ -1,7 +1,7 @@
 """Files made to do harm: nothing in data, a config or a run is ever executed, followed out of its place, or shown in a
 way that steers a terminal or a picture.
 
-`benchmarks.torture.fuzz.guarded` listens to the interpreter: a started program, a connection, a pickle, code from
+`benchmarks.torture.guard.guarded` listens to the interpreter: a started program, a connection, a pickle, code from
 nowhere and a file written elsewhere are all reported. The canary is a file that each of the attacks would make.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from benchmarks.torture import fuzz
+from benchmarks.torture import fuzz, guard
 from estimators import estimation
 from estimators.characters import printable
 from estimators.contract import Fit, Interval, Scores
@@ -43,11 +43,13 @@ from fgan.config.fields import ConfigError
 from fgan.data.column_plan import read_plan
 from fgan.data.tables import Form, write_csv
 from fgan.run import judged_picture, lock, loop, pictures, sweep, sweep_picture
-from fgan.run.checkpoint import CheckpointError, Checkpoints, _content_hash, _digests, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import UNKNOWN, ConfigConflict, RunDirectory
 from fgan.run.lock import RunLocked
+from fgan.run.manifest import content_hash, digests
 from fgan.run.members import Members, read_data, write_data
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 pytestmark = [  # of orbax and its threads, when they fail
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
@@ -71,7 +73,7 @@ def watched(tmp_path):
     work.mkdir()
     for target in ("samples", "config", "checkpoint", "estimate"):
         fuzz.warmed(target)
-    with fuzz.guarded(tmp_path, patience=200.0) as found:
+    with guard.guarded(tmp_path, patience=200.0) as found:
         yield work
     found.pop("peak")
     assert found == {}
@@ -82,7 +84,7 @@ def test_the_guard_sees_what_it_is_there_for(tmp_path):
     """A guard that reports nothing would let all tests here pass."""
     (tmp_path / "work").mkdir()
     outside = tmp_path / "outside"
-    with fuzz.guarded(tmp_path) as found:
+    with guard.guarded(tmp_path) as found:
         outside.touch()
         pickle.loads(pickle.dumps(Egg()))
         subprocess.run([sys.executable, "-c", ""], check=True)
@@ -226,8 +228,8 @@ def test_the_run_directory_itself_may_be_a_link(run):
 
 def signed(root: Path, **changes) -> None:
     """Make the manifest of a step anew, as one who may write there can."""
-    facts = json.loads((root / "manifest.json").read_text())["content"] | {"files": _digests(root / "state")} | changes
-    (root / "manifest.json").write_text(json.dumps({"sha256": _content_hash(facts), "content": facts}))
+    facts = json.loads((root / "manifest.json").read_text())["content"] | {"files": digests(root / "state")} | changes
+    (root / "manifest.json").write_text(json.dumps({"sha256": content_hash(facts), "content": facts}))
 
 
 def restored(run: Path):
@@ -267,7 +269,7 @@ def test_a_manifest_cannot_name_files_elsewhere(run, name):
     facts = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
     if there.is_file() and there.stat().st_size:
         facts = {"size": there.stat().st_size, "sha256": hashlib.sha256(there.read_bytes()).hexdigest()}
-    signed(root, files=_digests(root / "state") | {name: facts})
+    signed(root, files=digests(root / "state") | {name: facts})
     with pytest.raises(CheckpointError, match="No such file"):
         restored(run)
 

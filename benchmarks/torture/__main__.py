@@ -37,8 +37,8 @@ from benchmarks.ledger import plain
 from benchmarks.torture.journal import Journal
 from benchmarks.torture.summary import summary, table
 from fgan.config.fields import nearest
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 FAULTS = (
     ArithmeticError,

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fgan.config.schema import Config, Critic, Data, Generator, Log
-from fgan.run.checkpoint import MANIFEST, PAYLOAD, CheckpointError, Checkpoints
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.loop import train
+from fgan.run.manifest import MANIFEST, PAYLOAD
 from fgan.run.members import restore
 
 ABOUT = "flipped, truncated, lost, swapped and foreign files of checkpoints: found out, or of no effect"

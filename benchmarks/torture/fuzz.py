@@ -8,7 +8,6 @@ memory than `FACTOR` × the input + `ROOM`, writes outside its folder, starts a 
 """
 
 import contextlib
-import faulthandler
 import functools
 import gzip
 import io
@@ -16,24 +15,22 @@ import json
 import os
 import random
 import shutil
-import signal
 import struct
-import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
 
+from benchmarks.torture.guard import PATIENCE, Hang, guarded
+
 ABOUT = "readers, configs, names, column plans and run files on damaged and hostile input"
 COUNT = 10_000
 
-PATIENCE = 10.0
-"""Seconds that a case may take, on a loaded machine too; nearly all take milliseconds."""
 FACTOR = 2.0
 """Bytes of memory for each byte of input."""
 ROOM = 200 * 2**20
@@ -43,10 +40,6 @@ LONGEST = 2**17
 """Bytes of an input, so that a case takes milliseconds."""
 Input = tuple[str, bytes]
 """The name of a file, and its content."""
-
-
-class Hang(BaseException):
-    """A case took longer than `PATIENCE`. No `Exception`, so that nothing catches it."""
 
 
 class Target(NamedTuple):
@@ -93,105 +86,6 @@ def _outcome(target: Target, path: Path, rng: random.Random) -> list[str]:
     except Exception as error:  # whatever is not declared is what is looked for
         return ["crashed", f"{type(error).__name__}: {str(error)!a:.200}"]
     return ["read"]
-
-
-# --- what a case must not do ------------------------------------------------------------------------------------------
-
-FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "socket.connect",
-             "pickle.find_class", "code.__new__")  # fmt: skip
-"""Events of the interpreter (PEP 578) that no data may cause."""
-MAKERS = ("dataclasses", "collections", "importlib._bootstrap_external")
-"""Modules of the standard library that make methods from text of their own, when a module is first imported."""
-WRITING = {"os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.link": 2, "os.chmod": 1}
-"""Events that change files, and how many paths they name."""
-_watched: dict[str, Any] = {}
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note in `_watched` what a case does that it must not; nothing while no case runs."""
-    if not _watched:
-        return
-    if event in FORBIDDEN:
-        _watched["found"].setdefault(event, ascii(arguments)[:200])
-    elif event == "exec":
-        code, by = getattr(arguments[0], "co_filename", ""), sys._getframe(1).f_globals.get("__name__", "")
-        if not os.path.exists(code) and not code.startswith("<frozen") and by not in MAKERS:
-            _watched["found"].setdefault("code run", f"{code} by {by}")
-    elif event == "open":
-        file, _, flags = arguments
-        if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
-            _note_path(event, file)
-    elif event in WRITING:
-        count = WRITING[event]
-        for path, folder in zip(arguments[:count], arguments[-count:]):  # the last are open folders, -1 for none
-            _note_path(event, path, folder)
-
-
-def _note_path(event: str, path: Any, folder: Any = -1) -> None:
-    if isinstance(path, int) or path is None:  # open already
-        return
-    base = os.readlink(f"/proc/self/fd/{folder}") if type(folder) is int and folder >= 0 else os.getcwd()
-    full = os.path.realpath(os.path.join(base, os.fsdecode(path)))
-    if not any(full.startswith(f"{folder}{os.sep}") or full == folder for folder in _watched["folders"]):
-        _watched["found"].setdefault(f"{event} outside", ascii(full))
-
-
-@functools.cache
-def _watch() -> None:
-    """Once a process: the interpreter cannot forget such a hook."""
-    sys.addaudithook(_audit)
-
-
-@contextlib.contextmanager
-def guarded(scratch: Path, patience: float = PATIENCE) -> Iterator[dict[str, Any]]:
-    """What the code inside does that no case may: filled until it ends, with the peak of its memory as "peak"."""
-    _watch()
-    folders = {name: scratch / name for name in ("home", "tmp", "here")}
-    for folder in folders.values():
-        folder.mkdir()
-    found: dict[str, Any] = {}
-    before = os.getcwd()
-    environment = {"HOME": str(folders["home"]), "TMPDIR": str(folders["tmp"]), "XDG_CACHE_HOME": "",
-                   "FGAN_COMPILE_CACHE": "off"}  # fmt: skip
-    with mock.patch.dict(os.environ, environment), mock.patch.object(tempfile, "tempdir", str(folders["tmp"])):
-        os.chdir(folders["here"])
-        previous = signal.signal(signal.SIGALRM, _hang)
-        faulthandler.dump_traceback_later(6 * patience, exit=False)  # where C code hangs, which no signal reaches
-        held = _forget_peak()
-        signal.setitimer(signal.ITIMER_REAL, patience)
-        _watched.update(found=found, folders=[os.path.realpath(scratch / "work"), os.path.realpath(folders["tmp"])])
-        try:
-            yield found
-        finally:
-            _watched.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, previous)
-            faulthandler.cancel_dump_traceback_later()
-            found["peak"] = _resident("VmHWM") - held
-            os.chdir(before)
-    for name, folder in folders.items():
-        if left := sorted(os.listdir(folder)):
-            found[f"left in {name}"] = ascii(left[:3])
-
-
-def _forget_peak() -> int:
-    """Let the system count the peak of memory anew from here on, where it can: the memory held now, in bytes."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    return _resident("VmRSS")
-
-
-def _resident(what: str) -> int:
-    """Memory of this process in bytes as the system counts it, 0 where it does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{what}:")), 0)
-
-
-def _hang(*_: Any) -> None:
-    raise Hang
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -751,7 +645,7 @@ def checkpoint_file(rng: random.Random) -> Input:
 
 def _manifest_changed(content: bytes, rng: random.Random) -> bytes:
     """A manifest with other facts, whose hash is right."""
-    from fgan.run.checkpoint import _content_hash
+    from fgan.run.manifest import content_hash
 
     facts = json.loads(content)["content"]
     at, key = _place(facts, rng)
@@ -760,12 +654,13 @@ def _manifest_changed(content: bytes, rng: random.Random) -> bytes:
         facts["files"] = {
             rng.choice(("/dev/zero", "../manifest.json", "..", "", "\0", "x" * 300)): {"size": 0, "sha256": ""}
         }
-    return json.dumps({"sha256": _content_hash(facts), "content": facts}).encode()
+    return json.dumps({"sha256": content_hash(facts), "content": facts}).encode()
 
 
 def read_checkpoint(path: Path, rng: random.Random) -> None:
     """Restore a run's checkpoint of which one file is damaged; if it was signed anew, only orbax can see it."""
-    from fgan.run.checkpoint import Checkpoints, _content_hash, _digests
+    from fgan.run.checkpoint import Checkpoints
+    from fgan.run.manifest import content_hash, digests
 
     work = path
     while work.name != "work":
@@ -775,8 +670,8 @@ def read_checkpoint(path: Path, rng: random.Random) -> None:
     shutil.copytree(sound_run(), work / "run")
     (root / name).write_bytes(path.read_bytes())
     if way == "signed" and name != "manifest.json":
-        facts = json.loads((root / "manifest.json").read_text())["content"] | {"files": _digests(root / "state")}
-        (root / "manifest.json").write_text(json.dumps({"sha256": _content_hash(facts), "content": facts}))
+        facts = json.loads((root / "manifest.json").read_text())["content"] | {"files": digests(root / "state")}
+        (root / "manifest.json").write_text(json.dumps({"sha256": content_hash(facts), "content": facts}))
     fingerprint, like, state = sound_state()
     said: list[str] = []
     restored = Checkpoints(root.parent, fingerprint=fingerprint, warn=said.append).restore(like)

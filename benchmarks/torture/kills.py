@@ -36,9 +36,10 @@ import jax
 import numpy as np
 
 from benchmarks.torture.witness import PHASES
-from fgan.run.checkpoint import MANIFEST, write_atomic
 from fgan.run.directory import RunDirectory
+from fgan.run.manifest import MANIFEST
 from fgan.run.members import newest
+from fgan.run.whole_files import write_atomic
 
 ABOUT = "trainings killed by SIGKILL at random moments, resumed, and compared byte by byte with an uninterrupted one"
 COUNT = 50

@@ -50,8 +50,8 @@ from fgan.experiments.plots import drawn
 from fgan.models.gan import FGAN
 from fgan.models.penalties import PENALTIES, CriticValues, WeightedPenalty
 from fgan.models.players import Critic, Generator
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {
     "dirac": "the smallest GAN near its goal: eigenvalues of every divergence and penalty, beside their formulas"

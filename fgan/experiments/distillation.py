@@ -35,8 +35,8 @@ from estimators.samples.arrays import DataError
 from fgan.experiments.plots import drawn
 from fgan.experiments.runs import device
 from fgan.experiments.tables import Column, plus_minus, summary
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"distillation": "a large classifier of digits teaches a small one: seven losses, four temperatures"}
 

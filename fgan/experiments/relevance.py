@@ -40,7 +40,7 @@ from estimators.objectives.relevance import (
 from estimators.objectives.token_budget import allocate
 from estimators.plot_style import PALETTE, STYLE, save
 from fgan.experiments.plots import drawn
-from fgan.run.checkpoint import write_atomic
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"relevance": "relevance maps and token budgets of two photographs, beside an outline drawn by eye"}
 SIZE = 16  # pixels of a patch: 26 × 40 patches an image

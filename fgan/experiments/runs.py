@@ -22,12 +22,12 @@ from fgan.config.toml import to_toml
 from fgan.devices.interrupts import keeping, signals
 from fgan.devices.processes import Child
 from fgan.experiments.tables import summary
-from fgan.run.checkpoint import write_atomic
 from fgan.run.directory import RunDirectory
 from fgan.run.lock import RunLocked
 from fgan.run.loop import Diverged, Stopped
 from fgan.run.members import restore
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 POLL = 1.0
 """Seconds between two checks of the processes, each of which lives for minutes."""

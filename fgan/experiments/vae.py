@@ -44,9 +44,9 @@ from fgan.experiments.plots import drawn
 from fgan.experiments.tables import summary
 from fgan.models.vae import VAE
 from fgan.run import pictures
-from fgan.run.checkpoint import write_atomic
 from fgan.run.members import restore
 from fgan.run.sweep import Sweep, sweep
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"vae": "autoencoders under KL, geometric Jensen–Shannon and its dual: distortion at equal rate"}
 PUBLISHED = {

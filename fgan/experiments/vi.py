@@ -28,8 +28,8 @@ from estimators.objectives.families import GAUSSIAN, GaussianParameters
 from estimators.objectives.variational_inference import Objective, fit
 from estimators.plot_style import EXACT, PALETTE, STYLE, legend_below, save
 from fgan.experiments import plots, tables
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"vi": "a Gaussian fitted to unnormalised posteriors under six divergences, beside the exact optimum"}
 NAMES = ("pearson", "kl", "jeffreys", "alpha(0.5)", "js", "reverse_kl")

@@ -13,19 +13,16 @@ the directory must be one that all of them can reach.
 """
 
 import contextlib
-import errno
-import hashlib
 import importlib.metadata
 import itertools
 import json
 import os
 import platform
 import re
-import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,15 +33,21 @@ import numpy as np
 from estimators.characters import OneLine
 from fgan.devices import engines, processes
 from fgan.run import chatter
+from fgan.run.manifest import (
+    FORMAT,
+    MANIFEST,
+    PAYLOAD,
+    Unsound,
+    check_file,
+    content_hash,
+    digests,
+    read_manifest,
+    require_only,
+)
+from fgan.run.whole_files import sync, write_atomic
 
-MANIFEST = "manifest.json"
-PAYLOAD = "state"
-DRAFTS = ".*.tmp*"  # the names of unfinished files
 KEEP = 2  # sound steps that are retained: the newest, and one to fall back to
-FORMAT = 1  # of a step
-FORMAT_OF_OLD = 1  # of a manifest without a number
 RECORDS = 1 << 16  # bytes of a step beside its arrays, about: some forty small files of whole blocks
-LARGEST = 1 << 26  # bytes of a manifest that is read at all: a line a leaf and a file, some 400,000 of them
 
 
 class CheckpointError(OneLine, RuntimeError):
@@ -61,11 +64,7 @@ class Restored(NamedTuple):
     metrics_bytes: int
 
 
-class _Unsound(OneLine):
-    """Why one step cannot be used, as one clause naming the file or leaf."""
-
-
-class _Foreign(_Unsound):
+class _Foreign(Unsound):
     """The step is that of another run."""
 
 
@@ -148,7 +147,7 @@ class Checkpoints:
             step = untried[-1]
             try:
                 restored = self._load(step, like, expected)
-            except _Unsound as fault:
+            except Unsound as fault:
                 if os.path.lexists(self._at(step)):  # else it was pruned, and there is a newer one
                     faults[step] = fault
                     if not isinstance(fault, _Foreign):  # if all are, the directory was mistaken
@@ -192,7 +191,7 @@ class Checkpoints:
             changed = max((s.st_mtime for s in files), default=0.0)
             try:
                 found.append(Examined(step, size, changed, None, self._verify(step)["metrics_bytes"]))
-            except _Unsound as fault:
+            except Unsound as fault:
                 if os.path.lexists(self._at(step)):  # else it was pruned meanwhile
                     found.append(Examined(step, size, changed, fault))
         return found
@@ -235,13 +234,13 @@ class Checkpoints:
         _write_payload(stage / PAYLOAD, step, leaves)
         if not processes.leader():
             return
-        content = record | {"files": _digests(stage / PAYLOAD)}
-        signed = {"sha256": _content_hash(content), "content": content}
+        content = record | {"files": digests(stage / PAYLOAD)}
+        signed = {"sha256": content_hash(content), "content": content}
         write_atomic(stage / MANIFEST, json.dumps(signed, indent=1) + "\n")
         if self._at(step).exists():
             self._set_aside(step)
         stage.rename(self._at(step))
-        _sync(self.directory)
+        sync(self.directory)
 
     def _prune(self, sound: set[int]) -> None:
         """Remove all that is older than the newest KEEP sound steps."""
@@ -269,7 +268,7 @@ class Checkpoints:
 
     def _verify(self, step: int) -> dict[str, Any]:
         """The manifest of `step`, all of whose files have the size and hash it states."""
-        manifest = _read_manifest(self._at(step))
+        manifest = read_manifest(self._at(step))
         if manifest["format"] > FORMAT:  # nothing is wrong with it, so nothing older may take its place
             raise CheckpointError(
                 f"{self._at(step)} was written by a newer fgan (format {manifest['format']}, this one reads up to "
@@ -281,10 +280,10 @@ class Checkpoints:
                 f"({manifest['fingerprint']:.12}, now {self.fingerprint:.12})"
             )
         if manifest["step"] != step:
-            raise _Unsound(f"{MANIFEST} is that of step {manifest['step']}")
-        _require_only(manifest["files"], self._at(step) / PAYLOAD)
+            raise Unsound(f"{MANIFEST} is that of step {manifest['step']}")
+        require_only(manifest["files"], self._at(step) / PAYLOAD)
         for name, stated in manifest["files"].items():
-            _check_file(self._at(step) / PAYLOAD / name, name, stated)
+            check_file(self._at(step) / PAYLOAD / name, name, stated)
         return manifest
 
     def _load(self, step: int, like: Any, expected: list[list[Any]]) -> Restored:
@@ -292,43 +291,9 @@ class Checkpoints:
         _check_tree(manifest["leaves"], expected)
         state = _read_payload(self._at(step) / PAYLOAD, like)
         if not self._at(step).exists():  # orbax takes what is missing for zeros
-            raise _Unsound("it was pruned while it was read")
+            raise Unsound("it was pruned while it was read")
         _check_tree(_describe(state), expected)  # orbax casts without a word
         return Restored(step, state, manifest["metrics_bytes"])
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace the file at `path` by `content`: a reader, or a crash, meets the old one or the new, never a part.
-
-    Nobody can lay a link where the draft will be, for its name is drawn at random.
-    """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(draft, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)  # on a full disk each byte counts
-        raise
-    _sync(path.parent)
-
-
-def remove_drafts(folder: Path) -> None:
-    """Remove what a killed `write_atomic` left in a folder and in those within; nobody else may write there."""
-    for draft in (*folder.glob(DRAFTS), *folder.glob(f"*/{DRAFTS}")):
-        if draft.is_file() or draft.is_symlink():
-            draft.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a directory, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def nbytes(tree: Any) -> int:
@@ -347,98 +312,12 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-# The manifest carries the hash of its own content: a flipped bit in it must not pass for another configuration.
-
-
-def _content_hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
-            raise _Unsound(f"{MANIFEST} is no file")
-        if path.stat().st_size > LARGEST:
-            raise _Unsound(f"{MANIFEST} has {path.stat().st_size} bytes, more than any that is written")
-        signed = json.loads(path.read_bytes())
-        content, stated = signed["content"], signed["sha256"]
-        if _content_hash(content) != stated:
-            raise _Unsound(f"{MANIFEST} does not match its own hash")
-        _require_kinds(content)
-        return {"format": FORMAT_OF_OLD} | content
-    except OSError as error:
-        raise _Unsound(f"{MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _Unsound(f"{MANIFEST} is damaged ({type(error).__name__})") from error
-
-
-def _require_kinds(content: Any) -> None:
-    """Refuse a manifest whose facts are not of the kinds that `save` writes, which only a person can have made."""
-    kinds = {"format": int, "step": int, "fingerprint": str, "leaves": list, "files": dict, "metrics_bytes": int}
-    facts: dict[str, Any] = {"format": FORMAT_OF_OLD} | content if isinstance(content, dict) else {}
-    wrong = [name for name, kind in kinds.items() if type(facts.get(name)) is not kind]
-    wrong += [name for name, fact in ({} if wrong else facts["files"]).items() if not _is_stated(fact)]
-    wrong += ["leaves" for leaf in facts["leaves"] if not isinstance(leaf, list) or len(leaf) != 3] if not wrong else []
-    if wrong:
-        raise _Unsound(f"{MANIFEST} is damaged ({wrong[0]})")
-
-
-def _is_stated(fact: Any) -> bool:
-    """Whether this is the size and hash of a file."""
-    return isinstance(fact, dict) and type(fact.get("size")) is int and type(fact.get("sha256")) is str
-
-
-def _digests(root: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file under `root`, each of them, and each directory, forced to disk."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        _sync(path)
-        if path.is_file():
-            found[path.relative_to(root).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}
-    _sync(root)
-    return found
-
-
 def _stats(root: Path) -> list[os.stat_result]:
     """What the system says of a folder and all in it; of what is left where another process removes it meanwhile."""
     found: list[os.stat_result] = []
     with contextlib.suppress(OSError):
         found.extend(path.stat() for path in (root, *root.rglob("*")) if path.exists())
     return found
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require_only(names: Iterable[str], root: Path) -> None:
-    """Refuse names of files that do not lie under `root`, devices and links out of it among them, and files there that
-    have no name: orbax might read them, and nothing vouches for them."""
-    try:
-        inside = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() or p.is_symlink()}
-    except OSError as error:  # another process removes it meanwhile
-        raise _Unsound(f"{PAYLOAD}: {error.strerror}") from error
-    place = os.path.join(os.path.realpath(root), "")  # which meets no loop of links
-    links = {name for name in inside if not os.path.realpath(root / name).startswith(place)}
-    if wrong := sorted(set(names) - inside | links):
-        raise _Unsound(f"{wrong[0]}: {os.strerror(errno.ENOENT)}")
-    if more := sorted(inside - set(names)):
-        raise _Unsound(f"{more[0]} is not in {MANIFEST}")
-
-
-def _check_file(path: Path, name: str, stated: dict[str, Any]) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _Unsound(f"{name} is no file")
-        size = path.stat().st_size
-        if size != stated["size"]:
-            raise _Unsound(f"{name} has {size} bytes, not {stated['size']}")
-        if _digest(path) != stated["sha256"]:
-            raise _Unsound(f"{name} has changed since it was written (SHA-256)")
-    except OSError as error:
-        raise _Unsound(f"{name}: {error.strerror}") from error
 
 
 def _describe(tree: Any) -> list[list[Any]]:
@@ -456,7 +335,7 @@ def _check_tree(saved: list[list[Any]], expected: list[list[Any]]) -> None:
 
     for one, other in itertools.zip_longest(saved, expected):
         if one != other:
-            raise _Unsound(f"it holds {text(one)} where {text(other)} is wanted")
+            raise Unsound(f"it holds {text(one)} where {text(other)} is wanted")
 
 
 # Orbax stores a flat dict of numbered leaves: it refuses bare arrays, empty trees and arrays without elements, and
@@ -485,7 +364,7 @@ def _read_payload(path: Path, like: Any) -> Any:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.restore(path, args=ocp.args.StandardRestore(target))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError) as error:
-        raise _Unsound(f"orbax cannot read it: {_first_line(error)}") from error
+        raise Unsound(f"orbax cannot read it: {_first_line(error)}") from error
     empty = {f"{k:05d}": jnp.zeros(leaf.shape, leaf.dtype) for k, leaf in enumerate(leaves) if not leaf.size}
     return jax.tree.unflatten(treedef, [(stored | empty)[f"{k:05d}"] for k in range(len(leaves))])
 

@@ -31,8 +31,9 @@ from fgan.config.schema import PATHS
 from fgan.config.toml import leaves, parse
 from fgan.devices import interrupts
 from fgan.run import json_files, lock
-from fgan.run.checkpoint import CheckpointError, Checkpoints, remove_drafts, write_atomic
+from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.progress import Stopped
+from fgan.run.whole_files import remove_drafts, write_atomic
 
 CONFIG = "config.toml"
 LOCK = "run.lock"

@@ -1,11 +1,11 @@
 """The JSON files of a run, read with suspicion: a damaged one is named with the reason and the remedy."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from fgan.run.checkpoint import CheckpointError
+from fgan.run.manifest import content_hash
 
 
 def read_text(path: Path, remedy: str) -> str:
@@ -35,19 +35,15 @@ def read_lines(path: Path, remedy: str) -> list[dict[str, Any]]:
 def signed(content: dict[str, Any]) -> dict[str, Any]:
     """`content` with its hash, by which `read_signed` knows that nothing in it changed."""
     content = json.loads(json.dumps(content))  # as it is read again, where keys are texts
-    return content | {"sha256": _hash(content)}
+    return content | {"sha256": content_hash(content)}
 
 
 def read_signed(path: Path, remedy: str) -> dict[str, Any]:
     """The object in the file at `path`, which `signed` returned, without its hash. Raises CheckpointError."""
     content = read_object(path, remedy)
-    if content.pop("sha256", None) != _hash(content):
+    if content.pop("sha256", None) != content_hash(content):
         raise damaged(path, "it does not match its own hash", remedy)
     return content
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def damaged(what: Any, reason: Any, remedy: str) -> CheckpointError:

@@ -27,8 +27,8 @@ from fgan.experiments.modes.measurement import cross_table, measure, measure_pla
 from fgan.experiments.modes.training import SEEDS, START, fit, fit_plane
 from fgan.experiments.plots import drawn
 from fgan.experiments.tables import NAMES
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"modes": "a Gaussian fitted to 1-D mixtures under eleven divergences, beside the exact optimum"}
 SIDES = ((-1.5, 1.0), (1.5, 1.0))  # (μ, σ) before training on two equal modes

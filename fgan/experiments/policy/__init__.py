@@ -36,8 +36,8 @@ from fgan.experiments.policy.tasks import TASKS
 from fgan.experiments.policy.training import NAMES, SEEDS, train
 from fgan.experiments.runs import device
 from fgan.experiments.tables import summary
-from fgan.run.checkpoint import write_atomic
 from fgan.run.progress import Reporter
+from fgan.run.whole_files import write_atomic
 
 EXPERIMENTS = {"policy": "policy gradients with and without a KL to a prior, beside the closed-form optimum"}
 SETTINGS = ("ITERATIONS", "RECORD", "RATE", "LIMIT", "ADAPT", "FIRST", "MEMORY", "NOISE")
