@@ -10,15 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from commands_for_tests import TINY, Command, Said, command
 from rich.console import Console
 from test_config import TABLES
 from tyro.conf import Positional
@@ -39,42 +38,12 @@ from fgan.run.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 RING = str(ROOT / "configs" / "ring.toml")
-TINY = """\
-steps = 20
-batch = 16
-[generator]
-features = [8]
-[critic]
-features = [8]
-[log]
-every = 10
-evaluate = 20
-checkpoint = 10
-samples = 16
-"""
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
 
 
 @pytest.fixture
 def fgan(capsys) -> Command:
     """The command line in this process."""
-
-    def run(*words) -> Said:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(word) for word in words])
-        return Said(leaving.value.code, *capsys.readouterr())
-
-    return run
+    return command(capsys)
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from commands_for_tests import TINY, Command, Said, command
 
-from fgan.cli.main import main
 from fgan.config.toml import load
 from fgan.run import compile_cache, loop, sweep
 from fgan.run.json_files import read_signed, signed
@@ -23,44 +22,14 @@ from fgan.run.members import restore
 from fgan.run.program import Program
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = """\
-steps = 20
-batch = 16
-[generator]
-features = [8]
-[critic]
-features = [8]
-[log]
-every = 10
-evaluate = 20
-checkpoint = 10
-samples = 16
-"""
 GRID = 'config = "tiny.toml"\n[grid]\n"critic_optimizer.learning_rate" = [1e-3, 2e-3]\n'
 N = 20
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
 
 
 @pytest.fixture
 def fgan(capsys, undrawn, one_program) -> Command:
     """The command line in this process."""
-
-    def run(*words) -> Said:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(word) for word in words])
-        return Said(leaving.value.code, *capsys.readouterr())
-
-    return run
+    return command(capsys)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from commands_for_tests import TINY, Command, Said, command
 
-from fgan.cli.main import main
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, Data
 from fgan.config.toml import from_toml, load
@@ -23,46 +21,14 @@ from fgan.run.loop import train
 from fgan.run.members import restore
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = """\
-steps = 20
-batch = 16
-[generator]
-features = [8]
-[critic]
-features = [8]
-[log]
-every = 10
-evaluate = 20
-checkpoint = 10
-samples = 16
-[data]
-name = "samples"
-path = "mine.csv"
-"""
+ON_A_FILE = TINY + '[data]\nname = "samples"\npath = "mine.csv"\n'
 SEED, N = 3, 40
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
 
 
 @pytest.fixture
 def fgan(capsys, undrawn) -> Command:
     """The command line in this process."""
-
-    def run(*words) -> Said:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(word) for word in words])
-        return Said(leaving.value.code, *capsys.readouterr())
-
-    return run
+    return command(capsys)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +37,7 @@ def home(tmp_path_factory, undrawn) -> Path:
     folder = tmp_path_factory.mktemp("home")
     rows = np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 50.0] + [7.0, 1000.0]
     np.savetxt(folder / "mine.csv", rows, delimiter=",")
-    (folder / "tiny.toml").write_text(TINY)
+    (folder / "tiny.toml").write_text(ON_A_FILE)
     train(load(folder / "tiny.toml"), folder / "run", quiet=True)
     return folder
 

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from commands_for_tests import Said
 from test_cli import unread
 from test_processes import free_port
 
@@ -46,14 +46,6 @@ PATIENCE = 300  # seconds for anything here, on a machine that is busy
 DEAF = 'trap "" HUP INT; exec "$@"'  # as nohup, and a shell without job control, start a process
 CLOSED = 'exec "$@" <&- >&- 2>&-'
 ON_A_TERMINAL = 'exec "$@" <"$TERMINAL" >"$TERMINAL" 2>"$TERMINAL"'  # which becomes that of the session
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from estimators.advice import explanation
 from estimators.characters import printable
 from estimators.rooms import Room
 from fgan.cli.command import Base, complain, require_device, show, show_json
+from fgan.cli.outputs import checked_picture
 from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
@@ -93,9 +94,7 @@ class Command(Base):
             raise ConfigError("- twice: standard input can be read once; name a file for the other")
         if (self.groups_p is None) != (self.groups_q is None):
             raise ConfigError("--groups-p and --groups-q go together; name labels for both sets")
-        picture = None if self.plot is None else Path(self.plot)
-        if picture and not (picture.suffix in (".png", ".pdf", ".svg") and picture.parent.is_dir()):
-            raise ConfigError(f"--plot {self.plot}: must be a .png, .pdf or .svg file in an existing folder")
+        checked_picture(self.plot)
 
     def _groups(self) -> dict[str, Any]:
         """The labels of the rows of both sets, if they were given."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, complain, require_device, show
+from fgan.cli.outputs import checked_picture
 from fgan.config.fields import ConfigError
 
 COMMANDS = {"exact": "Compute divergences D(P‖Q) between two named distributions, in nats."}
@@ -29,9 +30,7 @@ class Command(Base):
     """Draw both distributions, and where their divergences come from."""
 
     def __call__(self) -> None:
-        picture = None if self.plot is None else Path(self.plot)
-        if picture and not (picture.suffix in (".png", ".pdf", ".svg") and picture.parent.is_dir()):
-            raise ConfigError(f"--plot {self.plot}: must be a .png, .pdf or .svg file in an existing folder")
+        picture = checked_picture(self.plot)
         require_device()
         from estimators.distributions.spelled import spelled
         from estimators.divergences.table import everything, functional

@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fgan.config.fields import ConfigError
 from fgan.devices import interrupts
+
+
+def checked_picture(file: str | None) -> Path | None:
+    """Where a picture is to be drawn. Raises ConfigError unless it can be a file there."""
+    path = None if file is None else Path(file)
+    if path and not (path.suffix in (".png", ".pdf", ".svg") and path.parent.is_dir()):
+        raise ConfigError(f"--plot {file}: must be a .png, .pdf or .svg file in an existing folder")
+    return path
 
 
 @contextmanager
