@@ -270,9 +270,9 @@ def test_no_interrupt_is_swallowed_at_any_moment(home, straight, tmp_path, name,
         command = Command(home, *words)
         command.when(command.attends)
         time.sleep(moment)
-        if command.process.poll() is None:
-            sent = time.monotonic()
-            said = command.send(signal.SIGINT).ended()
+        runs, sent = command.process.poll() is None, time.monotonic()
+        said = command.send(signal.SIGINT).ended()
+        if runs:
             slowest = max(slowest, time.monotonic() - sent)
             swallowed += said.code not in (130, -signal.SIGINT)  # the latter once all is done and Python ends
             tracebacks += "Traceback" in said.err
