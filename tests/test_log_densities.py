@@ -256,6 +256,21 @@ def test_ties_do_not_hide_a_heavy_tail(x64):
     assert float(pareto.tail_shape(jnp.asarray(logs))) > 1.0
 
 
+@pytest.mark.parametrize("copies", [1, 2, 5, 8])
+def test_repeated_rows_do_not_hide_a_heavy_tail(copies, x64):
+    """A Pareto law of shape 2, each number of the sample `copies` times, as rows drawn again with their weights are."""
+    logs = np.repeat(2.0 * np.random.default_rng(9).exponential(size=4000), copies)
+    assert float(pareto.tail_shape(jnp.asarray(logs))) > 1.0
+
+
+def test_an_atom_that_is_half_the_sum_needs_many_copies(dtype):
+    """Its share of the samples is hardly known from 6 copies; it is from 60. A cap on a light tail is no heavy one."""
+    light = np.random.default_rng(10).uniform(size=4000)
+    for copies, top, expected in ((6, 10.0, np.inf), (60, 10.0, -np.inf), (6, 2.0, -np.inf)):
+        logs = np.concatenate([light, np.full(copies, top)]).astype(dtype)
+        assert float(pareto.tail_shape(jnp.asarray(logs))) == expected
+
+
 @pytest.mark.parametrize(("source", "order"), [("p", 0.5), ("q", 0.5), ("p", 1.5)])
 def test_renyis_is_right_where_the_samples_miss_a_little_mass(source, order, x64):
     """N(0, 1) truncated to x > −2 and N(0.1, 1), either as the one sampled: 20 sets of 300, too few to see 2.3 % go.

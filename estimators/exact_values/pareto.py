@@ -15,6 +15,8 @@ PRIOR_COUNT, PRIOR_SHAPE = 10.0, 0.5
 """The shape of a tail is drawn to 0.5 by ten imaginary exceedances, against the noise of short tails (Vehtari et al.
 2024, appendix G)."""
 FEWEST = 5  # exceedances below which no shape is fitted
+KNOWN = 25
+"""Copies of an atom from which its share of the sum is known to a fifth, 1/√25."""
 
 
 def fit(exceedances: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -55,9 +57,10 @@ def fit(exceedances: jax.Array) -> tuple[jax.Array, jax.Array]:
 def tail_shape(logs: jax.Array) -> jax.Array:
     """k̂ [...] of the largest numbers among e^{logs} [..., n]: of the upper min(n/5, 3√n) of them.
 
-    −∞ where these do not exceed the next one, or `FEWEST` are equal to the largest, an atom beyond which there is no
-    tail; +∞ where n < 25 gives too few. Those tied with the next one do not count; where fewer than `FEWEST` exceed it,
-    the shape is the prior's.
+    −∞ where these do not exceed the next one, or the largest is an atom, beyond which there is no tail: a number found
+    `FEWEST` times, and so many times as often as the others on average, or one of fewer than `FEWEST` numbers. +∞ where
+    n < 25 gives too few, or where an atom of fewer than `KNOWN` copies makes up half of the sum. Those tied with the
+    next one do not count; where fewer than `FEWEST` exceed it, the shape is the prior's.
     """
     n = logs.shape[-1]
     m = math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
@@ -67,13 +70,20 @@ def tail_shape(logs: jax.Array) -> jax.Array:
     scaled = jnp.exp(top - jnp.where(jnp.isfinite(top[..., -1:]), top[..., -1:], 0.0))
     x = scaled[..., 1:] - scaled[..., :1]
     rounding = 10.0 * jnp.finfo(x.dtype).eps  # the largest of `scaled` is 1
-    flat = ~(x[..., -1] > rounding) | (x[..., -1] - x[..., -FEWEST] <= rounding)  # also NaN
+    flat = ~(x[..., -1] > rounding)  # also NaN
+    copies = jnp.sum(x[..., -1:] - x <= rounding, axis=-1)
     x = jnp.where(x > rounding, x, 0.0)
     count = jnp.sum(x > 0.0, axis=-1)
+    others = jnp.sum((x[..., 1:] - x[..., :-1] > rounding) & (x[..., :-1] > 0.0), axis=-1)  # numbers below the largest
+    often = (others + 1 < FEWEST) | (copies * others >= FEWEST * (count - copies))
+    atom = ~flat & (copies >= FEWEST) & often
+    weighty = copies > 0.5 * jnp.sum(jnp.exp(logs - top[..., -1:]), axis=-1)
     few = count < FEWEST
     k, _ = fit(jnp.where(few[..., None], jnp.linspace(0.5, 1.0, m, dtype=x.dtype), x))
     k = (count * k + PRIOR_COUNT * PRIOR_SHAPE) / (count + PRIOR_COUNT)
-    return jnp.where(flat, -jnp.inf, jnp.where(few, PRIOR_SHAPE, k))
+    k = jnp.where(few, PRIOR_SHAPE, k)
+    of_atom = jnp.where(weighty & (copies < KNOWN), jnp.inf, -jnp.inf)
+    return jnp.where(flat, -jnp.inf, jnp.where(atom, of_atom, k))
 
 
 def reliable_below(n: int) -> float:
