@@ -256,16 +256,14 @@ def test_what_was_ignored_from_the_start_stays_ignored(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, count", [("train", 36), ("sample", 22), ("estimate", 22), ("sweep", 12), ("reproduce", 12)]
-)
+@pytest.mark.parametrize("name, count", [("train", 12), ("sample", 6), ("estimate", 6), ("sweep", 4), ("reproduce", 4)])
 def test_no_interrupt_is_swallowed_at_any_moment(home, straight, tmp_path, name, count, capsys):
     """From when the command line attends until it ends: imports, compilation, training, evaluation, files, exit."""
     words = [{"early": str(tmp_path / "run"), "run": str(straight)}.get(word, word) for word in COMMANDS[name]]
     begun = time.monotonic()
     swallowed, tracebacks, slowest, phases = 0, 0, 0.0, []
     lasts = duration(home, words if name != "reproduce" else COMMANDS["train"])
-    for moment in np.random.default_rng(0).uniform(0.0, lasts, count):
+    for moment in lasts * (np.arange(count) + np.random.default_rng(0).uniform(size=count)) / count:
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         command = Command(home, *words)
         command.when(command.attends)
@@ -283,7 +281,7 @@ def test_no_interrupt_is_swallowed_at_any_moment(home, straight, tmp_path, name,
             f"\n{name}: {len(phases)} interrupts over {lasts:.1f} s ({counts}): {swallowed} swallowed, {tracebacks} "
             f"tracebacks, slowest end {slowest:.2f} s; {time.monotonic() - begun:.0f} s"
         )
-    assert len(phases) > count // 2 and swallowed == tracebacks == 0
+    assert len(phases) >= count // 2 and swallowed == tracebacks == 0
 
 
 def duration(home: Path, words: list[str]) -> float:
