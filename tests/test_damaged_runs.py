@@ -166,6 +166,19 @@ def test_a_flipped_digit_of_the_units_is_found(fgan, run, tmp_path):
     assert_refused(fgan("sample", run, "--out", tmp_path / "x.npy"), 5, "data.json", "its own hash", "fgan train")
 
 
+def test_a_flipped_digit_of_the_metrics_is_found(fgan, home, run):
+    """It is sound JSON, and what a resumed run would show."""
+    path = run / "metrics.jsonl"
+    kept = path.read_bytes()
+    digit = next(i for i in range(20, len(kept)) if kept[i : i + 1] == b".") + 1
+    path.write_bytes(kept[:digit] + str((int(kept[digit : digit + 1]) + 1) % 10).encode() + kept[digit + 1 :])
+    assert_refused(
+        fgan("train", home / "tiny.toml", "--run", run, "--quiet"), 5, "metrics.jsonl", "SHA-256", "--overwrite"
+    )
+    said = fgan("checkpoint", "verify", run)
+    assert said.code == 5 and said.out.count("another SHA-256") >= 1
+
+
 def test_what_is_signed_is_read_again(tmp_path):
     content = {"levels": {10: ("a", "b"), 2: ("c",)}, "offset": [0.1, float("inf")]}
     (tmp_path / "x.json").write_text(json.dumps(signed(content)))

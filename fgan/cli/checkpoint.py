@@ -64,7 +64,9 @@ def survey(run: "RunDirectory") -> dict[str, Any]:
     takes = max((found.step for found in examined if found.fault is None), default=None)
     steps = []
     for found in examined:
-        fault = str(found.fault) if found.fault else run.lost("metrics.jsonl", found.metrics_bytes)
+        fault = (
+            str(found.fault) if found.fault else run.lost("metrics.jsonl", found.metrics_bytes, found.metrics_sha256)
+        )
         if fault and found.step == takes:  # a resume would refuse it, and take no other
             takes = None
         when = datetime.fromtimestamp(found.changed).astimezone().isoformat(sep=" ", timespec="seconds")

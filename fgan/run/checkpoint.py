@@ -57,11 +57,12 @@ class CheckpointError(OneLine, RuntimeError):
 
 
 class Restored(NamedTuple):
-    """A restored step: the state, and how many bytes of metrics had been written when it was saved."""
+    """A restored step: the state, how many bytes of metrics had been written when it was saved, and their SHA-256."""
 
     step: int
     state: Any
     metrics_bytes: int
+    metrics_sha256: str = ""  # unknown of steps that fgan 0.1 saved at first
 
 
 class _Foreign(Unsound):
@@ -76,6 +77,7 @@ class Examined(NamedTuple):
     changed: float  # when the last of them was, in seconds since 1970
     fault: Exception | None  # why it cannot be used, as one clause; None where its files are intact
     metrics_bytes: int = 0
+    metrics_sha256: str = ""
 
 
 class Checkpoints:
@@ -98,7 +100,7 @@ class Checkpoints:
         self.warn = warn
         self.writes = writes
 
-    def save(self, step: int, state: Any, *, metrics_bytes: int = 0) -> None:
+    def save(self, step: int, state: Any, *, metrics_bytes: int = 0, metrics_sha256: str = "") -> None:
         """Write `state` as `step`, whole or not at all, then prune; when this returns the step is on disk.
 
         Another of that number is set aside as ``bad-<step>``.
@@ -111,7 +113,7 @@ class Checkpoints:
         record = {"format": FORMAT, "step": step, "fingerprint": self.fingerprint, "leaves": _describe(state)}
         packages = ("jax", "jaxlib", "numpy", "orbax-checkpoint")
         versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-        record |= {"metrics_bytes": int(metrics_bytes), "versions": versions}
+        record |= {"metrics_bytes": int(metrics_bytes), "metrics_sha256": metrics_sha256, "versions": versions}
         processes.barrier("all are to save")  # and see the same directory
         examined = self.examined()
         sound = {found.step for found in examined if found.fault is None}
@@ -190,7 +192,9 @@ class Checkpoints:
             size = sum(s.st_size for s in files if stat.S_ISREG(s.st_mode))
             changed = max((s.st_mtime for s in files), default=0.0)
             try:
-                found.append(Examined(step, size, changed, None, self._verify(step)["metrics_bytes"]))
+                manifest = self._verify(step)
+                facts = manifest["metrics_bytes"], manifest["metrics_sha256"]
+                found.append(Examined(step, size, changed, None, *facts))
             except Unsound as fault:
                 if os.path.lexists(self._at(step)):  # else it was pruned meanwhile
                     found.append(Examined(step, size, changed, fault))
@@ -293,7 +297,7 @@ class Checkpoints:
         if not self._at(step).exists():  # orbax takes what is missing for zeros
             raise Unsound("it was pruned while it was read")
         _check_tree(_describe(state), expected)  # orbax casts without a word
-        return Restored(step, state, manifest["metrics_bytes"])
+        return Restored(step, state, manifest["metrics_bytes"], manifest["metrics_sha256"])
 
 
 def nbytes(tree: Any) -> int:

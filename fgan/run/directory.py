@@ -221,8 +221,18 @@ class RunDirectory:
             os.fsync(file.fileno())
             return file.seek(0, os.SEEK_END)
 
-    def lost(self, name: str, n_bytes: int) -> str:
-        """What is wrong with the first `n_bytes` of the file `name`, those that a checkpoint counts; "" if nothing."""
+    def digest(self, name: str, n_bytes: int) -> str:
+        """SHA-256 of the first `n_bytes` of the file `name`."""
+        if not n_bytes:
+            return hashlib.sha256().hexdigest()
+        with _resources(self.path), open(self.path / _checked_name(name), "rb") as file:
+            return hashlib.sha256(file.read(n_bytes)).hexdigest()
+
+    def lost(self, name: str, n_bytes: int, sha256: str = "") -> str:
+        """What is wrong with the first `n_bytes` of the file `name`, those that a checkpoint counts; "" if nothing.
+
+        Their hash is compared where it is known.
+        """
         path = self.path / _checked_name(name)
         length = path.stat().st_size if path.exists() else 0
         if not 0 <= n_bytes <= length:
@@ -232,17 +242,21 @@ class RunDirectory:
         with open(path, "rb") as file:
             file.seek(n_bytes - 1)
             ends = file.read(1) == b"\n"
-        return "" if ends else f"{name} was changed after it was written: no line ends at byte {n_bytes}"
+        if not ends:
+            return f"{name} was changed after it was written: no line ends at byte {n_bytes}"
+        if sha256 and self.digest(name, n_bytes) != sha256:
+            return f"{name} was changed after it was written: its first {n_bytes} bytes have another SHA-256"
+        return ""
 
-    def cut(self, name: str, n_bytes: int) -> None:
+    def cut(self, name: str, n_bytes: int, sha256: str = "") -> None:
         """Shorten the file `name` to its first `n_bytes`, those that the restored checkpoint counts.
 
-        Raises CheckpointError where the file is shorter than that, or no line ends there.
+        Raises CheckpointError where the file is shorter than that, or other bytes than those of this hash.
         """
         if not self.writes:
             return
         path = self.path / _checked_name(name)
-        if fault := self.lost(name, n_bytes):
+        if fault := self.lost(name, n_bytes, sha256):
             raise CheckpointError(f"{path.parent}: {fault}; {REMEDIES.get(name, TO_RESTORE)}")
         if self.size(name) == n_bytes:
             return

@@ -208,7 +208,7 @@ class Loop:
         restored = self.checkpoints.restore(self.program.abstract(self.seeds))
         if restored is not None:
             self.step, self.state = restored.step, restored.state
-            self.directory.cut("metrics.jsonl", restored.metrics_bytes)
+            self.directory.cut("metrics.jsonl", restored.metrics_bytes, restored.metrics_sha256)
             self._require_sound_metrics()
             self.report.say(f"resuming {self.directory.path} at step {self.step}")
             if self.directory.replaced and self.step:
@@ -374,7 +374,9 @@ class Loop:
         self.directory.refuse_loss()
         begun = time.monotonic()
         try:
-            self.checkpoints.save(self.step, self.state, metrics_bytes=self.directory.size("metrics.jsonl"))
+            length = self.directory.size("metrics.jsonl")
+            digest = self.directory.digest("metrics.jsonl", length)
+            self.checkpoints.save(self.step, self.state, metrics_bytes=length, metrics_sha256=digest)
         except OSError as error:
             raise ResourceError(str(error)) from error
         self.unsaved = False

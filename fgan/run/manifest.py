@@ -18,7 +18,7 @@ from fgan.run.whole_files import sync
 MANIFEST = "manifest.json"
 PAYLOAD = "state"
 FORMAT = 1  # of a step
-FORMAT_OF_OLD = 1  # of a manifest without a number
+OF_OLD: dict[str, Any] = {"format": 1, "metrics_sha256": ""}  # facts that a manifest may lack
 LARGEST = 1 << 26  # bytes of a manifest that is read at all: a line a leaf and a file, some 400,000 of them
 
 
@@ -42,7 +42,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         if content_hash(content) != stated:
             raise Unsound(f"{MANIFEST} does not match its own hash")
         _require_kinds(content)
-        return {"format": FORMAT_OF_OLD} | content
+        return OF_OLD | content
     except OSError as error:
         raise Unsound(f"{MANIFEST}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -51,8 +51,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 def _require_kinds(content: Any) -> None:
     """Refuse a manifest whose facts are not of the kinds that `save` writes, which only a person can have made."""
-    kinds = {"format": int, "step": int, "fingerprint": str, "leaves": list, "files": dict, "metrics_bytes": int}
-    facts: dict[str, Any] = {"format": FORMAT_OF_OLD} | content if isinstance(content, dict) else {}
+    kinds = {"format": int, "step": int, "fingerprint": str, "leaves": list, "files": dict}
+    kinds |= {"metrics_bytes": int, "metrics_sha256": str}
+    facts: dict[str, Any] = OF_OLD | content if isinstance(content, dict) else {}
     wrong = [name for name, kind in kinds.items() if type(facts.get(name)) is not kind]
     wrong += [name for name, fact in ({} if wrong else facts["files"]).items() if not _is_stated(fact)]
     wrong += ["leaves" for leaf in facts["leaves"] if not isinstance(leaf, list) or len(leaf) != 3] if not wrong else []
