@@ -69,6 +69,7 @@ def small(name):
     return run, data, wrap(gan) if wrap else gan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_can_be_traced_and_keeps_its_state(name):
     run, data, gan = small(name)
@@ -81,6 +82,7 @@ def test_every_variant_can_be_traced_and_keeps_its_state(name):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "no penalty", "jsd on generator", "r1")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["preset", "optimistic", "packing 2", "relativistic", *SLOW])
 def test_variants_take_two_finite_steps(name):
     run, data, gan = small(name)

@@ -80,6 +80,7 @@ def test_row_8_fewer_rows_than_a_batch_are_noted():
         assert sum("32 rows are fewer than a batch of 64" in note for note in notes) == noted
 
 
+@pytest.mark.slow
 def test_row_17_separable_samples_in_the_library(monkeypatch, little_training):
     """JS and TV near their maxima, KL finite without an upper end, never NaN."""
     monkeypatch.setattr(estimation, "METHODS", METHODS)

@@ -34,6 +34,7 @@ def test_it_minimises_its_mean_divergence(kind, x64):
     assert float(mean(jnp.log(found))[0]) <= best.fun + 1e-14
 
 
+@pytest.mark.slow
 def test_closed_forms_and_supports(dtype):
     members, weights = MEMBERS.astype(dtype), WEIGHTS.astype(dtype)
     np.testing.assert_allclose(barycentres.arithmetic(members, weights), WEIGHTS @ MEMBERS, rtol=1e-6)
@@ -59,6 +60,7 @@ def test_many_members_settle():
     np.testing.assert_allclose(b, fixed / fixed.sum(), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_axes_logits_and_gradients(kind, x64):
     make, logits = getattr(barycentres, kind), np.random.default_rng(1).normal(size=(3, 2, 5))
@@ -114,6 +116,7 @@ def test_an_outcome_of_members_without_weight_has_no_mass(x64):
     np.testing.assert_allclose(b, [*barycentres.jensen_shannon([[0.5, 0.5], [0.2, 0.8]]), 0.0], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depths", [(200.0, 300.0), (88.0, 110.0), (750.0, 800.0)])
 def test_an_outcome_that_all_members_all_but_miss(depths, dtype):
     """Its mass e^{−200} in one member and less in another: b has about none of it, and no NaN."""

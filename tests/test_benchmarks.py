@@ -192,6 +192,7 @@ def test_kinds_count_open_intervals_apart_and_flag_what_is_low():
     assert endless["covered"] == 0.0 and endless["flag"] == ""
 
 
+@pytest.mark.slow
 def test_a_kind_is_measured_with_its_options():
     facts = estimation.of_kind(estimation.Run("kinds", "auto", "categories", 0, 400))
     assert facts["chosen"] == "counts" and facts["dim"] == 1

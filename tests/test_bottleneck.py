@@ -90,6 +90,7 @@ def test_infonce_is_below_the_truth_and_below_its_ceiling(rho, dim, n):
     assert wrong.mean() < found.mean(), "the true log-ratio is the best critic"
 
 
+@pytest.mark.slow
 def test_infonce_is_tight_below_the_ceiling_and_saturates_above_it():
     low, high = -0.5 * math.log(1.0 - 0.25), -2.0 * math.log(1.0 - 0.99**2)
     below = batches(0.5, 256, 100, 1, lambda x, z: infonce(log_ratio(x, z, 0.5)).value)
@@ -123,6 +124,7 @@ def expected(loss, table: jax.Array, n: int = 3) -> jax.Array:
     return weights @ jax.vmap(lambda x, z: loss(table[x[:, None], z[None, :]]))(x, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_the_anchors_optimum_is_the_log_ratio_and_nothing_else(x64, weight):
     """Gradient 0 at log r, curvature positive in all directions: at most one optimum, since the loss is convex."""
@@ -182,6 +184,7 @@ def test_trained_scores_recover_the_log_ratio_of_gaussians_and_those_of_infonce_
     assert abs(open_scale[0]) < 1e-6 < 0.1 < abs(open_scale[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [lambda s: infonce(s).value, infonce_anchor])
 def test_extreme_scores_stay_finite_in_float32(function):
     both = jax.jit(jax.value_and_grad(function))

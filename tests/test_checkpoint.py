@@ -383,6 +383,7 @@ for step in itertools.count(restored.step + 1 if restored else 1):
 """
 
 
+@pytest.mark.slow
 def test_kill_at_random_times(tmp_path):
     """Two virtual devices write, one reads; each process takes the dead one's lock and goes on where it was."""
     moments = random.Random(0)

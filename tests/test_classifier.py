@@ -50,6 +50,7 @@ def test_features_are_the_penultimate_layer(digits, trained):
     assert np.issubdtype(trained.predict(images).dtype, np.integer)
 
 
+@pytest.mark.slow
 def test_held_out_images_are_never_trained_on(digits):
     images, labels = (array.copy() for array in digits)
     before = train_classifier(images, labels, steps=20)
@@ -68,6 +69,7 @@ def test_seed_decides_split_and_weights(digits, trained):
     assert other.accuracy > 0.93
 
 
+@pytest.mark.slow
 def test_classifier_under_float64(digits):
     with jax.enable_x64(True):
         fitted = train_classifier(*digits, steps=50)

@@ -205,6 +205,7 @@ def test_the_table_shows_the_lower_bound_and_the_checks(fgan, pair, answer):
     ]
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_what_estimate_does_meanwhile(fgan, pair, answer, monkeypatch):
     """Without a terminal nothing is: errors then are one line."""
     from fgan.cli import estimate as command
@@ -258,6 +259,7 @@ def test_groups_of_another_length_exit_3_naming_the_set(fgan, pair, tmp_path):
     assert_refused(fgan("estimate", *pair, *words), 3, "p.npy: 40 rows", "(41,)", "one label a row")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [".png", ".pdf", ".svg"])
 def test_a_picture_is_drawn_of_the_first_estimate_that_has_one(fgan, pair, answer, tmp_path, end):
     rng = np.random.default_rng(0)

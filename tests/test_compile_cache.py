@@ -62,6 +62,7 @@ def test_a_second_process_reads_what_the_first_compiled(tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in Path(place).glob("*-cache")} == written
 
 
+@pytest.mark.slow
 def test_the_users_own_folder_comes_first(tmp_path):
     own = tmp_path / "own"
     assert run(COMPILE, tmp_path / "home", JAX_COMPILATION_CACHE_DIR=str(own))[0] == str(own)
@@ -139,6 +140,7 @@ def test_another_processor_has_another_folder(monkeypatch):
     assert here.parent == compile_cache.folder().parent and here != compile_cache.folder()
 
 
+@pytest.mark.slow
 def test_commands_that_compute_keep_their_programs_and_importing_changes_no_setting(tmp_path):
     imports = "import jax, fgan, estimators, fgan.cli.main, fgan.cli.command, fgan.models.gan"
     show = "print(jax.config.jax_compilation_cache_dir)"

@@ -84,7 +84,8 @@ def on_cpus(*names: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("names", [["donsker_varadhan"], pytest.param(["js", "normalise"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["donsker_varadhan"], ["js", "normalise"]])
 def test_an_update_takes_few_all_reduces_on_cpus(names):
     for cases in on_cpus(*names).values():
         for name, found in cases.items():

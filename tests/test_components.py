@@ -77,6 +77,7 @@ def test_without_rows_the_parameters_have_the_same_shapes():
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_categories_are_exact_and_have_the_slopes_of_a_softmax():
     network = OneHot(MLP((), width_out=5), ((1, 3),), 2)
     z = jax.random.normal(jax.random.key(0), (64, 2))

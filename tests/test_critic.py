@@ -32,6 +32,7 @@ def trained(folds, short_training) -> tuple[list[Critic], dict]:
         return fit_critics(folds, 0)
 
 
+@pytest.mark.slow
 def test_a_critic_is_at_least_as_good_on_its_validation_rows_as_the_reference_it_starts_from(trained):
     held_out = np.array(trained[1]["history"]["held_out"])
     assert (held_out.max(axis=0) >= held_out[0]).all() and (held_out.max(axis=0) > held_out[0]).any()

@@ -342,6 +342,7 @@ for n in (2, 3):
 """
 
 
+@pytest.mark.slow
 def test_damaged_programs_of_the_cache_are_replaced_with_one_line(tmp_path):
     variables = {"XDG_CACHE_HOME": str(tmp_path), "FGAN_COMPILE_CACHE": "on"}
     kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}

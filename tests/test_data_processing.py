@@ -16,6 +16,7 @@ RNG = np.random.default_rng(9)
 PLAIN = [name for name in DIVERGENCES if name != "gan"]  # gan has f(1) ≠ 0: a coefficient says nothing of it
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6), concentration=st.sampled_from([0.1, 1.0, 10.0]))
 @settings(max_examples=8)
 def test_every_divergence_shrinks_under_every_channel(seed, concentration):

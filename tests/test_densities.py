@@ -44,6 +44,7 @@ def test_a_fit_from_sums_is_that_from_the_rows_left(d):
     np.testing.assert_allclose(left.factor @ left.factor.T, left.covariance, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [7, 40])
 def test_the_unbiased_log_density_and_log_determinant_are_unbiased_given_the_mean(n):
     """Averaged over 4000 sample covariances, at a fixed point far from the mean and at the mean."""

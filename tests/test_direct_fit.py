@@ -64,6 +64,7 @@ def nudged(parameters, by):
 
 
 # a divergence of each kind: steep, with a kink, f(1) ≠ 0
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "total_variation", "gan"])
 def test_its_average_is_the_divergence_and_its_slope_the_slope(name, start):
     """Over 32 batches, within four standard errors of quadrature and of a central difference of quadratures."""
@@ -89,6 +90,7 @@ def test_its_average_is_the_divergence_and_its_slope_the_slope(name, start):
     assert abs(slope) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "neyman", "pearson", "total_variation"])
 def test_far_beyond_what_float32_holds_the_pull_is_the_right_way(name):
     """Where the flow is missing, log q must rise; where the data are, it must not: −f*(f'(r)) falls in r."""
@@ -99,6 +101,7 @@ def test_far_beyond_what_float32_holds_the_pull_is_the_right_way(name):
     assert slopes[0] > 0.0 == slopes[2] > slopes[-1]
 
 
+@pytest.mark.slow
 def test_it_fits_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     """Two layers of eight bins come close to the mixture: less than half of what js is for a standard normal."""
     monkeypatch.setattr(loop, "Program", shared)
@@ -118,6 +121,7 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -195,6 +195,7 @@ def test_far_apart_in_float32(name):
     np.testing.assert_allclose(found, np.where(exact < 3.4e38, exact, math.inf), rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_gradients(x64):
     """By logits that of KL(p‖q) is p (log p/q − KL), and at p = q the Hessian is the Fisher information."""
     a, b = jnp.asarray(A[0, 0]), jnp.asarray(B[0, 0])
@@ -207,6 +208,7 @@ def test_gradients(x64):
     np.testing.assert_allclose(hessian, curvature * (jnp.diag(q) - jnp.outer(q, q)), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("logits", "dtype"), [(False, "float32"), (True, "float64")], indirect=["dtype"])
 def test_gradients_have_no_nan_at_zeros(logits, dtype):
     """Rows: equal, zeros in p, in q, in both, disjoint. The rows that are finite keep their gradients."""
@@ -267,6 +269,7 @@ def test_gradients_by_logits_hold_where_the_asymptote_begins(gap):
     np.testing.assert_allclose(jax.grad(lambda q: discrete.divergence(p, q, "js", logits=True))(q), 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1.0 - 1e-3, 1.0 - 1e-5, 1.0 + 1e-5, 1.0 + 1e-3, 1e-4])
 def test_orders_near_one_and_zero_of_masses_far_apart(order, dtype):
     """Rényi's and the α-divergence of outcomes whose log-ratios are 0.7, −400 and 1: by Σ p (e^{(α−1)ℓ} − 1)."""

@@ -276,6 +276,7 @@ def test_costs_are_cosine_distances_of_the_centred_class_means():
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "js", "improved_kl", "wasserstein"])
 def test_one_compiled_program_serves_every_temperature(name):
     m, n = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
@@ -320,6 +321,7 @@ def test_bad_input_is_refused_with_the_remedy(call, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.slow
 def test_a_term_without_weight_may_be_infinite(dtype):
     """The teacher holds what the student rules out: KL is infinite, and at weight 1 the labels alone count: log 2."""
     teacher = jnp.zeros((1, 3), dtype)

@@ -38,6 +38,7 @@ def folds(seed: int = 0, shift: float = 1.0) -> Fold:
     return Fold(*map(jnp.asarray, sides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.bound} {o.divergence}")
 def test_each_network_is_kept_as_it_was_when_its_validation_bound_was_highest(objective):
     best, course = fit_folds(jax.random.key(0), folds(), objective, SCHEDULE)

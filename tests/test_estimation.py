@@ -268,6 +268,7 @@ def test_repeated_rows_count_once(method):
         assert max(abs(b.value - a.value), abs(c.value - a.value)) < a.standard_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted({*FITTED} - {"nwj", "dv"}))
 def test_every_method_takes_groups(method):
     labels = twice(np.arange(30)), 100 + twice(np.arange(30))
@@ -452,6 +453,7 @@ def test_a_column_that_keeps_the_sets_apart_proves_the_supremum(asked, in_x, in_
     assert asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_x, in_y", [(1.0, ALTERNATING), (ALTERNATING, 1.0)])
 def test_a_constant_value_that_the_other_set_takes_proves_nothing(in_x, in_y):
     x, y = normals(0, 60)
@@ -508,6 +510,7 @@ def test_unequal_numbers_of_samples():
     assert abs(tv.value - (2.0 * stats.norm.cdf(shift / 2) - 1.0)) < 4 * tv.standard_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scale, offset", [(1e12, 0.0), (1e-12, 0.0), (1.0, 1e6), (-3.0, 17.0), ([1e9, 1e-9], [0.0, 1.0])]
 )
@@ -533,6 +536,7 @@ def test_the_order_of_columns_does_not_matter(plain):
     assert other.value == pytest.approx(one.value, abs=one.standard_error) and one.value > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place, value", [*itertools.product("pq", (1e30, -1e9, 3e38))])
 def test_one_outlier_does_not_undo_the_estimate(place, value):
     x, y = (rows.copy() for rows in FAR)
@@ -602,6 +606,7 @@ def test_samples_shared_or_repeated_are_counted(asked):
 # --- copies and atoms -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 10])
 def test_copies_of_rows_make_no_difference_of_laws(short, d):
     """150 rows drawn 1,000 times, beside 1,000 fresh ones: copies that train and test a critic looked like js = 0.5."""
@@ -624,6 +629,7 @@ def test_a_value_that_many_rows_share_is_no_group(short):
     assert e.warnings == () and e.trust == "interval covers"
 
 
+@pytest.mark.slow
 def test_many_pairs_have_the_estimates_that_each_has_alone():
     rng = np.random.default_rng(3)
     pairs = [(rng.normal(size=(n, 2)), rng.normal(0.3, 1.0, size=(n, 2))) for n in (60, 64)]

@@ -87,6 +87,7 @@ class Shifted:
         return state[None] + jax.random.normal(key, (n, 2))
 
 
+@pytest.mark.slow
 def test_any_model_can_be_evaluated():
     """By its samples alone, in the target's own units; a seed that is not finite has diverged."""
     config, data = known("ring", seeds=2, log=Log(samples=40))

@@ -39,6 +39,7 @@ def test_the_law_of_the_log_ratio_gives_what_quadrature_gives(name, x64):
         np.testing.assert_allclose(from_overlap(pairs.overlap(p, q), d), pairs.by_quadrature(p, q, d), atol=2e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "p, q",
     [
@@ -81,6 +82,7 @@ def test_gaussians_of_any_covariance_are_exact_in_any_dimension(x64):
         assert abs(sum(t.mean() for t in terms) - result.value) < 4.0 * error
 
 
+@pytest.mark.slow
 def test_an_invertible_map_of_both_changes_nothing(x64):
     p, q = dist.Gamma(2.0, 1.0), dist.Gamma(3.0, 2.0)
     turned = [dist.Transformed(side, dist.RECIPROCAL) for side in (p, q)]
@@ -107,6 +109,7 @@ def test_hidden_exponential_families_are_found(p, q, x64):
     np.testing.assert_allclose(result.value, pairs.by_quadrature(p, q, est.divergence("kl")), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_products_add_up_and_need_no_sampling():
     one = dist.Laplace(0.0, 1.0), dist.Normal(0.0, 1.0)
     three = [dist.Product([side] * 3) for side in one]
@@ -135,6 +138,7 @@ def test_a_law_and_its_exponential_are_not_taken_for_one_family():
     assert est.exact(*one, "js").value < js.value < est.exact(*one, "js").value + 0.02
 
 
+@pytest.mark.slow
 def test_monte_carlo_says_how_far_it_may_be_off():
     """Mixtures in three dimensions that are mixtures on the line beside two equal coordinates."""
     shift = np.array([2.0, 0.0, 0.0])
@@ -193,6 +197,7 @@ def test_wide_counts_and_far_normals(x64):
     )
 
 
+@pytest.mark.slow
 def test_batches_broadcast_over_every_way():
     p, q = dist.Normal(np.zeros((2, 1)), 1.0), dist.Normal(1.0, np.array([1.0, 2.0, 3.0]))
     kl, js = est.exact(p, q, ["kl", "js"])
@@ -359,6 +364,7 @@ def test_values_beyond_the_largest_float_are_not_called_divergent():
         est.exact(dist.Normal(1000.0, 1.0), dist.Laplace(), "pearson")
 
 
+@pytest.mark.slow
 def test_heavy_tails_of_monte_carlo_are_noted():
     """In two dimensions KL(t₂‖normal) is infinite; no draw shows it, but the tail does."""
     result = est.exact(

@@ -23,6 +23,7 @@ everywhere = pytest.mark.parametrize(
 KEY = jax.random.key(7)
 
 
+@pytest.mark.slow
 @on_the_line
 def test_density_integrates_to_one_with_its_moments(target):
     mean, sigma = target.moments()
@@ -49,6 +50,7 @@ def test_points_on_the_line_come_with_or_without_an_axis(dtype):
     assert log_prob(x[0]).shape == ()
 
 
+@pytest.mark.slow
 @everywhere
 def test_samples_have_the_moments_of_the_target(target):
     """Within five standard errors: means and variances per coordinate, and the mean log density."""

@@ -74,6 +74,7 @@ def test_gradient_of_the_log_partition_is_the_mean_of_the_statistics(name, x64):
         np.testing.assert_array_less(np.abs(np.asarray(values).mean(axis=0) - expected), 5.0 * spread + 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kl_and_moments_are_those_of_quadrature_and_sums(name, seed, x64):
@@ -100,6 +101,7 @@ def test_gaussian_closed_forms_are_those_of_the_family(seed, x64):
         np.testing.assert_allclose(families.log_moment(p, q, order), gaussian.log_moment(*arrays, order), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Dirichlet", "Wishart"])
 def test_kl_of_vectors_is_the_mean_log_ratio(name, x64):
     p, q = _pair(name)
@@ -108,6 +110,7 @@ def test_kl_of_vectors_is_the_mean_log_ratio(name, x64):
     assert abs(ratios.mean() - families.kl(p, q)) < 5.0 * ratios.std() / np.sqrt(20_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Gamma", "Beta", "Poisson", "Exponential", "Dirichlet", "NegativeBinomial"])
 def test_close_members_keep_their_digits_in_float32(name):
     """KL of members that differ by 1e-3 is about 1e-6, far below the rounding of F itself."""
@@ -131,6 +134,7 @@ def test_close_members_keep_their_digits_in_float32(name):
     assert families.kl(a, a) == 0.0
 
 
+@pytest.mark.slow
 def test_diverging_moments_are_infinite_with_gradient_zero():
     def chi(rate):
         return families.log_moment(dist.Exponential(jnp.array([1.0, 2.0])), dist.Exponential(rate), 2.0)
@@ -141,6 +145,7 @@ def test_diverging_moments_are_infinite_with_gradient_zero():
     assert slope[0] == 0.0 and np.isfinite(slope[1]) and slope[1] != 0.0
 
 
+@pytest.mark.slow
 def test_batches_jit_and_vmap_agree(x64):
     p, q = dist.Gamma(np.array([1.0, 2.0]), 1.5), dist.Gamma(2.0, np.array([[1.0], [3.0]]))
     whole = families.kl(p, q)
@@ -158,6 +163,7 @@ def test_two_families_are_refused():
         families.kl(dist.Binomial(3, 0.5), dist.Binomial(4, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Normal", "Gamma", "Poisson", "Beta", "Bernoulli", "Binomial"])
 def test_fisher_information_is_the_curvature_of_kl(name, x64):
     p, _ = _pair(name)
@@ -185,6 +191,7 @@ def test_moments_of_no_member_are_refused():
         with_moments(dist.Poisson(1.0), (-1.0,))
 
 
+@pytest.mark.slow
 def test_moment_matching_is_the_m_projection(x64):
     """Of a mixture onto the Gammas: no neighbour has a smaller KL, by quadrature."""
     from estimators.divergences.table import divergence
@@ -198,6 +205,7 @@ def test_moment_matching_is_the_m_projection(x64):
         assert by_quadrature(p, other, divergence("kl")) > least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Normal", "Poisson", "Gamma", "Dirichlet"])
 def test_chernoff_information_is_where_the_e_geodesic_meets_the_bisector(name, x64):
     p, q = _pair(name)
@@ -207,6 +215,7 @@ def test_chernoff_information_is_where_the_e_geodesic_meets_the_bisector(name, x
     np.testing.assert_allclose(families.kl(middle, q), value, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_probabilities_zero_and_one_have_their_limits():
     np.testing.assert_allclose(families.kl(dist.Bernoulli(0.0), dist.Bernoulli(0.5)), np.log(2.0), rtol=1e-6)
     np.testing.assert_allclose(families.kl(dist.Geometric(1.0), dist.Geometric(0.5)), np.log(2.0), rtol=1e-5)

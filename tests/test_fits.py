@@ -20,6 +20,7 @@ def fit(target, start, name, sigma=1.5, **options):
     return found.parameters[0], math.exp(found.parameters[1]), found.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [FGAN_MIXTURE, TWO_MODES])
 def test_best_kl_fit_matches_moments(target):
     mean, sigma, value = fit(target, 0.3, "kl")
@@ -27,6 +28,7 @@ def test_best_kl_fit_matches_moments(target):
     assert value == pytest.approx(exact_divergence(target.log_prob, normal(mean, sigma).log_prob, "kl"), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mean", "sigma", "value", "published"),
     [
@@ -55,6 +57,7 @@ def test_reverse_kl_settles_on_a_mode_where_kl_covers_both():
     assert fit(TWO_MODES, 2.0, "kl", sigma=0.5)[1] > 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_best_fit_says_so_when_it_does_not_converge():
     with pytest.raises(RuntimeError, match="did not converge"):

@@ -98,6 +98,7 @@ def test_the_table_marks_what_is_drawn(method, mark):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", flow.TARGETS)
 def test_the_grid_of_a_picture_holds_the_target(target):
     """Its densities there add up to the mass of 1."""

@@ -138,10 +138,12 @@ def check_scores(path, method):
     assert all((s["exact_standard_error"] > 0.0) == (method == "monte_carlo") for s in scores)
 
 
+@pytest.mark.slow
 def test_every_evaluation_of_a_flow_has_the_exact_divergence(run):
     check_scores(run, "quadrature")
 
 
+@pytest.mark.slow
 def test_beyond_the_plane_the_value_comes_with_its_standard_error():
     """KL(N(m, I)‖N(0, I)) = |m|²/2; a flow starts as N(0, I)."""
     m = np.array([0.5, -1.0, 0.25])

@@ -94,6 +94,7 @@ MOMENTS = {  # the call that meets the full disk; the steps that are kept; a par
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_nothing_good_is_lost_and_the_run_goes_on(quick, tmp_path, monkeypatch, straight, capfd, moment):
     owner, method, now, kept, part = MOMENTS[moment]
@@ -136,6 +137,7 @@ def test_a_picture_is_drawn_whole_or_not_at_all(tmp_path, monkeypatch, straight)
     assert list(picture.parent.glob(".*")) == []
 
 
+@pytest.mark.slow
 def test_a_report_of_divergence_is_whole_or_not_there(quick, tmp_path, monkeypatch):
     wild = Optimizer(name="sgd", b1=0.0, learning_rate=1e30)
     relu = Critic(features=(8,), nonlinearity="relu")
@@ -271,6 +273,7 @@ def test_too_little_memory_names_the_need_and_what_to_lower(tmp_path, monkeypatc
     assert "out of memory" in status(tmp_path / "run")["reason"]
 
 
+@pytest.mark.slow
 def test_what_memory_cannot_hold_is_refused_before_compiling(tmp_path, monkeypatch, capsys):
     """Beyond the factor that the count is right within; below it, one line warns."""
     config = replaced(batch=4096, generator=Generator(features=(128,)), critic=Critic(features=(128,)))

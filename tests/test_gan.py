@@ -98,6 +98,7 @@ def test_a_step_is_pure_and_compiled_once():
     assert int(state.step) == 9 and {m.shape for m in metrics.values()} == {(3,)}
 
 
+@pytest.mark.slow
 def test_it_is_a_model_that_draws_ahead():
     """Its step is `advance` on `noise`; its headline is among its metrics; it takes a batch a critic update."""
     gan = plane(critic_steps=2)
@@ -251,6 +252,7 @@ def test_noise_is_another_in_each_generator_batch():
     assert float(added.std()) == pytest.approx(NOISE.start, rel=4 / (2 * added.size) ** 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])
 def test_more_generator_batches_are_one_larger_batch_for_the_generator_alone(update):
     """Its step is the mean of those that each batch of z gives alone; a simultaneous critic sees the first of them."""
@@ -301,6 +303,7 @@ def test_samples_are_the_averaged_generator_s():
 # --- a critic trained by one divergence, its outputs used for another -------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_js_critic_gives_a_valid_bound_on_total_variation():
     p, q = normal(0.0, 1.0), normal(1.5, 1.0)
     networks = LocationScale((1.5, 1.0)), MLP((8,), "tanh")
@@ -362,6 +365,7 @@ def test_the_out_of_bound_penalty_leads_outputs_back_that_the_bound_holds_withou
     assert moved[0.0] == 0.0 and moved[0.5] == pytest.approx(-0.1 * 0.5 * 2.0 * 48.0, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["critic", "generator"])
 def test_a_penalty_moves_the_player_that_pays_it(x64, on):
     """By its own gradient, weighted by the schedule at the step; the other player's update is as without it."""
@@ -448,6 +452,7 @@ def test_noise_comes_to_both_sides_and_follows_the_bound():
     assert same(line().noisy(KEY, line().init(KEY), x), x)
 
 
+@pytest.mark.slow
 def test_the_noise_follows_the_bound_over_the_curvature(x64):
     """So that pearson and its half, alpha(2), have the same noise; gan's f(1) ≠ 0 does not count."""
     deviations = []
@@ -460,6 +465,7 @@ def test_the_noise_follows_the_bound_over_the_curvature(x64):
     assert deviations[0] == pytest.approx(deviations[1], rel=1e-6) and 0.0 < deviations[2] < 0.5
 
 
+@pytest.mark.slow
 def test_a_critic_with_frequencies_takes_the_noise():
     networks = MLP((8,), "relu", 2), MLP((8,), "tanh", frequencies=4)
     gan = plane("js", networks=networks, takes_noise=True, instance_noise=NOISE)

@@ -63,6 +63,7 @@ def test_values_are_unbiased_and_intervals_cover_the_truth(repeated, name):
     assert all(e.low <= e.value <= e.high <= DIVERGENCES[name].upper_limit() for e in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d, n, m", [(1, 8, 9), (4, 12, 30)])
 def test_kl_is_unbiased_even_for_few_rows(d, n, m):
     """E of `unbiased_kl` is the truth, where the plug-in is off by many standard errors."""
@@ -96,6 +97,7 @@ def test_forty_nats_in_160_dimensions():
     assert abs(kl.value / truth - 1.0) < 0.02 and kl.low <= truth <= kl.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pearson", "squared_hellinger", "geometric_js", "alpha(0.5)", "alpha(-0.3)"])
 def test_closed_forms_and_draws_agree(name):
     row = DIVERGENCES.get(name) or alpha(float(name[6:-1]))
@@ -108,6 +110,7 @@ def test_closed_forms_and_draws_agree(name):
     assert any("miss tails" in w for w in drawn.warnings) == math.isinf(row.upper_limit())
 
 
+@pytest.mark.slow
 def test_swapping_the_sets_reverses_the_divergence():
     x, y = draw(0, m=300)
     there = fit(x, y, SWAPPED).intervals
@@ -116,6 +119,7 @@ def test_swapping_the_sets_reverses_the_divergence():
         assert abs(a.value - b.value) < 0.25 * a.standard_error and abs(a.standard_error / b.standard_error - 1.0) < 0.3
 
 
+@pytest.mark.slow
 def test_affine_maps_change_nothing():
     x, y = draw(0, d=3)
     turn = np.array([[3.0, 1.0, 0.0], [0.0, 0.01, 0.2], [1.0, 0.0, 50.0]])
@@ -162,6 +166,7 @@ def test_infinite_divergences_of_the_fits_are_infinite():
     assert any("infinite" in w for w in pearson.warnings) and math.isfinite(neyman.high) and math.isfinite(kl.high)
 
 
+@pytest.mark.slow
 def test_the_log_ratio_is_that_of_the_densities():
     x, y = draw(0, 20_000, 1)
     points = np.linspace(-1.0, 2.0, 31)[:, None]
@@ -184,6 +189,7 @@ def test_mardias_p_values_are_uniform_for_gaussian_data():
     assert abs(small - 40) < 3.5 * math.sqrt(200 * 0.2 * 0.8)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers():
     one, two, other = (numbers(fit(*draw(0), seed=seed).intervals) for seed in (1, 1, 2))
     assert one == two != other

@@ -102,6 +102,7 @@ def test_stated_limits_are_those_of_f(x64):
                 assert value(function, far) == pytest.approx(stated, abs=1e-13), d
 
 
+@pytest.mark.slow
 def test_limits_derived_from_f_are_the_stated_ones():
     for d in ALL:
         mine = derived(d)

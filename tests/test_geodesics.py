@@ -92,6 +92,7 @@ def test_chernoff_of_conditioning_is_reached_at_the_end(x64):
     assert float(found.value) == pytest.approx(-math.log(0.4)) and float(found.t) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_chernoff_of_gaussians(x64):
     cov = np.array([[2.0, 0.3], [0.3, 1.0]])
     gap = np.array([1.0, -0.5])

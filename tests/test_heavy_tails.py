@@ -89,6 +89,7 @@ def test_the_fit_finds_the_degrees_of_freedom():
     assert law_of(rng.standard_normal((5000, D))).df > 50.0
 
 
+@pytest.mark.slow
 def test_kl_of_a_t_law_from_a_normal_is_that_of_the_laws():
     rng = np.random.default_rng(4)
     x, y = t_rows(rng, 5000, 5), rng.standard_normal((5000, D))
@@ -101,6 +102,7 @@ def test_kl_of_a_t_law_from_a_normal_is_that_of_the_laws():
     assert back.value == pytest.approx(kl.value, rel=0.01) and back.high < 2.0
 
 
+@pytest.mark.slow
 def test_powers_of_the_ratio_of_heavy_tails_have_no_upper_end():
     """Of t₅ against a normal law pearson is infinite, and so is every alpha above 1."""
     rng = np.random.default_rng(10)
@@ -109,6 +111,7 @@ def test_powers_of_the_ratio_of_heavy_tails_have_no_upper_end():
         assert found.high == math.inf and 0.0 < found.value < 1e6, found
 
 
+@pytest.mark.slow
 def test_the_interval_of_laws_holds_that_of_critics_too():
     """One row in twenty from a wider law: no test of 1,000 rows rejects a t law, whose kl is too small by half."""
     rng = np.random.default_rng(11)
@@ -127,6 +130,7 @@ def test_laws_whose_error_one_group_cannot_tell_are_not_believed():
     assert found.low < found.value < found.high < math.inf
 
 
+@pytest.mark.slow
 def test_heavy_tails_of_other_laws_leave_the_upper_end_open():
     rng = np.random.default_rng(5)
     x, y = stats.t(2.2).rvs((2000, 2), random_state=rng), rng.standard_normal((2000, 2))

@@ -309,6 +309,7 @@ def test_a_pair_with_nan_is_dropped_whole(monkeypatch):
 # --- few rows, sharp edges --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_neighbours_reach_where_critics_of_few_rows_do_not():
     """X and X + uniform noise: the edges are plain to neighbours, where critics of a few hundred rows miss them."""
     joint = AdditiveNoise(epsilon=0.4)
@@ -320,6 +321,7 @@ def test_neighbours_reach_where_critics_of_few_rows_do_not():
     assert "by_neighbours" not in est.mutual_information(np.round(x, 1), z).diagnostics
 
 
+@pytest.mark.slow
 def test_few_rows_of_many_columns_have_no_upper_end():
     rng = np.random.default_rng(12)
     x = rng.normal(size=(60, 8))
@@ -327,6 +329,7 @@ def test_few_rows_of_many_columns_have_no_upper_end():
     assert found.high == math.inf and found.trust == "lower bound only"
 
 
+@pytest.mark.slow
 def test_in_very_many_columns_the_verdict_says_that_other_dependence_may_be_missing():
     rng = np.random.default_rng(13)
     x, z = rng.normal(size=(2, 400, 16))

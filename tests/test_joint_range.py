@@ -83,6 +83,7 @@ def test_the_range_is_the_convex_hull_of_that_over_two_points():
         assert (y - slope * (x - value) - high).max() == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "bounded"), [("js", "squared_hellinger"), ("kl", "reverse_kl"), ("pearson", "js")])
 def test_random_distributions_on_five_points_lie_inside(known, bounded):
     rng = np.random.default_rng(3)

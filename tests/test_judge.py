@@ -69,7 +69,7 @@ def test_categories_are_counted_one_by_one():
     assert sum(column["real"]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("lost", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_judge_tells_the_same_law_from_one_without_a_group(judged_in_full, lost):
     rows = clusters(0.1, 1500)
     samples = as_samples(rows)

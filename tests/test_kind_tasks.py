@@ -51,6 +51,7 @@ def test_counts_by_scipys_probabilities(name):
     assert truth("poisson", "pearson") == pytest.approx(math.expm1(0.25), rel=1e-12)  # e^{(a − b)²/b} − 1
 
 
+@pytest.mark.slow
 @each_divergence
 def test_an_atom_beside_a_density_by_scipys_quadrature(name):
     """In x itself, where the truth integrates over log x."""
@@ -88,6 +89,7 @@ def test_mixed_rows_by_monte_carlo(name):
     assert abs(values.mean() - truth("table", name)) < 4.0 * values.std() / math.sqrt(len(values))
 
 
+@pytest.mark.slow
 @each_divergence
 def test_laplace_by_monte_carlo(name):
     rng = np.random.default_rng(3)

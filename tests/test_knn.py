@@ -72,6 +72,7 @@ def test_between_samples_of_one_distribution_intervals_hold_zero():
     assert sum(fits["total_variation"].low == 0.0 for fits in found) >= 7
 
 
+@pytest.mark.slow
 def test_swapping_the_sets_reverses_the_divergence():
     x, y = draw(0, 400, 2, m=600)
     there = fit(x, y, SWAPPED).intervals
@@ -125,6 +126,7 @@ def test_repeating_every_row_with_its_group_keeps_value_and_error():
     assert 0.7 < kl[1].standard_error / kl[0].standard_error < 1.5
 
 
+@pytest.mark.slow
 def test_copies_give_finite_numbers_and_a_warning():
     x, y = draw(0, 300, 2)
     x[:100], y[:40] = x[0], x[0]
@@ -153,6 +155,7 @@ def test_many_dimensions_are_warned_of():
     assert any("12 dimensions" in w for w in kl.warnings)
 
 
+@pytest.mark.slow
 def test_users_own_generator_works():
     mine = from_generator("mine", lambda u: 0.5 * (u - 1.0) ** 2 / (u + 1.0))
     own, listed = fit(*draw(0, 300), [mine, DIVERGENCES["triangular"]]).intervals

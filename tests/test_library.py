@@ -65,6 +65,7 @@ def test_a_model_is_trained_on_an_array_and_draws_arrays(judged_in_full):
     np.testing.assert_array_equal(drawn, restore(model.run).sample(50, seed=3))
 
 
+@pytest.mark.slow
 def test_a_frame_comes_back_as_a_frame_of_the_same_types():
     rows = frame()
     model = fgan.train(CONFIG, rows, divergence="kl")
@@ -76,6 +77,7 @@ def test_a_frame_comes_back_as_a_frame_of_the_same_types():
     np.testing.assert_array_equal(drawn["income"], drawn["income"].round(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_a_file_of_every_kind_of_column_is_written_as_it_was_read(tmp_path, ending):
     if ending == ".parquet":
@@ -168,6 +170,7 @@ def test_rows_without_anything_to_learn_are_refused(rows, message):
         fgan.train(CONFIG, rows)
 
 
+@pytest.mark.slow
 def test_ten_rows_train(judged_in_full):
     """What cannot be judged says why."""
     model = fgan.train(CONFIG, RNG.normal(size=(10, 3)))
@@ -247,6 +250,7 @@ def test_a_plan_that_calls_words_numbers_is_refused(tmp_path):
         fgan.train(dataclasses.replace(CONFIG, data=Data(columns=str(tmp_path / "plan.toml"))), frame())
 
 
+@pytest.mark.slow
 def test_a_column_of_one_word_is_constant():
     pandas = pytest.importorskip("pandas")
     rows = pandas.DataFrame({"x": RNG.normal(size=40), "country": ["DE"] * 40})
@@ -254,6 +258,7 @@ def test_a_column_of_one_word_is_constant():
     assert model.restored().data.dim == 1 and set(model.sample(5)["country"]) == {"DE"}
 
 
+@pytest.mark.slow
 def test_the_command_line_says_how_rows_were_judged(quick, tmp_path, capsys):
     """As one object, and on the same run in words."""
     quick.undo()

@@ -182,6 +182,7 @@ KINDS += [("reverse_kl", "log_ratio")]
 """T is v plus a constant; 0 ≤ T' ≤ s; T' unbounded, the three kinds of `estimators.critics.lipschitz`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, activation", KINDS)
 def test_a_trained_critic_reaches_the_value_between_two_points_from_below(name, activation):
     with jax.enable_x64(True):
@@ -200,6 +201,7 @@ def test_the_value_grows_to_the_divergence(x64):
         assert 0.98 * limit < values[-1] < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lipschitz, features", [(0.5, (16,)), (1.0, (16,)), (3.0, ())])
 def test_between_two_gaussians(lipschitz, features):
     """kl of N(0, 1) and N(m, 1): Lm − ½L² for L ≤ m, where T = −Lx + c is optimal, and ½m², the divergence, beyond.

@@ -85,6 +85,7 @@ def test_k3_keeps_its_digits_in_float32():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "d",
     ["kl", "pearson", "renyi(2)", *(pytest.param(d, marks=pytest.mark.slow) for d in ("js", "tv", "alpha(0.5)", MINE))],
@@ -105,6 +106,7 @@ def test_importance_weighted_values(d, x64):
             assert_within(again, exact(d))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "normalised"), [("js", True), ("kl", False), ("renyi(0.5)", False)])
 def test_errors_cover(d, normalised, x64):
     """Of 200 intervals of ±1.96 errors between 90 and 99 in a hundred hold the truth, and the errors are the spread."""
@@ -141,6 +143,7 @@ def test_heavy_weights_warn_and_light_ones_do_not():
         assert_within(light, exact_divergence(law_p.logpdf, law_q.logpdf, divergence("js"), (0.0, math.inf)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [0.3, *(pytest.param(k, marks=pytest.mark.slow) for k in (-0.2, 0.8))])
 def test_the_pareto_fit_recovers_the_shape(k, x64):
     """Over 200 tails of 400: the mean within its error (and the method's bias of 0.01), the spread (1 + k)/√m."""
@@ -156,6 +159,7 @@ def test_the_pareto_fit_recovers_the_shape(k, x64):
     assert abs(np.mean(pareto.tail_shape(logs)) - expected) < 4.0 * (1.0 + k) / math.sqrt(m * 50) + 0.02
 
 
+@pytest.mark.slow
 def test_batches_axes_jit_and_gradients(x64):
     x = draw("mixture", 3, 100)
     log_p, log_q = logs_at(x)
@@ -221,6 +225,7 @@ def test_mass_that_samples_cannot_reach_is_noted():
     assert not log_densities.kl(-0.5 * x**2, -0.5 * (x - 0.3) ** 2).warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["p", "q", "mixture"])
 @pytest.mark.parametrize("order", [1.0 - 1e-5, 1.0 + 1e-5])
 def test_the_error_of_renyis_tends_to_that_of_kl(source, order, dtype):
@@ -243,6 +248,7 @@ def test_renyis_counts_the_shared_mass_alone_where_it_is_known_to_be_part(x64):
     assert abs(float(found.value) - 2.0 * math.log(2.0)) < 4.0 * float(found.standard_error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [[0.98, 0.02], [0.97, 0.02, 0.01], [0.995, 0.003, 0.002]])
 def test_atoms_are_no_heavy_tail(shares, dtype):
     """Numbers of few values: the largest is an atom, however rare, and the mean has a finite variance."""
@@ -271,6 +277,7 @@ def test_an_atom_that_is_half_the_sum_needs_many_copies(dtype):
         assert float(pareto.tail_shape(jnp.asarray(logs))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "order"), [("p", 0.5), ("q", 0.5), ("p", 1.5)])
 def test_renyis_is_right_where_the_samples_miss_a_little_mass(source, order, x64):
     """N(0, 1) truncated to x > −2 and N(0.1, 1), either as the one sampled: 20 sets of 300, too few to see 2.3 % go.

@@ -216,6 +216,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(quick, tmp_path, straight):
     assert_same_run(run, straight)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_between_boundaries_returns_to_them(quick, tmp_path, straight):
     """25 steps, then 40: the calls after the odd one end at multiples of log.every again, so that saves happen."""
     run = go(replaced(steps=25), tmp_path / "run").run
@@ -276,6 +277,7 @@ LATE = {  # where the signal arrives when no step is left, and how many evaluati
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", LATE)
 def test_a_signal_that_comes_late_leaves_the_rest_to_the_next_call(quick, tmp_path, monkeypatch, straight, moment):
     """The last evaluation, which may take long, or the pictures; a signal is never taken for nothing."""
@@ -377,6 +379,7 @@ def own(tmp_path) -> Config:
     return replaced(steps=20, data=Data(name="samples", path=str(tmp_path / "mine.npy")))
 
 
+@pytest.mark.slow
 def test_changed_data_are_refused(quick, tmp_path, own):
     run = go(own, tmp_path / "run").run
     np.save(own.data.path, 2.0 * np.load(own.data.path))  # the same standardised rows, in other units
@@ -387,6 +390,7 @@ def test_changed_data_are_refused(quick, tmp_path, own):
     assert status(run)["state"] == "failed" and "other data" in status(run)["reason"]
 
 
+@pytest.mark.slow
 def test_a_run_that_never_saved_starts_again_on_other_data(quick, tmp_path, own, monkeypatch):
     def fall():
         raise KeyboardInterrupt

@@ -97,6 +97,7 @@ def frames(kind: str, n: int = 1000):
     return *found, truth[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["independent", *(pytest.param(k, marks=pytest.mark.slow) for k in ("equal", "together"))]
 )
@@ -152,6 +153,7 @@ def test_the_size_is_exact_with_a_category(monkeypatch):
         assert abs(np.mean(np.array(p) <= level + 1e-12) - level) < 3.5 * error
 
 
+@pytest.mark.slow
 def test_categories_of_other_shares_are_told_apart():
     x, y, _ = frames("together", 400)
     found = est.permutation_test(x, y, permutations=199)

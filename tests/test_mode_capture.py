@@ -38,6 +38,7 @@ def test_the_shipped_config_is_the_preset(task):
     assert shipped == preset(task, "js", seed=0, seeds=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_a_perfect_sampler_reaches_every_aim(task):
     found = score(task, lambda n, seed: np.asarray(task.target.sample(jax.random.key(seed), n)))
@@ -67,6 +68,7 @@ def small(tmp_path_factory):
     return directory, result
 
 
+@pytest.mark.slow
 def test_a_table_is_written_and_drawn(small):
     directory, result = small
     assert json.loads((directory / "ring.json").read_text()) == json.loads(json.dumps(result))

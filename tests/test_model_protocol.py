@@ -128,6 +128,7 @@ def test_it_is_swept_over_seeds_and_learning_rates_in_one_program(tmp_path, stra
     np.testing.assert_allclose(swept.sample(50), alone.sample(50), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_is_one_of_its_sweep(tmp_path):
     base = replace(TINY, {"steps": 120, "seeds": 1, "log.evaluate": 120, "log.checkpoint": 120})
     sgd = Optimizer(name="sgd", b1=0.0)

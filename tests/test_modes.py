@@ -92,6 +92,7 @@ def test_the_best_gaussian_in_the_plane_covers_under_kl_and_seeks_under_reverse_
     assert seek["value"] <= alone - math.log(sum(RIDGE.weights[:3])) + 1e-6
 
 
+@pytest.mark.slow
 def test_a_diverged_fit_in_the_plane_is_counted_last_and_written_as_null(tmp_path, monkeypatch):
     best = {"mu": [0.0, 0.0], "covariance": np.eye(2).tolist(), "value": 0.1}
     monkeypatch.setattr(measurement, "best_gaussian_plane", lambda target, row: best)

@@ -258,6 +258,7 @@ def test_samples_do_not_depend_on_devices_or_engine(home, tmp_path, drawn, wide)
         np.testing.assert_array_equal(np.load(tmp_path / "wide.npy"), draws(tmp_path / "wide"))
 
 
+@pytest.mark.slow
 def test_the_first_of_several_seeds_is_the_run_of_that_seed_but_for_rounding(home, tmp_path, drawn, undrawn):
     config: Config = dataclasses.replace(load(home / "tiny.toml"), seeds=2)
     both = train(config, tmp_path / "both", quiet=True).run

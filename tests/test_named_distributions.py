@@ -284,6 +284,7 @@ def test_what_has_no_name_here_is_evaluated_by_its_own_library():
     assert wide.event_shape == (2,) and wide.sample(KEY, 3).shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_numpyros_distributions_become_named_ones():
     theirs = pytest.importorskip("numpyro.distributions")
     for made, kind in (
@@ -352,6 +353,7 @@ LARGE_COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE_COUNTS)
 def test_log_probabilities_of_large_counts_keep_their_digits(name, dtype):
     """Within eight deviations of the mean and at the ends, by SciPy in float64 at the parameters as rounded."""
@@ -380,6 +382,7 @@ def test_log_probabilities_of_large_counts_keep_their_digits(name, dtype):
     assert float(slope) == pytest.approx(by_hand, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_ends_of_counts_are_exact(dtype):
     """No chance, certainty, none: one power stands alone, or nothing does."""
     np.testing.assert_array_equal(dist.Binomial(3, np.array([0.0, 1.0])).log_prob(0), [0.0, -np.inf])
@@ -407,6 +410,7 @@ def test_counts_beyond_int32_are_refused_and_fit_int64(law):
         assert abs(x.mean() - float(p.mean)) < 5.0 * (float(p.variance) / 2000) ** 0.5
 
 
+@pytest.mark.slow
 def test_more_tries_than_float32_counts_are_refused():
     with pytest.raises(ValueError, match=r"Binomial: counts up to 1e\+09 are beyond 1.68e\+07"):
         dist.Binomial(1e9, 0.5).sample(jax.random.key(0), 3)

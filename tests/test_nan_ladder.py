@@ -75,6 +75,7 @@ def test_nan_in_one_seed_is_masked_and_the_other_trains_on(tmp_path, monkeypatch
     assert np.isfinite(whole).all()
 
 
+@pytest.mark.slow
 def test_one_bad_gradient_is_left_out_and_counted(monkeypatch):
     """The state after the bad step is the one before it."""
     update, bad = FGAN.generator_update, 7

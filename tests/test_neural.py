@@ -53,6 +53,7 @@ def fit(seed: int = 0) -> HeldOut:
 # --- what critics see -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", "pq")
 @pytest.mark.parametrize("block", [0, 3])
 def test_a_critic_never_sees_its_held_out_rows(side, block):
@@ -77,6 +78,7 @@ def test_the_two_critics_of_a_row_come_from_different_training():
     assert np.corrcoef(*log_p)[0, 1] > 0.3
 
 
+@pytest.mark.slow
 def test_between_samples_of_one_distribution_nothing_is_found():
     """Rows that trained the critic they are scored by would show."""
     found = [neural.estimate(request(*normals(seed, shift=0.0), "js")).intervals[0] for seed in range(6)]
@@ -85,6 +87,7 @@ def test_between_samples_of_one_distribution_nothing_is_found():
     assert all(abs(e.value) < 3.3 * e.standard_error for e in found)
 
 
+@pytest.mark.slow
 def test_held_out_rows_of_the_two_sets_are_told_apart():
     """Enough rows that the median of n log-ratios, ±0.5 for the truth, has a standard error below 0.1."""
     log_p, log_q = neural.cross_fit(request(*normals(0, n=300)), blocks(300, 300, 0))[:2]

@@ -76,6 +76,7 @@ def test_a_failing_picture_ends_no_run(quick, tmp_path, monkeypatch, capsys):
     assert sum("latex could not be found" in line for line in out.warnings) == 1  # said once, drawn thrice
 
 
+@pytest.mark.slow
 def test_pictures_need_neither_latex_nor_the_users_backend(tmp_path):
     """A settings file that asks for LaTeX, which is on no path, and a backend that does not exist."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: TkAgg\n")

@@ -21,6 +21,7 @@ def sets(seed: int, n: int = 60, m: int = 60, shift: float = 0.0):
     return rng.normal(size=(n, 2)) + shift, rng.normal(size=(m, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divergence, m", [("js", 60), ("kl", 25), ("total_variation", 60)])
 def test_the_size_is_exact(fixed, divergence, m):
     """P(p ≤ α) = α for equal laws and 39 relabellings of a continuous statistic; `total_variation` has ties, so ≤."""
@@ -69,6 +70,7 @@ def test_different_laws_are_told_apart(monkeypatch):
     assert found.p_value == 1 / 200 and found.statistic > 0.0
 
 
+@pytest.mark.slow
 def test_groups_are_relabelled_whole(fixed):
     """Rows measured eight times are no more evidence than once: with groups the size holds, without it is lost."""
     draws, copies = 120, 8
@@ -119,6 +121,7 @@ def test_the_same_sets_are_no_evidence_and_both_say_so():
         assert any("same content" in w for w in found.warnings) and "array" not in repr(found)
 
 
+@pytest.mark.slow
 def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
     """The size is that of the rows left, whatever was shared; without it every test rejects from some share on."""
     draws, p = 200, []
@@ -133,6 +136,7 @@ def test_rows_of_both_sets_and_repeated_rows_are_left_out(fixed):
     assert any("50 of 80 rows left out" in w for w in p[0].warnings)
 
 
+@pytest.mark.slow
 def test_atoms_and_rounded_numbers_stay_in_the_test(fixed):
     """Equal values of independent draws are no copies: nothing is left out, and the size holds with unequal sets."""
     draws, p = 200, []

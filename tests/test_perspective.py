@@ -101,6 +101,7 @@ def test_it_may_be_made_while_jax_traces(x64):
 FLOAT32 = ["kl", "gan", "alpha(-1)", "hockey_stick(2)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOAT32)
 def test_float32_holds_the_digits_that_it_states(name):
     """Terms of the same float32 numbers, the larger mass 1: close to ratio one, at a few, and out to e^±90."""

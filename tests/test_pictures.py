@@ -47,6 +47,7 @@ def texts(axis) -> str:
     return " ".join([axis.get_title(), *(t.get_text() for t in [*axis.texts, *(legend.texts if legend else [])])])
 
 
+@pytest.mark.slow
 def test_three_panels_of_one_estimate(tmp_path):
     figure = pictures.plot(scored(*normals(300, 200), history=rising()))
     left, middle, right = figure.axes
@@ -113,6 +114,7 @@ def test_without_a_history_the_panel_says_so(diagnostics):
     assert "nothing was trained" in texts(figure.axes[2]) and not figure.axes[2].axison
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "log_p, log_q", [([0.0, 0.0], [0.0, 0.0]), ([25.0] * 20, [-25.0] * 20), ([1e30, 2.0], [-1e30]), ([0.5], [0.5])]
 )

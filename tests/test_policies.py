@@ -289,6 +289,7 @@ def test_numbers_that_are_none_stay_none_and_forbidden_rewards_do_not_count():
     np.testing.assert_allclose(np.exp(found.log_policy).sum(), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_price_a_policy_outside_the_prior_has_its_reward(dtype):
     """β = 0, γ = ½, one state: r/(1 − γ) = 2; at β > 0 it is −∞. An action that π leaves out may be forbidden."""
     stay = np.ones((1, 2, 1), dtype)

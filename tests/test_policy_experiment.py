@@ -65,6 +65,7 @@ def test_the_sampled_gradient_is_that_of_the_regularised_objective(name):
     assert (np.abs(mean[2] - exact) > 6.0 * error[2] + cut).any()
 
 
+@pytest.mark.slow
 def test_the_end_of_k3_is_the_optimum_under_the_reversed_penalty():
     """By brute force over each context's policy; and the end of none is the best action."""
     task = tasks.bandit()

@@ -207,6 +207,7 @@ UNIFORMS = {
 }
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("case", UNIFORMS)
 def test_uniforms(d, case):
@@ -246,6 +247,7 @@ TAILS = [  # infinite where the first argument's tail is too heavy for the secon
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("log_p", "log_q", "name", "value"), TAILS)
 def test_tails(log_p, log_q, name, value):
     assert exact_divergence(log_p, log_q, name) == pytest.approx(value, rel=1e-9)

@@ -70,6 +70,7 @@ def test_the_truth_is_within_errors(repeated, name):
     assert error < 0.3 * exact(name)
 
 
+@pytest.mark.slow
 def test_between_samples_of_one_distribution_intervals_hold_zero():
     smooth = [d for d in ROWS if d.smooth]
     found = [fit(*draw(seed, 300, 2, 0.0, 1.0), smooth, seed=seed).intervals for seed in range(4)]

@@ -22,6 +22,7 @@ NARROW = np.array([0.3, 0.0]), np.array([[0.5, 0.1], [0.1, 0.4]]), np.zeros(2), 
 WIDE = NARROW[2:] + NARROW[:2]
 
 
+@pytest.mark.slow
 def test_each_limit_is_its_own_formula(dtype):
     value = renyi(*(law.astype(dtype) for law in LOGS), ORDERS.astype(dtype))
     assert value.shape == (9, 3) and value.dtype == dtype
@@ -45,6 +46,7 @@ def test_it_is_the_functional_of_the_table(x64):
         np.testing.assert_allclose(value[i], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_it_grows_with_the_order_and_its_scaled_form_is_concave(x64):
     assert np.all(np.diff(renyi(*LOGS, ORDERS), axis=0) > 0.0)
     orders = np.linspace(0.0, 4.0, 9)
@@ -72,6 +74,7 @@ def test_supports_that_differ(x64):
     assert np.all(np.isinf(singular))
 
 
+@pytest.mark.slow
 def test_close_to_order_one_digits_stay():
     """In float32, 1e-4 away from KL the difference is ½(α − 1) Var log p/q."""
     kl = float(between(P, Q, "kl")[0])
@@ -82,6 +85,7 @@ def test_close_to_order_one_digits_stay():
     )
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_with_zeros_about():
     def total(logits):
         return jnp.sum(
@@ -116,6 +120,7 @@ def frequencies(law, n=40):
     return np.repeat(np.arange(len(law)), np.rint(n * np.asarray(law)).astype(int))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0.5, 1.0, 3.0])
 def test_the_bound_is_below_the_truth_and_tight_at_the_log_ratio(x64, order):
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.25, 0.25, 0.5])
@@ -128,6 +133,7 @@ def test_the_bound_is_below_the_truth_and_tight_at_the_log_ratio(x64, order):
         assert float(renyi_bound(critic[on_p], critic[on_q], order)) < truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [pytest.param(0.5, marks=pytest.mark.slow), 2.0])
 def test_a_critic_trained_on_the_bound_finds_the_divergence(order):
     """Quadratic critics contain the log-ratio of Gaussians; quantiles stand for samples."""

@@ -29,6 +29,7 @@ def ar(seed: int, n: int, rho: float, d: int = 1) -> np.ndarray:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.5, 0.9, 0.98])
 def test_the_correlation_time_is_that_of_theory(rho):
     """τ = (1 + ρ)/(1 − ρ); the ranks of a Gaussian have correlations 6/π asin(ρ/2), a little smaller."""
@@ -72,6 +73,7 @@ def short(monkeypatch, short_training):
     monkeypatch.setattr(neural, "SCHEDULE", neural.Schedule(rounds=3, round_steps=20, batch=32))
 
 
+@pytest.mark.slow
 def test_two_stretches_of_one_series_are_told_to_depend_and_intervals_in_time_hold_zero(short):
     x, y = ar(0, 2000, 0.95), ar(1, 2000, 0.95)
     plain = est.estimate(x, y, "js")
@@ -87,6 +89,7 @@ def test_two_stretches_of_one_series_are_told_to_depend_and_intervals_in_time_ho
         est.estimate(x, y, "js", dependence="space")
 
 
+@pytest.mark.slow
 def test_two_independent_series_have_no_information_in_time(short):
     x, z = ar(10, 1500, 0.97), ar(11, 1500, 0.97)
     assert sum("independent ones" in w for w in est.mutual_information(x, z).warnings) == 2

@@ -15,6 +15,7 @@ from benchmarks.speed import Settings
 from fgan.models.model import build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

@@ -87,6 +87,7 @@ def test_the_command_refuses_in_one_line(arguments, words, capsys, tmp_path, mon
     assert words in error and "\n" not in error and not printed.out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_picture_shows_both_and_each_divergence():
     figure = draw(dist.Gamma(2.0), dist.Gamma(3.0), ["kl", "js"], ("one", "other"))
     above, below = figure.axes

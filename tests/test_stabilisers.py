@@ -44,6 +44,7 @@ def line(name="js", *, network=LINEAR, dim=1, activation="log_ratio", objective=
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [None, NOISE])
 def test_packs_of_one_are_the_plain_game(noise):
     plain = line("kl", objective="kl_gradient", normalise=True, instance_noise=noise)
@@ -53,6 +54,7 @@ def test_packs_of_one_are_the_plain_game(noise):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pack_is_scored_as_one():
     """Packs permute with their values; what is in another pack does not matter, what is in its own does."""
     gan = packed(line(network=MLP((8,)), dim=2), 4)
@@ -148,6 +150,7 @@ def bilinear(o, n):
     return np.asarray(jax.lax.scan(step, (start, o.init(start)), None, length=n)[1])
 
 
+@pytest.mark.slow
 def test_optimism_converges_where_gradient_descent_spirals_out():
     """x·y has its saddle at 0; plain steps of size η grow by √(1 + η²) each, optimistic ones shrink."""
     assert bilinear(optax.sgd(0.1), 200)[-1] == pytest.approx(1.01**100, rel=1e-3)

@@ -138,6 +138,7 @@ def lose_the_newest_checkpoint(run):
     shutil.rmtree(run / "checkpoints" / "200")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [

@@ -36,6 +36,7 @@ def fewer_draws(monkeypatch):
     true_divergence.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("p", "q", "name", "how"),
     [
@@ -87,6 +88,7 @@ def test_hardly_overlapping_gaussians_are_at_their_greatest_distance():
     assert true_divergence(STANDARD, far, "js").value == pytest.approx(math.log(2.0), abs=1e-13)
 
 
+@pytest.mark.slow
 def test_a_divergence_of_the_user_has_a_truth():
     mine = from_generator("mine", lambda u: (u - 1.0) ** 2)
     assert true_divergence(STANDARD, SHIFTED, mine).how == "quadrature"

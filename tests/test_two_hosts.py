@@ -30,6 +30,7 @@ def test_what_happens_to_one_of_two_hosts(scenario, tmp_path):
     assert found["verdict"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_within_the_heartbeat_that_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("FGAN_HEARTBEAT", "5")  # by the default of a minute it took 47 to 58 s
     with hosts.hosts(tmp_path) as here:

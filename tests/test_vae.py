@@ -133,6 +133,7 @@ def test_it_is_swept_over_weights_and_alphas_in_one_program(tmp_path):
     assert float(rows[7]["weight"]) == 3.0 and float(rows[7]["likelihood.rate"]) < float(rows[1]["likelihood.rate"])
 
 
+@pytest.mark.slow
 def test_a_model_of_points_draws_from_its_likelihood():
     """Samples have the learned σ about the decoder's output; those of images are the output itself."""
     config = replace(TINY, {"data.name": "ring", "vae.likelihood": "gaussian"})
@@ -148,6 +149,7 @@ def test_a_model_of_points_draws_from_its_likelihood():
 # --- its objectives ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regulariser", REGULARISERS)
 def test_every_objective_is_climbed(regulariser):
     """By plain ascent on one batch with the noise held: a small step gains its rate times ‖gradient‖²."""
@@ -264,6 +266,7 @@ PPCA = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d, latent, count, tolerance", PPCA)
 def test_a_linear_one_reaches_the_likelihood_of_principal_components(d, latent, count, tolerance):
     """Its decoder the exact maximum, its ELBO as well: the posterior of the best rotation has independent coordinates

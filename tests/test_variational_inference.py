@@ -68,6 +68,7 @@ def assert_mean_is(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "form"), PAIRS, ids=str)
 def test_with_z_known_every_gradient_is_without_bias(d, form):
     assert_mean_is(repeats(problem(d, log_normaliser=LOG_Z, estimator=form), 4000, 8), exact_gradient(d))
@@ -184,6 +185,7 @@ def test_a_mode_that_is_never_visited_is_seen_through_the_fits_of_others():
 
 
 # --- fits ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_fit_from_two_starts_reaches_the_exact_optimum():
     best = best_gaussian(FGAN_MIXTURE, "js")
     starts = [GaussianParameters.of([m], [[s]]) for m, s in ((-1.0, 0.1), (2.0, 1.0))]
@@ -218,6 +220,7 @@ def test_a_family_that_holds_the_target_finds_it_exactly():
 
 
 # --- the Gaussian family, and bad input ------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_gaussian_family_is_that_of_scipy(x64):
     from scipy.stats import multivariate_normal
 
