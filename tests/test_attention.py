@@ -39,7 +39,6 @@ def test_causal_and_padded():
     assert np.all(np.isfinite(slope)) and np.all(slope[1, :, 2:] == 0.0) and np.any(slope[1] != 0.0)
 
 
-@pytest.mark.slow
 def test_queries_that_see_no_key_do_not_count():
     where = CAUSAL.copy()
     where[2] = False

@@ -90,7 +90,6 @@ def test_its_average_is_the_divergence_and_its_slope_the_slope(name, start):
     assert abs(slope) > 0.01
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "neyman", "pearson", "total_variation"])
 def test_far_beyond_what_float32_holds_the_pull_is_the_right_way(name):
     """Where the flow is missing, log q must rise; where the data are, it must not: −f*(f'(r)) falls in r."""
@@ -121,7 +120,6 @@ def test_it_fits_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, words",
     [
