@@ -350,6 +350,7 @@ NONSENSE = [
     (["divergences", "hellingr"], ["did you mean hellinger?"]),
     (["divergences", "alpha(zero)"], ["alpha(zero)"]),
     (["reproduce", "mods"], ["unknown experiment 'mods'", "did you mean modes?"]),
+    (["reproduce", "modes", "--data", "here"], ["--data here", "modes has data of its own", "leave it out"]),
     (["train"], ["CONFIG"]),
     (["train", "--quiet"], ["CONFIG"]),
     (["train", "nowhere.toml"], ["nowhere.toml: no such config file", "configs/ring.toml"]),
