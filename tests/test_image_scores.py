@@ -104,6 +104,7 @@ def test_nearest_distances_are_those_of_all_pairs(monkeypatch):
     every = np.linalg.norm(points[:, None] - rows[None], axis=-1).min(axis=1)
     np.testing.assert_allclose(nearest_distance(points, rows), every, rtol=1e-4)
     assert nearest_distance(rows, rows).max() < 1e-2
+    np.testing.assert_array_equal(nearest_distance(points, rows, 20), nearest_distance(points, rows[:20]))
 
 
 def test_the_rank_statistic_is_mann_whitneys():
@@ -169,7 +170,7 @@ def test_copies_of_training_images_are_found_out(copied, auc):
 def test_features_are_compared_by_the_estimator_with_intervals(judged_in_full, little_training):
     """Those of a moved law, whose Jensen–Shannon divergence is known, and of real images, which is 0."""
     of = judge(Linear())
-    scores = of(normal_images(1000, shift=2.0))
+    scores = of(normal_images(800, shift=2.0))
     features, real = scores["features"], scores["features"]["real_images"]
     truth = {"kl": 2.0, "total_variation": 2.0 * scipy.stats.norm.cdf(1.0) - 1.0}
     for name in ("kl", "js", "total_variation"):

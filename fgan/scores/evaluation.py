@@ -29,7 +29,8 @@ from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
-CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has: it takes nine times their bytes
+CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has, of
+CLASSIFIED_PIXELS = 2**27  # numbers at most: it takes nine bytes for each
 PAIRS = 40  # held-out images that a picture shows beside what the model makes of them
 DRAWS = 5  # at the end of a run on images so many times `log.samples` are drawn: 5,000 by the presets, `judge.MOST`
 
@@ -141,7 +142,8 @@ def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     """Class histogram, precision and recall in the features of a classifier of the real images."""
     if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
         return None
-    chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:CLASSIFIED])
+    most = min(CLASSIFIED, CLASSIFIED_PIXELS // data.dim)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:most])
     classifier = train_classifier(data.rows[chosen], data.labels[chosen])
     unseen = data.rows[np.random.default_rng(1).permutation(chosen[classifier.held_out])[:MOST]]
     reference, held_out = data.reference(n), data.judges(n)

@@ -106,16 +106,12 @@ class ImageJudge:
             return None
 
     @cached_property
-    def _training(self) -> np.ndarray:
-        return self.data.reference(AMONG)
-
-    @cached_property
     def _of_held_out(self) -> np.ndarray:
-        return nearest_distance(self._held_out[:NEAREST], self._training)
+        return nearest_distance(self._held_out[:NEAREST], self.data.rows, AMONG)
 
     def _nearest(self, images: np.ndarray) -> dict[str, float]:
         """Distances of pixels in [−1, 1] to the nearest training image, and their rank among those of held-out ones."""
-        distance = nearest_distance(images[:NEAREST], self._training)
+        distance = nearest_distance(images[:NEAREST], self.data.rows, AMONG)
         found = nearer(distance, self._of_held_out)
         medians = (float(np.median(of)) for of in (distance, self._of_held_out))
         return found._asdict() | dict(zip(("distance", "held_out_distance"), medians, strict=True))

@@ -20,15 +20,18 @@ class Nearer(NamedTuple):
     standard_error: float
 
 
-def nearest_distance(points: np.ndarray, rows: Any) -> np.ndarray:
-    """[k] Euclidean distance from each of points [k, d] to the nearest of rows [n, d], which are read in blocks.
+def nearest_distance(points: np.ndarray, rows: Any, most: int | None = None) -> np.ndarray:
+    """[k] Euclidean distance from each of points [k, d] to the nearest of rows [n, d], the first `most` of them.
+
+    Rows are read in blocks.
 
     float32: distances below a thousandth of the norm of a point are rounding.
     """
     points = np.asarray(points, np.float32)
     square = np.full(len(points), np.inf, np.float32)
-    for start in range(0, len(rows), BLOCK):
-        block = np.asarray(rows[start : start + BLOCK], np.float32)
+    n = len(rows) if most is None else min(most, len(rows))
+    for start in range(0, n, BLOCK):
+        block = np.asarray(rows[start : min(start + BLOCK, n)], np.float32)
         found = np.sum(block**2, axis=1)[None] - 2.0 * (points @ block.T)
         np.minimum(square, found.min(axis=1), out=square)
     return np.sqrt(np.maximum(square + np.sum(points**2, axis=1), 0.0))
