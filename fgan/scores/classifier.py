@@ -36,8 +36,8 @@ AT_ONCE = 2000
 class Network(nn.Module):
     """Two hidden relu layers, [n, d] → logits [n, classes] and the second hidden layer [n, 64].
 
-    Convolutions do not pay here. On Fashion-MNIST and CPUs two of 4 × 4 windows, stride 2, 16 and 32 channels, cost five
-    times as much a step: 83.5 % right after 19 seconds, where this network has 84.8 % after 12.
+    Convolutions do not pay here. On Fashion-MNIST and CPUs two of 4 × 4 windows, stride 2, 16 and 32 channels, cost
+    five times as much a step: 83.5 % right after 19 seconds, where this network has 84.8 % after 12.
     """
 
     classes: int
