@@ -167,6 +167,7 @@ def test_copies_of_training_images_are_found_out(copied, auc):
     assert (nearest["distance"] < 1e-2 < nearest["held_out_distance"]) == copied
 
 
+@pytest.mark.slow
 def test_features_are_compared_by_the_estimator_with_intervals(judged_in_full, little_training):
     """Those of a moved law, whose Jensen–Shannon divergence is known, and of real images, which is 0."""
     of = judge(Linear())

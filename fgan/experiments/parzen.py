@@ -268,7 +268,7 @@ def picture(path: Path) -> Path:
 def _likelihoods(axis: Any, y: int, row: Mapping[str, Any], low: float) -> None:
     """One line of the picture: the seeds and their mean, with the paper's figure, at its left end if that is lower."""
     if not row["seeds"]:
-        axis.text(0.5, y, "diverged", transform=axis.get_yaxis_transform(), ha="center", va="center")
+        axis.text(0.25, y, "diverged", transform=axis.get_yaxis_transform(), ha="center", va="center")
     else:
         mean, error = row["log_likelihood"]["mean"], row["image_error"]["mean"]
         between = row["log_likelihood"]["standard_error"] or 0.0
@@ -279,7 +279,7 @@ def _likelihoods(axis: Any, y: int, row: Mapping[str, Any], low: float) -> None:
         axis.plot([max(paper, low)], [y], "D", ms=5, mfc="none", color=PALETTE[1], label="paper, MNIST", clip_on=False)
         if paper < low:
             offset = {"xytext": (8, 0), "textcoords": "offset points"}
-            axis.annotate(f"← {paper:,}", (low, y), color=PALETTE[1], fontsize=8, va="center", **offset)
+            axis.annotate(f"← −{-paper:,}", (low, y), color=PALETTE[1], fontsize=8, va="center", **offset)
 
 
 def samples_picture(path: Path) -> Path:
@@ -290,7 +290,8 @@ def samples_picture(path: Path) -> Path:
         figure, axes = plt.subplots(len(strips), 1, figsize=(9.6, 0.62 * len(strips) + 0.6), squeeze=False)
         for axis, (label, drawn) in zip(axes[:, 0], strips, strict=True):
             if drawn is None:
-                axis.axis("off")
+                axis.set(xticks=[], yticks=[])
+                axis.spines[:].set_visible(False)
                 axis.text(0.5, 0.5, "diverged", transform=axis.transAxes, ha="center", va="center")
             else:
                 images(axis, drawn, result["data"]["side"], len(drawn))
