@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from estimators.exact_values.gaussian import wasserstein2
+from fgan.cli import train
 from fgan.data.dataset import Dataset
 from fgan.scores import density_coverage as density_coverage_module
 from fgan.scores.density_coverage import density_coverage, expected_coverage
@@ -190,5 +191,11 @@ def test_what_cannot_be_estimated_is_said():
     assert "not_estimated" in ImageJudge(judge().data, Linear(), normal_images(1))._real
     scores = {"features": {"components": 3, "not_estimated": "too few", "real_images": {"not_estimated": "none"}}}
     nearest = {"auc": 0.5, "standard_error": 0.1, "distance": 1.0, "held_out_distance": 1.0}
-    said = lines(scores | {"nearest_training": nearest})
+    scores |= {"nearest_training": nearest}
+    said = lines(scores)
     assert "too few" in said[0] and len(said) == 4
+    assert train._lines({"precision": 0.5, "held_out_x": {"precision": 0.75}} | scores) == [
+        "scores     precision 0.5",
+        "  held out x: precision 0.75",
+        *said,
+    ]

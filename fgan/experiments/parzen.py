@@ -279,7 +279,9 @@ def _likelihoods(axis: Any, y: int, row: Mapping[str, Any], low: float) -> None:
         axis.plot([max(paper, low)], [y], "D", ms=5, mfc="none", color=PALETTE[1], label="paper, MNIST", clip_on=False)
         if paper < low:
             offset = {"xytext": (8, 0), "textcoords": "offset points"}
-            axis.annotate(f"← −{-paper:,}", (low, y), color=PALETTE[1], fontsize=8, va="center", **offset)
+            axis.annotate(
+                f"← {paper:,}".replace("-", "−"), (low, y), color=PALETTE[1], fontsize=8, va="center", **offset
+            )
 
 
 def samples_picture(path: Path) -> Path:
