@@ -125,3 +125,9 @@ def test_images_are_judged_at_the_end_alone(labelled, monkeypatch):
         assert {"fd_classifier", "recognised", "coverage", "accuracy"} <= set(on_the_way["held_out_mine"])
     diverged = evaluate(state * np.nan, 7, end=True)[1]
     assert diverged == [{"seed": 0, "diverged": True}]
+
+
+def test_images_of_an_autoencoder_are_judged_at_the_end_too():
+    score = scorer_for(Config(model="vae", divergence="kl"), rows(50, 64, side=8), 50)
+    assert isinstance(score, evaluation.InStages)
+    assert set(score.at_end(RNG.uniform(-1.0, 1.0, (50, 64)).astype(np.float32))) == {"nearest_training"}
