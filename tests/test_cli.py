@@ -352,6 +352,7 @@ NONSENSE = [
     (["divergences", "hellingr"], ["did you mean hellinger?"]),
     (["divergences", "alpha(zero)"], ["alpha(zero)"]),
     (["reproduce", "mods"], ["unknown experiment 'mods'", "did you mean modes?"]),
+    (["reproduce", "modes", "--data", "here"], ["--data here", "modes has data of its own", "leave it out"]),
     (["train"], ["CONFIG"]),
     (["train", "--quiet"], ["CONFIG"]),
     (["train", "nowhere.toml"], ["nowhere.toml: no such config file", "configs/ring.toml"]),
@@ -661,6 +662,21 @@ def test_an_experiment_reports_where_its_files_are(fgan, monkeypatch, tmp_path, 
         reproduce.EXPERIMENTS.remove("mine")
     made = tmp_path / folder
     assert said.out.splitlines() == [f"picture  {made / 'mine.png'}", f"data     {made / 'mine.json'}"]
+
+
+def test_an_experiment_on_images_takes_data_from_elsewhere(fgan, monkeypatch, tmp_path):
+    """From the working directory on, into a folder named after them."""
+
+    def experiment(name, directory, quiet, data=""):
+        return [directory / f"{Path(data).relative_to(tmp_path)}.json"]
+
+    monkeypatch.chdir(tmp_path)
+    reproduce.EXPERIMENTS.add("mine", "my own", experiment)
+    try:
+        said = fgan("reproduce", "mine", "--quiet", "--data", "pictures")
+    finally:
+        reproduce.EXPERIMENTS.remove("mine")
+    assert said.out == f"data     {tmp_path / 'runs' / 'mine-pictures' / 'pictures.json'}\n"
 
 
 # --- what is added at run time ----------------------------------------------------------------------------------------

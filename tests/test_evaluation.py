@@ -1,5 +1,7 @@
 """The table of scorers: each kind of data has its own, and another entry takes part at once."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from fgan.config.schema import Config, Critic, Data, Generator, Log
 from fgan.data.dataset import Dataset
 from fgan.data.sources import load
 from fgan.run.loop import train
+from fgan.scores import evaluation
 from fgan.scores.evaluation import SCORERS, Evaluation, scorer_for
 
 LAW = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
@@ -97,3 +100,35 @@ def test_any_model_can_be_evaluated():
     key = jax.random.fold_in(jax.random.key(0), 2**31 + 7)
     drawn = np.asarray(jax.random.normal(key, (40, 2)))
     np.testing.assert_allclose(samples[0], drawn * data.scale + data.offset, rtol=1e-5)
+
+
+class Uniform:
+    """A model of images of uniform noise."""
+
+    def sample(self, state, key, n):
+        return state[None] * jax.random.uniform(key, (n, 64), minval=-1.0)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_are_judged_at_the_end_alone(labelled, monkeypatch):
+    """Beside real images, by several times as many samples as on the way, the same ones whenever it is asked."""
+    monkeypatch.setattr(evaluation, "train_classifier", functools.partial(evaluation.train_classifier, steps=10))
+    classes = {"labels": np.arange(50) % 2, "held_out_labels": np.arange(50) % 2} if labelled else {}
+    config, data = Config(log=Log(samples=40)), rows(50, 64, side=8, **classes)
+    evaluate, state = Evaluation(config, data, Uniform()), jnp.ones((1, 64))
+    (on_the_way,), (end,) = evaluate(state, 7)[1], evaluate(state, 7, end=True)[1]
+    assert set(end) - set(on_the_way) == ({"features", "nearest_training"} if labelled else {"nearest_training"})
+    assert {name: end[name] for name in on_the_way} == on_the_way and evaluate(state, 7, end=True)[1] == [end]
+    many = evaluate._many(state[0], 7, 0)
+    assert many.shape == (5 * 40, 64) and len(np.unique(many[:, 0])) == len(many)
+    if labelled:
+        assert {"fd_classifier", "fd_classifier_floor", "recognised", "coverage", "density"} <= set(on_the_way)
+        assert {"fd_classifier", "recognised", "coverage", "accuracy"} <= set(on_the_way["held_out_mine"])
+    diverged = evaluate(state * np.nan, 7, end=True)[1]
+    assert diverged == [{"seed": 0, "diverged": True}]
+
+
+def test_images_of_an_autoencoder_are_judged_at_the_end_too():
+    score = scorer_for(Config(model="vae", divergence="kl"), rows(50, 64, side=8), 50)
+    assert isinstance(score, evaluation.InStages)
+    assert set(score.at_end(RNG.uniform(-1.0, 1.0, (50, 64)).astype(np.float32))) == {"nearest_training"}

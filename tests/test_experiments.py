@@ -5,7 +5,7 @@ from pathlib import Path
 import fgan.experiments
 from fgan.cli.reproduce import EXPERIMENTS
 
-SHARED = {"runs", "tables", "plots"}
+SHARED = {"runs", "tables", "plots", "image_preset"}
 
 
 def test_every_file_offers_its_experiments_in_one_line_each():
@@ -18,6 +18,7 @@ def test_every_file_offers_its_experiments_in_one_line_each():
         "high_dimensional",
         "mode_capture",
         "modes",
+        "parzen",
         "policy",
         "relevance",
         "vae",
@@ -31,6 +32,7 @@ def test_every_file_offers_its_experiments_in_one_line_each():
         "ring",
         "grid",
         "modes",
+        "parzen",
         "policy",
         "relevance",
         "vae",

@@ -571,7 +571,8 @@ def test_images_of_a_folder_are_scored_and_come_back_as_bytes(tmp_path, monkeypa
     config = check(two_steps(replaced(data=Data(name="images", path=str(folder)))))
     out = go(config, tmp_path / "run")
     expected = {"class_histogram", "class_kl", "held_out_images"} if labelled else {"precision", "held_out_samples"}
-    assert expected <= set(out.scores[0]) and labelled == ("class_kl" in out.scores[0])
+    assert expected | {"nearest_training"} <= set(out.scores[0])
+    assert labelled == ("class_kl" in out.scores[0]) == ("features" in out.scores[0])
     x = restore(out.run).sample(20)
     assert x.shape == (20, 64) and x.min() >= 0.0 and x.max() <= 255.0 and x.std() > 1.0
     (folder / TRAIN).write_bytes(idx(pixels(60, seed=5), 8))

@@ -1,5 +1,7 @@
 """`fgan reproduce NAME`."""
 
+import inspect
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,9 @@ class Command(Base):
     list: bool = False
     """List the experiments."""
     run: str | None = None
-    """Where to write; runs/<name> if not given."""
+    """Where to write; runs/<name> if not given, with the name of the data after it."""
+    data: str = ""
+    """Images to use in place of the digits, where an experiment is on images: a folder or a file, as for data.path."""
     quiet: bool = False
     """Show no progress."""
 
@@ -32,12 +36,22 @@ class Command(Base):
             return
         if self.name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment {self.name!r}: {nearest(self.name, EXPERIMENTS)}")
+        options = self._options()
         require_device()
         from fgan.devices import interrupts
         from fgan.run import lock
 
-        directory = Path(self.run or f"runs/{self.name}")
+        after = f"-{Path(options['data']).stem}" if options else ""
+        directory = Path(self.run or f"runs/{self.name}{after}")
         with lock.Held(directory / "run.lock") as held, interrupts.before_leaving(held.release):
-            made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet)
+            made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet, **options)
         for path in made:
             show(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
+
+    def _options(self) -> dict[str, str]:
+        """What this experiment takes beside what all do. Raises ConfigError for --data where it takes none."""
+        if not self.data:
+            return {}
+        if "data" not in inspect.signature(EXPERIMENTS[self.name]).parameters:
+            raise ConfigError(f"--data {self.data}: {self.name} has data of its own; leave it out")
+        return {"data": os.path.abspath(os.path.expanduser(self.data))}

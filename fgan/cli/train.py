@@ -103,11 +103,13 @@ class Command(Base):
 
 def _lines(scores: dict[str, Any]) -> list[str]:
     """An evaluation's scores as lines: the model's, then the real data's own, then what a judge found."""
-    from fgan.scores import judge
+    from fgan.scores import image_judge, judge
 
-    below = {key: value for key, value in scores.items() if isinstance(value, dict) and key != "judged"}
+    judged = ("judged", "features", "nearest_training")
+    below = {key: value for key, value in scores.items() if isinstance(value, dict) and key not in judged}
     said = [f"scores     {_numbers(scores)}", *(f"  {k.replace('_', ' ')}: {_numbers(v)}" for k, v in below.items())]
-    return said + (judge.lines(scores["judged"]) if "judged" in scores else [])
+    said += judge.lines(scores["judged"]) if "judged" in scores else []
+    return said + (image_judge.lines(scores) if "nearest_training" in scores else [])
 
 
 def _numbers(scores: dict[str, Any]) -> str:

@@ -344,8 +344,9 @@ class Loop:
 
     def _record_evaluation(self) -> None:
         end = self._is_last()
-        judging = end and self.program.data.own and self.directory.writes
-        with self.report.phase("judging the generated rows") if judging else nullcontext():
+        judged = "images" if self.program.data.side else "rows" if self.program.data.own else ""
+        judging = end and judged and self.directory.writes
+        with self.report.phase(f"judging the generated {judged}") if judging else nullcontext():
             samples, scores = self.evaluate(end=end)
         state = engines.local(self.state)  # by all processes
         if not self.directory.writes:

@@ -5,6 +5,7 @@ The table `SCORERS` says for each kind of data how generated samples are scored,
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -22,19 +23,22 @@ from fgan.data.dataset import Dataset
 from fgan.models.model import Model, Reconstructs, build
 from fgan.networks.generators import GENERATORS
 from fgan.scores import autoencoder, density, modes
-from fgan.scores.classifier import class_scores, train_classifier
+from fgan.scores.classifier import BesideReal, class_scores, train_classifier
+from fgan.scores.image_judge import ImageJudge
 from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
 
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
-CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has: it takes nine times their bytes
+CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has, of
+CLASSIFIED_PIXELS = 2**27  # numbers at most: it takes nine bytes for each
 PAIRS = 40  # held-out images that a picture shows beside what the model makes of them
+DRAWS = 5  # at the end of a run on images so many times `log.samples` are drawn: 5,000 by the presets, `judge.MOST`
 
 
 class Evaluation:
     """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed); `seeds` names others than config's.
 
-    At the `end` of a run a table of the user's own is judged by all its rows.
+    At the `end` of a run a table of the user's own is judged by all its rows, and images by what takes a while.
 
     `real` are samples of the data [n, d] to hold them against, in the scale the networks see.
 
@@ -66,6 +70,8 @@ class Evaluation:
             if self._judge and usable:
                 points = np.asarray(self._judged(one, keys[i]))
                 scored |= {"judged": self._judge(points, end)} if np.isfinite(points).all() else {"diverged": True}
+            if end and usable and isinstance(self._score, InStages):
+                scored |= self._score.at_end(self._many(one, step, int(seed)))
             scores.append({"seed": int(seed)} | scored)
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores
@@ -74,6 +80,13 @@ class Evaluation:
     def draw(self, state: Any, step: int, seeds: np.ndarray) -> np.ndarray:
         """The samples that are scored [seeds, n, d], in the scale the networks see."""
         return np.asarray(self._sample(state, self._keys(seeds, step)))
+
+    def _many(self, state: Any, step: int, seed: int) -> np.ndarray:
+        """Further samples of one member [m, d], drawn as many at a time as fit."""
+        several = jax.tree.map(lambda x: x[None], state)
+        (key,) = self._keys(np.array([seed]), step)
+        keys = jax.random.split(key, DRAWS)
+        return np.concatenate([np.asarray(self._sample(several, k[None]))[0] for k in keys])[:MOST]
 
     def _keys(self, seeds: np.ndarray, step: int) -> jax.Array:
         return jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
@@ -89,6 +102,18 @@ class Evaluation:
 
 Score = Callable[[np.ndarray, Any], dict[str, Any]]
 """(samples [n, d], state of the model) → scores by name. Samples of known targets come in the target's own units."""
+
+
+@dataclass(frozen=True)
+class InStages:
+    """A score of every evaluation, and a function of generated images [n, d] → what is scored at the end of a run."""
+
+    often: Score
+    at_end: Callable[[np.ndarray], dict[str, Any]]
+
+    def __call__(self, samples: np.ndarray, state: Any) -> dict[str, Any]:
+        return self.often(samples, state)
+
 
 Scorer = Callable[[Config, Dataset, int], Score | None]
 """(config, data, n) → how n samples are scored beside such data, None for data it is not for."""
@@ -106,19 +131,30 @@ def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
         return None
     reference = data.reference(n)
     held_out = precision_recall(reference, data.judges(n))._asdict()
-    return lambda samples, state: precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
+
+    def score(samples, state):
+        return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
+
+    return InStages(score, ImageJudge(data)) if data.side else score
 
 
 def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     """Class histogram, precision and recall in the features of a classifier of the real images."""
     if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
         return None
-    chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:CLASSIFIED])
+    most = min(CLASSIFIED, CLASSIFIED_PIXELS // data.dim)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:most])
     classifier = train_classifier(data.rows[chosen], data.labels[chosen])
-    reference = data.reference(n)
-    held_out = class_scores(classifier, reference, data.judges(n))
-    held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
-    return lambda samples, state: class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
+    unseen = data.rows[np.random.default_rng(1).permutation(chosen[classifier.held_out])[:MOST]]
+    reference, held_out = data.reference(n), data.judges(n)
+    beside = BesideReal.of(classifier, held_out, unseen)
+    real = class_scores(classifier, reference, held_out) | beside.real
+    real["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
+
+    def score(samples, state):
+        return class_scores(classifier, reference, samples) | beside(samples) | {f"held_out_{data.name}": real}
+
+    return InStages(score, ImageJudge(data, classifier, unseen))
 
 
 def _curve(config: Config, data: Dataset, n: int) -> Score | None:
@@ -218,7 +254,11 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
         return None
     of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
     bounds = autoencoder.Bounds(build(config, data), np.asarray(data.judges(autoencoder.MOST), np.float32))
-    return lambda samples, state: {"likelihood": bounds(state)} | of_samples(samples, state)
+
+    def score(samples, state):
+        return {"likelihood": bounds(state)} | of_samples(samples, state)
+
+    return replace(of_samples, often=score) if isinstance(of_samples, InStages) else score
 
 
 SCORERS: dict[str, Scorer] = {

@@ -87,7 +87,7 @@ class Judge:
             found = estimate(*pair, self.divergences)
         except ValueError as error:
             return {"not_estimated": str(error)}
-        return {key: value for e in found for key, value in _numbers(e).items()}
+        return {key: value for e in found for key, value in numbers(e).items()}
 
     def _p_value(self, held_out: Table, made: Table) -> float | None:
         """Of the test that generated rows have the law of held-out ones."""
@@ -99,7 +99,8 @@ class Judge:
             return None
 
 
-def _numbers(found: Estimate) -> dict[str, float | None]:
+def numbers(found: Estimate) -> dict[str, float | None]:
+    """An estimate and its interval, by the name of the divergence; None where infinite."""
     facts, name = found.as_json(), found.divergence
     return {name: facts["value"], f"{name}_low": facts["low"], f"{name}_high": facts["high"]}
 
@@ -144,9 +145,9 @@ def histograms(
 
 def lines(scores: dict[str, Any]) -> list[str]:
     """What a judge found, for people."""
-    said = [f"judged     {_intervals(scores)}"]
+    said = [f"judged     {intervals(scores)}"]
     if "training_rows" in scores:
-        said.append(f"  training rows, as a perfect model: {_intervals(scores['training_rows'])}")
+        said.append(f"  training rows, as a perfect model: {intervals(scores['training_rows'])}")
     p_value = f"; two-sample test p = {scores['p_value']:.3f}" if scores.get("p_value") is not None else ""
     said.append(
         f"  KS at most {scores['ks']:.3f} ({scores['ks_column']}); correlations within "
@@ -156,7 +157,7 @@ def lines(scores: dict[str, Any]) -> list[str]:
     return said
 
 
-def _intervals(scores: dict[str, Any]) -> str:
+def intervals(scores: dict[str, Any]) -> str:
     """Each divergence with its interval."""
     if "not_estimated" in scores:
         return scores["not_estimated"]

@@ -72,22 +72,22 @@ def precision_recall(features_real: ArrayLike, features_fake: ArrayLike, *, neig
         raise ValueError(
             f"neighbours must be at least 1 and below both sample sizes, got {neighbours} for {len(real)}, {len(fake)}"
         )
-    radius_real, radius_fake = _radii(real, neighbours), _radii(fake, neighbours)
+    radius_real, radius_fake = radii(real, neighbours), radii(fake, neighbours)
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
-    for rows in _blocks(len(fake)):
+    for rows in blocks(len(fake)):
         distance = cdist(fake[rows], real)
         precise[rows] = (distance <= radius_real).any(axis=1)
         recalled |= (distance <= radius_fake[rows, None]).any(axis=0)
     return PrecisionRecall(float(precise.mean()), float(recalled.mean()))
 
 
-def _radii(points: np.ndarray, neighbours: int) -> np.ndarray:
+def radii(points: np.ndarray, neighbours: int) -> np.ndarray:
     """[n] distance from each point to its `neighbours`-th nearest other point."""
     # Index 0 of every row is the point itself, at distance exactly 0 (which ‖a‖² + ‖b‖² − 2ab would not give).
-    rows = (np.partition(cdist(points[block], points), neighbours)[:, neighbours] for block in _blocks(len(points)))
+    rows = (np.partition(cdist(points[block], points), neighbours)[:, neighbours] for block in blocks(len(points)))
     return np.concatenate(list(rows))
 
 
-def _blocks(n: int) -> list[slice]:
+def blocks(n: int) -> list[slice]:
     """Slices of at most BLOCK rows that cover 0..n−1."""
     return [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
