@@ -21,7 +21,7 @@ from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model, Reconstructs, build
 from fgan.networks.generators import GENERATORS
-from fgan.scores import autoencoder, density, modes
+from fgan.scores import autoencoder, density, modes, stacks
 from fgan.scores.classifier import class_scores, train_classifier
 from fgan.scores.judge import MOST, Judge
 from fgan.scores.precision_recall import precision_recall
@@ -34,7 +34,7 @@ PAIRS = 40  # held-out images that a picture shows beside what the model makes o
 class Evaluation:
     """(state, step) → (samples [seeds, n, d] to draw, a dict of scores a seed); `seeds` names others than config's.
 
-    At the `end` of a run a table of the user's own is judged by all its rows.
+    At the `end` of a run a table of the user's own is judged by all its rows, and stacks by `stacks.SAMPLES` samples.
 
     `real` are samples of the data [n, d] to hold them against, in the scale the networks see.
 
@@ -43,7 +43,7 @@ class Evaluation:
 
     def __init__(self, config: Config, data: Dataset, model: Model):
         self.config, self.data, self.model = config, data, model
-        n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
+        n = max(min(config.log.samples, len(data.held_out) ** data.stack or config.log.samples), 2)
         known = data.target is not None
         self.real = np.asarray(data.draw(jax.random.key(0), data.rows, n) if known else data.reference(n))
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
@@ -55,7 +55,8 @@ class Evaluation:
         self, state: Any, step: int, seeds: np.ndarray | None = None, *, end: bool = False
     ) -> tuple[np.ndarray, list[dict]]:
         seeds = self.config.seed + np.arange(self.config.seeds) if seeds is None else seeds
-        keys, samples = self._keys(seeds, step), self.draw(state, step, seeds)
+        many = stacks.SAMPLES if end and self.data.stack > 1 else 0
+        keys, samples = self._keys(seeds, step), self.draw(state, step, seeds, many)
         if self.data.target is not None or self.data.law is not None:  # scored and drawn in its own units
             samples = self.data.own_units(samples)
         scores = []
@@ -71,9 +72,14 @@ class Evaluation:
             return samples @ self.data.law.plane, scores
         return samples[:, :SHOWN] if self.data.side else samples, scores
 
-    def draw(self, state: Any, step: int, seeds: np.ndarray) -> np.ndarray:
-        """The samples that are scored [seeds, n, d], in the scale the networks see."""
-        return np.asarray(self._sample(state, self._keys(seeds, step)))
+    def draw(self, state: Any, step: int, seeds: np.ndarray, many: int = 0) -> np.ndarray:
+        """The samples that are scored [seeds, n, d], in the scale the networks see; further ones up to `many`."""
+        keys = self._keys(seeds, step)
+        parts = [np.asarray(self._sample(state, keys))]
+        for i in range(1, -(-many // parts[0].shape[1])):
+            keys_of_part = jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(keys)
+            parts.append(np.asarray(self._sample(state, keys_of_part)))
+        return np.concatenate(parts, axis=1)[:, : many or None]
 
     def _keys(self, seeds: np.ndarray, step: int) -> jax.Array:
         return jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
@@ -119,6 +125,14 @@ def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     held_out = class_scores(classifier, reference, data.judges(n))
     held_out["accuracy"] = float(np.mean(classifier.predict(data.held_out) == data.held_out_labels))
     return lambda samples, state: class_scores(classifier, reference, samples) | {f"held_out_{data.name}": held_out}
+
+
+def _stacks(config: Config, data: Dataset, n: int) -> Score | None:
+    """Modes captured and KL over them, by a classifier of each colour; a colour has no meaning without labels."""
+    if data.stack == 1 or data.labels is None:
+        return None
+    score = stacks.scorer(data, CLASSIFIED)
+    return lambda samples, state: score(samples)
 
 
 def _curve(config: Config, data: Dataset, n: int) -> Score | None:
@@ -216,7 +230,8 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
     """The bounds of a variational autoencoder on held-out rows, beside what its samples are scored by."""
     if config.model != "vae" or not len(data.held_out):
         return None
-    of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
+    of_samples = _stacks(config, data, n) or _classes(config, data, n) or _precision_recall(config, data, n)
+    of_samples = of_samples or (lambda samples, state: {})
     bounds = autoencoder.Bounds(build(config, data), np.asarray(data.judges(autoencoder.MOST), np.float32))
     return lambda samples, state: {"likelihood": bounds(state)} | of_samples(samples, state)
 
@@ -224,6 +239,7 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
 SCORERS: dict[str, Scorer] = {
     "precision_recall": _precision_recall,
     "classes": _classes,
+    "stacks": _stacks,
     "curve": _curve,
     "modes": _modes,
     "subspaces": _subspaces,
