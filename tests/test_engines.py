@@ -190,6 +190,7 @@ CASES = {
         "game": {"generator_batches": 2},
     },
     "another model": {"model": NAME},
+    "relativistic": {"model": "relativistic", "penalty": {"names": ["r1", "r2"]}},
     "direct fit": {"model": "direct_fit", "generator": {"kind": "flow", "layers": 2}},
 }
 ADAM = {f"{player}_optimizer": {"name": "adam", "b1": 0.5, "learning_rate": 1e-3} for player in ("generator", "critic")}

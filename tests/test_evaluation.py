@@ -1,5 +1,6 @@
 """The table of scorers: each kind of data has its own, and another entry takes part at once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,6 +20,7 @@ from fgan.scores.evaluation import SCORERS, Evaluation, scorer_for
 LAW = SubspaceMixture(modes=3, dim=12, rank=5, separation=6.0)
 LINE = Generator(kind="location_scale", latent=1)
 RNG = np.random.default_rng(0)
+LABELLED = {"side": 8, "labels": np.arange(50) % 2, "held_out_labels": np.arange(50) % 2}
 
 
 def rows(n, dim=2, **facts) -> Dataset:
@@ -39,7 +41,8 @@ CASES = {
     "subspaces": (Config(), rows(50, 12, law=LAW)),
     "precision_recall": (Config(), rows(50)),
     "density": known("two_moons", generator=Generator(kind="flow", features=(4,))),
-    "classes": (Config(), rows(50, 64, side=8, labels=np.arange(50) % 2, held_out_labels=np.arange(50) % 2)),
+    "classes": (Config(), rows(50, 64, **LABELLED)),
+    "stacks": (Config(), dataclasses.replace(rows(50, 64, **LABELLED), stack=3, dim=192)),
     "likelihood": (Config(model="vae", divergence="kl"), rows(50)),
 }
 UNSCORED = {

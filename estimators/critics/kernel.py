@@ -6,8 +6,8 @@ A model has `init(key) → state` and `step(key, state, batch) → (state, metri
 twin. They are drawn for many steps at once: on a CPU a small draw takes longer to start than to fill.
 
 A step handles a batch that is spread over devices only through `Replicas`. It draws for the global batch and keeps
-its slice (`shard`; of the rows of a data set, `pick`), and it averages through `expectation` and `mean`. On a single
-device `shard` and `mean` change nothing.
+its slice (`shard`; of the rows of a data set, `pick` or `pick_any`), and it averages through `expectation` and `mean`.
+On a single device `shard` and `mean` change nothing.
 """
 
 from collections.abc import Callable
@@ -32,12 +32,15 @@ class Replicas(NamedTuple):
         pick: (this device's slice of `total` rows, the index of a row for each element of the global batch, total) →
             the rows in this device's slice of the batch. The k-th of n slices of the batch has its rows in the k-th of
             n slices of the data (`stratified`).
+        pick_any: (all rows, of which this device has its copy, indices [n, …] of any of them for each element of the
+            global batch) → the rows in this device's slice of the batch.
         draws: the size of what a device draws, in slices of the batch; it keeps one.
     """
 
     mean: Callable[[Any], Any] = lambda tree: tree
     shard: Callable[[jax.Array], jax.Array] = lambda rows: rows
     pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, index, total: rows[index]
+    pick_any: Callable[[jax.Array, jax.Array], jax.Array] = lambda rows, index: rows[index]
     draws: int = 1
 
     def expectation(self, values: jax.Array) -> jax.Array:

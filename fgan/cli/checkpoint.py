@@ -73,7 +73,7 @@ def survey(run: "RunDirectory") -> dict[str, Any]:
         facts = {"step": found.step, "bytes": found.size, "saved": when, "sound": not fault, "fault": fault}
         steps.append(facts)
     owner = {"config": str(run.path / "config.toml"), "data": config.data.path or config.data.name}
-    about = {"model": config.model, "divergence": config.divergence, "seed": config.seed, "seeds": config.seeds}
+    about = {"model": config.model, "divergence": config.minimised, "seed": config.seed, "seeds": config.seeds}
     return {"run": str(run.path), **owner, **about, "steps": steps, "resumes": takes, "set_aside": saved.set_aside()}
 
 

@@ -63,7 +63,8 @@ class Command(Base):
         from fgan.run.directory import RunDirectory
         from fgan.run.loop import train
 
-        name = divergence(self.settings.divergence).name
+        name = self.settings.minimised
+        name = name if name == self.settings.model else divergence(name).name
         run = self.run or RunDirectory.default_name(Path(self.file).stem, name, self.settings.seed)
         outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:

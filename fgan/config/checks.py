@@ -6,8 +6,18 @@ from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, Generator
 
 PLAYING = ("critic", "critic_optimizer", "game", "penalty", "instance_noise")
-UNUSED = {"fgan": ("vae",), "direct_fit": (*PLAYING, "vae"), "vae": (*PLAYING, "generator")}
-"""model → the groups of a config that it does not use."""
+OF_DIVERGENCES = (
+    *("critic.divergence", "critic.bound", "critic.activation", "critic.out_of_bound_penalty", "instance_noise"),
+    *(f"game.{name}" for name in ("objective", "smoothing", "normalise", "update", "generator_batches")),
+)
+"""What only a game under a divergence uses."""
+UNUSED = {
+    "fgan": ("vae",),
+    "direct_fit": (*PLAYING, "vae"),
+    "vae": (*PLAYING, "generator"),
+    "relativistic": (*OF_DIVERGENCES, "vae"),
+}
+"""model → the groups and fields of a config that it does not use."""
 
 
 def check(config: Config) -> Config:
@@ -20,6 +30,7 @@ def check(config: Config) -> Config:
         typed(name, kind, value)
     rules = _critic_rules(config) | _generator_rules(config) | _step_rules(config)
     rules |= _vae_rules(config) if config.model == "vae" else {}
+    rules |= _relativistic_rules(config) if config.model == "relativistic" else {}
     for message, applies in rules.items():
         if applies:
             raise ConfigError(message)
@@ -39,7 +50,7 @@ def by_name(config: Config) -> Config:
 def unused(config: Config) -> str:
     """One line on what a config sets that its model does not use; "" where there is nothing."""
     default, groups = dict((name, value) for name, _, value in walk(Config())), UNUSED.get(config.model, ())
-    names = [n for n, _, value in walk(config) if n.partition(".")[0] in groups and value != default[n]]
+    names = [n for n, _, v in walk(config) if {n, n.partition(".")[0]} & {*groups} and v != default[n]]
     return f"model = {config.model} does not use {', '.join(names)}: they change nothing" if names else ""
 
 
@@ -130,6 +141,17 @@ def _vae_rules(c: Config) -> Rules:
         ),
         "model = vae has no critic and no noise: leave penalty.names empty and instance_noise.start 0": (
             c.penalty.names or c.instance_noise.start
+        ),
+    }
+
+
+def _relativistic_rules(c: Config) -> Rules:
+    """Of the relativistic pair, which has no divergence."""
+    return {
+        f"divergence = {c.divergence}: model = relativistic minimises no f-divergence; leave divergence out, or set "
+        "model = fgan": c.divergence != Config().divergence,
+        "penalty.on = generator: model = relativistic has penalties on the critic only": (
+            c.penalty.on == "generator" and c.penalty.names
         ),
     }
 

@@ -18,6 +18,9 @@ from fgan.config.fields import Bound, File, OneOf, absolute, is_path, walk
 MODELS = Room("fgan.models", "MODELS", "build")
 """Every model by name; each is a file of the room."""
 
+WITHOUT_DIVERGENCE = ("relativistic",)
+"""Models that minimise no f-divergence; their `divergence` says nothing."""
+
 Count = Annotated[int, Bound(1)]
 NonNegative = Annotated[float, Bound(0.0)]
 Positive = Annotated[float, Bound(0.0, above=True)]
@@ -37,12 +40,13 @@ class Data:
     """
 
     name: Annotated[str, OneOf("fgan.data.sources:DATASETS")] = "ring"
-    """An example distribution with a known density, the handwritten digits, patches of two photographs, or your own:
-    images, a folder of pictures; samples, a file of rows."""
+    """An example distribution with a known density, the handwritten digits, stacked, three of these or of your own grey
+    images as the colours of one, patches of two photographs, or your own: images, a folder of pictures; samples, a file
+    of rows."""
     path: Annotated[str, File()] = ""
     """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images a folder of pictures
     (.png, .jpg, .webp, at any depth), one of MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not), or a stack in
-    .npy or .npz."""
+    .npy or .npz; for name = stacked the same of grey images, or nothing for the digits."""
     key: str = ""
     """Which member of an .npz to read; for images, which split of EMNIST."""
     nan_policy: Literal["raise", "omit"] = "raise"
@@ -284,7 +288,7 @@ class Config:
     """What is trained."""
     divergence: str = "js"
     """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5). A vae has kl,
-    since it maximises the likelihood."""
+    since it maximises the likelihood; relativistic has none."""
     seed: Annotated[int, Bound(0)] = 0
     """Seed of every random number of the run."""
     seeds: Count = 1
@@ -309,6 +313,11 @@ class Config:
     critic_optimizer: Optimizer = field(default_factory=Optimizer)
     parallel: Parallel = field(default_factory=Parallel)
     log: Log = field(default_factory=Log)
+
+    @property
+    def minimised(self) -> str:
+        """The divergence, in a word; the name of a model that minimises none."""
+        return self.model if self.model in WITHOUT_DIVERGENCE else self.divergence
 
     @property
     def horizon(self) -> int:

@@ -85,6 +85,11 @@ def _some(rows: Any, n: int) -> np.ndarray:
     return rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:n])]
 
 
+def stacked(images: Any) -> Any:
+    """Grey images [n, c, d] as the c colours of n images, colours innermost: [n, d · c]."""
+    return images.swapaxes(1, 2).reshape(images.shape[0], -1)
+
+
 def stored(rows: Any) -> Any:
     """Rows as they are kept: the bytes of `Pixels`, others as they are."""
     return rows.stored if isinstance(rows, Pixels) else rows
@@ -104,6 +109,7 @@ class Dataset:
     labels: np.ndarray | None = None  # classes, where there are any
     held_out_labels: np.ndarray | None = None
     side: int = 0  # height and width of square images; a row holds their pixels line by line, colours innermost
+    stack: int = 1  # so many `rows`, grey images drawn independently, are the colours of one image; `dim` is that one's
     flip: bool = False  # whether half of the images drawn are mirrored
     shift: int = 0  # most pixels by which images drawn are moved along each axis
     offset: np.ndarray  # with `scale` the affine map back to the user's units, x·scale + offset, float64 [d]
@@ -115,12 +121,17 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
     def draw(self, key: jax.Array, rows: Any, n: int, replicas: Replicas = ALONE) -> jax.Array:
-        """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`."""
+        """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`; for
+        stacks, its copy of all of them."""
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
         total = self.rows.shape[0]
-        drawn = replicas.pick(rows, stratified(key, total, n), total)
+        if self.stack > 1:  # of one slice of the rows they would not be independent
+            numbers = jax.random.randint(key, (n, self.stack), 0, total)
+            drawn = stacked(replicas.pick_any(rows, numbers))
+        else:
+            drawn = replicas.pick(rows, stratified(key, total, n), total)
         drawn = scaled(drawn) if drawn.dtype == np.uint8 else drawn
         return self._varied(jax.random.fold_in(key, 1), drawn, n, replicas) if self.flip or self.shift else drawn
 
@@ -172,12 +183,17 @@ class Dataset:
         return self.target.log_prob(own[:, 0] if self.dim == 1 else own) + np.log(self.scale).sum()
 
     def reference(self, n: int) -> np.ndarray:
-        """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]."""
-        return _some(self.rows, n)
+        """min(n, all) of the training rows, chosen at random, the same ones always: [n, d]; n stacks of them."""
+        return self._some_of(self.rows, n)
 
     def judges(self, n: int) -> np.ndarray:
         """The same of the rows held out, whose files may be sorted by class."""
-        return _some(self.held_out, n)
+        return self._some_of(self.held_out, n)
+
+    def _some_of(self, rows: Any, n: int) -> np.ndarray:
+        if self.stack == 1:
+            return _some(rows, n)
+        return stacked(rows[np.random.default_rng(0).integers(len(rows), size=(n, self.stack))])
 
     def fingerprint(self) -> str:
         """SHA-256 of all rows and labels, units included, so that a resumed run can tell that its data changed."""

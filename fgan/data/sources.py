@@ -10,7 +10,7 @@ from estimators.distributions.examples import TARGETS
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
 from fgan.config.schema import Data
-from fgan.data.dataset import HELD_OUT, Dataset, Pixels
+from fgan.data.dataset import HELD_OUT, Dataset, Pixels, Rows
 from fgan.data.images import own_images
 from fgan.data.own_samples import own_samples
 
@@ -101,6 +101,42 @@ def patches(data: Data) -> Dataset:
     )
 
 
+STACK = 3
+"""Grey images in a stack: its colours, and 10³ modes of ten classes (Metz, Poole, Pfau, Sohl-Dickstein 2017)."""
+
+
+def stacks(data: Data) -> Dataset:
+    """Three of the digits, or of the grey images at `data.path`, as the colours of one image, drawn anew each time.
+
+    Each colour is any of the rows with equal probability, so a triple of classes has the product of their shares. The
+    grey rows are kept, as bytes, and no stack is stored. Raises DataError for images in colour.
+    """
+    grey = own_images(data) if data.path else digits(data)
+    if grey.channels != 1:
+        raise DataError(
+            f"data.name = stacked: {data.path} holds images in colour; three grey ones make a stack: set "
+            "data.colour = grey for pictures, or data.name = images"
+        )
+    rows, held_out = (pixels if isinstance(pixels, Pixels) else _bytes(pixels) for pixels in (grey.rows, grey.held_out))
+    dim = STACK * grey.dim
+    return dataclasses.replace(
+        grey,
+        name="stacked",
+        dim=dim,
+        stack=STACK,
+        rows=rows,
+        held_out=held_out,
+        offset=np.full(dim, 127.5),
+        scale=np.full(dim, 127.5),
+        notes=(*grey.notes, f"stacks of {STACK} of {len(rows):,} grey images, one a colour, drawn anew each time"),
+    )
+
+
+def _bytes(images: np.ndarray | Rows) -> Pixels:
+    """Images [n, d] in [−1, 1] as bytes."""
+    return Pixels(np.round(127.5 * (np.asarray(images) + 1.0)).astype(np.uint8))
+
+
 ROWS = 20_000
 """Rows drawn once from a mixture in subspaces, whose every sample costs a product with a basis."""
 
@@ -159,6 +195,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "digits": digits,
     "digits_8x8": small_digits,
     "patches": patches,
+    "stacked": stacks,
     "images": own_images,
     "samples": own_samples,
 }

@@ -118,9 +118,18 @@ def replicas(layout: Layout) -> Replicas:
         picked = jax.vmap(lambda rows, numbers: rows[numbers])(rows, within)
         return divide(picked.reshape(-1, *rows.shape[2:]))
 
+    def pick_any(rows, numbers):
+        return rows[own(numbers)]
+
+    def pick_any_each(rows, numbers):
+        shares = numbers.reshape(layout.n, size(numbers), *numbers.shape[1:])
+        picked = jax.vmap(lambda rows, numbers: rows[numbers])(rows, shares)
+        return divide(picked.reshape(-1, *picked.shape[2:]))
+
     if layout.engine == "sharded":
-        return Replicas(shard=divide, pick=pick_each)
-    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=own, pick=pick, draws=layout.n)
+        return Replicas(shard=divide, pick=pick_each, pick_any=pick_any_each)
+    every = layout.n
+    return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=own, pick=pick, pick_any=pick_any, draws=every)
 
 
 def _starts(total: int, n: int) -> np.ndarray:
@@ -128,24 +137,28 @@ def _starts(total: int, n: int) -> np.ndarray:
     return (np.arange(n, dtype=np.int64) * total // n).astype(np.int32)
 
 
-def slices_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+def slices_shape(shape: tuple[int, ...], layout: Layout, *, whole: bool = False) -> tuple[int, ...]:
     """The shape of the `slices` of rows of this one."""
     if layout.n == 1:
         return shape
     total, n = shape[0], layout.n
+    if whole:
+        return (n, *shape)
     longest = max(-(-(k + 1) * total // n) - k * total // n for k in range(n))
     return (n, longest, *shape[1:])
 
 
-def slices(rows: Any, layout: Layout) -> jax.Array:
+def slices(rows: Any, layout: Layout, *, whole: bool = False) -> jax.Array:
     """The rows of a data set over n devices, the k-th with those that the k-th slice of a batch is drawn from.
 
     [n, length, d], where a slice ends with rows of the next if they do not divide evenly. On one device the rows as
     they are, [total, d]. A process asks `rows`, an array or what reads one, for those of its own devices and no others.
+    `whole` gives each device all rows, [n, total, d], where an element of a batch may need any of them (`pick_any`).
     """
     if layout.n == 1:
         return jnp.asarray(rows)
-    shape, starts = slices_shape(rows.shape, layout), _starts(len(rows), layout.n)
+    shape = slices_shape(rows.shape, layout, whole=whole)
+    starts = np.zeros(layout.n, np.int32) if whole else _starts(len(rows), layout.n)
 
     def one(index):
         (start,) = starts[index[0]]

@@ -46,6 +46,7 @@ SAMPLES = 16_384
 """Most kernels, as the paper's 16,000 are called 16k."""
 TESTS, VALIDATION = 10_000, 1000
 """Most test images, as in the paper, and most images that choose the width; the latter are a fifth of all held out."""
+FIRST_SEED = 101  # none from here on served to choose a setting
 SEEDS = 2
 AT_ONCE = 500  # images drawn in one call: their activations fill 100 MB
 AIM = 0.9  # of the ceiling
@@ -165,7 +166,7 @@ def results(
     ceiling = protocol(protocol.real)
     directory.mkdir(parents=True, exist_ok=True)
     np.save(directory / REAL, np.asarray(loaded.reference(SHOWN), np.float32))
-    chosen: dict[str, Any] = {"data": data, "seeds": SEEDS} | options
+    chosen: dict[str, Any] = {"data": data, "seed": FIRST_SEED, "seeds": SEEDS} | options
     facts = {
         "data": {"name": loaded.name, "side": loaded.side, "training_images": len(loaded.rows), "notes": loaded.notes},
         "protocol": protocol.as_json(),

@@ -133,7 +133,7 @@ def train(
                     _refuse_failure(run, process.returncode)
                     finished(run)
             done = sum(run.step for run in runs)
-            progress(done, ", ".join(run.config.divergence for run, _ in started.values()))
+            progress(done, ", ".join(run.config.minimised for run, _ in started.values()))
             if stop:
                 raise Stopped(stop[0], done)
 
@@ -159,7 +159,7 @@ def _refuse_failure(run: Run, code: int) -> None:
         reason = log[-1] if log else "no message"
         if code == RunLocked.exit_code:
             raise RunLocked(reason.removeprefix("fgan: "))
-        raise RunFailed(f"{run.config.divergence}: training stopped with exit code {code}: {reason}")
+        raise RunFailed(f"{run.config.minimised}: training stopped with exit code {code}: {reason}")
 
 
 def fill(
@@ -184,7 +184,7 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     metrics, timings = map(RunDirectory(run.directory).records, ("metrics.jsonl", "timings.jsonl"))
     skipped = sum(np.sum(r["skipped"]) * run.config.log.every for r in metrics if "skipped" in r)
     facts = {
-        "divergence": run.config.divergence,
+        "divergence": run.config.minimised,
         "variant": run.variant,
         "directory": f"runs/{run.directory.name}",
         "steps": run.step,

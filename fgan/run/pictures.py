@@ -56,7 +56,7 @@ def training(run: str | Path, metric: str = "bound", notes: Sequence[str] = ()) 
         low, high = np.nanpercentile(bounds, [1, 99])
         high = max(high, np.nanmax(exact, initial=-math.inf))  # a bound far below the truth is what must be seen
         axis.set_ylim(min(0.0, low), 1.15 * high if high > 0 else None)
-        axis.set(xlabel="step", ylabel="nats", title=_lines(f"{config.divergence} on {config.data.name}", *notes))
+        axis.set(xlabel="step", ylabel="nats", title=_lines(f"{config.minimised} on {config.data.name}", *notes))
         axis.legend()
         return save(figure, found.path / "figures" / "training.png")
 
@@ -67,7 +67,7 @@ def samples(run: str | Path, step: int, notes: Sequence[str] = ()) -> Path:
     config = from_toml((run / "config.toml").read_text())
     drawn = np.load(run / "samples" / f"{step:08d}.npy", allow_pickle=False)
     facts = json.loads((run / "data.json").read_text())
-    title = _lines(f"{config.divergence}, step {step}", *notes)
+    title = _lines(f"{config.minimised}, step {step}", *notes)
     with rc_context(STYLE):
         if facts["side"]:
             figure = _images(drawn[0], facts["side"], title)

@@ -99,9 +99,14 @@ def laid_out(begin: Callable[[Any], Any], seeds: Any, layout: Layout | None) -> 
 
 def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
     """(the chunk of n steps, the shapes of its arguments on `layout`), as `engines.lower` takes them."""
-    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.rows.shape, layout), data.kept_dtype)
+    rows = jax.ShapeDtypeStruct(_rows_shape(data, layout), data.kept_dtype)
     state, seeds = jax.eval_shape(lambda: fresh(config, data)), jax.eval_shape(lambda: seed_numbers(config))
     return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def _rows_shape(data: Dataset, layout: Layout) -> tuple[int, ...]:
+    """The shape of the rows as the devices of `layout` hold them."""
+    return engines.slices_shape(data.rows.shape, layout, whole=data.stack > 1)
 
 
 def within_passes(config: Config, rows: int) -> Config:
@@ -125,7 +130,7 @@ class Program:
         if config.batch % self.layout.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
         self.model = build(self.config, data)
-        self.rows = engines.slices(data.kept, self.layout)
+        self.rows = engines.slices(data.kept, self.layout, whole=data.stack > 1)
         self._beginning = beginning(self.model)  # of all parts of a sweep, compiled once
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None

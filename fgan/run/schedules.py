@@ -28,7 +28,8 @@ def scheduled(config: Config, step: int) -> dict[str, float]:
         values["instance_noise.overlap"] = _between(config.instance_noise.overlap, t)
     rise = ANNEALING[config.vae.annealing](config.horizon, config.vae.rise, config.vae.cycles)
     values["vae.weight"] = config.vae.weight * float(rise(step))
-    return {name: value for name, value in values.items() if name.split(".")[0] not in UNUSED.get(config.model, ())}
+    unused = {*UNUSED.get(config.model, ())}
+    return {name: value for name, value in values.items() if not {name, name.split(".")[0]} & unused}
 
 
 def moved(before: Config, now: Config, step: int) -> str:

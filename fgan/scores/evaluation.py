@@ -22,7 +22,7 @@ from fgan.config.schema import Config
 from fgan.data.dataset import Dataset
 from fgan.models.model import Model, Reconstructs, build
 from fgan.networks.generators import GENERATORS
-from fgan.scores import autoencoder, density, modes
+from fgan.scores import autoencoder, density, modes, stacks
 from fgan.scores.classifier import BesideReal, class_scores, train_classifier
 from fgan.scores.image_judge import ImageJudge
 from fgan.scores.judge import MOST, Judge
@@ -47,8 +47,8 @@ class Evaluation:
 
     def __init__(self, config: Config, data: Dataset, model: Model):
         self.config, self.data, self.model = config, data, model
-        n = max(min(config.log.samples, len(data.held_out) or config.log.samples), 2)
-        known = data.target is not None
+        n = max(min(config.log.samples, len(data.held_out) ** data.stack or config.log.samples), 2)
+        self.samples, known = n, data.target is not None
         self.real = np.asarray(data.draw(jax.random.key(0), data.rows, n) if known else data.reference(n))
         self._sample = jax.jit(jax.vmap(lambda state, key: model.sample(state, key, n)))
         self._score = scorer_for(config, data, n)
@@ -71,7 +71,7 @@ class Evaluation:
                 points = np.asarray(self._judged(one, keys[i]))
                 scored |= {"judged": self._judge(points, end)} if np.isfinite(points).all() else {"diverged": True}
             if end and usable and isinstance(self._score, InStages):
-                scored |= self._score.at_end(self._many(one, step, int(seed)))
+                scored |= self._score.at_end(self._many(one, keys[i], self._score.many))
             scores.append({"seed": int(seed)} | scored)
         if self.data.law is not None:
             return samples @ self.data.law.plane, scores
@@ -81,12 +81,11 @@ class Evaluation:
         """The samples that are scored [seeds, n, d], in the scale the networks see."""
         return np.asarray(self._sample(state, self._keys(seeds, step)))
 
-    def _many(self, state: Any, step: int, seed: int) -> np.ndarray:
-        """Further samples of one member [m, d], drawn as many at a time as fit."""
+    def _many(self, state: Any, key: jax.Array, many: int) -> np.ndarray:
+        """Further samples of one member [many, d], drawn as many at a time as fit."""
         several = jax.tree.map(lambda x: x[None], state)
-        (key,) = self._keys(np.array([seed]), step)
-        keys = jax.random.split(key, DRAWS)
-        return np.concatenate([np.asarray(self._sample(several, k[None]))[0] for k in keys])[:MOST]
+        keys = jax.random.split(key, -(-many // self.samples))
+        return np.concatenate([np.asarray(self._sample(several, k[None]))[0] for k in keys])[:many]
 
     def _keys(self, seeds: np.ndarray, step: int) -> jax.Array:
         return jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), 2**31 + step))(jnp.asarray(seeds, jnp.uint32))
@@ -106,10 +105,12 @@ Score = Callable[[np.ndarray, Any], dict[str, Any]]
 
 @dataclass(frozen=True)
 class InStages:
-    """A score of every evaluation, and a function of generated images [n, d] → what is scored at the end of a run."""
+    """A score of every evaluation, and a function of `many` generated images [m, d] → the scores at the end of a run,
+    which take the place of others of their names."""
 
     often: Score
     at_end: Callable[[np.ndarray], dict[str, Any]]
+    many: int
 
     def __call__(self, samples: np.ndarray, state: Any) -> dict[str, Any]:
         return self.often(samples, state)
@@ -135,7 +136,7 @@ def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
     def score(samples, state):
         return precision_recall(reference, samples)._asdict() | {"held_out_samples": held_out}
 
-    return InStages(score, ImageJudge(data)) if data.side else score
+    return InStages(score, ImageJudge(data), min(DRAWS * n, MOST)) if data.side else score
 
 
 def _classes(config: Config, data: Dataset, n: int) -> Score | None:
@@ -154,7 +155,15 @@ def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     def score(samples, state):
         return class_scores(classifier, reference, samples) | beside(samples) | {f"held_out_{data.name}": real}
 
-    return InStages(score, ImageJudge(data, classifier, unseen))
+    return InStages(score, ImageJudge(data, classifier, unseen), min(DRAWS * n, MOST))
+
+
+def _stacks(config: Config, data: Dataset, n: int) -> Score | None:
+    """Modes captured and KL over them, by a classifier of each colour; a colour has no meaning without labels."""
+    if data.stack == 1 or data.labels is None:
+        return None
+    score = stacks.scorer(data, CLASSIFIED)
+    return InStages(lambda samples, state: score(samples), score, stacks.SAMPLES)
 
 
 def _curve(config: Config, data: Dataset, n: int) -> Score | None:
@@ -252,7 +261,8 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
     """The bounds of a variational autoencoder on held-out rows, beside what its samples are scored by."""
     if config.model != "vae" or not len(data.held_out):
         return None
-    of_samples = _classes(config, data, n) or _precision_recall(config, data, n) or (lambda samples, state: {})
+    of_samples = _stacks(config, data, n) or _classes(config, data, n) or _precision_recall(config, data, n)
+    of_samples = of_samples or (lambda samples, state: {})
     bounds = autoencoder.Bounds(build(config, data), np.asarray(data.judges(autoencoder.MOST), np.float32))
 
     def score(samples, state):
@@ -264,6 +274,7 @@ def _likelihood(config: Config, data: Dataset, n: int) -> Score | None:
 SCORERS: dict[str, Scorer] = {
     "precision_recall": _precision_recall,
     "classes": _classes,
+    "stacks": _stacks,
     "curve": _curve,
     "modes": _modes,
     "subspaces": _subspaces,
