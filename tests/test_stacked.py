@@ -280,6 +280,7 @@ TINY = Config(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(data, tmp_path, monkeypatch):
     monkeypatch.setattr(stacks, "SAMPLES", 100)  # those of the end, in four parts
@@ -331,6 +332,7 @@ def small(tmp_path_factory):
     return directory, result, options
 
 
+@pytest.mark.slow
 def test_a_table_is_written_and_drawn(small):
     directory, result, _ = small
     assert json.loads((directory / "stacked.json").read_text()) == json.loads(json.dumps(result))
@@ -346,6 +348,7 @@ def test_a_table_is_written_and_drawn(small):
     assert experiment.picture(directory / "stacked.json").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_finished_table_trains_nothing_again(small, monkeypatch):
     directory, result, options = small
     shrink(monkeypatch)
@@ -360,6 +363,7 @@ def test_samples_that_are_not_finite_are_a_result(tmp_path):
     assert experiment.score(made, 0) == dict.fromkeys(experiment.SCORES)
 
 
+@pytest.mark.slow
 def test_the_command_names_a_folder_only_for_experiments_that_take_one(small, monkeypatch, capsys):
     directory, result, _ = small
     asked = {}
@@ -367,10 +371,11 @@ def test_the_command_names_a_folder_only_for_experiments_that_take_one(small, mo
     reproduce.Command(name="stacked", data="images", run=str(directory))()
     assert asked == {"data": str(Path("images").resolve()), "quiet": False}
     assert experiment.table(result) in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="ring brings its own data"):
+    with pytest.raises(ConfigError, match="ring has data of its own"):
         reproduce.Command(name="ring", data="images", run=str(directory))()
 
 
+@pytest.mark.slow
 def test_networks_are_built_for_three_colours(data):
     """The image networks of the preset, and an mlp."""
     for kind, features in (("image", (4, 4)), ("mlp", (4,))):
