@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from models_for_tests import ABOUT, NAME, build
 from test_arrays import refusal
 
 from estimators.critics.kernel import drawn_in
@@ -23,8 +24,9 @@ from fgan.data.host_rows import HostRows, on_host, refuse_long
 from fgan.data.sources import load
 from fgan.data.stored_rows import StoredRows
 from fgan.devices import engines
+from fgan.models.model import MODELS
 from fgan.run.directory import RunDirectory
-from fgan.run.loop import train
+from fgan.run.loop import Loop, train
 from fgan.run.members import newest
 from fgan.run.program import Program, batches, row_numbers
 from fgan.run.progress import Reporter
@@ -40,6 +42,7 @@ BASE = Config(
     log=Log(every=4, evaluate=8, checkpoint=4, samples=8),
 )
 HOST = replace(BASE, {"data.keep": "host"})
+TINY = replace(BASE, {"model": NAME})  # which compiles in a fraction of the time
 
 
 def dataset(rows, **options) -> Dataset:
@@ -57,6 +60,15 @@ def stored(tmp_path) -> StoredRows:
 @pytest.fixture
 def images(stored):
     return {"memory": dataset(Pixels(IMAGES.reshape(96, -1))), "file": dataset(Pixels(stored.flat()))}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The tiny model, and runs that nobody judges."""
+    MODELS.add(NAME, ABOUT, build)
+    monkeypatch.setattr(Loop, "_judge", lambda self: None)
+    yield
+    MODELS.remove(NAME)
 
 
 def results(run) -> tuple:
@@ -177,10 +189,16 @@ def steps(config: Config, data: Dataset) -> list[bytes]:
 
 
 @pytest.mark.parametrize("options", [{}, {"flip": True, "shift": 1}], ids=["plain", "varied"])
-def test_steps_are_the_same_wherever_their_rows_are(images, options):
+def test_steps_are_the_same_wherever_their_rows_are(tiny, images, options):
     memory, file = (dataclasses.replace(data, **options) for data in images.values())
-    expected = steps(BASE, memory)
-    assert steps(HOST, memory) == steps(replace(BASE, {"data.keep": "auto"}), file) == expected
+    expected = steps(TINY, memory)
+    assert steps(replace(TINY, {"data.keep": "host"}), memory) == expected
+    assert steps(replace(TINY, {"data.keep": "auto"}), file) == expected
+
+
+@pytest.mark.slow
+def test_steps_of_an_fgan_are_the_same_wherever_their_rows_are(images):
+    assert steps(HOST, images["file"]) == steps(BASE, images["memory"])
 
 
 @pytest.mark.slow
@@ -190,13 +208,13 @@ def test_steps_are_the_same_compiled_with_all_optimisations(images):
     assert steps(HOST, data) == steps(BASE, data)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "tiny")
 def test_a_run_goes_on_with_rows_elsewhere(tmp_path, images):
     """Stopped with rows on the host, resumed with rows on the device: the bytes of the uninterrupted run."""
-    train(HOST, tmp_path / "whole", quiet=True, data=images["file"])
-    half = replace(HOST, {"steps": 4})
-    train(half, tmp_path / "halves", quiet=True, data=images["file"])
-    train(BASE, tmp_path / "halves", quiet=True, data=images["memory"])
+    host = replace(TINY, {"data.keep": "host"})
+    train(host, tmp_path / "whole", quiet=True, data=images["file"])
+    train(replace(host, {"steps": 4}), tmp_path / "halves", quiet=True, data=images["file"])
+    train(TINY, tmp_path / "halves", quiet=True, data=images["memory"])
     (one, *state), (other, *same) = results(tmp_path / "whole"), results(tmp_path / "halves")
     assert state == same and state[0] == 8
     assert trained(one) == trained(other) and len(trained(one)) == 2
@@ -212,15 +230,18 @@ def trained(metrics: str) -> list[str]:
 PROGRAM = """
 import sys
 import jax
+from models_for_tests import ABOUT, NAME, build
 from test_host_rows import BASE, IMAGES, dataset, steps
 from fgan.config.schema import replace
 from fgan.data.dataset import Pixels
+from fgan.models.model import MODELS
 
+MODELS.add(NAME, ABOUT, build)
 rows = Pixels(IMAGES[:93].reshape(93, -1))  # which 8 devices cannot share evenly
 data = dataset(rows, flip=True)
 for how in sys.argv[1].split():
-    engine, parameters = how.split("-")
-    base = replace(BASE, {"parallel.engine": engine, "parallel.parameters": parameters})
+    model, engine, parameters = how.split("-")
+    base = replace(BASE, {"model": model, "parallel.engine": engine, "parallel.parameters": parameters})
     device, host = (steps(replace(base, {"data.keep": keep}), data) for keep in ("device", "host"))
     assert device == host, how
 print("equal", jax.device_count())
@@ -235,13 +256,18 @@ def of_devices(how: str, **environment: str) -> None:
     assert ran.stdout.split() == ["equal", "8"], ran.stderr[-2000:]
 
 
-@pytest.mark.parametrize("how", ["pmap-replicated", "sharded-replicated sharded-sharded"])
-def test_eight_devices_take_the_same_steps(how):
+def test_eight_devices_take_the_same_steps():
     """Under both engines, two seeds, rows that do not divide evenly, mirrored at random."""
-    of_devices(how)
+    of_devices(f"{NAME}-pmap-replicated {NAME}-sharded-sharded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pmap-replicated", "sharded-replicated"])
+def test_eight_devices_take_the_same_steps_of_an_fgan(how):
+    of_devices(f"fgan-{how}")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_eight_devices_take_the_same_steps_compiled_with_all_optimisations():
-    of_devices("pmap-replicated sharded-replicated")
+    of_devices(f"{NAME}-pmap-replicated {NAME}-sharded-replicated")
