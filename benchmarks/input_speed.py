@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -102,14 +103,14 @@ class Trained:
     """A program and how far it has trained."""
 
     def __init__(self, config: Config, data: Dataset):
-        self.program, self.seeds, self.step = Program(config, data), np.array([0], np.uint32), 0
+        self.program, self.seeds, self.step = Program(config, data), jnp.array([0], jnp.uint32), 0
         self.state = self.program.fresh(self.seeds)
 
     def advance(self) -> float:
         """Seconds of one compiled call and of what it waited for before."""
         n, begun = self.program.config.log.every, time.monotonic()
         rows = self.program.given(self.seeds, self.step, n, n)
-        arguments = (rows, self.seeds, self.state, np.int32(self.step), {})
+        arguments: tuple[Any, ...] = (rows, self.seeds, self.state, np.int32(self.step), {})
         compiled, compiling = self.program.compiled(n, arguments, Reporter(1, quiet=True))
         self.state, _ = jax.block_until_ready(compiled(*arguments))
         self.step += n
@@ -131,16 +132,16 @@ def measured_host(settings: Settings, path: Path) -> dict[str, Any]:
     data.fingerprint()
     reading = time.monotonic() - begun - loading
     trained = Trained(chosen, data)
-    trained.advance()  # compiles, and has nothing gathered yet
-    host = trained.program.host
-    assert host is not None
-    host.waited = 0.0
-    seconds = [trained.advance() for _ in range(settings.turns)]
     used = settings.chunk * settings.batch * trained.program.model.batches
     numbers = np.random.default_rng(1).integers(0, len(data.rows), used)
     begun = time.monotonic()
     data.kept[numbers]
     alone = time.monotonic() - begun
+    trained.advance()  # compiles, and has nothing gathered yet
+    host = trained.program.host
+    assert host is not None
+    host.waited = 0.0
+    seconds = [trained.advance() for _ in range(settings.turns)]
     return {
         "seconds_to_load": loading,
         "seconds_to_fingerprint": reading,
