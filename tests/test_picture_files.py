@@ -12,7 +12,7 @@ from PIL import Image
 from test_arrays import refusal
 
 from fgan.config.schema import Data
-from fgan.data import picture_files
+from fgan.data import picture
 from fgan.data.dataset import Dataset, Pixels
 from fgan.data.images import own_images, read_stack
 from fgan.data.picture_files import read_pictures
@@ -172,9 +172,9 @@ def test_damage_anywhere_makes_a_picture_unusable_or_another(tmp_path, format):
         damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         (tmp_path / "x.png").write_bytes(damaged)
         try:
-            facts = picture_files._facts(tmp_path / "x.png")
-            assert picture_files._decoded(tmp_path / "x.png", 8, facts.colour, "crop").shape[:2] == (8, 8)
-        except picture_files.Unusable as fault:
+            facts = picture.facts(tmp_path / "x.png")
+            assert picture.square(tmp_path / "x.png", 8, facts.colour, "crop").shape[:2] == (8, 8)
+        except picture.Unusable as fault:
             refused += "remove it" in str(fault)
     assert refused >= 5
 
@@ -182,7 +182,7 @@ def test_damage_anywhere_makes_a_picture_unusable_or_another(tmp_path, format):
 def test_odd_orientations_turn_nothing(tmp_path, monkeypatch):
     save(folder(tmp_path) / "x.png", LARGE[:, :32])
     monkeypatch.setattr(Image.Image, "getexif", lambda self: {0x0112: "sideways"})
-    assert picture_files._facts(tmp_path / "x.png")[:2] == (32, 64)
+    assert picture.facts(tmp_path / "x.png")[:2] == (32, 64)
 
 
 def test_a_second_picture_in_a_camera_s_file_is_not_read(tmp_path):
@@ -293,8 +293,32 @@ def test_without_permission_as_the_system_says_it(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     folder(tmp_path)
-    monkeypatch.setattr(picture_files.Image, "open", refuse)
+    monkeypatch.setattr(picture.Image, "open", refuse)
     refusal(lambda: read(tmp_path), "00.png", "Permission denied", "allow reading it")
+
+
+@pytest.mark.parametrize("side", [8, 64, 128])
+def test_sides_within_reach(tmp_path, side):
+    found = read(folder(tmp_path), side=side)
+    assert found.train.images.shape == (12, side, side, 3)
+    assert str(side) in found.notes[0]
+
+
+def test_a_folder_of_other_pictures_says_what_to_do(tmp_path):
+    """Animated or not, a .gif is not read; nor is a .bmp."""
+    for i in range(12):
+        animated(tmp_path / f"{i}.gif")
+    (tmp_path / "x.bmp").write_bytes(b"x")
+    refusal(
+        lambda: own_images(Data(name="images", path=str(tmp_path))), "1 .bmp, 12 .gif", "not read", "save them as .png"
+    )
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    """A header that promises more pixels than Pillow itself lets pass, in a few bytes."""
+    Image.new("1", (20_000, 20_000)).save(folder(tmp_path) / "05x.png")
+    refusal(lambda: read(tmp_path, side=16), "05x.png", "more than", "make it smaller", "--data.broken skip")
+    assert len(read(tmp_path, side=16, broken="skip").train.images) == 12
 
 
 @pytest.mark.parametrize("side", [2, 300])

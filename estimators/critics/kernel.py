@@ -34,6 +34,7 @@ class Replicas(NamedTuple):
             n slices of the data (`stratified`).
         pick_any: (all rows, of which this device has its copy, indices [n, …] of any of them for each element of the
             global batch) → the rows in this device's slice of the batch.
+        gathered: what each device was given beforehand (`steps`' `ahead`), as its slices of global batches.
         draws: the size of what a device draws, in slices of the batch; it keeps one.
     """
 
@@ -41,6 +42,7 @@ class Replicas(NamedTuple):
     shard: Callable[[jax.Array], jax.Array] = lambda rows: rows
     pick: Callable[[jax.Array, jax.Array, int], jax.Array] = lambda rows, index, total: rows[index]
     pick_any: Callable[[jax.Array, jax.Array], jax.Array] = lambda rows, index: rows[index]
+    gathered: Callable[[jax.Array], jax.Array] = lambda rows: rows
     draws: int = 1
 
     def expectation(self, values: jax.Array) -> jax.Array:
@@ -65,7 +67,7 @@ def stratified(key: jax.Array, total: int, n: int) -> jax.Array:
 
 def steps(
     step: Callable[[Any, State, Any], tuple[State, Metrics]],
-    draw: Callable[[jax.Array], Any],
+    draw: Callable[..., Any],
     key: jax.Array,
     state: State,
     start: jax.Array | int,
@@ -73,29 +75,33 @@ def steps(
     *,
     noise: Callable[[jax.Array], Any] = lambda key: key,
     replicas: Replicas = ALONE,
+    ahead: tuple[jax.Array, ...] = (),
 ) -> tuple[State, Metrics]:
     """`n` steps from step number `start`, in one scan. Pure; jit, vmap or pmap it.
 
     Args:
         step: (noise, state, batch) → (state, metrics).
-        draw: key → batch.
+        draw: key → batch; (key, *the i-th of each array in `ahead`) → batch of the i-th step.
         key: the key of the whole run; step i uses fold_in(key, i).
         n: static.
         noise: key → the first argument of `step`; the key itself by default.
         replicas: how `draw` and `noise` spread the batch over devices.
+        ahead: arrays [n, …] of what was drawn before, such as rows that a device does not hold.
 
     Returns:
         The final state, and the metrics of every step, stacked on a first axis of length n.
     """
 
-    def drawn(i):
-        return drawn_in(key, i, draw, noise)
+    def drawn(i, *given):
+        return drawn_in(key, i, lambda key: draw(key, *given), noise)
 
     def block(state, numbers):
-        return jax.lax.scan(lambda state, now: step(now[0], state, now[1]), state, jax.vmap(drawn)(numbers))
+        return jax.lax.scan(lambda state, now: step(now[0], state, now[1]), state, jax.vmap(drawn)(*numbers))
 
-    size = _block(n, jax.eval_shape(drawn, 0), replicas.draws)
-    state, metrics = jax.lax.scan(block, state, start + jnp.arange(n).reshape(-1, size))
+    one = (jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in ahead)
+    size = _block(n, jax.eval_shape(drawn, 0, *one), replicas.draws)
+    blocks = tuple(x.reshape(-1, size, *x.shape[1:]) for x in ahead)
+    state, metrics = jax.lax.scan(block, state, (start + jnp.arange(n).reshape(-1, size), *blocks))
     return state, jax.tree.map(lambda m: m.reshape(n, *m.shape[2:]), metrics)
 
 

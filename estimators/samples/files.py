@@ -107,9 +107,12 @@ def read_slice(
     return SampleSlice(checked(raw, name, nan_policy, minimum, flatten), begin, table)
 
 
-def read_array(path: Path, *, key: str | None = None) -> np.ndarray:
-    """The array of a file as stored, in native byte order (images, labels), without the checks of samples."""
-    array = _read(path, key)[1].array
+def read_array(path: Path, *, key: str | None = None, mapped: bool = False) -> np.ndarray:
+    """The array of a file as stored, in native byte order (images, labels), without the checks of samples.
+
+    `mapped` leaves that of an .npy in its file, as a `numpy.memmap`, where its rows lie one after the other.
+    """
+    array = _read(path, key, instead={readers.read_npy: readers.map_npy} if mapped else {})[1].array
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -40,15 +40,16 @@ class Data:
     """
 
     name: Annotated[str, OneOf("fgan.data.sources:DATASETS")] = "ring"
-    """An example distribution with a known density, the handwritten digits, stacked, three of these or of your own grey
-    images as the colours of one, patches of two photographs, or your own: images, a folder of pictures; samples, a file
-    of rows."""
+    """An example distribution with a known density, the handwritten digits, Fashion-MNIST, patches of two photographs,
+    stacked, three digits or grey images of your own as the colours of one, or your own: images, a folder of pictures;
+    samples, a file of rows."""
     path: Annotated[str, File()] = ""
     """For name = samples the file: .npy .npz .csv .tsv .parquet, IDX (.gz); for name = images a folder of pictures
-    (.png, .jpg, .webp, at any depth), one of MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not), or a stack in
-    .npy or .npz; for name = stacked the same of grey images, or nothing for the digits."""
+    (.png, .jpg, .webp, at any depth), one of MNIST's, Fashion-MNIST's or EMNIST's IDX files (.gz or not), pictures in
+    one .parquet or a folder of them, or a stack in .npy or .npz; for name = stacked the same of grey images, or nothing
+    for the digits."""
     key: str = ""
-    """Which member of an .npz to read; for images, which split of EMNIST."""
+    """Which member of an .npz to read; for images, which split of EMNIST, or which column of a .parquet."""
     nan_policy: Literal["raise", "omit"] = "raise"
     """What to do with rows that hold NaN or inf."""
     flatten: bool = False
@@ -65,6 +66,9 @@ class Data:
     """Mirror half of the training images, left to right, each time they are drawn."""
     shift: Annotated[int, Bound(0)] = 0
     """Move the training images by up to so many pixels along each axis, whenever they are drawn; edges are repeated."""
+    keep: Literal["auto", "device", "host"] = "auto"
+    """Where the training rows are: on the devices, or on the host, which gathers the rows of the next steps while the
+    devices take the present ones; auto by size. It changes no number of a run."""
     categorical: tuple[str, ...] = ()
     """Columns of a table whose numbers are names of categories, as postal codes are; by name, or without names by
     number, from 1 in a text, from 0 in an array."""

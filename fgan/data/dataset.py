@@ -1,6 +1,8 @@
 """The real samples of a run, as one value: a known distribution to draw from anew, or rows to draw again."""
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +16,7 @@ from estimators.distributions.curves import Curve
 from estimators.distributions.examples import Mixture
 from estimators.distributions.subspaces import SubspaceMixture
 from fgan.data.coordinates import Coordinates
+from fgan.data.stored_rows import StoredRows
 from fgan.data.tables import Form
 
 HELD_OUT = 0.2
@@ -59,9 +62,9 @@ def scaled(pixels: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Rows of images, kept as bytes [n, dim], seen as an array [n, dim] float32 in [−1, 1] of four times the size."""
+    """Rows of images, kept as bytes [n, dim] in memory or a file, seen as float32 in [−1, 1] of four times the size."""
 
-    stored: np.ndarray
+    stored: np.ndarray | StoredRows
 
     dtype = np.dtype(np.float32)
 
@@ -88,6 +91,13 @@ def _some(rows: Any, n: int) -> np.ndarray:
 def stacked(images: Any) -> Any:
     """Grey images [n, c, d] as the c colours of n images, colours innermost: [n, d · c]."""
     return images.swapaxes(1, 2).reshape(images.shape[0], -1)
+
+
+def _blocks(rows: Any) -> Iterator[np.ndarray]:
+    """All rows, so many at once as take a few MiB."""
+    each = rows.dtype.itemsize * math.prod(rows.shape[1:])
+    length = max(1, (1 << 24) // max(each, 1))
+    return (rows[i : i + length] for i in range(0, len(rows), length))
 
 
 def stored(rows: Any) -> Any:
@@ -126,12 +136,17 @@ class Dataset:
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
-        total = self.rows.shape[0]
         if self.stack > 1:  # of one slice of the rows they would not be independent
-            numbers = jax.random.randint(key, (n, self.stack), 0, total)
-            drawn = stacked(replicas.pick_any(rows, numbers))
-        else:
-            drawn = replicas.pick(rows, stratified(key, total, n), total)
+            triples = jax.random.randint(key, (n, self.stack), 0, self.rows.shape[0])
+            return self.seen(key, stacked(replicas.pick_any(rows, triples)), n, replicas)
+        return self.seen(key, replicas.pick(rows, self.numbers(key, n), self.rows.shape[0]), n, replicas)
+
+    def numbers(self, key: jax.Array, n: int) -> jax.Array:
+        """Which of the rows `draw` picks, one for each sample: [n]."""
+        return stratified(key, self.rows.shape[0], n)
+
+    def seen(self, key: jax.Array, drawn: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
+        """This device's shard of the rows that `draw` picks by `key`, as the networks see them."""
         drawn = scaled(drawn) if drawn.dtype == np.uint8 else drawn
         return self._varied(jax.random.fold_in(key, 1), drawn, n, replicas) if self.flip or self.shift else drawn
 
@@ -207,5 +222,6 @@ class Dataset:
         arrays = (self.kept, stored(self.held_out), self.labels, self.held_out_labels, self.offset, self.scale)
         for array in arrays:
             if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
+                for block in _blocks(array):
+                    digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()

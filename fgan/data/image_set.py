@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from estimators.samples.arrays import DataError, printable
+from fgan.data.stored_rows import StoredRows
 
 MINIMUM = 10
 """Least number of images to train on; two of them are held out, where there are no test images."""
@@ -14,22 +15,29 @@ SIDES = range(4, 257)
 """Sides in pixels that the networks are made for; tried from 8 to 128."""
 
 
-class ImageSet(NamedTuple):
-    """Images [n, side, side] or, in colour, [n, side, side, 3], uint8, and their labels [n], integers, or None."""
+Images = np.ndarray | StoredRows
+"""[n, side, side] or, in colour, [n, side, side, 3], uint8, in memory or in a file."""
 
-    images: np.ndarray
+
+class ImageSet(NamedTuple):
+    """Images and their labels [n], integers, or None."""
+
+    images: Images
     labels: np.ndarray | None
 
     def taken(self, order: np.ndarray) -> Self:
         """Those images, with their labels."""
-        return self._replace(images=self.images[order], labels=None if self.labels is None else self.labels[order])
+        images = self.images.taken(order) if isinstance(self.images, StoredRows) else self.images[order]
+        return self._replace(images=images, labels=None if self.labels is None else self.labels[order])
 
     def upright(self) -> Self:
         """The images transposed."""
-        return self._replace(images=self.images.swapaxes(1, 2))
+        return self._replace(images=np.asarray(self.images).swapaxes(1, 2))
 
-    def rows(self) -> np.ndarray:
+    def rows(self) -> Images:
         """[n, side² · channels] uint8."""
+        if isinstance(self.images, StoredRows):
+            return self.images.flat()
         return np.ascontiguousarray(self.images.reshape(len(self.images), -1))
 
     def described(self) -> str:

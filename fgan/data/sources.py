@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
 from fgan.config.schema import Data
 from fgan.data.dataset import HELD_OUT, Dataset, Pixels, Rows
-from fgan.data.images import own_images
+from fgan.data.idx_images import read_images
+from fgan.data.images import of_folder, own_images
 from fgan.data.own_samples import own_samples
 
 
@@ -66,6 +68,22 @@ def _split(name: str, pixels: np.ndarray, labels: np.ndarray, peak: float, note:
         scale=np.full(dim, peak / 2.0),
         notes=(note,),
     )
+
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where the Debian package dataset-fashion-mnist puts its IDX files."""
+
+
+def fashion_mnist(data: Data) -> Dataset:
+    """Fashion-MNIST: 60,000 + 10,000 images of 28 × 28 pixels, of Debian's package or at `data.path`; in [−1, 1]."""
+    if data.path:
+        return of_folder(data.name, read_images(data.path))
+    if not FASHION.is_dir():
+        raise DataError(
+            f"data.name = {data.name}: {FASHION} is not there; apt install dataset-fashion-mnist, or name a folder "
+            "with its IDX files by --data.path"
+        )
+    return of_folder(data.name, read_images(FASHION))
 
 
 PATCH, STRIDE = 32, 8
@@ -194,6 +212,7 @@ DATASETS: dict[str, Callable[[Data], Dataset]] = {
     "high_dimensional": in_subspaces,
     "digits": digits,
     "digits_8x8": small_digits,
+    "fashion_mnist": fashion_mnist,
     "patches": patches,
     "stacked": stacks,
     "images": own_images,

@@ -33,6 +33,9 @@ from estimators.critics.kernel import ALONE, Replicas
 from fgan.config.schema import Parallel
 
 AXIS = "devices"
+BLOCK = (
+    1 << 28
+)  # bytes of rows that are read from a file at once: far below what a host has, far above a transfer's cost
 Chunk = Callable[[Replicas], Callable[..., Any]]
 
 
@@ -126,8 +129,13 @@ def replicas(layout: Layout) -> Replicas:
         picked = jax.vmap(lambda rows, numbers: rows[numbers])(rows, shares)
         return divide(picked.reshape(-1, *picked.shape[2:]))
 
+    def merge(rows):  # [n, …, b/n, d] → […, b, d], where nothing moves from one device to another
+        whole = jnp.moveaxis(rows, 0, -3)
+        whole = whole.reshape(*whole.shape[:-3], -1, whole.shape[-1])
+        return lax.with_sharding_constraint(whole, layout.sharding(*(None,) * (whole.ndim - 2), AXIS))
+
     if layout.engine == "sharded":
-        return Replicas(shard=divide, pick=pick_each, pick_any=pick_any_each)
+        return Replicas(shard=divide, pick=pick_each, pick_any=pick_any_each, gathered=merge)
     every = layout.n
     return Replicas(mean=lambda tree: lax.pmean(tree, AXIS), shard=own, pick=pick, pick_any=pick_any, draws=every)
 
@@ -156,7 +164,7 @@ def slices(rows: Any, layout: Layout, *, whole: bool = False) -> jax.Array:
     `whole` gives each device all rows, [n, total, d], where an element of a batch may need any of them (`pick_any`).
     """
     if layout.n == 1:
-        return jnp.asarray(rows)
+        return _whole(rows)
     shape = slices_shape(rows.shape, layout, whole=whole)
     starts = np.zeros(layout.n, np.int32) if whole else _starts(len(rows), layout.n)
 
@@ -167,11 +175,44 @@ def slices(rows: Any, layout: Layout, *, whole: bool = False) -> jax.Array:
     return jax.make_array_from_callback(shape, layout.sharding(AXIS), one)
 
 
+def _whole(rows: Any) -> jax.Array:
+    """Rows on one device; what reads them from a file does so by blocks, so that the host never holds all of them."""
+    size = getattr(rows, "nbytes", 0)
+    if isinstance(rows, np.ndarray | jax.Array) or size <= BLOCK:
+        return jnp.asarray(rows)
+    length = max(1, len(rows) * BLOCK // size)
+    return jnp.concatenate([jnp.asarray(rows[i : i + length]) for i in range(0, len(rows), length)])
+
+
+def gathered(rows: Any, numbers: np.ndarray, layout: Layout) -> jax.Array:
+    """Those rows of a data set for each element of global batches [..., b], on the devices that take them.
+
+    [..., b, d] on one device; else [n, ..., b/n, d], the k-th device with its slice of each batch. A process reads the
+    rows of its own devices and no others.
+    """
+    if layout.n == 1:
+        return jax.device_put(_at(rows, numbers))
+    each = numbers.shape[-1] // layout.n
+
+    def one(index):
+        (k,) = range(layout.n)[index[0]]
+        return _at(rows, numbers[..., k * each : (k + 1) * each])[None]
+
+    shape = (layout.n, *numbers.shape[:-1], each, *rows.shape[1:])
+    return jax.make_array_from_callback(shape, layout.sharding(AXIS), one)
+
+
+def _at(rows: Any, numbers: np.ndarray) -> np.ndarray:
+    """rows[numbers] of what knows only lists of numbers."""
+    return np.asarray(rows[numbers.ravel()]).reshape(*numbers.shape, *rows.shape[1:])
+
+
 def compile_chunk(chunk: Chunk, arguments: tuple, layout: Layout) -> Callable[..., Any]:
     """The compiled chunk(replicas)(*arguments), over the devices of `layout`.
 
-    It takes arguments of the same shapes, of which the first is the `slices` of the data, from one device, the host, or
-    an earlier call, and returns results laid out as the arguments are: replicated, or as `shardings` says.
+    It takes arguments of the same shapes, of which the first is the `slices` of the data, or its rows `gathered` for
+    some steps, from one device, the host, or an earlier call, and returns results laid out as the arguments are:
+    replicated, or as `shardings` says.
     """
     compiled = lower(chunk, arguments, layout).compile()
     if layout.n == 1:

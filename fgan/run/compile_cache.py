@@ -19,6 +19,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from fgan.config.cache_home import cache_home
+
 SWITCH = "FGAN_COMPILE_CACHE"
 LIMIT = 1 << 30  # bytes; what was unused for longest goes first
 WORTH_KEEPING = 0.1  # seconds that a program took to compile
@@ -102,9 +104,7 @@ def _remove(entry: Path) -> None:
 
 def folder() -> Path:
     """Where programs for this processor are kept. Raises RuntimeError where there is no home."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-    return home / "fgan" / "xla" / f"{platform.machine()}-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
+    return cache_home() / "xla" / f"{platform.machine()}-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
 
 
 def _processor() -> str:

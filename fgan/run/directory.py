@@ -42,7 +42,7 @@ METRICS = "metrics.jsonl"
 RESULTS = "results.jsonl"  # of a sweep
 STATES = ("running", "finished", "preempted", "failed")
 UNKNOWN = {"state": "unknown", "step": 0}  # what a damaged status says
-CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", *PATHS)
+CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", "data.keep", *PATHS)
 LATER: Mapping[str, Any] = {}
 """Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
 differ from these, so that a run which was begun without them goes on."""

@@ -256,12 +256,18 @@ class Loop:
                 at = f"{self.directory.path / METRICS}:{number}"
                 raise json_files.damaged(at, "no step with values of members", REMEDIES[METRICS])
 
+    def _length(self, step: int) -> int:
+        """Steps of the chunk that begins at `step`: to the next multiple of log.every, as in a run without a stop."""
+        every = self.config.log.every
+        return min(every - step % every, self.config.steps - step)
+
     def _advance(self) -> dict[str, np.ndarray]:
         """One compiled call, and its line of metrics, which are returned: name → [members]."""
-        every = self.config.log.every
-        n = min(every - self.step % every, self.config.steps - self.step)  # to the next multiple, as a whole run would
-        start = jnp.asarray(self.step, jnp.int32)
-        arguments = (self.program.rows, self.seeds, self.state, start, self.values)
+        n = self._length(self.step)
+        waited, start = time.monotonic(), jnp.asarray(self.step, jnp.int32)
+        rows = self.program.given(self.seeds, self.step, n, self._length(self.step + n))
+        waited = time.monotonic() - waited
+        arguments = (rows, self.seeds, self.state, start, self.values)
         compiled, seconds = self.program.compiled(n, arguments, self.report)
         if seconds:
             self.directory.append({"step": self.step, "compile_seconds": seconds}, "timings.jsonl")
@@ -270,7 +276,9 @@ class Loop:
         self.step += n
         values = {name: np.asarray(v)[: self.members.count] for name, v in engines.local(metrics).items()}
         self.directory.append({"step": self.step} | values)
-        self.directory.append({"step": self.step, "seconds": time.monotonic() - begun, "steps": n}, "timings.jsonl")
+        times = {"step": self.step, "seconds": time.monotonic() - begun, "steps": n}
+        times |= {"rows_seconds": waited} if self.program.host else {}
+        self.directory.append(times, "timings.jsonl")
         headline = self.program.model.headline
         finite = values[headline][np.isfinite(values[headline])]
         middle = f"{np.median(finite):.4f}" if finite.size else "not finite"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
-from estimators.critics.kernel import ALONE, Replicas, steps
+from estimators.critics.kernel import ALONE, Replicas, drawn_in, steps
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config, replace
 from fgan.data.dataset import Dataset
+from fgan.data.host_rows import HostRows, chunk_bytes, on_host, refuse_long
 from fgan.devices import engines
 from fgan.devices.engines import Layout
 from fgan.models.model import Model, build, in_two
@@ -34,27 +35,32 @@ FIELDS = (
 """Fields that a chunk takes as arrays, so that members which differ in them share a program."""
 
 
-def chunk(config: Config, data: Dataset, n: int) -> Callable[[Replicas], Callable[..., tuple[Any, Any]]]:
+def chunk(
+    config: Config, data: Dataset, n: int, *, ahead: bool = False
+) -> Callable[[Replicas], Callable[..., tuple[Any, Any]]]:
     """replicas → (rows, seeds, state, start[, values]) → (state, metrics averaged over n steps), vmapped over seeds.
 
     Args of the function:
-        rows: this device's slice of the data (`engines.slices`).
+        rows: this device's slice of the data (`engines.slices`); the rows of all n steps where they come `ahead`
+            (`HostRows`), the same ones that the chunk would have drawn.
         seeds: [k]; state: a leading axis k; start: the number of the first step.
         values: dotted field → [k], for fields of `config` that differ by seed. They are traced: one program serves all.
     """
 
     def on(replicas: Replicas):
         def run(rows, seeds, state, start, values: Mapping[str, jax.Array] = MappingProxyType({})):
-            def one(seed, state, values):
+            given = (replicas.gathered(rows),) if ahead else ()
+
+            def one(seed, state, values, given):
                 model = build(replace(config, values), data, replicas)
                 noise, advance = in_two(model)
 
                 draw = batches(model.batches, config, data, rows, replicas)
                 key = jax.random.key(seed)
-                state, metrics = steps(advance, draw, key, state, start, n, noise=noise, replicas=replicas)
+                state, metrics = steps(advance, draw, key, state, start, n, noise=noise, replicas=replicas, ahead=given)
                 return state, jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
-            return jax.vmap(one)(seeds, state, dict(values))
+            return jax.vmap(one)(seeds, state, dict(values), given)
 
         return run
 
@@ -62,13 +68,31 @@ def chunk(config: Config, data: Dataset, n: int) -> Callable[[Replicas], Callabl
 
 
 def batches(count: int, config: Config, data: Dataset, rows: Any, replicas: Replicas = ALONE) -> Callable:
-    """key → the real samples of a step [count, b, d], from `rows`, this device's share of the data."""
+    """key → the real samples of a step [count, b, d], from `rows`, this device's share of the data.
 
-    def draw(key: jax.Array) -> jax.Array:
+    (key, its share of the batches' rows [count, b, d], as they are kept) → the same, where the host has picked them.
+    """
+
+    def draw(key: jax.Array, *ahead: jax.Array) -> jax.Array:
         keys = jax.random.split(key, count)
+        if ahead:
+            return jnp.stack([data.seen(k, ahead[0][i], config.batch, replicas) for i, k in enumerate(keys)])
         return jnp.stack([data.draw(k, rows, config.batch, replicas) for k in keys])
 
     return draw
+
+
+def row_numbers(count: int, config: Config, data: Dataset) -> Callable[[Any, Any, int], jax.Array]:
+    """(seeds [k], start, n) → which rows `batches` draws in n steps: [k, n, count, b], of the global batch."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jnp.stack([data.numbers(k, config.batch) for k in jax.random.split(key, count)])
+
+    def one(seed, start, n):
+        step = partial(drawn_in, jax.random.key(seed), draw=draw, noise=lambda key: ())
+        return jax.vmap(lambda i: step(i)[1])(start + jnp.arange(n))
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None)), static_argnums=2)
 
 
 def seed_numbers(config: Config) -> jax.Array:
@@ -130,7 +154,11 @@ class Program:
         if config.batch % self.layout.n:
             raise ConfigError(f"batch = {config.batch} must be a multiple of the {self.layout.n} devices")
         self.model = build(self.config, data)
-        self.rows = engines.slices(data.kept, self.layout, whole=data.stack > 1)
+        self.host: HostRows | None = None
+        if on_host(data, config.data.keep):
+            refuse_long(self.config, data, self.model.batches)
+            self.host = HostRows(data.kept, row_numbers(self.model.batches, self.config, data), self.layout)
+        self.rows = None if self.host else engines.slices(data.kept, self.layout, whole=data.stack > 1)
         self._beginning = beginning(self.model)  # of all parts of a sweep, compiled once
         self._compiled: dict[tuple[int, int], Any] = {}
         self._evaluation: Evaluation | None = None
@@ -155,6 +183,16 @@ class Program:
         """What to restore the state of `seeds` as: shape, type and sharding of each array."""
         return engines.abstract(jax.eval_shape(self._beginning, seeds), self.layout)
 
+    def given(self, seeds: Any, start: int, n: int, then: int = 0) -> jax.Array:
+        """The first argument of a chunk of n steps: the rows on the devices, or those of its batches from the host.
+
+        `then` is how many steps the next chunk has; its rows are gathered meanwhile.
+        """
+        if self.host is not None:
+            return self.host.take(seeds, start, n, then)
+        assert self.rows is not None
+        return self.rows
+
     def compiled(self, n: int, arguments: tuple, report: Reporter) -> tuple[Callable[..., Any], float]:
         """(the program of n steps for members as in `arguments`, the seconds it took to compile if it had to be)."""
         members, begun = len(arguments[1]), time.monotonic()
@@ -162,7 +200,9 @@ class Program:
             return found, 0.0
         many = f" of {members} members" if members > 1 else ""
         with report.phase(f"compiling {n} steps{many} for {engines.describe()}"):
-            function = cache(chunk(self.config, self.data, n))  # one for both, so that it is traced once
+            function = cache(
+                chunk(self.config, self.data, n, ahead=self.host is not None)
+            )  # one for both, so that it is traced once
             if self.layout.n == 1:
                 self._refuse(jax.jit(function(ALONE)).trace(*arguments).jaxpr.jaxpr, report)
             made = engines.compile_chunk(function, arguments, self.layout)
@@ -190,7 +230,8 @@ class Program:
 
     def _together(self, members: int) -> int:
         """About how many bytes `members` and the rows take."""
-        return members * self.footprint() + self.rows.nbytes
+        own = chunk_bytes(self.config, self.data, self.model.batches) if self.rows is None else 0
+        return members * (self.footprint() + own) + (0 if self.rows is None else self.rows.nbytes)
 
     def _need(self, need: int) -> str:
         return f"training takes about {engines.size_text(need)}, and there are {engines.size_text(engines.memory())}"

@@ -136,7 +136,7 @@ def _axes(grid: Mapping[str, Any], place: toml.Place) -> dict[str, tuple[Any, ..
     return axes
 
 
-CHANGEABLE = ("parallel", *PATHS, *(f'grid."{path}"' for path in PATHS))
+CHANGEABLE = ("parallel", "data.keep", *PATHS, *(f'grid."{path}"' for path in PATHS))
 """What may differ when a sweep goes on."""
 SHARE = 1 / WITHIN  # of memory that the members of a part may fill by `footprint`
 
