@@ -77,15 +77,16 @@ class StoredRows:
         return replace(self, form=(math.prod(self.form),))
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Rows by slice or numbers [m]. Raises DataError where the file has become shorter, or cannot be read."""
-        rows = self.order[index if isinstance(index, slice) else np.asarray(index)]
+        """Rows by slice or numbers […]. Raises DataError where the file has become shorter, or cannot be read."""
+        chosen = self.order[index if isinstance(index, slice) else np.asarray(index)]
+        rows = chosen.ravel()
         found = np.empty((len(rows), math.prod(self.form)), np.uint8)
         if len(rows) <= FEW:
             self._read(rows, found)
         else:
             with ThreadPoolExecutor(READERS) as pool:
                 list(pool.map(self._read, np.array_split(rows, READERS), np.array_split(found, READERS)))
-        return found.reshape(len(rows), *self.form)
+        return found.reshape(*chosen.shape, *self.form)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:]
