@@ -162,7 +162,9 @@ def cropped(x: jax.Array, side: int) -> jax.Array:
 def check_images(group: str, features: Sequence[int], data: Any) -> None:
     """Raise ConfigError unless `data` are images that can be halved once for each width of the config's `group`."""
     if not data.side:
-        raise ConfigError(f"{group}.kind = image needs images; {data.name} has none: use --{group}.kind mlp")
+        raise ConfigError(
+            f"{group}.kind = image or residual needs images; {data.name} has none: use --{group}.kind mlp"
+        )
     if data.side < 2 ** len(features) or not features:
         raise ConfigError(
             f"{group}.features = {list(features)}: images of {data.side} × {data.side} pixels can be halved "
