@@ -61,6 +61,8 @@ class Data:
     """Mirror half of the training images, left to right, each time they are drawn."""
     shift: Annotated[int, Bound(0)] = 0
     """Move the training images by up to so many pixels along each axis, whenever they are drawn; edges are repeated."""
+    condition: bool = False
+    """Train on images with their classes: the generator is given the class, which `fgan sample --class` chooses."""
     categorical: tuple[str, ...] = ()
     """Columns of a table whose numbers are names of categories, as postal codes are; by name, or without names by
     number, from 1 in a text, from 0 in an array."""

@@ -20,7 +20,7 @@ def mlp(critic: Critic, data: Any) -> nn.Module:
 def image(critic: Critic, data: Any) -> nn.Module:
     """A strided convolution for each width. Raises ConfigError unless the data are images of a fitting size."""
     check_images("critic", critic.features, data)
-    return ImageCritic(data.side, critic.features, critic.nonlinearity, data.channels)
+    return ImageCritic(data.side, critic.features, critic.nonlinearity, data.channels, data.classes)
 
 
 def residual(critic: Critic, data: Any) -> nn.Module:
@@ -28,7 +28,7 @@ def residual(critic: Critic, data: Any) -> nn.Module:
     c = critic
     check_images("critic", c.features, data)
     check_groups("critic", c.features, c.group)
-    return ResidualCritic(data.side, c.features, c.nonlinearity, data.channels, c.blocks, c.group)
+    return ResidualCritic(data.side, c.features, c.nonlinearity, data.channels, c.blocks, c.group, data.classes)
 
 
 CRITICS: dict[str, Callable[[Critic, Any], nn.Module]] = {"mlp": mlp, "image": image, "residual": residual}

@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from estimators.critics.networks import NONLINEARITIES
 from fgan.config.fields import ConfigError
+from fgan.networks.conditional import ClassTerm, split
 from fgan.networks.convolutions import convolve_same, doubled, halved
 from fgan.networks.images import Doubling, Halving, cropped, padded, padded_side
 
@@ -98,7 +99,8 @@ class ResidualCritic(nn.Module):
     """Images as rows [n, side² · channels] → v [n].
 
     A convolution of 4 × 4 windows and stride 2; blocks and halvings in turn; then φ(x) [n, c], the sums of the smallest
-    maps in a learned basis, and v = ψφ(x) + b. `features` are the channels at side/2, …, side/2ᵏ.
+    maps in a learned basis, and v = ψφ(x) + b. `features` are the channels at side/2, …, side/2ᵏ. A row of one of
+    `classes` ends with its class, which adds a `ClassTerm`.
     """
 
     side: int
@@ -107,10 +109,12 @@ class ResidualCritic(nn.Module):
     channels: int = 1
     blocks: int = 1
     group: int = 0
+    classes: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         (first, *others), depth = self.features, self.blocks * len(self.features)
+        x, one_hot = split(x, self.classes) if self.classes else (x, None)
         x = Halving(first)(padded(x.reshape(-1, self.side, self.side, self.channels), len(self.features)))
         for width in (None, *others):
             x = x if width is None else _linear(width)(halved(x))
@@ -119,7 +123,8 @@ class ResidualCritic(nn.Module):
         low = x.shape[1]
         basis = self.param("basis", nn.initializers.normal(1.0 / low), x.shape[1:])
         phi = jnp.sum(x * basis[None], axis=(1, 2))
-        return nn.Dense(1, kernel_init=UNIT)(phi)[:, 0]
+        v = nn.Dense(1, kernel_init=UNIT)(phi)[:, 0]
+        return v if one_hot is None else v + ClassTerm()(phi, one_hot)
 
 
 def check_groups(name: str, features: Sequence[int], group: int) -> None:

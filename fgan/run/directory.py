@@ -44,6 +44,7 @@ STATES = ("running", "finished", "preempted", "failed")
 UNKNOWN = {"state": "unknown", "step": 0}  # what a damaged status says
 CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", *PATHS)
 LATER: Mapping[str, Any] = {
+    "data.condition": False,
     "generator.blocks": 1,
     "generator.group": 0,
     "critic.blocks": 1,

@@ -99,7 +99,7 @@ def laid_out(begin: Callable[[Any], Any], seeds: Any, layout: Layout | None) -> 
 
 def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Callable[[Replicas], Callable], tuple]:
     """(the chunk of n steps, the shapes of its arguments on `layout`), as `engines.lower` takes them."""
-    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.rows.shape, layout), data.kept_dtype)
+    rows = jax.ShapeDtypeStruct(engines.slices_shape(data.kept_shape, layout), data.kept_dtype)
     state, seeds = jax.eval_shape(lambda: fresh(config, data)), jax.eval_shape(lambda: seed_numbers(config))
     return chunk(config, data, n), (rows, seeds, state, jax.ShapeDtypeStruct((), jnp.int32))
 
