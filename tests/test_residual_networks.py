@@ -175,13 +175,14 @@ CONFIG = from_toml(
 )
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_two_steps_by_the_config(compute, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("compute", "widths"), [("float32", (8, 4)), ("bfloat16", (4,))])
+def test_two_steps_by_the_config(compute, widths, tmp_path, monkeypatch):
     from fgan.run import pictures
     from fgan.scores import evaluation
 
     for name in ("samples", "training"):
         monkeypatch.setattr(pictures, name, lambda *_: None)
     monkeypatch.setattr(evaluation, "scorer_for", lambda *_: lambda samples, state: {"largest": float(samples.max())})
-    outcome = train(replace(CONFIG, {"compute": compute}), tmp_path / "run", quiet=True)
+    changes = {"compute": compute, "generator.features": widths, "critic.features": widths[::-1]}
+    outcome = train(replace(CONFIG, changes), tmp_path / "run", quiet=True)
     assert outcome.step == 2 and outcome.scores[0]["largest"] <= 1.0
