@@ -178,6 +178,14 @@ def test_squared_slopes(x64, critic):
     assert found["none"] == 0.0
 
 
+@pytest.mark.parametrize(("name", "unit"), [("js", 0.25), ("pearson", 2.0), ("total_variation", 1.0)])
+def test_scaled_slopes_are_in_the_unit_of_the_divergence(x64, name, unit):
+    """f''(1)·(R1 + R2); f has a kink under total_variation."""
+    function, _ = next(iter(CRITICS.values()))
+    found, plain = (penalty(p, function, name) for p in ("scaled_r1_r2", "r1_r2"))
+    assert found == pytest.approx(unit * plain, rel=1e-8)
+
+
 def test_wgan_gp_and_dragan_have_points_of_their_own(x64):
     uniform, normal = jnp.linspace(0.1, 0.9, len(NODES)), jnp.sin(jnp.arange(len(NODES)))[:, None]
     at = values(gentle, "js", uniform=uniform, normal=normal)

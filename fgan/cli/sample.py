@@ -25,6 +25,8 @@ class Command(Base):
     """Seed of the noise."""
     member: int = 0
     """Which of the run's seeds to sample from, or the line of a sweep's results.csv, counted from 0."""
+    chosen: Annotated[int | None, arg(name="class")] = None
+    """The class to draw, counted from 0, of a run with data.condition; all by their shares if none is named."""
 
     def __call__(self) -> None:
         if self.n < 1:
@@ -39,7 +41,7 @@ class Command(Base):
         from fgan.run.members import restore
 
         restored = restore(self.run_directory, self.member, warn=complain)
-        samples = restored.sample(self.n, seed=self.seed)
+        samples = restored.sample(self.n, seed=self.seed, chosen=self.chosen)
         with whole(out) as draft:
             WRITERS[out.suffix](draft, samples, restored.data.form)
         status = RunDirectory.find(self.run_directory).last_status

@@ -159,6 +159,9 @@ def _relativistic_rules(c: Config) -> Rules:
 def _step_rules(c: Config) -> Rules:
     """Of the seeds, the data, the schedules and the log."""
     rules: Rules = {f"seed = {c.seed}, seeds = {c.seeds}: must stay below 2^32, as uint32": c.seed + c.seeds >= 2**32}
+    rules[f"data.condition: model = {c.model} draws no classes; set model = fgan, or leave it out"] = (
+        c.data.condition and c.model != "fgan"
+    )
     for name, what in (
         ("samples", "your file of samples, as in --data.path samples.npy"),
         ("images", "the folder of your pictures or IDX files, as in --data.path ~/photos"),

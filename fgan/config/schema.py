@@ -69,6 +69,8 @@ class Data:
     keep: Literal["auto", "device", "host"] = "auto"
     """Where the training rows are: on the devices, or on the host, which gathers the rows of the next steps while the
     devices take the present ones; auto by size. It changes no number of a run."""
+    condition: bool = False
+    """Train on images with their classes: the generator is given the class, which `fgan sample --class` chooses."""
     categorical: tuple[str, ...] = ()
     """Columns of a table whose numbers are names of categories, as postal codes are; by name, or without names by
     number, from 1 in a text, from 0 in an array."""
@@ -90,8 +92,8 @@ class Generator:
 
     kind: Annotated[str, OneOf("fgan.networks.generators:GENERATORS")] = "mlp"
     """location_scale is μ + σz, the generator of the f-GAN paper's one-dimensional example; image doubles a small
-    picture by convolutions, once for each width; flow is invertible, so that its density and the exact divergence are
-    known."""
+    picture by convolutions, once for each width; residual does so by interpolation, with residual blocks at each width;
+    flow is invertible, so that its density and the exact divergence are known."""
     features: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: Nonlinearity = "relu"
@@ -114,6 +116,10 @@ class Generator:
     """Couplings of a flow, each with a conditioner of `features`; its noise has the dimension of the data."""
     bins: Annotated[int, Bound(1, below=33)] = 8
     """Bins of a flow's splines; few make a flow that bends little."""
+    blocks: Count = 1
+    """Blocks of a residual network at each scale."""
+    group: Annotated[int, Bound(0)] = 0
+    """Channels of a group of its 3 × 3 convolutions, of twice the width; 0 joins all, of half the width."""
     average: Share = 0.0
     """Decay of the exponential moving average of the parameters, which `sample` uses; 0 switches it off."""
 
@@ -123,7 +129,7 @@ class Critic:
     """The critic network and its bound."""
 
     kind: Annotated[str, OneOf("fgan.networks.critics:CRITICS")] = "mlp"
-    """image: two strided convolutions."""
+    """image: a strided convolution for each width; residual: residual blocks at each width, halved by interpolation."""
     features: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers; channels of an image network."""
     nonlinearity: Nonlinearity = "tanh"
@@ -131,6 +137,10 @@ class Critic:
     """Factor on the input of each nonlinearity of an mlp."""
     frequencies: Annotated[int, Bound(0)] = 0
     """Octaves of sines and cosines of the inputs that an mlp takes beside them; for detail far finer than the data."""
+    blocks: Count = 1
+    """Blocks of a residual network at each scale."""
+    group: Annotated[int, Bound(0)] = 0
+    """Channels of a group of its 3 × 3 convolutions, of twice the width; 0 joins all, of half the width."""
     activation: Literal["default", "log_ratio", "paper"] = "default"
     """Output activation: the divergence's default, the log-ratio form, or the f-GAN paper's."""
     output_bound: NonNegative = 0.0

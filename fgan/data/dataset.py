@@ -21,6 +21,8 @@ from fgan.data.tables import Form
 
 HELD_OUT = 0.2
 """Share of the rows that training never sees, where a data set comes without test rows of its own."""
+MOST_CLASSES = 256
+"""Of images drawn with their class: as many as a byte beside the pixels can name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +120,7 @@ class Dataset:
     law: SubspaceMixture | None = None  # the known distribution that `rows` were drawn from
     labels: np.ndarray | None = None  # classes, where there are any
     held_out_labels: np.ndarray | None = None
+    classes: int = 0  # of images drawn with their class, as one-hot columns after their pixels; 0 draws pixels alone
     side: int = 0  # height and width of square images; a row holds their pixels line by line, colours innermost
     stack: int = 1  # so many `rows`, grey images drawn independently, are the colours of one image; `dim` is that one's
     flip: bool = False  # whether half of the images drawn are mirrored
@@ -131,8 +134,8 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
     def draw(self, key: jax.Array, rows: Any, n: int, replicas: Replicas = ALONE) -> jax.Array:
-        """This device's shard of n real samples [n, d], from the target, or from `rows`, its shard of `self.rows`; for
-        stacks, its copy of all of them."""
+        """This device's shard of n real samples [n, d + classes], from the target, or from `rows`, its shard of `kept`;
+        for stacks, its copy of all of them."""
         if self.target is not None:
             offset, scale = (jnp.asarray(a, jnp.float32)[None] for a in (self.offset, self.scale))
             return replicas.shard((self.target.sample(key, n) - offset) / scale)
@@ -147,8 +150,12 @@ class Dataset:
 
     def seen(self, key: jax.Array, drawn: jax.Array, n: int, replicas: Replicas = ALONE) -> jax.Array:
         """This device's shard of the rows that `draw` picks by `key`, as the networks see them."""
+        drawn, chosen = (drawn[:, :-1], drawn[:, -1]) if self.classes else (drawn, None)
         drawn = scaled(drawn) if drawn.dtype == np.uint8 else drawn
-        return self._varied(jax.random.fold_in(key, 1), drawn, n, replicas) if self.flip or self.shift else drawn
+        drawn = self._varied(jax.random.fold_in(key, 1), drawn, n, replicas) if self.flip or self.shift else drawn
+        if chosen is None:
+            return drawn
+        return jnp.concatenate([drawn, jax.nn.one_hot(chosen.astype(jnp.int32), self.classes)], axis=1)
 
     def _varied(self, key: jax.Array, images: jax.Array, n: int, replicas: Replicas) -> jax.Array:
         """This device's slice of n images, each mirrored or not, and moved, at random."""
@@ -172,8 +179,25 @@ class Dataset:
 
     @property
     def kept(self) -> Any:
-        """The training rows as they are kept on the devices: bytes or float32."""
-        return stored(self.rows)
+        """The training rows as they are kept on the devices: bytes or float32, with a last column for the class."""
+        if not self.classes:
+            return stored(self.rows)
+        assert self.labels is not None
+        column = self.labels[:, None].astype(self.kept_dtype)
+        return np.concatenate([np.asarray(stored(self.rows)), column], axis=1)
+
+    @property
+    def kept_shape(self) -> tuple[int, int]:
+        """Its shape."""
+        return len(self.rows), self.rows.shape[1] + bool(self.classes)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of each of `classes` in the training rows; zeros without rows, as a restored run has it."""
+        if self.labels is None or not len(self.labels):
+            return (0.0,) * self.classes
+        counts = np.bincount(self.labels, minlength=self.classes)
+        return tuple((counts / counts.sum()).tolist())
 
     @property
     def kept_dtype(self) -> np.dtype:
@@ -219,7 +243,7 @@ class Dataset:
         if self.content:
             return hashlib.sha256(self.content.encode()).hexdigest()
         digest = hashlib.sha256(repr(self.target).encode())
-        arrays = (self.kept, stored(self.held_out), self.labels, self.held_out_labels, self.offset, self.scale)
+        arrays = (stored(self.rows), stored(self.held_out), self.labels, self.held_out_labels, self.offset, self.scale)
         for array in arrays:
             if array is not None:
                 for block in _blocks(array):

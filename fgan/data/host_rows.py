@@ -34,11 +34,12 @@ keeps a process below 4 GiB."""
 def on_host(data: Dataset, keep: str) -> bool:
     """Whether the training rows of `data` stay on the host, where `data.keep` says or leaves it to their size.
 
-    Raises ConfigError for stacks, whose samples take several rows each.
+    Raises ConfigError for stacks, whose samples take several rows each, and for images with their classes.
     """
-    if data.stack > 1:
+    if data.stack > 1 or data.classes:
         if keep == "host":
-            raise ConfigError("data.keep = host: stacks are drawn from rows on the device; set data.keep = device")
+            what = "stacks are" if data.stack > 1 else "images with their classes (data.condition) are"
+            raise ConfigError(f"data.keep = host: {what} drawn from rows on the device; set data.keep = device")
         return False
     if keep != "auto" or not len(data.rows):
         return keep == "host" and len(data.rows) > 0

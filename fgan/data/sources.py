@@ -11,7 +11,7 @@ from estimators.distributions.examples import TARGETS
 from estimators.distributions.subspaces import SUBSPACES
 from estimators.samples.arrays import DataError
 from fgan.config.schema import Data
-from fgan.data.dataset import HELD_OUT, Dataset, Pixels, Rows
+from fgan.data.dataset import HELD_OUT, MOST_CLASSES, Dataset, Pixels, Rows
 from fgan.data.idx_images import read_images
 from fgan.data.images import of_folder, own_images
 from fgan.data.own_samples import own_samples
@@ -162,11 +162,26 @@ ROWS = 20_000
 def load(data: Data) -> Dataset:
     """The data set that `data` names. Raises DataError, one line with the remedy."""
     made = DATASETS[data.name](data)
+    made = _with_classes(made) if data.condition else made
     if not (data.flip or data.shift):
         return made
     if not made.side:
         raise DataError(f"data.flip, data.shift: {data.name} has no images to mirror or move")
     return dataclasses.replace(made, flip=data.flip, shift=data.shift)
+
+
+def _with_classes(made: Dataset) -> Dataset:
+    """`made`, images whose class is drawn with them. Raises DataError where there are none."""
+    if made.stack > 1:
+        raise DataError(f"data.condition: {made.name} has a class for each colour, and none of its own; leave it out")
+    if not made.side or made.labels is None:
+        raise DataError(
+            f"data.condition: {made.name} has no classes; take images with labels, as in subfolders, or leave it out"
+        )
+    classes = int(made.labels.max()) + 1
+    if not 1 < classes <= MOST_CLASSES:
+        raise DataError(f"data.condition: {made.name} has {classes} classes; it takes 2 to {MOST_CLASSES}")
+    return dataclasses.replace(made, classes=classes)
 
 
 def example(data: Data) -> Dataset:

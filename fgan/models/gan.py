@@ -28,6 +28,7 @@ from fgan.models.model import keep_finite
 from fgan.models.objectives import Objective, Outputs, descends, minimax, objective
 from fgan.models.penalties import WeightedPenalty, critic_values, weighted
 from fgan.models.players import Critic, Generator, InPrecision, optimizer
+from fgan.networks.conditional import conditional, middle_of
 from fgan.networks.critics import CRITICS
 from fgan.networks.generators import GENERATORS
 
@@ -78,6 +79,7 @@ class FGAN:
     critic_steps: int = 1  # critic updates a generator update
     generator_batches: int = 1  # batches of generated samples in a generator update; a penalty on it sees the first
     update: Literal["alternating", "simultaneous"] = "alternating"  # or the paper's single-step simultaneous update
+    classes: int = 0  # of images trained with their class: the last columns of a point say which, one-hot
     replicas: Replicas = ALONE
 
     headline = "bound"
@@ -202,8 +204,22 @@ class FGAN:
         return state._replace(generator=generator, generator_optimizer=moments, average=average), metrics
 
     def sample(self, state: GANState, key: jax.Array, n: int) -> jax.Array:
-        """n generated points [n, d], from the averaged generator (the generator itself where it keeps no average)."""
-        return self.generate(state.average, jax.random.normal(key, (n, self.generator.inputs)))
+        """n generated points [n, d], from the averaged generator (the generator itself where it keeps no average).
+
+        Images come without the columns that say which class they are of.
+        """
+        return self._without_class(self.generate(state.average, self._noise(key, n)))
+
+    def sample_class(self, state: GANState, key: jax.Array, n: int, chosen: int) -> jax.Array:
+        """`sample` of one of the classes, counted from 0."""
+        t = middle_of(state.average["params"]["shares"], chosen)
+        return self._without_class(self.generate(state.average, self._noise(key, n).at[:, -1].set(t)))
+
+    def _noise(self, key: jax.Array, n: int) -> jax.Array:
+        return jax.random.normal(key, (n, self.generator.inputs))
+
+    def _without_class(self, points: jax.Array) -> jax.Array:
+        return points[:, : points.shape[1] - self.classes] if self.classes else points
 
     def generate(self, parameters: Any, z: jax.Array) -> jax.Array:
         """G(z): [b, latent] → [b, d]."""
@@ -280,17 +296,20 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
     first, last = config.game.smoothing
     g, c = config.generator, config.critic
     generator_network, critic_network = GENERATORS[g.kind](g, data), CRITICS[c.kind](c, data)
+    latent = getattr(generator_network, "latent", g.latent + g.linear)
+    if data.classes:
+        generator_network = conditional(generator_network, latent, data)
     return FGAN(
         divergence=named,
         generator=Generator(
             network=_in_precision(generator_network, config),
-            inputs=getattr(generator_network, "latent", g.latent + g.linear),
+            inputs=getattr(generator_network, "latent", latent),
             optimizer=optimizer(config.generator_optimizer, config.horizon),
             average=g.average,
         ),
         critic=Critic(
             network=_in_precision(critic_network, config),
-            inputs=data.dim,
+            inputs=data.dim + data.classes,
             optimizer=optimizer(config.critic_optimizer, updates),
             divergence=trained,
             activation=None if c.activation == "default" else c.activation,
@@ -308,6 +327,7 @@ def build(config: Config, data: Dataset, replicas: Replicas = ALONE) -> FGAN:
         critic_steps=config.game.critic_steps,
         generator_batches=config.game.generator_batches,
         update=config.game.update,
+        classes=data.classes,
         replicas=replicas,
     )
 

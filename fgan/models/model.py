@@ -53,6 +53,16 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class DrawsClasses(Protocol):
+    """A model of images trained with their class."""
+
+    classes: int  # 0 where it knows none
+
+    def sample_class(self, state: Any, key: jax.Array, n: int, chosen: int) -> jax.Array:
+        """n points [n, d] of one class, counted from 0."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A model that shows what a step computes, for the report on one that was left out."""
 

@@ -129,6 +129,17 @@ def r1_r2(c: CriticValues) -> jax.Array:
     return r1(c) + r2(c)
 
 
+def scaled_r1_r2(c: CriticValues) -> jax.Array:
+    """f''(1)·(E_P‖∇ₓv‖² + E_Q‖∇ₓv‖²), in the unit in which all bounds agree near P = Q.
+
+    Where `game.normalise` divides the critic's loss by f''(1), one weight then regularises all divergences alike; that
+    of r1_r2 would count eight times as much under js as under pearson. Where f has a kink the unit is 1. Near P = Q
+    this is twice `roth`, the effect of noise on the bound, and unlike it does not vanish where Q has no samples of P.
+    """
+    d = c.divergence
+    return r1_r2(c) * (d.second(jnp.ones(())) if d.smooth else 1.0)
+
+
 def wgan_gp(c: CriticValues) -> jax.Array:
     """E(‖∇ₓv(x̂)‖ − 1)² at x̂ = εx_p + (1 − ε)x_q, ε ~ U(0, 1) (Gulrajani et al. 2017, eq. 3)."""
     mix = c.uniform[:, None]
@@ -153,6 +164,7 @@ PENALTIES: dict[str, PenaltyFunction] = {
     "r1": r1,
     "r2": r2,
     "r1_r2": r1_r2,
+    "scaled_r1_r2": scaled_r1_r2,
     "wgan_gp": wgan_gp,
     "dragan": dragan,
     "none": lambda c: jnp.zeros((), c.v_p.dtype),

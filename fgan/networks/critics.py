@@ -8,6 +8,7 @@ from flax import linen as nn
 from estimators.critics.networks import MLP
 from fgan.config.schema import Critic
 from fgan.networks.images import ImageCritic, check_images
+from fgan.networks.residual import ResidualCritic, check_groups
 
 
 def mlp(critic: Critic, data: Any) -> nn.Module:
@@ -19,8 +20,16 @@ def mlp(critic: Critic, data: Any) -> nn.Module:
 def image(critic: Critic, data: Any) -> nn.Module:
     """A strided convolution for each width. Raises ConfigError unless the data are images of a fitting size."""
     check_images("critic", critic.features, data)
-    return ImageCritic(data.side, critic.features, critic.nonlinearity, data.channels)
+    return ImageCritic(data.side, critic.features, critic.nonlinearity, data.channels, data.classes)
 
 
-CRITICS: dict[str, Callable[[Critic, Any], nn.Module]] = {"mlp": mlp, "image": image}
+def residual(critic: Critic, data: Any) -> nn.Module:
+    """Residual blocks at a scale for each width. Raises ConfigError unless the data are images, or for the groups."""
+    c = critic
+    check_images("critic", c.features, data)
+    check_groups("critic", c.features, c.group)
+    return ResidualCritic(data.side, c.features, c.nonlinearity, data.channels, c.blocks, c.group, data.classes)
+
+
+CRITICS: dict[str, Callable[[Critic, Any], nn.Module]] = {"mlp": mlp, "image": image, "residual": residual}
 """kind → (the config's group, the Dataset) → network."""

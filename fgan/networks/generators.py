@@ -15,6 +15,7 @@ from fgan.networks.components import components
 from fgan.networks.flows import Flow
 from fgan.networks.images import ImageGenerator, check_images
 from fgan.networks.one_hot import OneHot
+from fgan.networks.residual import ResidualGenerator, check_groups
 
 
 class LocationScale(nn.Module):
@@ -124,6 +125,15 @@ def image(generator: Generator, data: Any) -> nn.Module:
     return ImageGenerator(data.side, generator.features, generator.nonlinearity, data.channels)
 
 
+def residual(generator: Generator, data: Any) -> nn.Module:
+    """Residual blocks at a scale for each width. Raises ConfigError unless the data are images, or for the groups."""
+    g = generator
+    _refuse_linear(g)
+    check_images("generator", g.features, data)
+    check_groups("generator", g.features, g.group)
+    return ResidualGenerator(data.side, g.features, g.nonlinearity, data.channels, g.blocks, g.group)
+
+
 def flow(generator: Generator, data: Any) -> nn.Module:
     """An invertible map of as many coordinates as the data have, of known density. Raises ConfigError beyond 8."""
     if data.one_hot:
@@ -147,6 +157,7 @@ GENERATORS: dict[str, Callable[[Generator, Any], nn.Module]] = {
     "mlp": mlp,
     "location_scale": location_scale,
     "image": image,
+    "residual": residual,
     "flow": flow,
 }
 """kind → (the config's group, the Dataset) → network."""

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from estimators.critics.networks import NONLINEARITIES
 from fgan.config.fields import ConfigError
+from fgan.networks.conditional import ClassTerm, split
 
 THIN = 16  # channels below which the four windows of a convolution share one product; above, joining them costs more
 
@@ -124,21 +125,26 @@ class ImageGenerator(nn.Module):
 class ImageCritic(nn.Module):
     """Images as rows [n, side² · channels] → v [n]: k convolutions of 4 × 4 windows and stride 2, then a dense layer.
 
-    `features` are the channels at side/2, …, side/2ᵏ.
+    `features` are the channels at side/2, …, side/2ᵏ. A row of one of `classes` ends with its class, which meets the
+    smallest maps in a `ClassTerm`.
     """
 
     side: int
     features: Sequence[int] = (64, 128)
     nonlinearity: str = "leaky_relu"
     channels: int = 1
+    classes: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         act = NONLINEARITIES[self.nonlinearity]
+        x, one_hot = split(x, self.classes) if self.classes else (x, None)
         x = padded(x.reshape(-1, self.side, self.side, self.channels), len(self.features))
         for channels in self.features:
             x = act(Halving(channels)(x))
-        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+        phi = x.reshape(x.shape[0], -1)
+        v = nn.Dense(1)(phi)[:, 0]
+        return v if one_hot is None else v + ClassTerm()(phi, one_hot)
 
 
 def padded_side(side: int, scales: int) -> int:
@@ -162,7 +168,9 @@ def cropped(x: jax.Array, side: int) -> jax.Array:
 def check_images(group: str, features: Sequence[int], data: Any) -> None:
     """Raise ConfigError unless `data` are images that can be halved once for each width of the config's `group`."""
     if not data.side:
-        raise ConfigError(f"{group}.kind = image needs images; {data.name} has none: use --{group}.kind mlp")
+        raise ConfigError(
+            f"{group}.kind = image or residual needs images; {data.name} has none: use --{group}.kind mlp"
+        )
     if data.side < 2 ** len(features) or not features:
         raise ConfigError(
             f"{group}.features = {list(features)}: images of {data.side} × {data.side} pixels can be halved "

@@ -43,7 +43,13 @@ RESULTS = "results.jsonl"  # of a sweep
 STATES = ("running", "finished", "preempted", "failed")
 UNKNOWN = {"state": "unknown", "step": 0}  # what a damaged status says
 CHANGEABLE = ("steps", "schedule_steps", "log", "parallel", "data.keep", *PATHS)
-LATER: Mapping[str, Any] = {}
+LATER: Mapping[str, Any] = {
+    "data.condition": False,
+    "generator.blocks": 1,
+    "generator.group": 0,
+    "critic.blocks": 1,
+    "critic.group": 0,
+}
 """Keys of the configuration that are younger than the first runs, with their defaults. They count only where they
 differ from these, so that a run which was begun without them goes on."""
 TO_RESTORE = (

@@ -22,9 +22,9 @@ from fgan.config.fields import ConfigError, typed, walk
 from fgan.config.schema import Config, replace
 from fgan.config.toml import from_toml, literal, parse, to_toml
 from fgan.data.coordinates import Coordinates
-from fgan.data.dataset import Dataset
+from fgan.data.dataset import MOST_CLASSES, Dataset
 from fgan.data.tables import Form
-from fgan.models.model import Model, build
+from fgan.models.model import DrawsClasses, Model, build
 from fgan.run import json_files
 from fgan.run.checkpoint import CheckpointError, Checkpoints
 from fgan.run.directory import CONFIG, REMEDIES, RESULTS, RunDirectory
@@ -98,7 +98,7 @@ def write_data(run: RunDirectory, data: Dataset) -> None:
     """Write `data.json`, with a hash of what it holds, for samples are turned by it into the user's units."""
     config = members_in(run).config
     facts = {"dim": data.dim, "side": data.side, "fingerprint": data.fingerprint() + own_divergences(config)}
-    facts |= {"source": _source(config, data)}
+    facts |= {"source": _source(config, data)} | ({"classes": data.classes} if data.classes else {})
     units: dict[str, Any] = {"offset": data.offset.tolist(), "scale": data.scale.tolist()}
     if data.coordinates is not None:
         units = {"coordinates": data.coordinates.to_json(), "form": data.form.to_json()}
@@ -155,14 +155,18 @@ def _dataset(facts: Mapping[str, Any], name: str) -> Dataset:
         offset, scale = np.zeros(coordinates.dim), np.ones(coordinates.dim)
     else:
         offset, scale = (np.asarray(facts[key], np.float64) for key in ("offset", "scale"))
-    whole = type(dim) is int and type(side) is int and dim > 0 and side >= 0
+    classes = facts.get("classes", 0)
+    whole = type(dim) is type(side) is type(classes) is int and dim > 0 and side >= 0 and 0 <= classes <= MOST_CLASSES
     if not whole or {offset.shape, scale.shape} != {(dim,)} or (side and dim not in (side**2, 3 * side**2)):
-        raise ValueError(f"dim {dim!r} and side {side!r} do not fit offsets of shape {offset.shape}")
+        raise ValueError(
+            f"dim {dim!r}, side {side!r} and classes {classes!r} do not fit offsets of shape {offset.shape}"
+        )
     empty = np.zeros((0, dim), np.float32)
     data = Dataset(
         name=name,
         dim=dim,
         side=side,
+        classes=classes,
         rows=empty,
         held_out=empty,
         offset=offset,
@@ -197,10 +201,24 @@ class Restored(NamedTuple):
     config: Config
     data: Dataset
 
-    def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
-        """n generated points [n, d] in the data's own units, float64."""
-        points = jax.jit(self.model.sample, static_argnums=2)(self.state, jax.random.key(seed), n)
-        return self.data.own_units(np.asarray(points))
+    def sample(self, n: int, *, seed: int = 0, chosen: int | None = None) -> np.ndarray:
+        """n generated points [n, d] in the data's own units, float64; of one class, where `chosen` says which.
+
+        Raises ConfigError where the run has no such class.
+        """
+        if chosen is None:
+            points = jax.jit(self.model.sample, static_argnums=2)(self.state, jax.random.key(seed), n)
+            return self.data.own_units(np.asarray(points))
+        draw = jax.jit(self._of_classes(chosen).sample_class, static_argnums=(2, 3))
+        return self.data.own_units(np.asarray(draw(self.state, jax.random.key(seed), n, chosen)))
+
+    def _of_classes(self, chosen: int) -> DrawsClasses:
+        """The model, where it knows this class."""
+        if not (isinstance(self.model, DrawsClasses) and self.model.classes):
+            raise ConfigError(f"class {chosen}: the run knows no classes; train it with --data.condition")
+        if not 0 <= chosen < self.model.classes or not self.state.average["params"]["shares"][chosen]:
+            raise ConfigError(f"class {chosen}: no training image had it; classes are 0 to {self.model.classes - 1}")
+        return self.model
 
 
 def restore(directory: str | Path, member: int = 0, *, warn: Callable[[str], Any] = warnings.warn) -> Restored:

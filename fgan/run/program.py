@@ -130,7 +130,7 @@ def described(config: Config, data: Dataset, n: int, layout: Layout) -> tuple[Ca
 
 def _rows_shape(data: Dataset, layout: Layout) -> tuple[int, ...]:
     """The shape of the rows as the devices of `layout` hold them."""
-    return engines.slices_shape(data.rows.shape, layout, whole=data.stack > 1)
+    return engines.slices_shape(data.kept_shape, layout, whole=data.stack > 1)
 
 
 def within_passes(config: Config, rows: int) -> Config:
