@@ -122,7 +122,7 @@ def test_images_are_judged_at_the_end_alone(labelled, monkeypatch):
     (on_the_way,), (end,) = evaluate(state, 7)[1], evaluate(state, 7, end=True)[1]
     assert set(end) - set(on_the_way) == ({"features", "nearest_training"} if labelled else {"nearest_training"})
     assert {name: end[name] for name in on_the_way} == on_the_way and evaluate(state, 7, end=True)[1] == [end]
-    many = evaluate._many(state[0], 7, 0)
+    many = evaluate._many(state[0], jax.random.key(7), 5 * 40)
     assert many.shape == (5 * 40, 64) and len(np.unique(many[:, 0])) == len(many)
     if labelled:
         assert {"fd_classifier", "fd_classifier_floor", "recognised", "coverage", "density"} <= set(on_the_way)

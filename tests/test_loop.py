@@ -161,9 +161,9 @@ def test_the_outcome_names_the_run_and_its_last_scores(quick, tmp_path, straight
 def test_a_run_is_traced_once(tmp_path, monkeypatch):
     traces, chunk = [], program.chunk
 
-    def counted(config, data, n):
+    def counted(config, data, n, **options):
         def spread(replicas):
-            run = chunk(config, data, n)(replicas)
+            run = chunk(config, data, n, **options)(replicas)
 
             def traced(*arguments):
                 traces.append(n)

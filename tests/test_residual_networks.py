@@ -175,7 +175,9 @@ CONFIG = from_toml(
 )
 
 
-@pytest.mark.parametrize(("compute", "widths"), [("float32", (8, 4)), ("bfloat16", (4,))])
+@pytest.mark.parametrize(
+    ("compute", "widths"), [pytest.param("float32", (8, 4), marks=pytest.mark.slow), ("bfloat16", (4,))]
+)
 def test_two_steps_by_the_config(compute, widths, tmp_path, monkeypatch):
     from fgan.run import pictures
     from fgan.scores import evaluation
