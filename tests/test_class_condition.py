@@ -18,6 +18,7 @@ from fgan.models.model import build
 from fgan.networks.conditional import ClassConditional, middle_of, split
 from fgan.networks.critics import CRITICS
 from fgan.networks.images import ImageGenerator
+from fgan.run import nan_report
 from fgan.run.loop import train
 from fgan.run.members import restore
 
@@ -145,3 +146,26 @@ def test_what_has_no_classes_is_refused():
         load(Data(name="ring", condition=True))
     with pytest.raises(ConfigError, match="model = vae draws no classes"):
         check(replace(Config(), {"model": "vae", "divergence": "kl", "data.condition": True}))
+
+
+def test_what_went_wrong_in_a_step_is_explained():
+    data, one = load(CONFIG.data), replace(CONFIG, {"seeds": 1})
+    state = build(one, data).init(KEY)
+    assert nan_report.explained(one, data, state, 0)["term"] is None
+    broken = state._replace(critic=jax.tree.map(lambda x: x * jnp.nan, state.critic))
+    assert "critic" in nan_report.explained(one, data, broken, 0)["term"]
+
+
+def test_shares_that_decay_alike_stay_the_shares():
+    """As parameters they lose a little of their size in every step of adamw."""
+    network = ClassConditional(lambda z: z[:, :2], 4, SHARES)
+    z = jax.random.normal(KEY, (500, 4))
+    drawn = [network.apply({"params": {"shares": scale * jnp.asarray(SHARES)}}, z) for scale in (1.0, 0.4)]
+    np.testing.assert_array_equal(*drawn)
+    shares = jnp.asarray(SHARES)
+    assert middle_of(0.4 * shares, 1) == pytest.approx(float(middle_of(shares, 1)), abs=1e-6)
+
+
+def test_shares_need_float32():
+    with pytest.raises(ConfigError, match="float32"):
+        check(replace(CONFIG, {"compute": "bfloat16"}))

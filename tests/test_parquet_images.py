@@ -162,3 +162,12 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 
 def test_a_missing_file(tmp_path):
     refusal(lambda: read(tmp_path / "x.parquet"), "x.parquet", "No such file")
+
+
+def test_a_table_beside_pictures_is_none_of_them(tmp_path):
+    """As the metadata of a folder of pictures."""
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes(encoded(np.full((8, 8), 20 * i, np.uint8)))
+    pq.write_table(pa.table({"caption": ["a"] * 12}), tmp_path / "metadata.parquet")
+    found = own_images(Data(name="images", path=str(tmp_path)))
+    assert len(found.rows) + len(found.held_out) == 12

@@ -148,3 +148,11 @@ def test_few_are_held_out_of_very_many(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", COLOUR)
     data = own_images(Data(name="images", path=str(tmp_path / "x.npy")))
     assert len(data.held_out) == 1 and len(data.rows) == 11 and any("1 of the training" in note for note in data.notes)
+
+
+def test_a_link_to_nothing_is_a_broken_picture(few_are_many, tmp_path):
+    at = folder(tmp_path / "data")
+    (at / "gone.png").symlink_to(tmp_path / "nothing.png")
+    refusal(lambda: read(at, side=8), "gone.png", "--data.broken skip")
+    found = read(at, side=8, broken="skip")
+    assert found.train.images.shape == (12, 8, 8, 3) and any("gone.png" in note for note in found.notes)

@@ -162,6 +162,9 @@ def _step_rules(c: Config) -> Rules:
     rules[f"data.condition: model = {c.model} draws no classes; set model = fgan, or leave it out"] = (
         c.data.condition and c.model != "fgan"
     )
+    rules["data.condition: shares of classes need the digits of float32; set compute = float32, or leave it out"] = (
+        c.data.condition and c.compute != "float32"
+    )
     for name, what in (
         ("samples", "your file of samples, as in --data.path samples.npy"),
         ("images", "the folder of your pictures or IDX files, as in --data.path ~/photos"),

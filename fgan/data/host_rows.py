@@ -26,6 +26,7 @@ from fgan.devices.engines import Layout
 SHARE = 4
 """Rows stay on the host where they would take more than this part of a device's memory: sending them takes twice their
 bytes, and the networks need room beside them."""
+COPIES = 3  # of rows with their classes: as they are read, joined, and on the device
 MOST = 1 << 30
 """Bytes of rows of one chunk. Three chunks are in memory at once (taken, ready, and copied on the way), which is what
 keeps a process below 4 GiB."""
@@ -40,6 +41,13 @@ def on_host(data: Dataset, keep: str) -> bool:
         if keep == "host":
             what = "stacks are" if data.stack > 1 else "images with their classes (data.condition) are"
             raise ConfigError(f"data.keep = host: {what} drawn from rows on the device; set data.keep = device")
+        size = COPIES * math.prod(data.kept_shape) * data.kept_dtype.itemsize
+        if size > engines.memory():
+            raise ConfigError(
+                f"data.name = {data.name}: {len(data.rows):,} images that stay on the device take "
+                f"{engines.size_text(size)} while they are put there, and there are "
+                f"{engines.size_text(engines.memory())}; take fewer or smaller ones, or leave out data.condition"
+            )
         return False
     if keep != "auto" or not len(data.rows):
         return keep == "host" and len(data.rows) > 0
@@ -62,7 +70,8 @@ def refuse_long(config: Config, data: Dataset, batches: int) -> None:
         fewer = f"lower log.every to {MOST // one} or less, or " if one <= MOST else "lower "
         raise ConfigError(
             f"log.every = {config.log.every}: rows kept on the host are sent for so many steps at once, here "
-            f"{engines.size_text(size)} of them, and at most {engines.size_text(MOST)} are; {fewer}batch or seeds"
+            f"{engines.size_text(size)} of them, and at most {engines.size_text(MOST)} are; {fewer}batch or seeds, or "
+            "set data.keep = device where all rows fit there"
         )
 
 

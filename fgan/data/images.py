@@ -61,12 +61,14 @@ def _read(data: Data) -> Folder:
     stack = path.suffix.lower() in (".npy", ".npz")
     if path.is_file() and path.suffix.lower() in ENDINGS:
         raise DataError(f"{shown(path)}: one picture; name the folder that holds many")
-    if tables := parquet_files(path):
+    if path.is_file() and (tables := parquet_files(path)):
         return read_parquet_images(tables, data)
     idx = not stack and holds_idx(listed(path))
     if not stack and not idx:
         if holds_pictures(path):
             return read_pictures(data)
+        if tables := parquet_files(path):
+            return read_parquet_images(tables, data)
         refuse_others(path)
     for name in ("side", "fit", "colour", "broken"):
         if (value := getattr(data, name)) != getattr(Data, name):

@@ -20,7 +20,7 @@ from estimators.samples.arrays import DataError, printable
 from fgan.config.schema import Data
 from fgan.data.image_set import MINIMUM, Folder, ImageSet, shown
 from fgan.data.picture_blocks import LENGTH, TableRows
-from fgan.data.picture_files import HELD_OUT_FOLDERS, TRAINING_FOLDERS
+from fgan.data.picture_files import HELD_OUT_FOLDERS, TRAINING_FOLDERS, every_file
 from fgan.data.squares import Source, squares
 
 ENDING = ".parquet"
@@ -41,10 +41,9 @@ class Shard(NamedTuple):
 
 def parquet_files(path: Path) -> list[Path]:
     """The Parquet files at `path`: itself, or those in the folder, at any depth; [] where there are none."""
-    if path.suffix.lower() == ENDING and not path.is_dir():
-        return [path]
-    found = (Path(at, name) for at, _, names in os.walk(path) for name in names if not name.startswith("."))
-    return sorted(file for file in found if file.suffix.lower() == ENDING)
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ENDING else []
+    return sorted(file for file in every_file(path) if file.suffix.lower() == ENDING)
 
 
 def read_parquet_images(files: Sequence[Path], data: Data) -> Folder:

@@ -40,8 +40,12 @@ def key_of(files: Sequence[Path], form: Any) -> str:
     """A name for what becomes of these files: of their names, sizes and times of change, and of `form`."""
     digest = hashlib.sha256(repr(form).encode())
     for path in files:
-        found = path.stat()
-        digest.update(f"{os.fspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        try:
+            found = path.stat()
+            facts = f"{found.st_size}\0{found.st_mtime_ns}"
+        except OSError as error:  # who opens it names the fault
+            facts = f"{error.errno}"
+        digest.update(f"{os.fspath(path)}\0{facts}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

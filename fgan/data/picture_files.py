@@ -37,7 +37,7 @@ def holds_pictures(folder: Path) -> bool:
 
 def refuse_others(folder: Path) -> None:
     """Raise DataError where pictures lie in the folder, at any depth, that are all in a format which is not read."""
-    count = Counter(end for path in _files(folder) if (end := path.suffix.lower()) in OTHERS)
+    count = Counter(end for path in every_file(folder) if (end := path.suffix.lower()) in OTHERS)
     if count:
         named = ", ".join(f"{n:,} {end}" for end, n in sorted(count.items()))
         raise DataError(f"{shown(folder)}: {named}, which are not read; save them as {' or '.join(ENDINGS)}")
@@ -46,7 +46,7 @@ def refuse_others(folder: Path) -> None:
 def read_pictures(data: Data) -> Folder:
     """The pictures below `data.path` as squares of bytes. Raises DataError naming the picture and the remedy."""
     folder = Path(os.path.expanduser(data.path))
-    files = sorted(_files(folder))
+    files = sorted(every_file(folder))
     paths = [path for path in files if path.name.lower().endswith(ENDINGS)]
     if len(paths) < MINIMUM:
         raise DataError(f"{shown(folder)}: only {len(paths)} pictures; at least {MINIMUM} are needed to train on")
@@ -58,10 +58,10 @@ def read_pictures(data: Data) -> Folder:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Every picture below the folder, behind links too. Raises DataError where a folder may not be read."""
-    return (path for path in _files(folder) if path.name.lower().endswith(ENDINGS))
+    return (path for path in every_file(folder) if path.name.lower().endswith(ENDINGS))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def every_file(folder: Path) -> Iterator[Path]:
     """Every file below the folder that is not hidden; a folder that links lead to twice is entered once."""
 
     def refuse(error: OSError) -> None:

@@ -26,7 +26,7 @@ class ClassConditional(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         shares = self.param("shares", lambda _: jnp.asarray(self.shares, jnp.float32))
-        below = jnp.cumsum(jax.lax.stop_gradient(shares))[:-1]
+        below = jnp.cumsum(normalised(jax.lax.stop_gradient(shares)))[:-1]
         chosen = jnp.sum(jax.scipy.stats.norm.cdf(inputs[:, -1:]) >= below[None], axis=1)
         one_hot = jax.nn.one_hot(chosen, len(self.shares), dtype=inputs.dtype)
         return jnp.concatenate([self.network(jnp.concatenate([inputs[:, :-1], one_hot], axis=1)), one_hot], axis=1)
@@ -37,8 +37,14 @@ def conditional(network: nn.Module, latent: int, data: Any) -> ClassConditional:
     return ClassConditional(network, latent + 1, data.shares)
 
 
+def normalised(shares: jax.Array) -> jax.Array:
+    """Shares that sum to 1: the decay of weights shrinks all of them alike. Zeros, of a restored run, stay zeros."""
+    return shares / jnp.maximum(jnp.sum(shares), jnp.finfo(shares.dtype).tiny)
+
+
 def middle_of(shares: jax.Array, chosen: int) -> jax.Array:
     """The t of `ClassConditional` in the middle of the share of a class: []."""
+    shares = normalised(shares)
     return jax.scipy.stats.norm.ppf(jnp.sum(shares[:chosen]) + 0.5 * shares[chosen])
 
 

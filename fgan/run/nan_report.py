@@ -28,7 +28,7 @@ def explained(config: Config, data: Dataset, state: Any, step: int) -> dict[str,
     model = build(config, data)
     if not isinstance(model, Explains):
         return {}
-    draw = batches(model.batches, config, data, data.rows)
+    draw = batches(model.batches, config, data, data.kept if data.classes else data.rows)
     noise, batch = drawn_in(jax.random.key(config.seed), step, draw, in_two(model)[0])
     names: list[str] = []  # in order, which a compiled function does not keep of a dict
 
