@@ -126,6 +126,13 @@ def test_its_standard_error_is_its_deviation():
     assert found[:, 0].mean() == pytest.approx(truth, abs=4.0 * found[:, 0].std() / 20.0)
 
 
+def test_few_distances_are_not_too_certain():
+    """Of equal laws, 10 and 2 distances: the AUC is often 0 or 1, and never without an error."""
+    found = np.array([nearer(RNG.normal(size=10), RNG.normal(size=2)) for _ in range(400)])
+    assert found[:, 1].min() > 0.2 and np.mean(np.abs(found[:, 0] - 0.5) < 1.96 * found[:, 1]) > 0.93
+    assert nearer([1.0, 2.0] * 20, [3.0] * 50).standard_error > 0.05
+
+
 # --- the judge --------------------------------------------------------------------------------------------------------
 class Linear:
     """A classifier whose features are the images."""

@@ -269,6 +269,14 @@ def test_repeated_rows_do_not_hide_a_heavy_tail(copies, x64):
     assert float(pareto.tail_shape(jnp.asarray(logs))) > 1.0
 
 
+@pytest.mark.parametrize("deviation", [20.0, 50.0, 300.0])
+def test_the_heaviest_tails_are_told_too(deviation, dtype):
+    """Log-normal numbers of which the largest leaves nothing of the others in its precision."""
+    for seed in range(5):
+        logs = (deviation * np.random.default_rng(seed).normal(size=1000)).astype(dtype)
+        assert float(pareto.tail_shape(jnp.asarray(logs))) > 1.0
+
+
 def test_an_atom_that_is_half_the_sum_needs_many_copies(dtype):
     """Its share of the samples is hardly known from 6 copies; it is from 60. A cap on a light tail is no heavy one."""
     light = np.random.default_rng(10).uniform(size=4000)

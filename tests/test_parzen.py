@@ -121,6 +121,13 @@ def test_every_divergence_has_the_same_preset_which_is_the_shipped_config(reques
     assert shipped == replace(made[0], {"divergence": "js", "seed": 0})
 
 
+def test_a_seed_without_finite_samples_has_no_scores(tmp_path):
+    made = runs.Run(image_preset.preset("kl"), "preset", tmp_path / "run")
+    made.directory.mkdir()
+    (made.directory / "metrics.jsonl").write_text('{"step": 20, "scores": [{"seed": 0, "diverged": true}]}\n')
+    assert parzen.score(None, None, made, 0) == dict.fromkeys(parzen.SCORES)
+
+
 def test_a_table_is_written_and_drawn(small):
     directory, result = small
     assert json.loads((directory / "parzen.json").read_text()) == json.loads(json.dumps(result))

@@ -8,10 +8,13 @@ import signal
 import pytest
 
 from estimators.divergences.table import divergence
+from fgan.config.checks import check
 from fgan.config.schema import Config, Critic, Generator, Log
-from fgan.experiments import runs
+from fgan.config.toml import to_toml
+from fgan.experiments import runs, tables
 from fgan.experiments.runs import RunFailed, planned, train
 from fgan.experiments.tables import NAMES
+from fgan.run.directory import ConfigConflict
 from fgan.run.loop import Stopped
 
 COMPARED = {"plain": ("kl", "js"), "own": ("neyman",)}
@@ -81,6 +84,44 @@ def test_a_diverged_run_is_a_row_and_stops_no_other(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "t.json").read_text()) == result
     (lost,) = result["rows"]
     assert lost["diverged"] and lost["seeds"] == [] and lost["skipped_steps"] == 10.0
+
+
+def written(run, **changes):
+    """A finished run of `run`'s directory, trained with some `changes`."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    config = check(dataclasses.replace(run.config, **changes))
+    (run.directory / "config.toml").write_text(to_toml(config))
+    (run.directory / "status.json").write_text(json.dumps({"state": "finished", "step": 2000}))
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        (run.directory / name).write_text("")
+
+
+def test_a_run_of_other_settings_is_no_row_of_this_table(tmp_path):
+    (run,) = planned(tmp_path, ("kl",), preset, {})
+    score = {"value": 1.0}
+    written(run, batch=32)
+    with pytest.raises(ConfigConflict, match="batch was 32, is 16"):
+        runs.fill(tmp_path / "t.json", {}, [run], lambda *_: score, (), quiet=True)
+    written(run)
+    assert runs.fill(tmp_path / "t.json", {}, [run], lambda *_: score, ("value",), quiet=True)["rows"][0]["value"]
+
+
+def test_a_run_that_means_nothing_is_said_to_be_void(tmp_path):
+    (run,) = planned(tmp_path, ("kl",), preset, {})
+    written(run)
+    facts = {"state": "failed", "step": 2000, "exit_code": 4, "reason": "most samples lie far from the data"}
+    (run.directory / "status.json").write_text(json.dumps(facts))
+    result = runs.fill(tmp_path / "t.json", {"aims": {}}, [run], lambda *_: {"value": 1.0}, ("value",), quiet=True)
+    assert "void: most samples" in "\n".join(tables.lines(result, (), 20))
+
+
+def test_a_seed_that_diverged_is_counted_beside_the_others(tmp_path):
+    (run,) = planned(tmp_path, ("kl",), preset, {})
+    two = dataclasses.replace(run, config=dataclasses.replace(run.config, seeds=2))
+    written(two)
+    values = iter([{"value": None}, {"value": 1.0}])
+    result = runs.fill(tmp_path / "t.json", {"aims": {}}, [two], lambda *_: next(values), ("value",), quiet=True)
+    assert "1 of 2 seeds diverged" in "\n".join(tables.lines(result, (), 20))
 
 
 def test_a_run_that_cannot_train_says_why(tmp_path, monkeypatch):

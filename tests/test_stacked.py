@@ -216,18 +216,18 @@ def kl_of(counts: np.ndarray, law: np.ndarray) -> float:
     return sum(c / n * math.log(c / n / q) for c, q in zip(counts.tolist(), law.tolist(), strict=True) if c)
 
 
-@pytest.mark.parametrize("tilt", [0.0, 1.0])
+@pytest.mark.parametrize("tilt", [0.0, 1.0, -1.0])
 def test_the_floor_and_the_standard_error_are_those_of_many_draws(tilt):
-    """For a perfect sampler, whose mean KL is the floor, and for one that is far from the law."""
-    law, n, draws = np.full(1000, 1e-3), 26_000, 40
+    """For a perfect sampler, whose mean KL is the floor, for one that is far from the law, and for one of 100 modes."""
+    law, n, draws = np.full(1000, 1e-3), 26_000, 40 if tilt >= 0.0 else 400
     rng = np.random.default_rng(0)
-    q = law * np.exp(tilt * rng.normal(size=law.size))
+    q = law * (np.exp(tilt * rng.normal(size=law.size)) if tilt >= 0.0 else np.arange(1000) < 100)
     sampled = rng.multinomial(n, q / q.sum(), size=draws)
     kl = np.array([stacks.histogram_kl(counts, law)[0] for counts in sampled])
     assert kl[0] == pytest.approx(kl_of(sampled[0], law), rel=1e-9)
     errors = np.array([kl_error(counts, law) for counts in sampled])
     assert errors.mean() == pytest.approx(kl.std(ddof=1), rel=4.0 / math.sqrt(2 * (draws - 1)))
-    if not tilt:
+    if tilt == 0.0:
         assert kl.mean() == pytest.approx(expected_kl(n, law), abs=4.0 * kl.std(ddof=1) / math.sqrt(draws))
         assert expected_kl(n, law) == pytest.approx(999 / (2 * n), rel=0.01)
     assert kl_error(np.array([1, 1]), np.array([1.0, 0.0])) == math.inf
@@ -260,6 +260,12 @@ def test_a_class_that_one_colour_lacks_costs_its_modes(known, data):
 def test_noise_is_not_recognised(known):
     noise = np.random.default_rng(0).uniform(-1.0, 1.0, (400, 192))
     assert known.scores(noise)["recognised"] < 0.6
+
+
+def test_classes_of_one_side_only_are_refused(data):
+    labels = np.where(np.asarray(data.held_out_labels) == 2, 1, data.held_out_labels)
+    with pytest.raises(DataError, match="class 2 is among the training images alone"):
+        Stacks.of(dataclasses.replace(data, held_out_labels=labels), 1000)
 
 
 def test_real_stacks_have_the_shares_of_the_training_rows(data):

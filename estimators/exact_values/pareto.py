@@ -59,8 +59,9 @@ def tail_shape(logs: jax.Array) -> jax.Array:
 
     −∞ where these do not exceed the next one, or the largest is an atom, beyond which there is no tail: a number found
     `FEWEST` times, and so many times as often as the others on average, or one of fewer than `FEWEST` numbers. +∞ where
-    n < 25 gives too few, or where an atom of fewer than `KNOWN` copies makes up half of the sum. Those tied with the
-    next one do not count; where fewer than `FEWEST` exceed it, the shape is the prior's.
+    n < 25 gives too few, where an atom of fewer than `KNOWN` copies makes up half of the sum, or where fewer than
+    `FEWEST` are no rounding beside the largest. Those tied with the next one do not count; where fewer than `FEWEST`
+    exceed it, the shape is the prior's.
     """
     n = logs.shape[-1]
     m = math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
@@ -81,7 +82,8 @@ def tail_shape(logs: jax.Array) -> jax.Array:
     few = count < FEWEST
     k, _ = fit(jnp.where(few[..., None], jnp.linspace(0.5, 1.0, m, dtype=x.dtype), x))
     k = (count * k + PRIOR_COUNT * PRIOR_SHAPE) / (count + PRIOR_COUNT)
-    k = jnp.where(few, PRIOR_SHAPE, k)
+    above = jnp.sum(top[..., 1:] - top[..., :1] > rounding, axis=-1)  # of the logs, where nothing is lost beside it
+    k = jnp.where(few, jnp.where(above < FEWEST, PRIOR_SHAPE, jnp.inf), k)
     of_atom = jnp.where(weighty & (copies < KNOWN), jnp.inf, -jnp.inf)
     return jnp.where(flat, -jnp.inf, jnp.where(atom, of_atom, k))
 

@@ -1,5 +1,6 @@
 """`fgan reproduce NAME`."""
 
+import hashlib
 import inspect
 import os
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Command(Base):
         from fgan.devices import interrupts
         from fgan.run import lock
 
-        after = f"-{Path(options['data']).stem}" if options else ""
+        after = f"-{Path(options['data']).stem}-{_short(options['data'])}" if options else ""
         directory = Path(self.run or f"runs/{self.name}{after}")
         with lock.Held(directory / "run.lock") as held, interrupts.before_leaving(held.release):
             made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet, **options)
@@ -55,3 +56,8 @@ class Command(Base):
         if "data" not in inspect.signature(EXPERIMENTS[self.name]).parameters:
             raise ConfigError(f"--data {self.data}: {self.name} has data of its own; leave it out")
         return {"data": os.path.abspath(os.path.expanduser(self.data))}
+
+
+def _short(path: str) -> str:
+    """A few letters that tell the path from others of the same last name."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:6]

@@ -47,6 +47,8 @@ SAMPLES = 16_384
 TESTS, VALIDATION = 10_000, 1000
 """Most test images, as in the paper, and most images that choose the width; the latter are a fifth of all held out."""
 FIRST_SEED = 101  # none from here on served to choose a setting
+NUMBERS = 2**26
+"""Pixels of a set of images at most, half a GiB in float64: fewer images of more than 64 × 64 pixels."""
 SEEDS = 2
 AT_ONCE = 500  # images drawn in one call: their activations fill 100 MB
 AIM = 0.9  # of the ceiling
@@ -100,7 +102,8 @@ class Protocol:
     @classmethod
     def of(cls, data: Dataset, samples: int = SAMPLES) -> "Protocol":
         """That of the images of `data`."""
-        held_out = np.random.default_rng(3).permutation(data.judges(VALIDATION + TESTS))
+        samples, tests = (min(most, NUMBERS // data.dim) for most in (samples, TESTS))
+        held_out = np.random.default_rng(3).permutation(data.judges(VALIDATION + tests))
         validation, test = np.split(unit(held_out), [min(VALIDATION, len(held_out) // 5)])
         return cls(validation, test, unit(data.reference(samples)))
 
@@ -130,7 +133,12 @@ def score(protocol: Protocol, ceiling: Parzen, run: Run, member: int) -> dict[st
     """Of a finished run's seed: its log-likelihood, beside the ceiling, and the scores that its run ended with.
 
     below_real is the mean over test images of the ceiling's less its own, with the standard error of that difference.
+    Each score is None for a seed whose samples are not finite.
     """
+    last = [record["scores"] for record in RunDirectory(run.directory).records() if "scores" in record]
+    own = last[-1][member] if last else {}
+    if own.get("diverged"):
+        return dict.fromkeys(SCORES)
     found, real = protocol(generated(run, member, len(protocol.real))), float(ceiling.values.mean())
     below = ceiling.values - found.values
     beside = {
@@ -138,8 +146,6 @@ def score(protocol: Protocol, ceiling: Parzen, run: Run, member: int) -> dict[st
         "below_real": float(below.mean()),
         "below_real_error": standard_error(below),
     }
-    last = [record["scores"] for record in RunDirectory(run.directory).records() if "scores" in record]
-    own = last[-1][member] if last else {}
     return found.as_json() | beside | {name: own.get(name) for name in IN_RUN}
 
 
@@ -180,7 +186,7 @@ def results(
     }
     planned = runs.planned(directory, names, lambda name, variant: preset(name, **chosen), {})
     path = directory / "parzen.json"
-    result = runs.fill(path, facts, planned, partial(score, protocol, ceiling), SCORES, quiet)
+    result = runs.fill(path, facts, planned, partial(score, protocol, ceiling), SCORES, quiet, loaded)
     return _timed(path, result)
 
 
@@ -195,7 +201,7 @@ def _likelihood(row: Mapping[str, Any]) -> str:
     """Mean, its standard error over test images, and over seeds if there are several."""
     seeds = row["log_likelihood"]["standard_error"]
     over_seeds = "" if seeds is None else f" ±{seeds:.1f}"
-    return f"{row['log_likelihood']['mean']:.1f} ±{row['image_error']['mean']:.1f}{over_seeds}"
+    return f"{number(row['log_likelihood']['mean'])} ±{number(row['image_error']['mean'])}{over_seeds}"
 
 
 def _below(row: Mapping[str, Any]) -> str:
@@ -246,7 +252,7 @@ def picture(path: Path) -> Path:
     """Draw parzen.png beside a parzen.json: log-likelihoods with their errors, the ceiling, and the paper's figures."""
     result = json.loads(path.read_text(encoding="utf-8"))
     rows = result["rows"]
-    own = [row["log_likelihood"]["mean"] for row in rows if row["seeds"]]
+    own = [row["log_likelihood"]["mean"] for row in rows if row["seeds"] and row["log_likelihood"]["mean"] is not None]
     ceiling, error = result["ceiling"]["log_likelihood"], result["ceiling"]["image_error"]
     low, high = min([*own, AIM * ceiling, ceiling - 250.0]), max([*own, ceiling, PAPER["real_images"]])
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
@@ -268,14 +274,15 @@ def picture(path: Path) -> Path:
 
 def _likelihoods(axis: Any, y: int, row: Mapping[str, Any], low: float) -> None:
     """One line of the picture: the seeds and their mean, with the paper's figure, at its left end if that is lower."""
-    if not row["seeds"]:
+    if not row["seeds"] or row["log_likelihood"]["mean"] is None:
         axis.text(0.25, y, "diverged", transform=axis.get_yaxis_transform(), ha="center", va="center")
     else:
         mean, error = row["log_likelihood"]["mean"], row["image_error"]["mean"]
         between = row["log_likelihood"]["standard_error"] or 0.0
         margin = 1.96 * float(np.hypot(error, between))
-        axis.plot([seed["log_likelihood"] for seed in row["seeds"]], [y] * len(row["seeds"]), "|", color=PALETTE[0])
-        axis.errorbar(mean, y, xerr=margin, fmt="o", ms=5, color=PALETTE[0], label="this preset, 95 %: images, seeds")
+        seeds = [seed["log_likelihood"] for seed in row["seeds"] if seed["log_likelihood"] is not None]
+        axis.plot(seeds, [y] * len(seeds), "|", color=PALETTE[0])
+        axis.errorbar(mean, y, xerr=margin, fmt="o", ms=5, color=PALETTE[0], label="this preset ± 1.96 standard errors")
     if (paper := PAPER["rows"].get(row["divergence"])) is not None:
         axis.plot([max(paper, low)], [y], "D", ms=5, mfc="none", color=PALETTE[1], label="paper, MNIST", clip_on=False)
         if paper < low:

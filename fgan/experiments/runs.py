@@ -17,15 +17,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from fgan.config.checks import check
 from fgan.config.schema import Config
 from fgan.config.toml import to_toml
+from fgan.data.dataset import Dataset
 from fgan.devices.interrupts import keeping, signals
 from fgan.devices.processes import Child
 from fgan.experiments.tables import summary
 from fgan.run.directory import RunDirectory
 from fgan.run.lock import RunLocked
 from fgan.run.loop import Diverged, Stopped
-from fgan.run.members import restore
+from fgan.run.members import fingerprint, read_facts, refuse_other_data, restore
 from fgan.run.progress import Reporter
 from fgan.run.whole_files import write_atomic
 
@@ -57,13 +59,24 @@ class Run:
     def finished(self) -> bool:
         """Whether it need not run again: done, or given up as diverged."""
         status = self.status
-        void = status.get("exit_code") == Diverged.exit_code  # a result that means nothing is one, too
-        return status.get("state") == "finished" or void or self.diverged
+        return status.get("state") == "finished" or self.void or self.diverged  # what means nothing is a result, too
 
     @property
     def diverged(self) -> bool:
         """Whether every seed went non-finite and stayed so."""
         return (self.directory / "nan_report.json").exists()
+
+    @property
+    def void(self) -> bool:
+        """Whether it ended with numbers that mean nothing, such as samples far from all data."""
+        return self.status.get("exit_code") == Diverged.exit_code and not self.diverged
+
+    @property
+    def content(self) -> str:
+        """What its numbers depend on: configuration and data; "" before it has any."""
+        run = RunDirectory(self.directory)
+        known = (self.directory / "config.toml").exists() and (self.directory / "data.json").exists()
+        return fingerprint(run, read_facts(run)["fingerprint"]) if known else ""
 
     @property
     def status(self) -> dict[str, Any]:
@@ -163,9 +176,21 @@ def _refuse_failure(run: Run, code: int) -> None:
 
 
 def fill(
-    path: Path, facts: dict[str, Any], runs: Sequence[Run], score: Score, names: Sequence[str], quiet: bool
+    path: Path,
+    facts: dict[str, Any],
+    runs: Sequence[Run],
+    score: Score,
+    names: Sequence[str],
+    quiet: bool,
+    data: Dataset | None = None,
 ) -> dict[str, Any]:
-    """`facts` with the `row` of each run under "rows", written to `path` whenever one ends; trains what is missing."""
+    """`facts` with the `row` of each run under "rows", written to `path` whenever one ends; trains what is missing.
+
+    Raises:
+        ConfigConflict, CheckpointError: a run that is there already has other settings, or is not of these `data`.
+    """
+    for run in runs:
+        refuse_other(run, data)
     rows: dict[Path, dict[str, Any]] = {}
     result = facts | {"rows": []}
 
@@ -177,6 +202,15 @@ def fill(
     with Reporter(sum(run.config.steps for run in runs), quiet=quiet) as report:
         train(runs, progress=report.advance, finished=write)
     return result
+
+
+def refuse_other(run: Run, data: Dataset | None) -> None:
+    """Raise ConfigConflict or CheckpointError where the directory holds a run of other settings, or of other data."""
+    there = RunDirectory(run.directory)
+    if (run.directory / "config.toml").exists():
+        there.refuse_other(to_toml(check(run.config)))
+    if data is not None and (run.directory / "data.json").exists():
+        refuse_other_data(there, data)
 
 
 def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
@@ -194,6 +228,8 @@ def row(run: Run, score: Score, names: Sequence[str]) -> dict[str, Any]:
     }
     if run.diverged:
         return facts | {"seeds": []}
+    if run.void:
+        facts["void"] = run.status.get("reason", "")
     seeds = [{"seed": run.config.seed + i} | scores(run, i, score) for i in range(run.config.seeds)]
     return facts | {"seeds": seeds, **summary(seeds, names)}
 
@@ -202,8 +238,8 @@ def scores(run: Run, member: int, score: Score) -> dict[str, Any]:
     """`score` of a seed of a finished run, kept in a file beside it. Delete that file when `score` itself changes."""
     file = run.beside(f"-member{member}.json")
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if kept.get("step") != run.step:
-        kept = {"step": run.step, "scores": score(run, member)}
+    if (kept.get("step"), kept.get("content")) != (run.step, run.content):
+        kept = {"step": run.step, "content": run.content, "scores": score(run, member)}
         write_atomic(file, json.dumps(kept, allow_nan=False) + "\n")
     return kept["scores"]
 

@@ -86,7 +86,10 @@ def lines(result: Mapping[str, Any], columns: Sequence[Column], width: int, perf
     for row in result["rows"]:
         name = row["divergence"] + ("" if row["variant"] == "preset" else f", {row['variant']}")
         if row["seeds"]:
-            yield f"{name:<{width}}{cells(row)}  {', '.join(misses(row, result['aims'])) or 'none'}"
+            notes = misses(row, result["aims"]) + ([f"void: {row['void']}"] if "void" in row else [])
+            lost = sum(all(value is None for key, value in seed.items() if key != "seed") for seed in row["seeds"])
+            notes += [f"{lost} of {len(row['seeds'])} seeds diverged, the others are shown"] if lost else []
+            yield f"{name:<{width}}{cells(row)}  {', '.join(notes) or 'none'}"
         else:
             yield f"{name:<{width}}{'diverged':>{columns[0].width}}"
 

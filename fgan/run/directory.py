@@ -370,6 +370,10 @@ class RunDirectory:
         for log in self.path.glob("*.jsonl"):  # a killed writer may have left half a line
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
+    def refuse_other(self, config_toml: str) -> None:
+        """Raise ConfigConflict unless the stored configuration is that one, but for its changeable keys."""
+        self._refuse_other(_identity(config_toml, self.changeable))
+
     def _refuse_other(self, wanted: dict[str, str]) -> None:
         try:
             stored = _identity(self.config_toml, self.changeable)

@@ -31,6 +31,7 @@ from fgan.scores.precision_recall import precision_recall
 SHOWN = 100  # images kept of an evaluation: a picture holds ten by ten
 CLASSIFIED = 60_000  # images that train a classifier, as many as MNIST has, of
 CLASSIFIED_PIXELS = 2**27  # numbers at most: it takes nine bytes for each
+FEWEST_CLASSIFIED = 5  # images that a classifier can be trained on
 PAIRS = 40  # held-out images that a picture shows beside what the model makes of them
 DRAWS = 5  # at the end of a run on images so many times `log.samples` are drawn: 5,000 by the presets, `judge.MOST`
 
@@ -141,7 +142,7 @@ def _precision_recall(config: Config, data: Dataset, n: int) -> Score | None:
 
 def _classes(config: Config, data: Dataset, n: int) -> Score | None:
     """Class histogram, precision and recall in the features of a classifier of the real images."""
-    if data.labels is None or min(n, len(data.rows), len(data.held_out)) <= 3:
+    if data.labels is None or min(n, len(data.held_out)) <= 3 or len(data.rows) < FEWEST_CLASSIFIED:
         return None
     most = min(CLASSIFIED, CLASSIFIED_PIXELS // data.dim)
     chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:most])
@@ -160,9 +161,9 @@ def _classes(config: Config, data: Dataset, n: int) -> Score | None:
 
 def _stacks(config: Config, data: Dataset, n: int) -> Score | None:
     """Modes captured and KL over them, by a classifier of each colour; a colour has no meaning without labels."""
-    if data.stack == 1 or data.labels is None:
+    if data.stack == 1 or data.labels is None or len(data.rows) < FEWEST_CLASSIFIED:
         return None
-    score = stacks.scorer(data, CLASSIFIED)
+    score = stacks.scorer(data, min(CLASSIFIED, CLASSIFIED_PIXELS * data.stack // data.dim))
     return InStages(lambda samples, state: score(samples), score, stacks.SAMPLES)
 
 

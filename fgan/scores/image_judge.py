@@ -96,7 +96,8 @@ class ImageJudge:
         except ValueError as error:
             return {"not_estimated": str(error)}
         said = dict.fromkeys(warning for e in found for warning in e.warnings)
-        return {key: value for e in found for key, value in numbers(e).items()} | {"warnings": list(said)}
+        counts = {"held_out": len(held_out), "images": len(other)}
+        return {key: value for e in found for key, value in numbers(e).items()} | {"warnings": list(said)} | counts
 
     def _p_value(self, held_out: np.ndarray, made: np.ndarray) -> float | None:
         """Of the test that the features of generated images have the law of those of held-out ones."""
@@ -114,7 +115,8 @@ class ImageJudge:
         distance = nearest_distance(images[:NEAREST], self.data.rows, AMONG)
         found = nearer(distance, self._of_held_out)
         medians = (float(np.median(of)) for of in (distance, self._of_held_out))
-        return found._asdict() | dict(zip(("distance", "held_out_distance"), medians, strict=True))
+        searched = {"among": min(AMONG, len(self.data.rows)), "training_images": len(self.data.rows)}
+        return found._asdict() | dict(zip(("distance", "held_out_distance"), medians, strict=True)) | searched
 
 
 def lines(scores: dict[str, Any]) -> list[str]:
@@ -127,9 +129,11 @@ def lines(scores: dict[str, Any]) -> list[str]:
         said.append(f"  to held-out images, in {of}, which show no more than the images differ{test}")
         said += [f"  {warning}" for warning in features.get("warnings", ())]
     nearest = scores["nearest_training"]
+    some = f"{nearest['among']:,} of {nearest['training_images']:,} "
+    some = some if nearest["among"] < nearest["training_images"] else ""
     said.append(
-        f"nearest    training images: AUC {nearest['auc']:.3f} ± {nearest['standard_error']:.3f} against held-out "
-        f"images (0.5: as near, 0: copies); median distance {nearest['distance']:.3g}, of held-out images "
+        f"nearest    {some}training images: AUC {nearest['auc']:.3f} ± {nearest['standard_error']:.3f} against "
+        f"held-out images (0.5: as near, 0: copies); median distance {nearest['distance']:.3g}, of held-out images "
         f"{nearest['held_out_distance']:.3g}"
     )
     return said

@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
+from estimators.samples.arrays import DataError
 from fgan.data.dataset import Dataset, stacked
 from fgan.scores.classifier import Classifier, train_classifier
 from fgan.scores.precision_recall import histogram_kl
@@ -41,6 +42,12 @@ class Stacks:
     def of(cls, data: Dataset, most: int) -> Self:
         """Those of `data`, whose rows have labels; at most so many of the rows train the classifier."""
         assert data.labels is not None
+        both = set(np.unique(data.labels).tolist()), set(np.unique(np.asarray(data.held_out_labels)).tolist())
+        if odd := sorted(both[0] ^ both[1]):
+            raise DataError(
+                f"class {odd[0]} is among the {'training' if odd[0] in both[0] else 'held-out'} images alone: stacks "
+                "are counted by classes that both have; take labels of the same classes in both"
+            )
         chosen = np.sort(np.random.default_rng(0).permutation(len(data.rows))[:most])
         classifier = train_classifier(data.rows[chosen], data.labels[chosen])
         counts = np.bincount(data.labels, minlength=classifier.network.classes)
@@ -169,7 +176,7 @@ def expected_modes(n: int, law: np.ndarray) -> float:
 
 
 def kl_error(counts: np.ndarray, law: np.ndarray) -> float:
-    """The standard error of KL(counts/n ‖ law), nats: √(Var[log(q/p)]/n + (K − 1)/(2n²)), q = counts/n.
+    """The standard error of KL(counts/n ‖ law), nats: √(Var[log(q/p)]/n + (K − 1)/(2n²)), q = counts/n > 0 of K modes.
 
     The first term is that of the delta method, which vanishes at q = p; the second is that of the chi-square law there.
     """
@@ -180,5 +187,6 @@ def kl_error(counts: np.ndarray, law: np.ndarray) -> float:
     if not np.isfinite(log_ratio).all():
         return float("inf")
     variance = max(float(q @ log_ratio**2 - (q @ log_ratio) ** 2), 0.0)
-    excess = max(variance - (np.count_nonzero(law) - 1) / n, 0.0)  # Var itself is about (K − 1)/n at q = p, by noise
-    return float(np.sqrt(excess / n + (np.count_nonzero(law) - 1) / (2.0 * n**2)))
+    noise = np.count_nonzero(seen) - 1  # modes that were not seen add none
+    excess = max(variance - noise / n, 0.0)  # Var itself is about (K − 1)/n at q = p, by noise
+    return float(np.sqrt(excess / n + noise / (2.0 * n**2)))
