@@ -62,6 +62,17 @@ def heeded():
             signal.signal(number, signal.default_int_handler)
 
 
+FIRST_DRAWS = {}  # the state of each test file's generator before its first test
+
+
+@pytest.fixture(autouse=True)
+def same_draws(request):
+    """A test draws from its file's `RNG` the same numbers alone as among others."""
+    module = getattr(request.node, "module", None)  # an example in a docstring has none
+    if rng := getattr(module, "RNG", None):
+        rng.bit_generator.state = FIRST_DRAWS.setdefault(module.__name__, rng.bit_generator.state)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def quick_judge():
     """Runs on tables and images are judged without the estimator, whose answers take seconds, but where tests ask."""

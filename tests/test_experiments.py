@@ -21,6 +21,7 @@ def test_every_file_offers_its_experiments_in_one_line_each():
         "parzen",
         "policy",
         "relevance",
+        "stacked",
         "vae",
         "vi",
     }
@@ -35,6 +36,7 @@ def test_every_file_offers_its_experiments_in_one_line_each():
         "parzen",
         "policy",
         "relevance",
+        "stacked",
         "vae",
         "vi",
     }

@@ -1,5 +1,8 @@
 """Closed forms between Gaussians: held against quadrature, against each other, and against their own limits."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -496,3 +499,24 @@ def test_a_narrow_gaussian_beside_a_wide_one_keeps_its_digits(log_scale):
     assert float(gaussian.kl(*pair)) == pytest.approx(-0.5 - log_scale, rel=1e-5)
     slope = jax.grad(lambda v: gaussian.kl(pair[0], jnp.exp(2.0 * v), *pair[2:]))(jnp.array([log_scale]))
     assert float(slope[0]) == pytest.approx(-1.0, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("derivative", [False, True])
+@pytest.mark.parametrize("name", ["kl", "renyi", "wasserstein2"])
+def test_many_pairs_end_on_two_threads(name, derivative):
+    """Two factorisations of one program, each of many matrices, waited for one another for ever."""
+    program = f"""
+import jax, jax.numpy as jnp, numpy as np
+from estimators.exact_values import gaussian
+between = gaussian.{name}
+value = (lambda *four: between(*four, 0.5)) if between is gaussian.renyi else between
+value = jax.grad(value, argnums=(1, 3)) if {derivative} else value
+a = jax.random.normal(jax.random.key(0), (10_000, 8, 8))
+covariance, mean = a @ jnp.swapaxes(a, 1, 2) + jnp.eye(8)[None], jnp.zeros((10_000, 8))
+found = jax.jit(jax.vmap(value))
+for _ in range(5):
+    jax.tree.map(np.asarray, found(mean, covariance, mean, covariance[::-1]))
+"""
+    environment = os.environ | {"NPROC": "2"}  # threads of the pool
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)

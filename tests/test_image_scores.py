@@ -184,8 +184,9 @@ def test_features_are_compared_by_the_estimator_with_intervals(judged_in_full, l
     truth = {"kl": 2.0, "total_variation": 2.0 * scipy.stats.norm.cdf(1.0) - 1.0}
     for name in ("kl", "js", "total_variation"):
         assert features[f"{name}_low"] <= features[name] and real[f"{name}_low"] <= 0.0
-        high = features[f"{name}_high"]
-        assert name not in truth or (features[f"{name}_low"] <= truth[name] and (high is None or truth[name] <= high))
+        low, value, high = (features[f"{name}{end}"] for end in ("_low", "", "_high"))
+        if name in truth:  # within twice the interval's halves, nearly four standard errors
+            assert 2.0 * low - value <= truth[name] and (high is None or truth[name] <= 2.0 * high - value)
     assert features["js_low"] > 0.0 and features["p_value"] == pytest.approx(0.002) and features["components"] == 8
     assert isinstance(features["warnings"], list)
     said = lines(scores)
@@ -198,8 +199,9 @@ def test_what_cannot_be_estimated_is_said():
     assert "not_estimated" in ImageJudge(judge().data, Linear(), normal_images(1))._real
     scores = {"features": {"components": 3, "not_estimated": "too few", "real_images": {"not_estimated": "none"}}}
     nearest = {"auc": 0.5, "standard_error": 0.1, "distance": 1.0, "held_out_distance": 1.0}
-    scores |= {"nearest_training": nearest}
+    scores |= {"nearest_training": nearest | {"among": 10, "training_images": 2000}}
     said = lines(scores)
+    assert "nearest    10 of 2,000 training images" in said[-1]
     assert "too few" in said[0] and len(said) == 4
     assert train._lines({"precision": 0.5, "held_out_x": {"precision": 0.75}} | scores) == [
         "scores     precision 0.5",

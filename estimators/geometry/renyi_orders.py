@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
@@ -108,12 +109,10 @@ def _largest_log_ratio(mean_p, cov_p, mean_q, cov_q) -> jax.Array:
     """sup log p/q = Σ [−½ log λ + w²/(2(1 − λ))], λ and w P's variances and means on axes where Q = N(0, I)."""
     cov_p, cov_q = (jnp.diag(c) if c.ndim == 1 else c for c in (as_float(jnp.asarray(c)) for c in (cov_p, cov_q)))
     factor = jnp.linalg.cholesky(cov_q)
-    half = jax.scipy.linalg.solve_triangular(factor, cov_p, lower=True)
-    variances, axes = jnp.linalg.eigh(jax.scipy.linalg.solve_triangular(factor, half.T, lower=True))
-    gap = jax.scipy.linalg.solve_triangular(
-        factor, as_float(jnp.asarray(mean_p)) - as_float(jnp.asarray(mean_q)), lower=True
-    )
-    w = axes.T @ gap
+    gap = as_float(jnp.asarray(mean_p)) - as_float(jnp.asarray(mean_q))
+    half = solve_triangular(factor, jnp.column_stack([cov_p, gap]), lower=True)
+    variances, axes = jnp.linalg.eigh(solve_triangular(factor, half[:, :-1].T, lower=True))
+    w = axes.T @ half[:, -1]
     slack = 64.0 * jnp.finfo(w.dtype).eps
     equal = jnp.abs(variances - 1.0) <= slack
     shift = w**2 / (2.0 * jnp.where(equal, 1.0, 1.0 - variances))
