@@ -2,10 +2,12 @@
 
 When a file system refuses, each of its threads logs the error with a traceback, its abandoned futures do so again when
 they are collected, and tensorstore's threads meet event loops that are closed: hundreds of lines around the one that
-matters. What is dropped is known by where it comes from; all else passes.
+matters. Its tasks do so too when a step is pruned while it is read, and a newer one is read instead. What is dropped is
+known by where it comes from; all else passes.
 """
 
 import functools
+import inspect
 import logging
 import sys
 from types import TracebackType
@@ -22,7 +24,7 @@ def drop() -> None:
     otherwise = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if not _is_late(unraisable):
+        if not (_is_late(unraisable) or _is_abandoned(unraisable)):
             otherwise(unraisable)
 
     sys.unraisablehook = hook
@@ -48,3 +50,8 @@ def _is_late(unraisable: Any) -> bool:
     closed = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"
     first = unraisable.exc_traceback
     return closed and unraisable.object is None and first and first.tb_frame.f_code.co_name == "call_soon_threadsafe"
+
+
+def _is_abandoned(unraisable: Any) -> bool:
+    """Whether a task of orbax is collected that nobody waits for, since another one has failed already."""
+    return inspect.iscoroutine(unraisable.object) and _of_orbax(unraisable.object.cr_code.co_filename)
