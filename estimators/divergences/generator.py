@@ -36,6 +36,7 @@ SATURATION = 12.0  # |log-ratio| of derived activations: above it float32 cannot
 OUTWARDS = (140.0, 70.0, 35.0, 17.5)
 """|log u| from which a limit of f is estimated: the first at which u⁵ and u⁻⁵, and more of milder generators, fit
 float64."""
+ROUNDING = 1e-13  # of values of order 1 in float64, and of what was computed from some of them
 LIMIT_ERROR = 1e-6  # of an estimated limit beyond which it is refused: a tenth of what float32 holds of f̃
 EDGE = 18.4  # log u at which u f'(∞) − f(u) still has eight digits: u = 1e8
 KINK = 1e-6  # jump of f', as a share of 1 + |f'|, above which f has a kink: rounding of f' by derivation is 1e-10
@@ -168,10 +169,10 @@ def derivative(function: Function) -> Function:
 
 def _estimated(d: FDivergence, field: str, value: Function) -> float:
     """The limit of value(r) for r → ∞, which is that `field` of d. Raises ValueError where it cannot be told."""
-    limit = _limit(value, OUTWARDS, 1e-13)
+    limit = _limit(value, OUTWARDS, ROUNDING)
     if limit is None:
         raise ValueError(f"generator {d.name!r}: its limit is approached too slowly to be estimated; state {field}=")
-    return limit
+    return 0.0 if abs(limit) < ROUNDING else limit
 
 
 def _limit(value: Function, distances: tuple[float, ...], rounding: float) -> float | None:
@@ -311,18 +312,21 @@ def from_generator(
     source: str = "user",
     value_at_zero: float | None = None,
     slope_at_infinity: float | None = None,
-    smooth: bool = True,
+    smooth: bool | None = True,
+    formula: str = "user's own",
 ) -> FDivergence:
     """An f-divergence made from the user's own generator, usable wherever a name is.
 
     Args:
         f: convex on (0, ∞) with f(1) = 0, written with jax.numpy, elementwise.
         value_at_zero, slope_at_infinity: f(0⁺) and f'(∞) where they are known; else estimated numerically.
-        smooth: False if f has a kink. The largest one between e⁻⁸ and e⁸ becomes `kink`.
+        smooth: False if f has a kink, None if that is to be found out. The largest one between e⁻⁸ and e⁸ becomes
+            `kink`.
+        formula: f as text, for tables.
 
     Raises:
-        ValueError: f(1) ≠ 0, f is not finite and convex on [e⁻⁸, e⁸], it has a kink there that is not stated, or a
-            limit is not stated that it approaches too slowly, as 1/log u does.
+        ValueError: f(1) ≠ 0, f is not finite and convex on [e⁻⁸, e⁸], or straight, it has a kink there that is not
+            stated, or a limit is not stated that it approaches too slowly, as 1/log u does.
 
     >>> import jax.numpy as jnp
     >>> mine = from_generator("mine", lambda u: (u - 1) ** 2)
@@ -335,12 +339,15 @@ def from_generator(
         values = f(u)
         chords = jnp.diff(values) / jnp.diff(u)
         wrong = float(jnp.max(-jnp.diff(chords) / (1.0 + jnp.abs(chords[1:]))))
+        bend = float(jnp.ptp(chords) / (1.0 + jnp.abs(chords[0])))
     if not abs(at_one) < 1e-6:
         raise ValueError(f"generator {name!r}: f(1) = {at_one:g}, but a divergence needs f(1) = 0; subtract it from f")
     if not bool(jnp.all(jnp.isfinite(values))):
         raise ValueError(f"generator {name!r}: f is not finite on [e^-8, e^8]; check its domain")
     if wrong > 1e-6:
         raise ValueError(f"generator {name!r}: f is not convex (its slope falls by {wrong:.2g}); check its sign")
+    if bend <= 1e-9:
+        raise ValueError(f"generator {name!r}: f is a straight line, so the divergence is 0 everywhere; let it bend")
     with jax.enable_x64(True):
         kinks = _kinks(f)
     if smooth and kinks:
@@ -352,9 +359,9 @@ def from_generator(
         name=name,
         f=f,
         source=source,
-        formula="user's own",
+        formula=formula,
         value_at_zero=value_at_zero,  # type: ignore[arg-type]
         slope_at_infinity=slope_at_infinity,  # type: ignore[arg-type]
-        smooth=smooth,
+        smooth=not kinks if smooth is None else smooth,
         kink=kinks[-1][0] if kinks else 0.0,
     )

@@ -17,6 +17,7 @@ from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import xlogy
 
 from estimators.divergences.families import FAMILIES, alpha, hockey_stick, js_weighted
+from estimators.divergences.formulas import formula
 from estimators.divergences.generator import SMOOTHING, Activation, FDivergence, as_float, identity, inside
 
 LOG2 = math.log(2.0)
@@ -268,12 +269,16 @@ class UnknownDivergence(ValueError):
 
 
 def divergence(name: str | FDivergence) -> FDivergence:
-    """The FDivergence called `name`: a name, an alias, a family with its parameter; an FDivergence itself is returned.
+    """The FDivergence called `name`: a name, an alias, a family with its parameter, or a formula of u.
+
+    An FDivergence itself is returned.
 
     >>> divergence("chi_squared").name
     'pearson'
     >>> divergence("alpha(0.3)").name
     'alpha(0.3)'
+    >>> divergence("(u-1)**2 / (u+1)").upper_limit()
+    2.0
 
     Raises:
         UnknownDivergence: a ValueError that lists the choices and the nearest name.
@@ -289,6 +294,8 @@ def divergence(name: str | FDivergence) -> FDivergence:
         return OWN[name]
     parsed = re.fullmatch(r"(\w+)\(\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*\)", key)
     if not parsed or parsed[1] not in FAMILIES:
+        if re.search(r"\bu\b", str(name)):
+            return _of_formula(str(name))
         raise _unknown(name, key)
     try:
         parameter = float(parsed[2])
@@ -301,15 +308,25 @@ def divergence(name: str | FDivergence) -> FDivergence:
     return DIVERGENCES.get(made.name, made)
 
 
+def _of_formula(text: str) -> FDivergence:
+    try:
+        return formula(text)
+    except ValueError as error:
+        raise UnknownDivergence(str(error)) from None
+
+
 def _unknown(name: str, key: str) -> UnknownDivergence:
     """The error that lists the choices and the one nearest to `key`."""
     near = difflib.get_close_matches(key, [*DIVERGENCES, *aliases(), *FAMILIES], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     if key.startswith("renyi"):
         hint = "Rényi divergences are estimated (fgan estimate -d 'renyi(2)'), not trained; "
+    if ".py:" in name:
+        hint = f"a function of a file is named on the command line alone: --divergence {name}; "
     families = ", ".join(f"{family}(x)" for family in FAMILIES)
     return UnknownDivergence(
-        f"unknown divergence {name!r}: {hint}choose from {', '.join(DIVERGENCES)}, or {families} with your own x"
+        f"unknown divergence {name!r}: {hint}choose from {', '.join(DIVERGENCES)}, or {families} with your own x, or "
+        "write f as a formula of u, such as '(u - 1)**2'"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from fgan.cli import own_code
 from fgan.cli.command import Base, require_device, show
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ COMMANDS = {"divergences": "The table of divergences, or one of them in detail."
 @dataclass(frozen=True, kw_only=True)
 class Command(Base):
     name: Positional[str] = ""
-    """A name, alias or family with its parameter."""
+    """A name, an alias, a family with its parameter, or f as a formula of u, such as "(u - 1)**2"."""
     markdown: bool = False
     """Print the table as the README holds it."""
 
@@ -41,6 +42,7 @@ def table() -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
     yield ""
     yield "Families take any parameter: alpha(0.3), js_weighted(0.7), hockey_stick(1.5)."
+    yield "Your own, as a formula of u = p/q, wherever a name is: '(u - 1)**2 / (u + 1)'."
     yield "One in detail: fgan divergences NAME."
 
 
@@ -66,7 +68,7 @@ def detail(name: str) -> Iterator[str]:
     """One divergence as lines: its definition, its limits, and its functions at a few points."""
     from estimators.divergences.table import divergence
 
-    d = divergence(name)
+    d = divergence(own_code.known(name))
     slope = _number(d.slope_at_infinity)
     facts = {
         "name": d.name,

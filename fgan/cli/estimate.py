@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from estimators.advice import explanation
 from estimators.characters import printable
 from estimators.rooms import Room
+from fgan.cli import own_code
 from fgan.cli.command import Base, complain, require_device, show, show_json
 from fgan.cli.outputs import checked_picture
 from fgan.config.fields import ConfigError, OneOf
@@ -27,7 +28,7 @@ class Command(Base):
     q: Annotated[Positional[str], arg(metavar="Q")]
     """Samples of Q (model), of the same dimension."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
-    """Names as in `fgan divergences`, renyi(2), or all."""
+    """Names as in `fgan divergences`, renyi(2), f as a formula of u such as "(u - 1)**2", or all."""
     method: Annotated[str, OneOf(Room("estimators.methods", "METHODS", "estimate"))] = "auto"
     """How to estimate; auto chooses by the samples."""
     seed: int = 0
@@ -72,7 +73,7 @@ class Command(Base):
             status.update(
                 f"{len(p.values)} and {len(q.values)} rows: fitting; the first of its shape compiles for seconds"
             )
-            divergences = "all" if self.divergences == ("all",) else list(self.divergences)
+            divergences = "all" if self.divergences == ("all",) else list(map(own_code.known, self.divergences))
             options = {"method": self.method, "seed": self.seed, "confidence": self.confidence, **self._groups()}
             estimates = estimate(p, q, divergences, decimals=self.round, dependence=self.dependence, **options)
         sizes = {"n_p": len(p.values), "n_q": len(q.values), "dim": p.values.shape[1]}

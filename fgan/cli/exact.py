@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from fgan.cli import own_code
 from fgan.cli.command import Base, complain, require_device, show
 from fgan.cli.outputs import checked_picture
 from fgan.config.fields import ConfigError
@@ -23,7 +24,7 @@ class Command(Base):
     q: Annotated[Positional[str], arg(metavar="Q")]
     """Another one on the same space."""
     divergences: Annotated[tuple[str, ...], arg(aliases=["-d"])] = ("kl",)
-    """Names as in `fgan divergences`, renyi(2), or all."""
+    """Names as in `fgan divergences`, renyi(2), f as a formula of u such as "(u - 1)**2", or all."""
     json: bool = False
     """Print one JSON object instead of a table."""
     plot: Annotated[str | None, arg(metavar="FILE.png")] = None
@@ -42,7 +43,8 @@ class Command(Base):
                 if side.batch_shape:
                     raise ConfigError(f"{text!r} is a batch of shape {side.batch_shape}: give one distribution")
             everyone = self.divergences == ("all",)
-            names = [each.name for each in (everything() if everyone else map(functional, self.divergences))]
+            named = map(own_code.known, self.divergences)
+            names = [each.name for each in (everything() if everyone else map(functional, named))]
             results = exact(p, q, names)
             if picture:
                 from estimators.exact_values.pair_picture import drawable

@@ -21,6 +21,7 @@ import tyro
 
 from estimators.characters import printable
 from estimators.rooms import Room
+from fgan.cli import own_code
 from fgan.cli.command import readable_environment
 from fgan.config import schema, toml
 from fgan.config.exit_codes import exit_code
@@ -71,6 +72,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
     command = COMMANDS[name]
     if not _takes_config(command) or words[:1] in ([], ["-h"], ["--help"]):
         return _filled(name, command, words)
+    words = own_code.in_options(words)
     file = words[0] if not words[0].startswith("-") else _filled(name, command, words).file
     return _filled(name, command, words, default=command(file=file, settings=toml.load(file)))
 

@@ -301,8 +301,8 @@ class Config:
     model: Annotated[str, OneOf(MODELS)] = "fgan"
     """What is trained."""
     divergence: str = "js"
-    """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5). A vae has kl,
-    since it maximises the likelihood; relativistic has none."""
+    """The divergence D_f(data‖model) to minimise: a name of `fgan divergences`, such as kl or alpha(0.5), or f as a
+    formula of u, such as "(u - 1)**2". A vae has kl, since it maximises the likelihood; relativistic has none."""
     seed: Annotated[int, Bound(0)] = 0
     """Seed of every random number of the run."""
     seeds: Count = 1
