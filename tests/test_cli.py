@@ -332,7 +332,7 @@ def test_a_message_cannot_steer_the_terminal(fgan):
 
 NONSENSE = [
     (["estimte", "p", "q"], ["unknown command 'estimte'", "did you mean estimate?"]),
-    (["--bogus"], ["unknown command '--bogus'", "choose from checkpoint, compile-check, divergences"]),
+    (["--bogus"], ["unknown command '--bogus'", "choose from checkpoint, compile-check, config, divergences"]),
     (["estimate"], ["P", "Q"]),
     (["estimate", "p"], ["Q"]),
     (["estimate", "p", "q", "r"], ["'r'"]),
@@ -417,7 +417,8 @@ def test_training_names_the_run_and_its_pictures(fgan, tiny, trained):
     said = fgan("train", tiny, "--run", trained, "--quiet")
     lines = said.out.splitlines()
     assert (said.code, lines[0].split()) == (0, ["run", str(trained)])
-    assert all(Path(line.split()[-1]).is_file() for line in lines[-2:]) and lines[-1].endswith("samples-00000020.png")
+    assert all(Path(line.split()[-1]).is_file() for line in lines[-3:]) and lines[-2].endswith("samples-00000020.png")
+    assert lines[-1].split() == ["report", str(trained / "report.html")]
     assert "modes" in said.out and status(trained)["state"] == "finished"
 
 
@@ -661,7 +662,7 @@ def test_an_experiment_reports_where_its_files_are(fgan, monkeypatch, tmp_path, 
     finally:
         reproduce.EXPERIMENTS.remove("mine")
     made = tmp_path / folder
-    assert said.out.splitlines() == [f"picture  {made / 'mine.png'}", f"data     {made / 'mine.json'}"]
+    assert said.out.splitlines()[:2] == [f"picture  {made / 'mine.png'}", f"data     {made / 'mine.json'}"]
 
 
 def test_an_experiment_on_images_takes_data_from_elsewhere(fgan, monkeypatch, tmp_path):
@@ -676,7 +677,9 @@ def test_an_experiment_on_images_takes_data_from_elsewhere(fgan, monkeypatch, tm
         said = fgan("reproduce", "mine", "--quiet", "--data", "pictures")
     finally:
         reproduce.EXPERIMENTS.remove("mine")
-    assert said.out == f"data     {tmp_path / 'runs' / 'mine-pictures' / 'pictures.json'}\n"
+    folder, file = Path(said.out.split()[-1]).parts[-2:]  # of the name's own hash, since others may be called so
+    assert re.fullmatch(r"mine-pictures-[0-9a-f]{6}", folder) and file == "pictures.json"
+    assert said.out == f"data     {tmp_path / 'runs' / folder / file}\n"
 
 
 # --- what is added at run time ----------------------------------------------------------------------------------------

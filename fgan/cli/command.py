@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from estimators.characters import printable
@@ -30,6 +31,16 @@ def complain(line: str) -> None:
 def show(line: object = "") -> None:
     """Print a line on standard output, with what could steer a terminal escaped: names in it may come from files."""
     print(printable(str(line)))
+
+
+def reported(directory: str | Path) -> Path | None:
+    """The report of a run, a sweep or an experiment, just written; None where that fails, with a line on why."""
+    from estimators.plot_style import attempted
+    from fgan.run import report
+
+    with attempted(complain):
+        return report.write(directory)
+    return None
 
 
 def show_json(record: Mapping[str, Any]) -> None:

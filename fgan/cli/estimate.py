@@ -15,7 +15,7 @@ from estimators.characters import printable
 from estimators.rooms import Room
 from fgan.cli import own_code
 from fgan.cli.command import Base, complain, require_device, show, show_json
-from fgan.cli.outputs import checked_picture
+from fgan.cli.outputs import checked_page, checked_picture, whole
 from fgan.config.fields import ConfigError, OneOf
 
 COMMANDS = {"estimate": "Estimate divergences D(P‖Q) between two sample files, in nats."}
@@ -41,6 +41,8 @@ class Command(Base):
     """Say what the warnings mean, and what to do."""
     plot: Annotated[str | None, arg(metavar="FILE.png")] = None
     """Draw log-ratios, calibration and training of the first divergence that has them."""
+    report: Annotated[str | None, arg(metavar="FILE.html")] = None
+    """Write a page with the values, their intervals as a picture, what to trust, and the checks."""
     key: str | None = None
     """Which array of an .npz file to read."""
     nan_policy: Literal["raise", "omit"] = "raise"
@@ -85,6 +87,14 @@ class Command(Base):
                 show(line)
             for line in _verdicts(estimates, self.explain):
                 show(line)
+        if self.report is not None:
+            from fgan.run import estimate_report
+
+            page = estimate_report.page(self.p, self.q, estimates, sizes, self.confidence)
+            with whole(Path(self.report)) as draft:
+                draft.write_text(page, encoding="utf-8")
+            if not self.json:
+                show(f"report     {self.report}")
         if self.plot is not None:
             drawn = _draw(estimates, Path(self.plot))
             if drawn and not self.json:
@@ -96,6 +106,7 @@ class Command(Base):
         if (self.groups_p is None) != (self.groups_q is None):
             raise ConfigError("--groups-p and --groups-q go together; name labels for both sets")
         checked_picture(self.plot)
+        checked_page("report", self.report)
 
     def _groups(self) -> dict[str, Any]:
         """The labels of the rows of both sets, if they were given."""

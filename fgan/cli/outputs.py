@@ -17,6 +17,14 @@ def checked_picture(file: str | None) -> Path | None:
     return path
 
 
+def checked_page(option: str, file: str | None) -> Path | None:
+    """Where a page of the option's is to be written. Raises ConfigError unless it can be a file there."""
+    path = None if file is None else Path(file)
+    if path and not (path.suffix in (".html", ".htm") and path.parent.is_dir()):
+        raise ConfigError(f"--{option} {file}: must be an .html file in an existing folder")
+    return path
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A draft beside `path`, of the same ending, that replaces it once this ends well, and is gone if it does not."""

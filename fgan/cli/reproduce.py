@@ -9,7 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from estimators.rooms import Room
-from fgan.cli.command import Base, require_device, show
+from fgan.cli.command import Base, reported, require_device, show
 from fgan.config.fields import ConfigError, nearest
 
 COMMANDS = {"reproduce": "Run a published experiment again, with exact values beside it."}
@@ -41,6 +41,7 @@ class Command(Base):
         require_device()
         from fgan.devices import interrupts
         from fgan.run import lock
+        from fgan.run.results_report import is_results
 
         after = f"-{Path(options['data']).stem}-{_short(options['data'])}" if options else ""
         directory = Path(self.run or f"runs/{self.name}{after}")
@@ -48,6 +49,8 @@ class Command(Base):
             made = EXPERIMENTS[self.name](self.name, directory, quiet=self.quiet, **options)
         for path in made:
             show(f"{'picture' if path.suffix == '.png' else 'data':<8} {path.resolve()}")
+        if is_results(directory) and (page := reported(directory)):
+            show(f"{'report':<8} {page.resolve()}")
 
     def _options(self) -> dict[str, str]:
         """What this experiment takes beside what all do. Raises ConfigError for --data where it takes none."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device, show
+from fgan.cli.command import Base, reported, require_device, show
 
 COMMANDS = {
     "sweep": "Train a grid of configs and seeds, many at once; the same command again resumes where it stopped."
@@ -41,3 +41,5 @@ class Command(Base):
             show(f"warning    {doubtful} with results not to be trusted: the column warnings of results.csv says why")
         if (outcome.run / "sweep.png").exists():
             show(f"picture    {outcome.run / 'sweep.png'}")
+        if page := reported(outcome.run):
+            show(f"report     {page}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from fgan.cli.command import Base, require_device, show, show_json
+from fgan.cli.command import Base, reported, require_device, show, show_json
 from fgan.config.checks import check
 from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
@@ -69,12 +69,16 @@ class Command(Base):
         outcome = train(self.settings, run, overwrite=self.overwrite, quiet=self.quiet)
         if not outcome.leads:
             return
+        page = reported(outcome.run)
         figures = outcome.run / "figures"
         latest = (sorted(figures.glob(f"{what}-*.png"))[-1:] for what in ("samples", "reconstructions"))
         pictures = [*figures.glob("training.png"), *chain(*latest), *figures.glob("judged.png")]
         if self.json:
             found = {"run": str(outcome.run), "step": outcome.step, "notes": outcome.notes, "scores": outcome.scores}
-            show_json(found | {"warnings": outcome.warnings, "pictures": list(map(str, pictures))})
+            show_json(
+                found
+                | {"warnings": outcome.warnings, "pictures": list(map(str, pictures)), "report": page and str(page)}
+            )
             return
         show(f"run        {outcome.run}")
         for note in outcome.notes:
@@ -86,6 +90,8 @@ class Command(Base):
             show(f"warning    {warning}")
         for i, picture in enumerate(pictures):
             show(f"{'' if i else 'pictures':<11}{picture}")
+        if page:
+            show(f"report     {page}")
 
     def _is_distributed(self) -> bool:
         """Whether this is one process of several."""
