@@ -10,6 +10,7 @@ _HOME = {
     "load": "config.toml",
     "train": "library",
     "Trained": "library",
+    "read_metrics": "library",
 }
 
 __version__ = "0.1.0"

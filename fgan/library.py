@@ -10,8 +10,10 @@ import numpy as np
 
 from estimators.divergences.generator import FDivergence
 from fgan.config.schema import Config
+from fgan.config.toml import from_toml
 from fgan.data.own_samples import of_rows
 from fgan.run import loop
+from fgan.run.directory import RunDirectory
 from fgan.run.members import Restored, restore
 
 IN_MEMORY = "data in memory"
@@ -83,3 +85,29 @@ def train(
     outcome = loop.train(config, directory, overwrite=overwrite, quiet=quiet, data=rows)
     columns = data.columns if hasattr(data, "iloc") else None
     return Trained(outcome.run, outcome.scores, columns, outcome.warnings)
+
+
+def read_metrics(run: str | Path) -> Any:
+    """The metrics of a run as a pandas frame: a row for each recorded step and seed, a column for each metric or score.
+
+    Metrics are means over the steps since the row before. Scores stand in the rows of evaluations, and are NaN in
+    others; those within others are named by both, as in ``held_out_digits.precision``.
+
+    Raises:
+        RunNotFound: there is no run. CheckpointError: its files are damaged. ImportError: pandas is missing.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("read_metrics makes a pandas frame; pip install pandas") from error
+    from fgan.run.report import flat  # matplotlib takes a second to import
+
+    found = RunDirectory.find(run)
+    first = from_toml(found.config_toml, str(found.path / "config.toml")).seed
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for record in found.records():
+        for name, values in record.items():
+            for k, value in enumerate(values if isinstance(values, list) else ()):
+                row = rows.setdefault((record["step"], k), {"step": record["step"], "seed": first + k})
+                row |= dict(flat(value)) if name == "scores" else {name: value}
+    return pandas.DataFrame(list(rows.values()))

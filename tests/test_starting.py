@@ -9,6 +9,7 @@ from fgan.cli import init
 from fgan.cli.main import main
 from fgan.config import toml
 from fgan.config.schema import Config, Critic, Generator, Log
+from fgan.library import read_metrics
 from fgan.run.loop import train
 
 
@@ -59,3 +60,11 @@ def test_how_a_run_stands(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["state"], found["step"], found["saved"], found["last"]["step"]) == ("finished", 4, [4], 4)
     assert fgan("status", str(tmp_path)) == 5
+
+
+def test_metrics_are_a_frame(tmp_path):
+    config = Config(batch=8, steps=4, seed=3, seeds=2, critic=Critic(features=(4,)), generator=Generator(features=(4,)))
+    train(Config(**vars(config) | {"log": Log(every=2, evaluate=4, samples=40)}), tmp_path / "run", quiet=True)
+    frame = read_metrics(tmp_path / "run")
+    assert frame[["step", "seed"]].values.tolist() == [[2, 3], [2, 4], [4, 3], [4, 4]]
+    assert frame["bound"].notna().all() and frame["modes"].notna().tolist() == [False, False, True, True]

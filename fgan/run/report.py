@@ -166,7 +166,7 @@ def advice(f: Facts) -> list[str]:
 
 def _shortfalls(f: Facts) -> Iterator[tuple[str, float, float]]:
     """(name, value, that of real data) of the shares of the first seed that are far below those of real data."""
-    scores = dict(_flat(f.scores[0])) if f.scores else {}
+    scores = dict(flat(f.scores[0])) if f.scores else {}
     for name in SHARES:
         real = next((v for n, v in scores.items() if _reference_of(n, list(scores)) == name), None)
         if real and scores.get(name) is not None and scores[name] < FAR * real:
@@ -176,7 +176,7 @@ def _shortfalls(f: Facts) -> Iterator[tuple[str, float, float]]:
 # --- what was found ---------------------------------------------------------------------------------------------------
 def _rows(facts: Sequence[Facts]) -> Iterator[list[str]]:
     """A line for each score: its name, its value in each run, and what real data or a perfect sampler have."""
-    found = [[dict(_flat(scores)) for scores in f.scores] for f in facts]
+    found = [[dict(flat(scores)) for scores in f.scores] for f in facts]
     names = list(dict.fromkeys(name for members in found for scores in members for name in scores))
     ends = {f"{name}{end}" for name in names for end in ENDS}
     hidden = {name for name in names if _reference_of(name, names)} | ends | {"seed"}
@@ -200,10 +200,11 @@ def _cell(members: Sequence[dict[str, Any]], name: str) -> str:
     return _shown([scores[name] for scores in members])
 
 
-def _flat(scores: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(scores: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, value) of each score that is no list and no words; of those within others the name has both."""
     for name, value in scores.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         elif not isinstance(value, (list, str)):
             yield prefix + name, value
 
