@@ -1,6 +1,7 @@
 """What orbax says of an error that its caller knows is dropped; what others say is not."""
 
 import sys
+import warnings
 
 import pytest
 
@@ -32,3 +33,16 @@ def test_a_collected_task_of_orbax_is_quiet(file, said, monkeypatch, capfd):
     task.send(None)
     del task
     assert ("the step is gone" in capfd.readouterr().err) == said
+
+
+@pytest.mark.parametrize("name, said", [("async_serialize_from_host", False), ("mine", True)])
+def test_a_task_of_orbax_that_never_began_is_quiet(name, said, monkeypatch):
+    """A disk that is full ends a save before all of its parts were begun."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    scope = {}
+    exec(f"async def {name}(): pass", scope)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chatter.drop.__wrapped__()
+        scope[name]()
+    assert bool(caught) == said

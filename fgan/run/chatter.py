@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 import sys
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ def drop() -> None:
     """Drop what orbax logs, and what asyncio and the interpreter say about its tasks and loops, from now on."""
     logging.getLogger("absl").addFilter(lambda record: not _of_orbax(record.pathname))
     logging.getLogger("asyncio").addFilter(lambda record: not (record.exc_info and _theirs(record.exc_info[2])))
+    warnings.filterwarnings("ignore", r"coroutine 'async_(de)?serialize.* was never awaited", RuntimeWarning)
     otherwise = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
