@@ -20,7 +20,7 @@ WRITTEN = {
     "jeffreys": "(u - 1)*log(u)",
     "js": "(u*log(u) - (u + 1)*log((u + 1)/2))/2",
     "total_variation": "abs(u - 1)/2",
-    "pearson": "(u-1)^2",
+    "pearson": "(u − 1)²",
     "neyman": "(1 - u)**2/u",
     "squared_hellinger": "(sqrt(u) - 1)**2",
     "triangular": "(u - 1)^2/(u + 1)",

@@ -36,6 +36,8 @@ OPERATORS: dict[type, Callable[..., jax.Array]] = {
     ast.Mult: jnp.multiply,
     ast.Div: jnp.divide,
 }
+SIGNS = str.maketrans({"^": "**", "−": "-", "·": "*", "²": "**2", "³": "**3"})
+"""What people also write."""
 LONGEST = 200  # characters: four times the longest formula of the table, and compiled within seconds
 POWERS = 16  # whole powers up to which products are exact to rounding, as they stand in formulas; others by logarithm
 MADE = 256  # formulas whose divergence is kept, more than a process meets
@@ -62,7 +64,7 @@ def formula(text: str) -> FDivergence:
     wrong = ValueError(f"{text[:60]!r} is no formula of u, such as (u - 1)**2; check its brackets and operators")
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd literals, which are refused below
-            tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
+            tree = ast.parse(text.strip().translate(SIGNS), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # a ValueError: zero bytes, halves of a character
         raise wrong from None
     try:
