@@ -48,7 +48,7 @@ KILLS = 6
 AHEAD = 0.6
 """Share of what is left of a training within which the next kill is aimed, so that most cases see all their kills."""
 PATIENCE = 900.0  # seconds that a process may take; a machine with other work needs a tenth of it
-UNCOMPARED = "timings.jsonl"
+UNCOMPARED = ("timings.jsonl", "report.html")  # seconds, and a page that tells them
 PAYLOAD = re.compile(r"(^|/)checkpoints/[0-9]+/state(/|$)")  # of orbax, whose files hold the time
 ROOT = Path(__file__).parents[2]
 
@@ -410,7 +410,7 @@ def contents(root: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.name == UNCOMPARED or PAYLOAD.search(name):
+        if path.name in UNCOMPARED or PAYLOAD.search(name):
             continue
         if path.name == MANIFEST:
             found[name] = _manifest(path)
