@@ -332,7 +332,7 @@ def test_files_are_as_private_as_the_users_others(tmp_path, umask, forbidden):
         fingerprint, _, state = fuzz.sound_state()
         with RunDirectory.open(tmp_path / "run", source.config_toml) as run:
             write_data(run, SimpleNamespace(dim=1, side=0, offset=np.zeros(1), scale=np.ones(1), coordinates=None,
-                                            rows=(), held_out=(), fingerprint=lambda: "x"))  # fmt: skip
+                                            rows=(), held_out=(), classes=0, fingerprint=lambda: "x"))  # fmt: skip
             run.append({"step": 1})
             run.status("running", 1)
             Checkpoints(run.checkpoints, fingerprint=fingerprint).save(1, state)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 
-from estimators.divergences.generator import FDivergence, from_generator
+from estimators.divergences.generator import FDivergence, as_float, from_generator
 
 FUNCTIONS: dict[str, tuple[int, Callable[..., jax.Array]]] = {
     "log": (1, jnp.log),
@@ -71,7 +71,12 @@ def formula(text: str) -> FDivergence:
         name, f = ast.unparse(tree), _term(tree)
     except RecursionError:
         raise wrong from None
-    return from_generator(name, lambda u: f(u) + jnp.zeros_like(u), source="a formula", smooth=None, formula=name)
+
+    def generator(u):
+        u = as_float(u)
+        return f(u) + jnp.zeros_like(u)
+
+    return from_generator(name, generator, source="a formula", smooth=None, formula=name)
 
 
 def _term(node: ast.expr) -> Term:

@@ -355,7 +355,7 @@ def from_generator(
         raise ValueError(
             f"generator {name!r}: its slope jumps by {jump:.2g} at u = {math.exp(at):.6g}; state smooth=False"
         )
-    return FDivergence(
+    made = FDivergence(
         name=name,
         f=f,
         source=source,
@@ -365,3 +365,13 @@ def from_generator(
         smooth=not kinks if smooth is None else smooth,
         kink=kinks[-1][0] if kinks else 0.0,
     )
+    first, last = float(chords[0]), float(chords[-1])
+    at_zero = float(values[0]) - float(u[0]) * first  # where a line through the first two points meets u = 0
+    if made.slope_at_infinity < last - 1e-6 * (1.0 + abs(last)) or made.value_at_zero < at_zero - 1e-6 * (
+        1.0 + abs(at_zero)
+    ):
+        raise ValueError(
+            f"generator {name!r}: f is not convex (its limits f(0) = {made.value_at_zero:.4g} and f'(∞) = "
+            f"{made.slope_at_infinity:.4g} lie below the lines through its values on [e^-8, e^8]); check it far out"
+        )
+    return made
