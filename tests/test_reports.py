@@ -170,3 +170,27 @@ def test_a_browser_shows_pages_without_errors_or_scrolling_sideways(width, runs,
 
 def test_text_is_escaped():
     assert pieces.text(EVIL) == "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J&amp;&quot;"
+
+
+def test_no_reference_of_one_run_is_shown_for_another(runs, tmp_path):
+    """Nor are seeds without a number left out of a mean unsaid."""
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    scores = [
+        {"seed": 0, "modes": 4, "of_modes": 25, "exact": 0.5},
+        {"seed": 1, "modes": 6, "of_modes": 25, "exact": None},
+    ]
+    (other / "metrics.jsonl").write_text(json.dumps({"step": 6, "scores": scores}) + "\n")
+    rows = {row[0]: row[1:] for row in report._rows([report.Facts(runs[0], "one"), report.Facts(other, "other")])}
+    assert rows["modes"][1:] == ["5 ± 1", "differs"] and rows["exact"][1] == "0.5 (1 of 2 seeds)"
+
+
+@pytest.mark.parametrize("modes, missing", [(620, False), (500, True)])
+def test_modes_are_missing_where_a_perfect_sampler_has_more(runs, tmp_path, modes, missing):
+    stacked = tmp_path / "stacked"
+    shutil.copytree(runs[0], stacked)
+    scores = {"seed": 0, "modes": modes, "of_modes": 1000, "modes_of_perfect": 632.3}
+    (stacked / "metrics.jsonl").write_text(json.dumps({"step": 6, "scores": [scores]}) + "\n")
+    facts = report.Facts(stacked, "stacked")
+    assert next(report._rows([facts])) == ["modes", str(modes), "632.3"]
+    assert any("modes are missing" in line for line in report.advice(facts)) == missing

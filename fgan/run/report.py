@@ -33,7 +33,9 @@ PACKAGES = ("fgan", "jax", "flax", "optax", "numpy")
 ENDS = ("_low", "_high")  # of the names of an interval's ends
 REAL = ("held_out", "real")  # how names of scores of real data begin
 SHARES = ("precision", "recall", "coverage", "high_quality")  # scores of which real data have the most
+MISSING = 0.98  # of a perfect sampler's modes, below which some are missing: of a thousand its noise is about 1 %
 FAR = 0.9  # of a share of real data, below which it is said: noise of a thousand samples is a tenth of that
+UNSCORED = "there are no scores, so nothing can be said"
 FINE = "nothing stands out: compare the scores with those of real data beside them, and the samples by eye"
 
 
@@ -140,20 +142,23 @@ def _state(f: Facts) -> str:
 def _heeded(facts: Sequence[Facts]) -> Iterator[str]:
     for f in facts:
         before = f"{f.name}: " if len(facts) > 1 else ""
-        yield html.bullets([f"{before}{warning}" for warning in f.warnings], "warning")
-        yield html.bullets([f"{before}{line}" for line in advice(f)] or [f"{before}{FINE}"])
+        reason = [str(f.status["reason"])] if f.status.get("reason") else []
+        yield html.bullets([f"{before}{line}" for line in (*reason, *f.warnings)], "warning")
+        yield html.bullets([f"{before}{line}" for line in advice(f)] or [f"{before}{FINE if f.scores else UNSCORED}"])
 
 
 def advice(f: Facts) -> list[str]:
     """What to try next, a line for each sign that is there."""
-    state, said = f.status.get("state"), " ".join(f.warnings)
-    modes = [s for s in f.scores if isinstance(s.get("modes"), int) and s["modes"] < s.get("of_modes", 0)]
+    state, said = f.status.get("state"), " ".join([*f.warnings, str(f.status.get("reason", ""))])
+    diverged = "diverged" in said or "left out" in said or any(s.get("diverged") for s in f.scores)
+    modes = [s for s in f.scores if isinstance(s.get("modes"), int) and s["modes"] < MISSING * _perfect_modes(s)]
     worse = [f"{_words(name)} {_number(one)} of {_number(real)}" for name, one, real in _shortfalls(f)]
     signs = {
         "training goes on: make this report again when it has ended": state == "running",
-        "it has not ended: the same command goes on from its last checkpoint": state in ("preempted", "failed"),
+        "it has not ended: the same command goes on from its last checkpoint": state in ("preempted", "failed")
+        and not diverged,
         "diverged: try a tenth of generator_optimizer.learning_rate and critic_optimizer.learning_rate, or a penalty "
-        "on the critic, such as --penalty r1": "diverged" in said or "left out" in said,
+        "on the critic, such as --penalty r1": diverged,
         "modes are missing: train longer, give the critic noisy inputs (--instance_noise.start 1), or try a divergence "
         "that covers, such as kl": bool(modes),
         "the critic tells data and samples apart altogether, so its gradient says little: try --penalty r1, or "
@@ -162,6 +167,11 @@ def advice(f: Facts) -> list[str]:
         "the critic has not learned: train longer, or raise critic_optimizer.learning_rate": "constant critic" in said,
     }
     return [line for line, there in signs.items() if there]
+
+
+def _perfect_modes(scores: dict[str, Any]) -> float:
+    """The modes that a perfect sampler finds by as many samples."""
+    return float(scores.get("modes_of_perfect") or scores.get("of_modes") or 0.0)
 
 
 def _shortfalls(f: Facts) -> Iterator[tuple[str, float, float]]:
@@ -184,10 +194,23 @@ def _rows(facts: Sequence[Facts]) -> Iterator[list[str]]:
         if name in hidden:
             continue
         beside = [other for other in names if _reference_of(other, names) == name]
-        values = [_cell([scores for scores in members if name in scores], name) for members in found]
-        known = [(s, other) for other in beside for members in found for s in members if s.get(other) is not None]
+        values = [_cell(members, name) for members in found]
         if any(values):
-            yield [_words(name), *values, _cell([known[0][0]], known[0][1]) if known else ""]
+            yield [_words(name), *values, _reference([members[:1] for members in found], sorted(beside, key=_rank))]
+
+
+def _rank(name: str) -> int:
+    """References in the order of what they say: of a perfect sampler of as many samples, of real data, a number."""
+    return 0 if name.endswith("_of_perfect") else 2 if name.startswith("of_") else 1
+
+
+def _reference(firsts: Sequence[Sequence[dict[str, Any]]], beside: Sequence[str]) -> str:
+    """What the runs' first seeds are to be compared with; of runs that differ in it, no number."""
+    said = {
+        next((_cell([scores], other) for other in beside if scores.get(other) is not None), "")
+        for scores in itertools.chain(*firsts)
+    }
+    return said.pop() if len(said) == 1 else "differs" * bool(said)
 
 
 def _cell(members: Sequence[dict[str, Any]], name: str) -> str:
@@ -197,7 +220,7 @@ def _cell(members: Sequence[dict[str, Any]], name: str) -> str:
         top = members[0].get(high)
         end = "∞)" if top is None else f"{_number(top)}]"
         return f"{_number(members[0][name])} [{_number(members[0][low])}, {end}"
-    return _shown([scores[name] for scores in members])
+    return _shown([scores.get(name) for scores in members]) if any(name in scores for scores in members) else ""
 
 
 def flat(scores: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,10 +246,13 @@ def _reference_of(name: str, names: Sequence[str]) -> str:
 def _shown(values: Sequence[Any]) -> str:
     """One value, or the mean over seeds ± its standard error."""
     numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if len(numbers) < 2:
-        return next((_number(v) for v in values if v is not None), "")
+    of = f" ({len(numbers)} of {len(values)} seeds)" if len(numbers) < len(values) else ""
+    if not numbers:
+        return next((_number(v) for v in values if v is not None), "none")
+    if len(numbers) == 1:
+        return next(_number(v) for v in values if v is not None) + of
     error = float(np.std(numbers, ddof=1)) / math.sqrt(len(numbers))
-    return f"{_number(float(np.mean(numbers)))} ± {_number(error)}"
+    return f"{_number(float(np.mean(numbers)))} ± {_number(error)}{of}"
 
 
 def _number(value: Any) -> str:

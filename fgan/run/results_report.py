@@ -8,7 +8,7 @@ from typing import Any
 
 from fgan.run import html
 from fgan.run.directory import CONFIG, RunNotFound
-from fgan.run.json_files import read_text
+from fgan.run.json_files import damaged, read_text
 
 RESULTS = "results.csv"
 MOST = 200  # lines of a table that are shown; the file beside the page has all
@@ -28,6 +28,8 @@ def of_results(folder: Path) -> str:
     tables = [piece for path in sorted(folder.glob("*.json")) for piece in _of_json(path)]
     if (folder / RESULTS).is_file():
         tables.insert(0, _of_csv(folder / RESULTS))
+    if not any((*pictures, *tables)):
+        raise RunNotFound(f"{folder} holds no results; name the directory of a run, a sweep or an experiment")
     return html.page(
         folder.resolve().name,
         html.paragraph(folder, "lead"),
@@ -36,7 +38,10 @@ def of_results(folder: Path) -> str:
 
 
 def _of_csv(path: Path) -> str:
-    head, *rows = csv.reader(read_text(path, AGAIN).splitlines())
+    try:
+        head, *rows = csv.reader(read_text(path, AGAIN).splitlines())
+    except (ValueError, csv.Error) as error:
+        raise damaged(str(path), str(error), AGAIN) from error
     filled = [k for k, name in enumerate(head) if any(k < len(row) and row[k] for row in rows)]
     return _table([head[k] for k in filled], [[row[k] if k < len(row) else "" for k in filled] for row in rows])
 
@@ -45,13 +50,14 @@ def _of_json(path: Path) -> Iterator[str]:
     """The aims and the rows of an experiment's JSON, as far as they are numbers and words."""
     try:
         found = json.loads(read_text(path, AGAIN))
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(found, dict):
         return
     if isinstance(aims := found.get("aims"), dict) and all(isinstance(met, bool) for met in aims.values()):
         yield html.bullets(f"{'met' if met else 'MISSED'}: {aim}" for aim, met in aims.items())
-    rows = [_flat(row) for row in found.get("rows", ()) if isinstance(row, dict)]
+    listed = found.get("rows")
+    rows = [_flat(row) for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     head = list(dict.fromkeys(name for row in rows for name in row))
     yield _table([name.replace("_", " ") for name in head], [[row.get(name, "") for name in head] for row in rows])
 
