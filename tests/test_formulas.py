@@ -11,7 +11,7 @@ import pytest
 import estimators as est
 from estimators.divergences.formulas import FUNCTIONS, LONGEST, formula
 from estimators.divergences.generator import FDivergence
-from estimators.divergences.table import UnknownDivergence, divergence
+from estimators.divergences.table import UnknownDivergence, divergence, known_as
 from fgan.cli.main import main
 
 WRITTEN = {
@@ -160,6 +160,16 @@ def test_samples_are_estimated_and_a_gan_is_trained_by_a_formula(tmp_path, monke
     assert np.load("s.npy").shape == (3, 2)
     fgan(["divergences", "u*log(u) - u + 1"])
     assert "u * log(u) - u + 1" in capsys.readouterr().out
+
+
+def test_a_formula_is_one_divergence_however_it_is_written():
+    assert divergence("(u-1)^2") is divergence("(u - 1) ** 2") and known_as(divergence("(u-1)²")) == "(u - 1) ** 2"
+
+
+@pytest.mark.parametrize("words", [["divergences", "-log(u)"], ["exact", "normal(0)", "normal(1)", "-d", "-log(u)"]])
+def test_a_formula_may_begin_with_a_minus(words, capsys):
+    fgan(words)
+    assert "-log(u)" in capsys.readouterr().out
 
 
 def test_a_formula_keeps_its_digits_in_float32():

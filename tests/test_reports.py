@@ -15,6 +15,7 @@ from fgan.cli.main import main
 from fgan.config.schema import Config, Critic, Data, Generator, Log
 from fgan.run import estimate_report, report
 from fgan.run import html as pieces
+from fgan.run.checkpoint import CheckpointError
 from fgan.run.directory import RunNotFound
 from fgan.run.loop import train
 
@@ -194,3 +195,19 @@ def test_modes_are_missing_where_a_perfect_sampler_has_more(runs, tmp_path, mode
     facts = report.Facts(stacked, "stacked")
     assert next(report._rows([facts])) == ["modes", str(modes), "632.3"]
     assert any("modes are missing" in line for line in report.advice(facts)) == missing
+
+
+@pytest.mark.parametrize(
+    "file, text",
+    [
+        ("metrics.jsonl", '{"bound": [1.0]}'),
+        ("metrics.jsonl", '{"step": 2, "bound": [1.0, 2.0]}\n{"step": 4, "bound": [1.0]}'),
+        ("timings.jsonl", '{"step": 2, "seconds": "x"}'),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(runs, tmp_path, file, text):
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    (run / file).write_text(text + "\n")
+    with pytest.raises(CheckpointError, match="run"):
+        report.of([run])

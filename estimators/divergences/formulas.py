@@ -45,11 +45,10 @@ MADE = 256  # formulas whose divergence is kept, more than a process meets
 Term = Callable[[jax.Array], jax.Array]
 
 
-@lru_cache(MADE)
 def formula(text: str) -> FDivergence:
     """The f-divergence whose generator f(u) `text` is; its name is the text as Python would write it.
 
-    Limits f(0⁺) and f'(∞) are estimated, and kinks are found. Equal texts give the same object.
+    Limits f(0⁺) and f'(∞) are estimated, and kinks are found. Formulas that Python would write alike are one object.
 
     Raises:
         ValueError: text that is no formula of u, or whose f is no generator: not finite, not convex, f(1) ≠ 0.
@@ -68,9 +67,15 @@ def formula(text: str) -> FDivergence:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # a ValueError: zero bytes, halves of a character
         raise wrong from None
     try:
-        name, f = ast.unparse(tree), _term(tree)
+        return _made(ast.unparse(tree))
     except RecursionError:
         raise wrong from None
+
+
+@lru_cache(MADE)
+def _made(name: str) -> FDivergence:
+    """The divergence of a formula as Python would write it. Raises ValueError."""
+    f = _term(ast.parse(name, mode="eval").body)
 
     def generator(u):
         u = as_float(u)

@@ -30,6 +30,7 @@ from fgan.devices import processes
 
 COMMANDS = Room("fgan.cli", "COMMANDS", "Command")
 """Every command by name; each is a file of this room."""
+NEGATIVE = r"-[^-].*\(.*\bu\b"  # a formula such as -log(u), which would be taken for an option
 ABOUT = "f-divergences: train GANs under them, estimate them from samples, see how they cover or seek modes."
 
 
@@ -66,7 +67,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
         ]
         any_command: Any = Union[tuple(commands)]  # noqa: UP007
         return tyro.cli(any_command, args=["--help"], prog="fgan", description=ABOUT)
-    name, words = words[0], words[1:]
+    name, words = words[0], [f"({word})" if re.match(NEGATIVE, word) else word for word in words[1:]]
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
     command = COMMANDS[name]

@@ -23,6 +23,7 @@ from fgan.config.schema import Config
 from fgan.config.toml import from_toml, literal
 from fgan.run import html
 from fgan.run.directory import RunDirectory
+from fgan.run.json_files import damaged
 from fgan.run.results_report import is_results, of_results
 from fgan.run.whole_files import write_atomic
 
@@ -89,7 +90,10 @@ class Facts:
                     steps, lines = found.setdefault(name, ([], []))
                     steps.append(record["step"])
                     lines.append(values)
-        return {name: (np.array(steps), np.array(lines, float)) for name, (steps, lines) in found.items()}
+        try:
+            return {name: (np.array(steps), np.array(lines, float)) for name, (steps, lines) in found.items()}
+        except ValueError as error:  # lines of unlike lengths
+            raise TypeError(str(error)) from error
 
     def pictures(self, pattern: str) -> list[Path]:
         return sorted((self.path / "figures").glob(pattern))
@@ -111,8 +115,14 @@ def of(runs: Sequence[str | Path]) -> str:
     Raises RunNotFound, CheckpointError.
     """
     paths = [Path(run) for run in runs]
-    if len(paths) == 1 and is_results(paths[0]):
-        return of_results(paths[0])
+    try:
+        return of_results(paths[0]) if len(paths) == 1 and is_results(paths[0]) else _page(paths)
+    except (LookupError, TypeError) as error:
+        what = f"unlike what a run writes ({type(error).__name__}: {error})"
+        raise damaged(", ".join(map(str, paths)), what, "copy it again, or let the run go on") from error
+
+
+def _page(paths: Sequence[Path]) -> str:
     alike = len({path.resolve().name for path in paths}) < len(paths)
     facts = [Facts(path, str(path) if alike else path.resolve().name) for path in paths]
     first = facts[0]
@@ -328,9 +338,9 @@ def _asked(facts: Sequence[Facts]) -> Iterator[str]:
 
 def _where(facts: Sequence[Facts]) -> Iterator[list[str]]:
     timed = [f.directory.records("timings.jsonl") for f in facts]
-    compiled = [sum(float(t.get("compile_seconds") or 0.0) for t in each) for each in timed]
-    spent = [sum(float(t.get("seconds") or 0.0) for t in each) for each in timed]
-    steps = [sum(int(t.get("steps") or 0) for t in each) for each in timed]
+    compiled = [sum(t.get("compile_seconds") or 0.0 for t in each) for each in timed]
+    spent = [sum(t.get("seconds") or 0.0 for t in each) for each in timed]
+    steps = [sum(t.get("steps") or 0 for t in each) for each in timed]
     yield ["directory", *(str(f.path) for f in facts)]
     yield ["devices", *(str(f.status.get("devices", "")) for f in facts)]
     yield ["seconds of training", *(f"{s:,.1f}" for s in spent)]
