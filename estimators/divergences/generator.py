@@ -365,13 +365,16 @@ def from_generator(
         smooth=not kinks if smooth is None else smooth,
         kink=kinks[-1][0] if kinks else 0.0,
     )
-    first, last = float(chords[0]), float(chords[-1])
-    at_zero = float(values[0]) - float(u[0]) * first  # where a line through the first two points meets u = 0
-    if made.slope_at_infinity < last - 1e-6 * (1.0 + abs(last)) or made.value_at_zero < at_zero - 1e-6 * (
-        1.0 + abs(at_zero)
-    ):
-        raise ValueError(
-            f"generator {name!r}: f is not convex (its limits f(0) = {made.value_at_zero:.4g} and f'(∞) = "
-            f"{made.slope_at_infinity:.4g} lie below the lines through its values on [e^-8, e^8]); check it far out"
-        )
+    first = float(values[0]), float(u[0]), float(chords[0])
+    _refuse_dips(made, first[0] - first[1] * first[2], float(chords[-1]))  # the line through two values, at u = 0
     return made
+
+
+def _refuse_dips(d: FDivergence, at_zero: float, slope: float) -> None:
+    """Raise ValueError where a limit lies below what convexity demands of it, f(0⁺) ≥ at_zero and f'(∞) ≥ slope."""
+    demanded = ((d.value_at_zero, at_zero), (d.slope_at_infinity, slope))
+    if any(limit < least - 1e-6 * (1.0 + abs(least)) for limit, least in demanded):
+        raise ValueError(
+            f"generator {d.name!r}: f is not convex (its limits f(0) = {d.value_at_zero:.4g} and f'(∞) = "
+            f"{d.slope_at_infinity:.4g} lie below the lines through its values on [e^-8, e^8]); check it far out"
+        )

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from fgan.cli.command import Base, show
 from fgan.config import toml
 from fgan.config.checks import check
-from fgan.config.fields import ConfigError, walk
+from fgan.config.fields import ConfigError
 from fgan.config.schema import Config
 
 COMMANDS = {"config": "Show a config whole, say how two differ, or check that configs are valid; nothing is trained."}
@@ -36,20 +36,15 @@ class Command(Base):
                 show(f"{file}: valid")
         else:
             before, after = (Config(), configs[0]) if len(configs) == 1 else configs
-            show_lines("\n".join(differences(before, after)) or "no difference")
+            unlike = toml.differences(before, after).items()
+            lines = [f"{name} = {toml.literal(old)} → {toml.literal(new)}" for name, (old, new) in unlike]
+            show_lines("\n".join(lines) or "no difference")
 
 
 def _read(file: str) -> Config:
     """The config of a file, or of a run."""
     path = Path(file)
     return toml.load(path / "config.toml" if path.is_dir() else path)
-
-
-def differences(before: Config, after: Config) -> list[str]:
-    """A line for each field that differs, with both values as TOML."""
-    old = {name: value for name, _, value in walk(before)}
-    new: dict[str, Any] = {name: value for name, _, value in walk(after)}
-    return [f"{n} = {toml.literal(old[n])} → {toml.literal(new[n])}" for n in new if new[n] != old[n]]
 
 
 def show_lines(text: str) -> None:

@@ -64,6 +64,12 @@ def to_toml(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted name → (value before, value after) of each field in which two configs differ."""
+    pairs = zip(walk(before), walk(after), strict=True)
+    return {name: (old, new) for (name, _, old), (_, _, new) in pairs if old != new}
+
+
 def leaves(table: Mapping[str, Any], prefix: str = "", quoted: bool = False) -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of each value that is no table; with keys as TOML has them if `quoted`."""
     for key, value in table.items():

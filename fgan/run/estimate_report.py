@@ -1,6 +1,5 @@
 """The report of estimates of divergences between two sample sets, as one page."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ def page(p: str, q: str, estimates: Sequence[Any], sizes: dict[str, int], confid
     said = [f"{concerned[t] if len(trust) > 1 else 'all'}: {t}" for t in trust]
     asked = f"P is {p} ({sizes['n_p']:,} rows), Q is {q} ({sizes['n_q']:,} rows), of {sizes['dim']} columns"
     head = ["divergence", "value", "low", "high", "standard error", "method"]
-    rows = [[e.divergence, *map(_number, (e.value, e.low, e.high, e.standard_error)), e.method] for e in estimates]
+    rows = [[e.divergence, *map(html.number, (e.value, e.low, e.high, e.standard_error)), e.method] for e in estimates]
     return html.page(
         "How far apart are two sets of samples?",
         html.paragraph(f"{asked}. Values are in nats, intervals of {100 * confidence:g} %.", "lead"),
@@ -34,9 +33,8 @@ def page(p: str, q: str, estimates: Sequence[Any], sizes: dict[str, int], confid
 
 
 def _advice(warnings: list[str]) -> str:
-    return html.details("What these warnings mean, and what to do", html.bullets(explanation(warnings))) * bool(
-        warnings
-    )
+    said = html.bullets(explanation(warnings))
+    return html.details("What these warnings mean, and what to do", said) if warnings else ""
 
 
 def _checks(estimates: Sequence[Any]) -> list[list[str]]:
@@ -46,23 +44,17 @@ def _checks(estimates: Sequence[Any]) -> list[list[str]]:
         found = e.diagnostics | found
     plain = {k: v for k, v in found.items() if isinstance(v, (int, float, str)) and not isinstance(v, bool)}
     order = [*(k for k in SHOWN if k in plain), *sorted(k for k in plain if k not in SHOWN)]
-    return [[name.replace("_", " "), _number(plain[name])] for name in order]
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return "∞" if value == np.inf else f"{value:.4g}".replace("-", "−")
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return [[name.replace("_", " "), html.number(plain[name])] for name in order]
 
 
 def _drawn(estimates: Sequence[Any]) -> list[str]:
     """The intervals, and what the first fit with critics draws of itself."""
     pieces: list[str] = []
     with attempted(lambda line: pieces.append(html.paragraph(line))):
-        pieces.append(html.picture(_png(_intervals(estimates)), "values with their intervals; an arrow has no end"))
+        pieces.append(html.drawn(_intervals(estimates), "values with their intervals; an arrow has no end"))
     if shown := next((e for e in estimates if e.scores is not None), None):
         with attempted(lambda line: pieces.append(html.paragraph(line))):
-            pieces.append(html.picture(_png(shown.plot()), "log-ratios of both sets, calibration and training"))
+            pieces.append(html.drawn(shown.plot(), "log-ratios of both sets, calibration and training"))
     return pieces
 
 
@@ -85,10 +77,3 @@ def _intervals(estimates: Sequence[Any]) -> Any:
         axis.set(yticks=range(len(estimates)), yticklabels=[verbatim(e.divergence) for e in estimates], xlabel="nats")
         axis.set_ylim(len(estimates) - 0.5, -0.5)
     return figure
-
-
-def _png(figure: Any) -> bytes:
-    drawn = io.BytesIO()
-    with rc_context(STYLE):
-        figure.savefig(drawn, format="png")
-    return drawn.getvalue()

@@ -6,15 +6,20 @@ from anyone's files.
 
 import base64
 import html
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
 
 from estimators.characters import printable
+from estimators.plot_style import STYLE as OF_PICTURES
 
 STYLE = """
-:root { --ink: #1b1f24; --paper: #ffffff; --soft: #f3f5f7; --line: #d5dae0; --link: #0b5fa5; --warn: #8a4b00; }
+:root { --ink: #1b1f24; --paper: #ffffff; --soft: #f3f5f7; --line: #d5dae0; --warn: #8a4b00; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ec; --paper: #15181c; --soft: #1f242a; --line: #39414a; --link: #7cb8ee; --warn: #f0b35a; }
+  :root { --ink: #e4e8ec; --paper: #15181c; --soft: #1f242a; --line: #39414a; --warn: #f0b35a; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 64rem; padding: 1rem; background: var(--paper); color: var(--ink);
@@ -42,6 +47,13 @@ SHORT = 26  # letters: a value with its interval
 def text(words: object) -> str:
     """Words as HTML, with no sign in them that a browser or a terminal would heed."""
     return html.escape(printable(str(words)))
+
+
+def number(value: object) -> str:
+    """A number as people read it, four digits of one with a fraction; other words as they are."""
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−").replace("inf", "∞")
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def paragraph(words: object, kind: str = "") -> str:
@@ -81,6 +93,14 @@ def picture(image: bytes | Path, caption: str) -> str:
     data = base64.b64encode(image.read_bytes() if isinstance(image, Path) else image).decode("ascii")
     source = f'<img alt="{text(caption)}" src="data:image/png;base64,{data}">'
     return f"<figure>{source}<figcaption>{text(caption)}</figcaption></figure>"
+
+
+def drawn(figure: Any, caption: str) -> str:
+    """A figure of matplotlib inside the page."""
+    image = io.BytesIO()
+    with rc_context(OF_PICTURES):
+        figure.savefig(image, format="png")
+    return picture(image.getvalue(), caption)
 
 
 def side_by_side(pieces: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 It is made from the files of the runs alone, so that it can be made at any time, of runs in training as well.
 """
 
-import io
 import itertools
 import math
 import platform
@@ -20,7 +19,7 @@ from matplotlib import rc_context
 from estimators.plot_style import PALETTE, STYLE, attempted, subplots, verbatim
 from fgan.config.fields import walk
 from fgan.config.schema import Config
-from fgan.config.toml import from_toml, literal
+from fgan.config.toml import differences, from_toml, literal
 from fgan.run import html
 from fgan.run.directory import RunDirectory
 from fgan.run.json_files import damaged
@@ -58,8 +57,7 @@ class Facts:
     @cached_property
     def settings(self) -> dict[str, str]:
         """The fields that were asked for, those that are not the defaults: name → value as TOML."""
-        default = {name: value for name, _, value in walk(Config())}
-        return {name: literal(value) for name, _, value in walk(self.config) if value != default[name]}
+        return {name: literal(value) for name, (_, value) in differences(Config(), self.config).items()}
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -162,7 +160,7 @@ def advice(f: Facts) -> list[str]:
     state, said = f.status.get("state"), " ".join([*f.warnings, str(f.status.get("reason", ""))])
     diverged = "diverged" in said or "left out" in said or any(s.get("diverged") for s in f.scores)
     modes = [s for s in f.scores if isinstance(s.get("modes"), int) and s["modes"] < MISSING * _perfect_modes(s)]
-    worse = [f"{_words(name)} {_number(one)} of {_number(real)}" for name, one, real in _shortfalls(f)]
+    worse = [f"{_words(name)} {html.number(one)} of {html.number(real)}" for name, one, real in _shortfalls(f)]
     signs = {
         "training goes on: make this report again when it has ended": state == "running",
         "it has not ended: the same command goes on from its last checkpoint": state in ("preempted", "failed")
@@ -228,8 +226,8 @@ def _cell(members: Sequence[dict[str, Any]], name: str) -> str:
     low, high = (f"{name}{end}" for end in ENDS)
     if len(members) == 1 and members[0].get(low) is not None and members[0][name] is not None:
         top = members[0].get(high)
-        end = "∞)" if top is None else f"{_number(top)}]"
-        return f"{_number(members[0][name])} [{_number(members[0][low])}, {end}"
+        end = "∞)" if top is None else f"{html.number(top)}]"
+        return f"{html.number(members[0][name])} [{html.number(members[0][low])}, {end}"
     return _shown([scores.get(name) for scores in members]) if any(name in scores for scores in members) else ""
 
 
@@ -258,15 +256,11 @@ def _shown(values: Sequence[Any]) -> str:
     numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     of = f" ({len(numbers)} of {len(values)} seeds)" if len(numbers) < len(values) else ""
     if not numbers:
-        return next((_number(v) for v in values if v is not None), "none")
+        return next((html.number(v) for v in values if v is not None), "none")
     if len(numbers) == 1:
-        return next(_number(v) for v in values if v is not None) + of
+        return next(html.number(v) for v in values if v is not None) + of
     error = float(np.std(numbers, ddof=1)) / math.sqrt(len(numbers))
-    return f"{_number(float(np.mean(numbers)))} ± {_number(error)}{of}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    return f"{html.number(float(np.mean(numbers)))} ± {html.number(error)}{of}"
 
 
 def _words(name: str) -> str:
@@ -297,13 +291,13 @@ def _training(facts: Sequence[Facts]) -> Iterator[str]:
     if not names:
         return
     with attempted(lambda line: None):
-        yield html.side_by_side([html.picture(_curve(facts, n), f"{_words(n)} against steps") for n in names])
+        yield html.side_by_side([html.drawn(_curve(facts, n), f"{_words(n)} against steps") for n in names])
     rows = [[_words(n), *(_shown(f.curves[n][1][-1].tolist()) if n in f.curves else "" for f in facts)] for n in names]
     yield html.details("The last value of each", html.table(["metric", *(f.name for f in facts)], rows))
 
 
-def _curve(facts: Sequence[Facts], name: str) -> bytes:
-    """A metric against steps as .png: a colour for each run, a line for each seed."""
+def _curve(facts: Sequence[Facts], name: str) -> Any:
+    """The figure of a metric against steps: a colour for each run, a line for each seed."""
     with rc_context(STYLE):
         figure, axis = subplots(figsize=(4.0, 2.6))
         for f, colour in zip(facts, itertools.cycle(PALETTE)):
@@ -314,9 +308,7 @@ def _curve(facts: Sequence[Facts], name: str) -> bytes:
         axis.set(title=_words(name), xlabel="step")
         if len(facts) > 1:
             axis.legend(fontsize=8)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png")
-    return drawn.getvalue()
+    return figure
 
 
 # --- what was asked ---------------------------------------------------------------------------------------------------

@@ -66,18 +66,16 @@ def _flat(row: dict[str, Any], before: str = "") -> dict[str, str]:
     """Name → number or word of a row; means with their standard errors as one."""
     found: dict[str, str] = {}
     for name, value in row.items():
-        if isinstance(value, dict) and "mean" in value:
+        if isinstance(value, dict) and value.get("mean") is not None:
             error = value.get("standard_error", value.get("error"))
-            found[before + name] = _cell(value["mean"]) + (f" ± {_cell(error)}" if error is not None else "")
+            found[before + name] = html.number(value["mean"]) + (
+                f" ± {html.number(error)}" if error is not None else ""
+            )
         elif isinstance(value, dict):
             found |= _flat(value, f"{before}{name} ")
         elif not isinstance(value, list) and value is not None:
-            found[before + name] = _cell(value)
+            found[before + name] = html.number(value)
     return found
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
