@@ -34,6 +34,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   overflow-wrap: normal; }
 .short { white-space: nowrap; }
+.long { min-width: 16rem; }
 pre { background: var(--soft); padding: .75rem; overflow-x: auto; font-size: .85rem; white-space: pre; }
 figure { margin: .75rem 0; }
 figcaption { font-size: .85rem; opacity: .8; }
@@ -74,8 +75,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(words: object) -> str:
     """A cell, whose words stay on one line where they are few."""
-    short = ' class="short"' if len(str(words)) <= SHORT else ""
-    return f"<td{short}>{text(words)}</td>"
+    return f'<td class="{"short" if len(str(words)) <= SHORT else "long"}">{text(words)}</td>'
 
 
 def code(words: str) -> str:
